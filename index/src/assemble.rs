@@ -1,0 +1,302 @@
+//! Laying an index out: keys, rows, attributes and a graph become the sections of one file. Needs no graph builder.
+
+use std::borrow::Cow;
+use std::io::{Seek, Write};
+
+use thiserror::Error;
+use zerocopy::IntoBytes;
+
+use crate::aligned::AlignedBytes;
+use crate::attribute_tables::{AttributeTables, ItemAttributes};
+use crate::error::WriteError;
+use crate::format::{
+    DIMENSIONS_MAX, INDEX_CONTAINER_KIND, ITEMS_MAX, IndexHeader, LEVEL_MAX, M_MAX, M_MIN, M0_STRIDE_MAX, NONE,
+    STRIDE_UNIT, row_stride, section,
+};
+use crate::graph::{EdgeSet, GraphView};
+use crate::keys::KeyTable;
+use crate::metric::{Metric, unit_scale};
+use crate::write::ContainerWriter;
+
+/// What an index is made of, beside its graph. All in the order of ordinals.
+#[derive(Clone, Copy, Debug)]
+pub struct IndexInput<'a> {
+    /// Keys, all different.
+    pub keys: &'a [String],
+    /// n × dims, row by row, without padding; finite, and none all zero. With [`Metric::Cosine`] the file gets them at unit length.
+    pub rows: &'a [f32],
+    /// Length of a row.
+    pub dims: usize,
+    /// How rows are compared.
+    pub metric: Metric,
+    /// One entry per item, or none at all.
+    pub attributes: &'a [ItemAttributes],
+}
+
+/// A graph in flat arrays, as the file has it (FORMAT.md): links filled from the left, the rest of each list `u32::MAX`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FlatGraph {
+    /// Number of items.
+    pub n: u32,
+    /// Links per item and level above 0.
+    pub m: u32,
+    /// Places for links per item on level 0, a multiple of 16.
+    pub m0_stride: u32,
+    /// The highest level of each item.
+    pub levels: Vec<u8>,
+    /// n × m0_stride.
+    pub links0: Vec<u32>,
+    /// Where in `upper_links`, in units of m, the lists of an item start, level 1 first; `u32::MAX` for items on level 0 only.
+    pub upper_index: Vec<u32>,
+    /// slots × m.
+    pub upper_links: Vec<u32>,
+    /// Where a search starts; `u32::MAX` in an empty graph.
+    pub entry_point: u32,
+}
+
+/// Why no index can be laid out from an input.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AssembleError {
+    /// Rows are too short or too long.
+    #[error("rows of {found} dimensions, expected 1 to {DIMENSIONS_MAX}")]
+    Dimensions {
+        /// Length of a row.
+        found: usize,
+    },
+    /// Rows and keys are not of the same items.
+    #[error("{found} floats of rows, expected {expected}: one row for each key")]
+    RowCount {
+        /// Keys times dimensions.
+        expected: u64,
+        /// Floats there are.
+        found: u64,
+    },
+    /// A row holds a value that is not finite, or is too long for its square to be a number.
+    #[error("the row of item {ordinal} ({key:?}) has values that are not finite or too large: train again")]
+    RowNotFinite {
+        /// The item.
+        ordinal: u32,
+        /// Its key.
+        key: String,
+    },
+    /// A row has no direction, so no search could find the item.
+    #[error(
+        "every value in the row of item {ordinal} ({key:?}) is zero, so no search could find it: leave the item out"
+    )]
+    RowZero {
+        /// The item.
+        ordinal: u32,
+        /// Its key.
+        key: String,
+    },
+    /// The graph's arrays do not fit each other or the items.
+    #[error("the graph has {field} {found}, expected {expected}")]
+    Graph {
+        /// Which number.
+        field: &'static str,
+        /// What it must be.
+        expected: u64,
+        /// What it is.
+        found: u64,
+    },
+    /// Keys, attributes or the file.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+impl FlatGraph {
+    /// It, as searches see it.
+    pub fn view(&self) -> GraphView<'_> {
+        GraphView {
+            n: self.n,
+            m: self.m,
+            m0_stride: self.m0_stride,
+            max_level: self.max_level(),
+            entry_point: self.entry_point,
+            links0: &self.links0,
+            levels: &self.levels,
+            upper_index: &self.upper_index,
+            upper_links: &self.upper_links,
+        }
+    }
+
+    fn max_level(&self) -> u32 {
+        self.levels.iter().copied().max().unwrap_or(0).into()
+    }
+
+    /// Whether the arrays have the lengths that the numbers call for. What links say is left to `Index::verify`.
+    fn check(&self, n: u32) -> Result<(), AssembleError> {
+        let check = |field, expected: u64, found: u64| {
+            if expected == found { Ok(()) } else { Err(AssembleError::Graph { field, expected, found }) }
+        };
+        let items = u64::from(n);
+        check("items", items, self.n.into())?;
+        check("m", self.m.clamp(M_MIN, M_MAX).into(), self.m.into())?;
+        let stride = self.m0_stride.clamp(STRIDE_UNIT, M0_STRIDE_MAX) / STRIDE_UNIT * STRIDE_UNIT;
+        check("m0_stride", stride.into(), self.m0_stride.into())?;
+        check("levels", items, self.levels.len() as u64)?;
+        check("level", self.max_level().min(LEVEL_MAX.into()).into(), self.max_level().into())?;
+        check("links", items * u64::from(self.m0_stride), self.links0.len() as u64)?;
+        check("upper index", items, self.upper_index.len() as u64)?;
+        let slots: u64 = self.levels.iter().map(|level| u64::from(*level)).sum();
+        check("upper links", slots * u64::from(self.m), self.upper_links.len() as u64)?;
+        let entry = if n == 0 { NONE } else { self.entry_point.min(n - 1) };
+        check("entry point", entry.into(), self.entry_point.into())?;
+        let entry_level = self.levels.get(self.entry_point as usize).copied().unwrap_or(0);
+        check("level of the entry point", self.max_level().into(), entry_level.into())
+    }
+}
+
+/// An index that is ready to be written.
+#[derive(Debug)]
+pub struct IndexAssembly<'a> {
+    input: IndexInput<'a>,
+    graph: Cow<'a, FlatGraph>,
+    edges: EdgeSet,
+    tables: Tables,
+}
+
+/// What is laid out of an input without its graph.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    pub(crate) n: u32,
+    keys: KeyTable,
+    attributes: AttributeTables,
+}
+
+impl Tables {
+    /// Checks the input and lays its keys and attributes out.
+    pub(crate) fn new(input: &IndexInput<'_>) -> Result<Self, AssembleError> {
+        let n = check_rows(input)?;
+        let keys = KeyTable::build(input.keys)?;
+        Ok(Self { n, keys, attributes: AttributeTables::build(n, input.attributes)? })
+    }
+}
+
+impl<'a> IndexAssembly<'a> {
+    /// Checks that the parts belong together and lays keys and attributes out. The same parts give the same bytes.
+    ///
+    /// # Errors
+    /// Rows that no index can hold, a repeated key, attributes out of their limits, a graph of other items.
+    pub fn new(input: &IndexInput<'a>, graph: &'a FlatGraph, edges: EdgeSet) -> Result<Self, AssembleError> {
+        Self::of(input, Tables::new(input)?, Cow::Borrowed(graph), edges)
+    }
+
+    pub(crate) fn of(
+        input: &IndexInput<'a>,
+        tables: Tables,
+        graph: Cow<'a, FlatGraph>,
+        edges: EdgeSet,
+    ) -> Result<Self, AssembleError> {
+        graph.check(tables.n)?;
+        Ok(Self { input: *input, graph, edges, tables })
+    }
+
+    /// The graph that will be in the file.
+    pub fn graph(&self) -> &FlatGraph {
+        &self.graph
+    }
+
+    fn header(&self) -> IndexHeader {
+        let dimensions = self.input.dims as u32;
+        IndexHeader {
+            n: self.tables.n,
+            dimensions,
+            row_stride: row_stride(dimensions),
+            m: self.graph.m,
+            m0_stride: self.graph.m0_stride,
+            max_level: self.graph.max_level(),
+            entry_point: self.graph.entry_point,
+            metric: self.input.metric as u32,
+            edges: self.edges as u32,
+            key_table_log2: self.tables.keys.log2(),
+            key_hash_seed: self.tables.keys.seed(),
+            flags: 0,
+            zero: [0; 12],
+        }
+    }
+
+    /// Writes the file; returns its length in bytes. Rows are made and written one by one.
+    ///
+    /// # Errors
+    /// A file that cannot be written, or that would be longer than the format allows.
+    pub fn write<W: Write + Seek>(&self, into: W) -> Result<u64, WriteError> {
+        let graph = self.graph();
+        let mut writer = ContainerWriter::create(into, INDEX_CONTAINER_KIND, section::COUNT)?;
+        writer.section(section::INDEX_HEADER, |w| w.write_all(self.header().as_bytes()))?;
+        writer.section(section::VECTORS, |w| {
+            let mut padded = vec![0.0; row_stride(self.input.dims as u32) as usize];
+            for row in self.input.rows.chunks_exact(self.input.dims) {
+                stored_row(row, self.input.metric, &mut padded);
+                w.write_all(padded.as_bytes())?;
+            }
+            Ok(())
+        })?;
+        writer.section(section::LINKS0, |w| w.write_all(graph.links0.as_bytes()))?;
+        writer.section(section::LEVELS, |w| w.write_all(&graph.levels))?;
+        writer.section(section::UPPER_INDEX, |w| w.write_all(graph.upper_index.as_bytes()))?;
+        writer.section(section::UPPER_LINKS, |w| w.write_all(graph.upper_links.as_bytes()))?;
+        self.tables.keys.write(&mut writer)?;
+        self.tables.attributes.write(&mut writer)?;
+        writer.finish()
+    }
+
+    /// The file, in memory.
+    ///
+    /// # Errors
+    /// As [`IndexAssembly::write`].
+    pub fn to_bytes(&self) -> Result<AlignedBytes, WriteError> {
+        let mut bytes = AlignedBytes::new();
+        self.write(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// An index over rows and a graph that was made anywhere, in memory.
+///
+/// # Errors
+/// As [`IndexAssembly::new`].
+pub fn assemble_index(
+    input: &IndexInput<'_>,
+    graph: &FlatGraph,
+    edges: EdgeSet,
+) -> Result<AlignedBytes, AssembleError> {
+    Ok(IndexAssembly::new(input, graph, edges)?.to_bytes()?)
+}
+
+/// Checks every row; returns how many there are.
+pub(crate) fn check_rows(input: &IndexInput<'_>) -> Result<u32, AssembleError> {
+    if input.dims == 0 || input.dims > DIMENSIONS_MAX as usize {
+        return Err(AssembleError::Dimensions { found: input.dims });
+    }
+    let n = u32::try_from(input.keys.len()).ok().filter(|n| *n <= ITEMS_MAX);
+    let n = n.ok_or(WriteError::TooManyItems { found: input.keys.len() as u64 })?;
+    let (expected, found) = (u64::from(n) * input.dims as u64, input.rows.len() as u64);
+    if expected != found {
+        return Err(AssembleError::RowCount { expected, found });
+    }
+    for ((ordinal, row), key) in (0..).zip(input.rows.chunks_exact(input.dims)).zip(input.keys) {
+        let squared: f64 = row.iter().map(|value| f64::from(*value) * f64::from(*value)).sum();
+        // Products of two rows must be numbers, in single precision too.
+        if !(squared as f32).is_finite() {
+            return Err(AssembleError::RowNotFinite { ordinal, key: key.clone() });
+        }
+        if squared == 0.0 {
+            return Err(AssembleError::RowZero { ordinal, key: key.clone() });
+        }
+    }
+    Ok(n)
+}
+
+/// Makes of a row what the file has: at unit length where the metric is cosine, and padded with zeros.
+pub(crate) fn stored_row(row: &[f32], metric: Metric, into: &mut [f32]) {
+    let scale = match metric {
+        Metric::InnerProduct => 1.0,
+        Metric::Cosine => unit_scale(row).unwrap_or(1.0),
+    };
+    let scaled = row.iter().map(|value| (f64::from(*value) * scale) as f32);
+    for (value, scaled) in into.iter_mut().zip(scaled.chain(std::iter::repeat(0.0))) {
+        *value = scaled;
+    }
+}

@@ -1,0 +1,167 @@
+//! Laying attributes out for the file: the writing side of `attributes.rs`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Seek, Write};
+
+use zerocopy::IntoBytes;
+
+use crate::error::WriteError;
+use crate::format::{
+    FIELD_NAME_BYTES_MAX, FIELDS_MAX, FieldEntry, POSTINGS_BITMAP, POSTINGS_LIST, Postings, TERM_BYTES_MAX, TermEntry,
+    section,
+};
+use crate::write::ContainerWriter;
+
+/// The attributes of one item, as they come in. Repeated entries count once.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ItemAttributes {
+    /// Field and text value.
+    pub terms: Vec<(String, String)>,
+    /// Field and number; finite.
+    pub numbers: Vec<(String, f64)>,
+}
+
+/// The attribute sections of an index to be written.
+#[derive(Clone, Debug, Default)]
+pub struct AttributeTables {
+    fields: Vec<FieldEntry>,
+    terms: Vec<TermEntry>,
+    strings: Vec<u8>,
+    postings: Vec<u32>,
+    number_values: Vec<f64>,
+    number_ordinals: Vec<u32>,
+}
+
+/// One field while it is gathered: the items of each value, ascending, and the numbers with their items.
+#[derive(Default)]
+struct Gathered<'a> {
+    terms: BTreeMap<&'a str, Vec<u32>>,
+    numbers: Vec<(f64, u32)>,
+    present: Vec<u32>,
+}
+
+impl AttributeTables {
+    /// Lays the attributes of n items out; an empty slice stands for no attributes. The same input gives the same bytes.
+    ///
+    /// Costs a sort of the numbers and a look-up in an ordered map per text value.
+    ///
+    /// # Errors
+    /// Another number of entries than items, too many fields, a name or value that is too long, a number that is not finite.
+    pub fn build(n: u32, items: &[ItemAttributes]) -> Result<Self, WriteError> {
+        if !items.is_empty() && items.len() as u64 != u64::from(n) {
+            return Err(WriteError::AttributeCount { expected: u64::from(n), found: items.len() as u64 });
+        }
+        let mut gathered: BTreeMap<&str, Gathered<'_>> = BTreeMap::new();
+        for (ordinal, item) in (0..).zip(items) {
+            gather(ordinal, item, &mut gathered)?;
+        }
+        if gathered.len() as u64 > FIELDS_MAX {
+            return Err(WriteError::TooManyFields { found: gathered.len() as u64 });
+        }
+        let mut tables = Self::default();
+        for (name, field) in gathered {
+            tables.push_field(n, name, field);
+        }
+        Ok(tables)
+    }
+
+    fn push_field(&mut self, n: u32, name: &str, mut field: Gathered<'_>) {
+        let (name_start, name_len) = self.push_string(name);
+        let terms_first = self.terms.len() as u64;
+        for (value, items) in &field.terms {
+            let (value_start, value_len) = self.push_string(value);
+            let items = self.push_postings(n, items);
+            self.terms.push(TermEntry { value_start, value_len, zero: 0, items });
+        }
+        field.numbers.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        field.numbers.dedup();
+        let numbers_first = self.number_values.len() as u64;
+        self.number_values.extend(field.numbers.iter().map(|(value, _)| *value));
+        self.number_ordinals.extend(field.numbers.iter().map(|(_, ordinal)| *ordinal));
+        let present = self.push_postings(n, &field.present);
+        self.fields.push(FieldEntry {
+            name_start,
+            name_len,
+            zero: 0,
+            terms_first,
+            terms_count: field.terms.len() as u64,
+            numbers_first,
+            numbers_count: field.numbers.len() as u64,
+            present,
+        });
+    }
+
+    fn push_string(&mut self, text: &str) -> (u64, u32) {
+        let start = self.strings.len() as u64;
+        self.strings.extend_from_slice(text.as_bytes());
+        (start, text.len() as u32)
+    }
+
+    /// A list or a bitmap, whichever is shorter, padded to whole 64-bit words.
+    fn push_postings(&mut self, n: u32, items: &[u32]) -> Postings {
+        let start = self.postings.len() as u64;
+        let bitmap_words = 2 * n.div_ceil(u64::BITS) as usize;
+        let encoding = if items.len() <= bitmap_words { POSTINGS_LIST } else { POSTINGS_BITMAP };
+        if encoding == POSTINGS_LIST {
+            self.postings.extend_from_slice(items);
+            self.postings.resize(self.postings.len().next_multiple_of(2), 0);
+        } else {
+            let mut words = vec![0_u32; bitmap_words];
+            for item in items {
+                if let Some(word) = words.get_mut((item / u32::BITS) as usize) {
+                    *word |= 1 << (item % u32::BITS);
+                }
+            }
+            self.postings.extend_from_slice(&words);
+        }
+        Postings { start, cardinality: items.len() as u32, encoding }
+    }
+
+    /// Sections that [`AttributeTables::write`] writes.
+    pub const SECTIONS: u32 = 6;
+
+    /// Writes the six attribute sections.
+    ///
+    /// # Errors
+    /// What the writer returns.
+    pub fn write<W: Write + Seek>(&self, into: &mut ContainerWriter<W>) -> Result<(), WriteError> {
+        into.section(section::ATTRIBUTE_FIELDS, |w| w.write_all(self.fields.as_bytes()))?;
+        into.section(section::ATTRIBUTE_TERMS, |w| w.write_all(self.terms.as_bytes()))?;
+        into.section(section::ATTRIBUTE_STRINGS, |w| w.write_all(&self.strings))?;
+        into.section(section::POSTINGS, |w| w.write_all(self.postings.as_bytes()))?;
+        into.section(section::NUMBER_VALUES, |w| w.write_all(self.number_values.as_bytes()))?;
+        into.section(section::NUMBER_ORDINALS, |w| w.write_all(self.number_ordinals.as_bytes()))
+    }
+}
+
+fn gather<'a>(
+    ordinal: u32,
+    item: &'a ItemAttributes,
+    gathered: &mut BTreeMap<&'a str, Gathered<'a>>,
+) -> Result<(), WriteError> {
+    let names = item.terms.iter().map(|(name, _)| name).chain(item.numbers.iter().map(|(name, _)| name));
+    let names: BTreeSet<&str> = names.map(String::as_str).collect();
+    for name in names {
+        if name.is_empty() || name.len() > FIELD_NAME_BYTES_MAX {
+            return Err(WriteError::FieldName { ordinal, found: name.len() });
+        }
+        gathered.entry(name).or_default().present.push(ordinal);
+    }
+    for (name, value) in &item.terms {
+        if value.len() > TERM_BYTES_MAX {
+            return Err(WriteError::TermLength { ordinal, field: name.clone(), found: value.len() });
+        }
+        let items = gathered.entry(name).or_default().terms.entry(value).or_default();
+        if items.last() != Some(&ordinal) {
+            items.push(ordinal);
+        }
+    }
+    for (name, number) in &item.numbers {
+        if !number.is_finite() {
+            return Err(WriteError::Number { ordinal, field: name.clone(), found: *number });
+        }
+        // Adding zero turns -0 into 0, so that the order by value is also the order by bits.
+        gathered.entry(name).or_default().numbers.push((number + 0.0, ordinal));
+    }
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! Attributes of items: text values with the items that have them, numbers in order, both grouped by field.
+//!
+//! What a filter asks is answered by a binary search for field and value, and then by a list or bitmap that is ready in the file.
+
+use std::fmt;
+
+use crate::allow::AllowSet;
+use crate::container::cast;
+use crate::filter::Bounds;
+use crate::format::{FieldEntry, POSTINGS_BITMAP, POSTINGS_LIST, Postings, TermEntry};
+
+/// The attributes of an opened index.
+#[derive(Clone, Copy)]
+pub struct AttributeView<'a> {
+    pub(crate) n: u32,
+    pub(crate) fields: &'a [FieldEntry],
+    pub(crate) terms: &'a [TermEntry],
+    pub(crate) strings: &'a [u8],
+    pub(crate) postings: &'a [u8],
+    pub(crate) number_values: &'a [f64],
+    pub(crate) number_ordinals: &'a [u32],
+}
+
+/// One field of the attributes.
+#[derive(Clone, Copy)]
+pub struct Field<'a> {
+    view: AttributeView<'a>,
+    entry: &'a FieldEntry,
+}
+
+impl<'a> AttributeView<'a> {
+    /// All fields, in order of their names.
+    pub fn fields(&self) -> impl Iterator<Item = Field<'a>> + use<'a> {
+        let view = *self;
+        self.fields.iter().map(move |entry| Field { view, entry })
+    }
+
+    /// The field of this name.
+    pub fn field(&self, name: &str) -> Option<Field<'a>> {
+        let name_of = |entry: &FieldEntry| self.string(entry.name_start, entry.name_len);
+        let place = self.fields.binary_search_by(|entry| name_of(entry).cmp(&Some(name.as_bytes()))).ok()?;
+        Some(Field { view: *self, entry: self.fields.get(place)? })
+    }
+
+    pub(crate) fn string(&self, start: u64, len: u32) -> Option<&'a [u8]> {
+        let start = usize::try_from(start).ok()?;
+        self.strings.get(start..start.checked_add(len as usize)?)
+    }
+
+    /// Words of the postings from `start` on, as ordinals.
+    pub(crate) fn list(&self, postings: &Postings) -> Option<&'a [u32]> {
+        let words: &[u32] = cast(self.postings)?;
+        let start = usize::try_from(postings.start).ok()?;
+        words.get(start..start.checked_add(postings.cardinality as usize)?)
+    }
+
+    pub(crate) fn bitmap(&self, postings: &Postings) -> Option<&'a [u64]> {
+        let words: &[u64] = cast(self.postings)?;
+        let start = usize::try_from(postings.start / 2).ok()?;
+        words.get(start..start.checked_add(self.n.div_ceil(u64::BITS) as usize)?)
+    }
+
+    /// Adds the items of a postings entry. Nothing for an entry that leads outside, which verification rules out.
+    pub(crate) fn add_postings(&self, postings: &Postings, into: &mut AllowSet) {
+        match postings.encoding {
+            POSTINGS_LIST => {
+                for ordinal in self.list(postings).unwrap_or_default() {
+                    into.insert(*ordinal);
+                }
+            }
+            POSTINGS_BITMAP => into.or_words(self.bitmap(postings).unwrap_or_default()),
+            _ => {}
+        }
+    }
+}
+
+impl<'a> Field<'a> {
+    /// Its name.
+    pub fn name(&self) -> &'a str {
+        let bytes = self.view.string(self.entry.name_start, self.entry.name_len);
+        bytes.and_then(|bytes| str::from_utf8(bytes).ok()).unwrap_or_default()
+    }
+
+    /// How many different text values it has.
+    pub fn n_terms(&self) -> u64 {
+        self.entry.terms_count
+    }
+
+    /// How many numbers it has; an item with several counts several times.
+    pub fn n_numbers(&self) -> u64 {
+        self.entry.numbers_count
+    }
+
+    /// How many items have a value or number.
+    pub fn n_items(&self) -> u32 {
+        self.entry.present.cardinality
+    }
+
+    /// Its text values in order, each with the number of items that have it.
+    pub fn terms(&self) -> impl Iterator<Item = (&'a str, u32)> + use<'a> {
+        let view = self.view;
+        self.term_entries().iter().map(move |term| {
+            let bytes = view.string(term.value_start, term.value_len);
+            (bytes.and_then(|bytes| str::from_utf8(bytes).ok()).unwrap_or_default(), term.items.cardinality)
+        })
+    }
+
+    /// The least and the greatest of its numbers.
+    pub fn number_range(&self) -> Option<(f64, f64)> {
+        let (values, _) = self.numbers();
+        Some((*values.first()?, *values.last()?))
+    }
+
+    pub(crate) fn term_entries(&self) -> &'a [TermEntry] {
+        window(self.view.terms, self.entry.terms_first, self.entry.terms_count)
+    }
+
+    /// Its numbers, ascending, and the item of each.
+    pub(crate) fn numbers(&self) -> (&'a [f64], &'a [u32]) {
+        let FieldEntry { numbers_first: first, numbers_count: count, .. } = *self.entry;
+        (window(self.view.number_values, first, count), window(self.view.number_ordinals, first, count))
+    }
+
+    pub(crate) fn add_term(&self, value: &str, into: &mut AllowSet) {
+        let value_of = |term: &TermEntry| self.view.string(term.value_start, term.value_len);
+        let terms = self.term_entries();
+        let place = terms.binary_search_by(|term| value_of(term).cmp(&Some(value.as_bytes())));
+        if let Some(term) = place.ok().and_then(|place| terms.get(place)) {
+            self.view.add_postings(&term.items, into);
+        }
+    }
+
+    pub(crate) fn add_numbers(&self, bounds: &Bounds, into: &mut AllowSet) {
+        let (values, ordinals) = self.numbers();
+        let from = values.partition_point(|value| bounds.below(*value));
+        let to = values.partition_point(|value| !bounds.above(*value));
+        for ordinal in ordinals.get(from..to).unwrap_or_default() {
+            into.insert(*ordinal);
+        }
+    }
+
+    pub(crate) fn add_present(&self, into: &mut AllowSet) {
+        self.view.add_postings(&self.entry.present, into);
+    }
+}
+
+/// A part of a table; empty where it leads outside, which verification rules out.
+pub(crate) fn window<T>(table: &[T], first: u64, count: u64) -> &[T] {
+    let end = first.checked_add(count).and_then(|end| usize::try_from(end).ok());
+    end.and_then(|end| table.get(first as usize..end)).unwrap_or_default()
+}
+
+impl fmt::Debug for AttributeView<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AttributeView").field("fields", &self.fields.len()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Field<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Field").field("name", &self.name()).field("terms", &self.n_terms()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,249 @@
+//! Building an index, offline: from rows to a graph to a file.
+//!
+//! [`build_index`] checks the input, has a [`GraphBuilder`] make the graph, unites two graphs where that is asked for, makes sure that
+//! every item can be found, and hands back a [`BuiltIndex`] to be written.
+//!
+//! hnsw_rs, which the only builder uses, prints a line to standard output when a library user changes its level scale, and nothing
+//! in what is used here; still, a program whose standard output is data does well to write that after the build.
+
+use std::borrow::Cow;
+use std::io::{Seek, Write};
+
+use thiserror::Error;
+use zerocopy::FromBytes;
+
+use crate::aligned::AlignedBytes;
+use crate::assemble::{AssembleError, FlatGraph, IndexAssembly, IndexInput, Tables, stored_row};
+use crate::container::cast;
+use crate::error::WriteError;
+use crate::format::{M_MAX, M_MIN, row_stride};
+use crate::graph::{EdgeSet, GraphStats};
+use crate::metric::Metric;
+use crate::vectors::VectorView;
+
+mod hnsw_rs;
+mod repair;
+mod united;
+
+pub use self::hnsw_rs::{HnswRsBuilder, PeerSearch};
+
+/// Widest search while building. Beyond it a build takes days and gains nothing that was measured.
+pub const EF_CONSTRUCTION_MAX: usize = 10_000;
+
+/// How a graph is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GraphOptions {
+    /// Links per item on the upper levels, 2 to 64; twice as many at level 0.
+    pub m: usize,
+    /// Breadth of the search that finds an item's links; more than 2 m, at most [`EF_CONSTRUCTION_MAX`].
+    pub ef_construction: usize,
+    /// Inserts items one after the other: the same rows and options then give the same bytes, at the speed of one thread.
+    pub deterministic: bool,
+    /// Seed of the order in which items are inserted. Levels are drawn by hnsw_rs from a seed of its own, which is fixed.
+    pub seed: u64,
+    /// Which graph or graphs.
+    pub edges: EdgeSet,
+}
+
+impl Default for GraphOptions {
+    fn default() -> Self {
+        Self { m: 16, ef_construction: 200, deterministic: false, seed: 1, edges: EdgeSet::Cosine }
+    }
+}
+
+/// Who wants to know how far a build is, and may end it.
+pub trait Progress: Sync {
+    /// So many units of a stage are done.
+    fn step(&self, stage: &str, done: u64, total: u64);
+
+    /// Whether to stop; asked every few thousand items.
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+/// Nobody.
+impl Progress for () {
+    fn step(&self, _stage: &str, _done: u64, _total: u64) {}
+}
+
+/// Makes a graph of one edge set.
+pub trait GraphBuilder {
+    /// What built it, for manifests.
+    fn name(&self) -> &'static str;
+
+    /// Links each row to near ones, near by `metric`, whatever the metric that the index will be searched with.
+    ///
+    /// # Errors
+    /// Options out of range, or a build that was cancelled.
+    fn build(
+        &self,
+        rows: &Rows,
+        metric: Metric,
+        options: &GraphOptions,
+        progress: &dyn Progress,
+    ) -> Result<FlatGraph, BuildError>;
+}
+
+/// Why an index was not built.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// An option is out of its range.
+    #[error("{option} is {found}, expected {expected}")]
+    Option {
+        /// Which.
+        option: &'static str,
+        /// Its range.
+        expected: String,
+        /// What it is.
+        found: usize,
+    },
+    /// The rows, keys or attributes cannot become an index.
+    #[error(transparent)]
+    Assemble(#[from] AssembleError),
+    /// Whoever wanted the index no longer does.
+    #[error("the build was cancelled")]
+    Cancelled,
+    /// Items that no search finds, and no link could be added to that changes it.
+    #[error(
+        "{count} items cannot be found by searching, one of them item {ordinal} ({key:?}): build with larger m and ef_construction"
+    )]
+    Unreachable {
+        /// How many.
+        count: u64,
+        /// One of them.
+        ordinal: u32,
+        /// Its key.
+        key: String,
+    },
+}
+
+/// Rows as the file will have them: padded, aligned, of unit length where the metric is cosine.
+#[derive(Debug)]
+pub struct Rows {
+    bytes: AlignedBytes,
+    n: u32,
+    dimensions: usize,
+    stride: usize,
+}
+
+impl Rows {
+    /// Copies the rows of an input.
+    ///
+    /// # Errors
+    /// Rows that no index can hold.
+    pub fn new(input: &IndexInput<'_>) -> Result<Self, AssembleError> {
+        let n = crate::assemble::check_rows(input)?;
+        let stride = row_stride(input.dims as u32) as usize;
+        let mut bytes = AlignedBytes::zeroed(n as usize * stride * size_of::<f32>());
+        let padded = <[f32]>::mut_from_bytes(bytes.as_mut()).unwrap_or_default();
+        for (row, padded) in input.rows.chunks_exact(input.dims).zip(padded.chunks_exact_mut(stride)) {
+            stored_row(row, input.metric, padded);
+        }
+        Ok(Self { bytes, n, dimensions: input.dims, stride })
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> u32 {
+        self.n
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.n == 0
+    }
+
+    /// They, as searches see them.
+    pub fn view(&self) -> VectorView<'_> {
+        let rows = cast(self.bytes.as_ref()).unwrap_or_default();
+        VectorView { rows, n: self.n, stride: self.stride, dimensions: self.dimensions }
+    }
+}
+
+/// What a build did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BuildReport {
+    /// Items that no search found until links to them were added.
+    pub unreachable_repaired: u32,
+    /// Which graph or graphs.
+    pub edges: EdgeSet,
+    /// The builder.
+    pub builder: &'static str,
+    /// The shape of the graph.
+    pub stats: GraphStats,
+}
+
+/// An index in parts, ready to be written.
+#[derive(Debug)]
+pub struct BuiltIndex<'a> {
+    /// What the build did.
+    pub report: BuildReport,
+    assembly: IndexAssembly<'a>,
+}
+
+impl BuiltIndex<'_> {
+    /// The graph.
+    pub fn graph(&self) -> &FlatGraph {
+        self.assembly.graph()
+    }
+
+    /// Writes the file; returns its length in bytes.
+    ///
+    /// # Errors
+    /// A file that cannot be written, or that would be longer than the format allows.
+    pub fn write<W: Write + Seek>(&self, into: W) -> Result<u64, WriteError> {
+        self.assembly.write(into)
+    }
+
+    /// The file, in memory.
+    ///
+    /// # Errors
+    /// As [`BuiltIndex::write`].
+    pub fn to_bytes(&self) -> Result<AlignedBytes, WriteError> {
+        self.assembly.to_bytes()
+    }
+}
+
+/// Builds an index: checks, graph or graphs, repair. Needs the rows twice more in memory, and what the builder needs.
+///
+/// About 2 ms per 64-dimensional item and thread at 200,000 items, twice that with [`EdgeSet::United`].
+///
+/// # Errors
+/// An input that no index can hold, options out of range, a build that was cancelled, items that cannot be made reachable.
+pub fn build_index<'a>(
+    input: &IndexInput<'a>,
+    options: &GraphOptions,
+    builder: &dyn GraphBuilder,
+    progress: &dyn Progress,
+) -> Result<BuiltIndex<'a>, BuildError> {
+    check_options(options)?;
+    let tables = Tables::new(input)?;
+    let rows = Rows::new(input)?;
+    let by = |metric| builder.build(&rows, metric, options, progress);
+    let mut graph = match options.edges {
+        EdgeSet::Cosine => by(Metric::Cosine)?,
+        EdgeSet::InnerProduct => by(Metric::InnerProduct)?,
+        EdgeSet::United => united::unite(by(Metric::InnerProduct)?, &by(Metric::Cosine)?),
+    };
+    let unreachable_repaired = repair::repair(&mut graph, &rows, input.keys, progress)?;
+    let stats = graph.view().stats();
+    let report = BuildReport { unreachable_repaired, edges: options.edges, builder: builder.name(), stats };
+    let assembly = IndexAssembly::of(input, tables, Cow::Owned(graph), options.edges)?;
+    Ok(BuiltIndex { report, assembly })
+}
+
+/// Checks options before a builder sees them: hnsw_rs ends the process on some.
+pub(crate) fn check_options(options: &GraphOptions) -> Result<(), BuildError> {
+    let m = M_MIN as usize..=M_MAX as usize;
+    if !m.contains(&options.m) {
+        let expected = format!("{M_MIN} to {M_MAX}");
+        return Err(BuildError::Option { option: "m", expected, found: options.m });
+    }
+    let least = 2 * options.m + 1;
+    if !(least..=EF_CONSTRUCTION_MAX).contains(&options.ef_construction) {
+        let expected = format!("{least} (more than 2 m) to {EF_CONSTRUCTION_MAX}");
+        return Err(BuildError::Option { option: "ef_construction", expected, found: options.ef_construction });
+    }
+    Ok(())
+}

@@ -1,0 +1,233 @@
+//! Every item can be found: the check, and the links that are added where it fails.
+//!
+//! An item is *reached* if links on level 0 lead to it from the entry point, and *found* if a search for its own row returns it among
+//! the first ten, or ten items at least as near: copies of it, or longer rows where inner products count. What is not reached or not
+//! found gets links from near items. A link is put into an unused place or replaces one that is not needed: reached items form a tree,
+//! and links of the tree stay.
+
+use std::collections::BTreeSet;
+
+use rayon::prelude::*;
+
+use super::{BuildError, Progress, Rows};
+use crate::assemble::FlatGraph;
+use crate::format::NONE;
+use crate::metric::Kernel;
+use crate::pool::Entry;
+use crate::search::{SearchParams, SearchStats, Searcher};
+use crate::visited::Scratch;
+
+/// Among so many nearest an item must be.
+const K: usize = 10;
+/// Breadths of search that are tried until an item is found.
+const BREADTHS: [usize; 3] = [64, 160, 512];
+/// Links added to an item that needs some.
+const LINKS: usize = 2;
+/// Items of which one may be linked from; nearest first.
+const NEAR: usize = 512;
+/// Rounds of adding links and looking again, for the items that were lost and for all of them.
+const ROUNDS: u32 = 6;
+/// Items between two looks at the progress.
+const CHUNK: u32 = 16_384;
+
+/// Adds links until every item is reached and found; returns how many items got any.
+///
+/// Costs one search of breadth 64 per item, on all threads, a few more for each item that fails, and all of it again if one did.
+pub(super) fn repair(
+    graph: &mut FlatGraph,
+    rows: &Rows,
+    keys: &[String],
+    progress: &dyn Progress,
+) -> Result<u32, BuildError> {
+    if graph.n == 0 {
+        return Ok(0);
+    }
+    let mut repair = Repair { parents: vec![NONE; graph.n as usize], graph, rows };
+    let mut repaired = repair.reach_all();
+    let mut lost = repair.lost_of_all(progress)?;
+    for _ in 0..ROUNDS {
+        if lost.is_empty() {
+            return Ok(repaired.len() as u32);
+        }
+        for _ in 0..ROUNDS {
+            lost.iter().for_each(|ordinal| repair.link(*ordinal));
+            repaired.extend(&lost);
+            lost = repair.lost(&lost.iter().copied().collect::<Vec<_>>());
+            if lost.is_empty() {
+                break;
+            }
+        }
+        // Each new link changes the walks of others a little, and a link that was replaced may have been the way to one of them.
+        lost.append(&mut repair.lost_of_all(progress)?);
+    }
+    match lost.first() {
+        None => Ok(repaired.len() as u32),
+        Some(ordinal) => {
+            let key = keys.get(*ordinal as usize).cloned().unwrap_or_default();
+            Err(BuildError::Unreachable { count: lost.len() as u64, ordinal: *ordinal, key })
+        }
+    }
+}
+
+struct Repair<'a> {
+    graph: &'a mut FlatGraph,
+    rows: &'a Rows,
+    /// From which item each was reached first; NONE where it was not. The entry point is its own.
+    parents: Vec<u32>,
+}
+
+impl Repair<'_> {
+    /// Grows the tree from the entry point, and links what it does not reach; returns those items.
+    fn reach_all(&mut self) -> BTreeSet<u32> {
+        self.set_parent(self.graph.entry_point, self.graph.entry_point);
+        self.flood(self.graph.entry_point);
+        let mut linked = BTreeSet::new();
+        for ordinal in 0..self.graph.n {
+            if !self.is_reached(ordinal) {
+                self.link(ordinal);
+                linked.insert(ordinal);
+                self.flood(ordinal);
+            }
+        }
+        linked
+    }
+
+    fn flood(&mut self, from: u32) {
+        let mut frontier = vec![from];
+        while let Some(ordinal) = frontier.pop() {
+            for link in self.graph.view().links(ordinal, 0) {
+                if let Some(parent) = self.parents.get_mut(*link as usize).filter(|parent| **parent == NONE) {
+                    *parent = ordinal;
+                    frontier.push(*link);
+                }
+            }
+        }
+    }
+
+    fn is_reached(&self, ordinal: u32) -> bool {
+        self.parents.get(ordinal as usize).is_some_and(|parent| *parent != NONE)
+    }
+
+    fn set_parent(&mut self, ordinal: u32, to: u32) {
+        if let Some(parent) = self.parents.get_mut(ordinal as usize) {
+            *parent = to;
+        }
+    }
+
+    /// Those of all items that are not found.
+    fn lost_of_all(&self, progress: &dyn Progress) -> Result<BTreeSet<u32>, BuildError> {
+        const STAGE: &str = "looking for every item";
+        let mut lost = BTreeSet::new();
+        for first in (0..self.graph.n).step_by(CHUNK as usize) {
+            if progress.cancelled() {
+                return Err(BuildError::Cancelled);
+            }
+            progress.step(STAGE, first.into(), self.graph.n.into());
+            let chunk: Vec<u32> = (first..self.graph.n).take(CHUNK as usize).collect();
+            lost.append(&mut self.lost(&chunk));
+        }
+        progress.step(STAGE, self.graph.n.into(), self.graph.n.into());
+        Ok(lost)
+    }
+
+    fn lost(&self, ordinals: &[u32]) -> BTreeSet<u32> {
+        let searcher = Searcher::new(self.graph.view(), self.rows.view());
+        let is_lost = |scratch: &mut Scratch, ordinal: &u32| {
+            let found = BREADTHS.iter().any(|breadth| self.is_found(&searcher, *ordinal, *breadth, scratch));
+            (!found).then_some(*ordinal)
+        };
+        ordinals.par_iter().map_init(Scratch::default, is_lost).flatten().collect()
+    }
+
+    fn is_found(&self, searcher: &Searcher<'_>, ordinal: u32, ef_search: usize, scratch: &mut Scratch) -> bool {
+        let vectors = self.rows.view();
+        scratch.query.set(vectors.row(ordinal).unwrap_or_default(), 1.0, vectors.stride);
+        let mut stats = SearchStats { distances: 0, hops: 0, plan: crate::search::Plan::Graph };
+        searcher.walk(ef_search, scratch, &mut stats);
+        let row = vectors.row_groups(ordinal);
+        let own = Entry::new(Kernel::get().pair(row, row), ordinal).similarity();
+        let mut hits = scratch.walk.hits().take(K);
+        hits.any(|hit| hit.ordinal == ordinal)
+            || scratch.walk.hits().nth(K - 1).is_some_and(|tenth| tenth.similarity >= own)
+    }
+
+    /// Adds links to an item from near ones that are reached.
+    fn link(&mut self, ordinal: u32) {
+        let near = self.near(ordinal);
+        let mut added = 0;
+        // Unused places of the nearest first: nothing is lost by them.
+        for from in near.iter().take(NEAR / 4) {
+            if added < LINKS && self.add(*from, ordinal) {
+                added += 1;
+            }
+        }
+        for from in &near {
+            if added < LINKS && self.replace(*from, ordinal) {
+                added += 1;
+            }
+        }
+        if added == 0 {
+            // Far from everything that has room: any reached item will do, so that at least there is a way.
+            let anywhere =
+                (0..self.graph.n).find(|from| *from != ordinal && self.is_reached(*from) && self.add(*from, ordinal));
+            debug_assert!(anywhere.is_some() || self.graph.n <= self.graph.m0_stride);
+        }
+    }
+
+    /// Reached items near to an item, by the direction of their rows, nearest first.
+    fn near(&self, ordinal: u32) -> Vec<u32> {
+        let vectors = self.rows.view();
+        let mut scratch = Scratch::default();
+        scratch.query.set(vectors.row(ordinal).unwrap_or_default(), 1.0, vectors.stride);
+        let params = SearchParams { k: NEAR, ef_search: NEAR, exact: false };
+        Searcher::new(self.graph.view(), vectors).search(&params, None, &mut scratch);
+        let kernel = Kernel::get();
+        let query = vectors.row_groups(ordinal);
+        let cosine = |other: u32| {
+            let row = vectors.row_groups(other);
+            kernel.pair(query, row) / kernel.pair(row, row).sqrt()
+        };
+        let reached = scratch.hits.iter().filter(|hit| hit.ordinal != ordinal && self.is_reached(hit.ordinal));
+        let mut near: Vec<Entry> = reached.map(|hit| Entry::new(cosine(hit.ordinal), hit.ordinal)).collect();
+        near.sort_unstable();
+        near.into_iter().map(Entry::ordinal).collect()
+    }
+
+    /// Links to an item in an unused place; false where there is none, or where the link is there already.
+    fn add(&mut self, from: u32, to: u32) -> bool {
+        let Some(places) = self.places(from) else { return false };
+        if places.contains(&to) {
+            return false;
+        }
+        let Some(place) = places.iter_mut().find(|place| **place == NONE) else { return false };
+        *place = to;
+        self.linked(from, to);
+        true
+    }
+
+    /// Links to an item in place of the farthest link that the tree does not need.
+    fn replace(&mut self, from: u32, to: u32) -> bool {
+        let parents = std::mem::take(&mut self.parents);
+        let needed = |link: u32| parents.get(link as usize).is_some_and(|parent| *parent == from);
+        let place = self.places(from).filter(|places| !places.contains(&to));
+        let place = place.and_then(|places| places.iter_mut().rev().find(|place| !needed(**place)));
+        let replaced = place.map(|place| *place = to).is_some();
+        self.parents = parents;
+        if replaced {
+            self.linked(from, to);
+        }
+        replaced
+    }
+
+    fn linked(&mut self, from: u32, to: u32) {
+        if !self.is_reached(to) {
+            self.set_parent(to, from);
+        }
+    }
+
+    fn places(&mut self, ordinal: u32) -> Option<&mut [u32]> {
+        let width = self.graph.m0_stride as usize;
+        let from = ordinal as usize * width;
+        self.graph.links0.get_mut(from..from + width)
+    }
+}

@@ -1,0 +1,213 @@
+//! Keys: opaque UTF-8 text of the caller's, 1 to 256 bytes, to and from ordinals, by a hash table that lies in the file.
+//!
+//! Open addressing with linear probing over a power of two of slots, at most half of them taken; a slot is an ordinal.
+//! The hash is [`key_hash`], written down here and in FORMAT.md and never to be changed within format version 1.
+
+use std::io::{self, Write};
+use std::{fmt, str};
+
+use crate::error::WriteError;
+use crate::format::{ITEMS_MAX, KEY_BYTES_MAX, KEY_PROBES_MAX, NONE, section};
+use crate::write::ContainerWriter;
+
+/// The hash of a key: each step is the finaliser of SplitMix64, so each takes one word in and lets every bit reach every other.
+///
+/// The state starts as `mix(seed ^ length)`. Then, for each eight bytes of the key, read as a little-endian number, the last
+/// ones filled up with zeros: `state = mix(state ^ word)`. About 1.5 ns per eight bytes.
+pub fn key_hash(seed: u64, key: &[u8]) -> u64 {
+    let mut state = mix(seed ^ key.len() as u64);
+    let (words, rest) = key.as_chunks::<8>();
+    for word in words {
+        state = mix(state ^ u64::from_le_bytes(*word));
+    }
+    if !rest.is_empty() {
+        let mut last = [0; 8];
+        for (into, byte) in last.iter_mut().zip(rest) {
+            *into = *byte;
+        }
+        state = mix(state ^ u64::from_le_bytes(last));
+    }
+    state
+}
+
+/// One step of SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, OOPSLA 2014).
+const fn mix(state: u64) -> u64 {
+    let state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let state = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let state = (state ^ (state >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    state ^ (state >> 31)
+}
+
+/// The keys of an opened index.
+#[derive(Clone, Copy)]
+pub struct KeyView<'a> {
+    offsets: &'a [u64],
+    bytes: &'a [u8],
+    table: &'a [u32],
+    seed: u64,
+}
+
+impl<'a> KeyView<'a> {
+    pub(crate) fn new(offsets: &'a [u64], bytes: &'a [u8], table: &'a [u32], seed: u64) -> Self {
+        Self { offsets, bytes, table, seed }
+    }
+
+    /// Number of keys.
+    pub fn len(&self) -> u32 {
+        self.offsets.len().saturating_sub(1) as u32
+    }
+
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The key of an item. Costs a check that it is UTF-8, about 10 ns.
+    pub fn key(&self, ordinal: u32) -> Option<&'a str> {
+        str::from_utf8(self.bytes_of(ordinal)?).ok()
+    }
+
+    /// The item of a key: one hash, on average one and a half probes, at most [`KEY_PROBES_MAX`].
+    pub fn ordinal(&self, key: &str) -> Option<u32> {
+        self.find(key.as_bytes())
+    }
+
+    /// The items in the slots where a key may be, up to the first empty one.
+    fn probe(&self, key: &[u8]) -> impl Iterator<Item = u32> + use<'a> {
+        // The table's length is a power of two. Where it is not, because nothing was verified, slots are only missed.
+        let mask = (self.table.len() as u64).wrapping_sub(1);
+        let first = key_hash(self.seed, key);
+        let table = self.table;
+        (0..u64::from(KEY_PROBES_MAX))
+            .map_while(move |step| table.get((first.wrapping_add(step) & mask) as usize).copied())
+            .take_while(|ordinal| *ordinal != NONE)
+    }
+
+    pub(crate) fn bytes_of(&self, ordinal: u32) -> Option<&'a [u8]> {
+        let place = ordinal as usize;
+        let (from, to) = (*self.offsets.get(place)?, *self.offsets.get(place + 1)?);
+        self.bytes.get(usize::try_from(from).ok()?..usize::try_from(to).ok()?)
+    }
+
+    pub(crate) fn offsets(&self) -> &'a [u64] {
+        self.offsets
+    }
+
+    pub(crate) fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    pub(crate) fn table(&self) -> &'a [u32] {
+        self.table
+    }
+
+    /// What the first slot of a key holds.
+    pub(crate) fn first(&self, key: &[u8]) -> Option<u32> {
+        self.probe(key).next()
+    }
+
+    /// The item that a look-up of these bytes finds.
+    pub(crate) fn find(&self, key: &[u8]) -> Option<u32> {
+        self.probe(key).find(|ordinal| self.bytes_of(*ordinal) == Some(key))
+    }
+}
+
+impl fmt::Debug for KeyView<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyView").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// The key sections of an index to be written: offsets, bytes and table of the keys in order of their ordinals.
+#[derive(Clone, Debug)]
+pub struct KeyTable {
+    offsets: Vec<u64>,
+    bytes: Vec<u8>,
+    slots: Vec<u32>,
+    seed: u64,
+}
+
+impl KeyTable {
+    /// Lays the keys out and chooses a seed. The same keys give the same bytes.
+    ///
+    /// Seeds are tried in a fixed order, starting from 0, until every key is found within [`KEY_PROBES_MAX`] slots;
+    /// a larger table is tried after some. Costs about 100 ns per key.
+    ///
+    /// # Errors
+    /// Too many keys, an empty, long or repeated key, or keys that were made to collide under every seed that is tried.
+    pub fn build<K: AsRef<str>>(keys: &[K]) -> Result<Self, WriteError> {
+        const SEEDS_PER_SIZE: u64 = 8;
+        const SIZES: u64 = 3;
+        let n = u32::try_from(keys.len()).ok().filter(|n| *n <= ITEMS_MAX);
+        let n = n.ok_or(WriteError::TooManyItems { found: keys.len() as u64 })?;
+        let mut table = Self { offsets: vec![0], bytes: Vec::new(), slots: Vec::new(), seed: 0 };
+        for (ordinal, key) in (0..).zip(keys.iter().map(AsRef::as_ref)) {
+            if key.is_empty() || key.len() > KEY_BYTES_MAX {
+                return Err(WriteError::KeyLength { ordinal, found: key.len() });
+            }
+            table.bytes.extend_from_slice(key.as_bytes());
+            table.offsets.push(table.bytes.len() as u64);
+        }
+        let least = (2 * n as usize).next_power_of_two();
+        for attempt in 0..SIZES * SEEDS_PER_SIZE {
+            table.seed = attempt;
+            if table.fill(least << (attempt / SEEDS_PER_SIZE))? {
+                return Ok(table);
+            }
+        }
+        Err(WriteError::KeysCollide)
+    }
+
+    /// Fills a table of so many slots. False where some key has no free slot near enough.
+    fn fill(&mut self, capacity: usize) -> Result<bool, WriteError> {
+        self.slots.clear();
+        self.slots.resize(capacity, NONE);
+        let mask = capacity as u64 - 1;
+        let view = KeyView::new(&self.offsets, &self.bytes, &[], self.seed);
+        for ordinal in 0..view.len() {
+            let key = view.bytes_of(ordinal).unwrap_or_default();
+            let first = key_hash(self.seed, key);
+            let mut placed = false;
+            for step in 0..u64::from(KEY_PROBES_MAX) {
+                let Some(slot) = self.slots.get_mut((first.wrapping_add(step) & mask) as usize) else { break };
+                if *slot == NONE {
+                    *slot = ordinal;
+                    placed = true;
+                    break;
+                }
+                if view.bytes_of(*slot) == Some(key) {
+                    let key = String::from_utf8_lossy(key).into_owned();
+                    return Err(WriteError::KeyTwice { first: *slot, second: ordinal, key });
+                }
+            }
+            if !placed {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// For [`crate::format::IndexHeader::key_table_log2`].
+    pub fn log2(&self) -> u32 {
+        self.slots.len().trailing_zeros()
+    }
+
+    /// For [`crate::format::IndexHeader::key_hash_seed`].
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Sections that [`KeyTable::write`] writes.
+    pub const SECTIONS: u32 = 3;
+
+    /// Writes the three key sections.
+    ///
+    /// # Errors
+    /// What the writer returns.
+    pub fn write<W: Write + io::Seek>(&self, into: &mut ContainerWriter<W>) -> Result<(), WriteError> {
+        use zerocopy::IntoBytes;
+        into.section(section::KEY_OFFSETS, |w| w.write_all(self.offsets.as_bytes()))?;
+        into.section(section::KEY_BYTES, |w| w.write_all(&self.bytes))?;
+        into.section(section::KEY_TABLE, |w| w.write_all(self.slots.as_bytes()))
+    }
+}

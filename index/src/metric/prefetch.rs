@@ -1,0 +1,50 @@
+//! Asking the processor for memory before it is needed.
+
+/// Asks for the cache lines of a slice; at most [`LINES_MAX`], since the processor notices a longer run by itself.
+///
+/// On machines other than x86-64 and AArch64 it does nothing.
+#[inline(always)]
+pub(crate) fn prefetch<T>(slice: &[T]) {
+    let bytes = size_of_val(slice).min(LINES_MAX * LINE);
+    for offset in (0..bytes).step_by(LINE) {
+        line(slice.as_ptr().cast::<u8>().wrapping_add(offset));
+    }
+}
+
+/// Bytes that come together.
+const LINE: usize = 64;
+/// Lines asked for by one call.
+const LINES_MAX: usize = 8;
+
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+#[inline(always)]
+fn line(address: *const u8) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    // SAFETY: a prefetch is a hint. It reads nothing that the program can see and does not fault, whatever the address; SSE, which
+    // it belongs to, is part of every x86-64 machine.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+}
+
+#[cfg(target_arch = "aarch64")]
+#[allow(unsafe_code)]
+#[inline(always)]
+fn line(address: *const u8) {
+    // SAFETY: a prefetch is a hint. It reads nothing that the program can see and does not fault, whatever the address; `prfm` is
+    // part of every AArch64 machine, and it changes no register, no flag and no memory.
+    unsafe { std::arch::asm!("prfm pldl1keep, [{0}]", in(reg) address, options(nostack, preserves_flags, readonly)) };
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[inline(always)]
+fn line(_address: *const u8) {}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn any_slice_will_do() {
+        super::prefetch::<f32>(&[]);
+        super::prefetch(&[1_u8]);
+        super::prefetch(&vec![0_u32; 100_000]);
+    }
+}

@@ -1,0 +1,148 @@
+//! The kernels for x86-64: AVX-512, and AVX2 with fused multiplication.
+//!
+//! Written with intrinsics because the compiler, given the portable kernel and the same features, made code that took twice as long.
+
+use std::arch::x86_64::*;
+
+use super::kernels::{ABREAST, GROUP, Group, Kernel, in_fours};
+
+/// The kernels that this machine can run, fastest first.
+#[allow(unsafe_code)]
+pub(super) fn available() -> Vec<Kernel> {
+    let mut kernels = Vec::new();
+    if is_x86_feature_detected!("avx512f") {
+        // SAFETY: the functions need AVX-512F and what comes with it. They go into the list, and so can be called, only where the
+        // machine was just found to have it.
+        let many = |q: &[Group], r: &[Group], o: &[u32], s: &mut [f32]| unsafe { many_avx512(q, r, o, s) };
+        // SAFETY: as above.
+        let pair = |a: &[Group], b: &[Group]| unsafe { pair_avx512(a, b) };
+        kernels.push(Kernel { name: "AVX-512", many, pair });
+    }
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        // SAFETY: the functions need AVX2 and FMA, which the machine was just found to have.
+        let many = |q: &[Group], r: &[Group], o: &[u32], s: &mut [f32]| unsafe { many_avx2(q, r, o, s) };
+        // SAFETY: as above.
+        let pair = |a: &[Group], b: &[Group]| unsafe { pair_avx2(a, b) };
+        kernels.push(Kernel { name: "AVX2", many, pair });
+    }
+    kernels
+}
+
+#[target_feature(enable = "avx512f")]
+fn many_avx512(query: &[Group], rows: &[Group], ordinals: &[u32], similarities: &mut [f32]) {
+    in_fours(query, rows, ordinals, similarities, |query, rows| four_avx512(query, rows), |a, b| pair_avx512(a, b));
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn many_avx2(query: &[Group], rows: &[Group], ordinals: &[u32], similarities: &mut [f32]) {
+    in_fours(query, rows, ordinals, similarities, |query, rows| four_avx2(query, rows), |a, b| pair_avx2(a, b));
+}
+
+/// The 16 sums of each of four rows of the query's length.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn four_avx512(query: &[Group], [a, b, c, d]: [&[Group]; ABREAST]) -> [f32; ABREAST] {
+    let mut sums = [_mm512_setzero_ps(); ABREAST];
+    for ((((query, a), b), c), d) in query.iter().zip(a).zip(b).zip(c).zip(d) {
+        let query = load_avx512(query);
+        sums[0] = _mm512_fmadd_ps(query, load_avx512(a), sums[0]);
+        sums[1] = _mm512_fmadd_ps(query, load_avx512(b), sums[1]);
+        sums[2] = _mm512_fmadd_ps(query, load_avx512(c), sums[2]);
+        sums[3] = _mm512_fmadd_ps(query, load_avx512(d), sums[3]);
+    }
+    let [a, b, c, d] = sums;
+    fold_four([quarter(half(a)), quarter(half(b)), quarter(half(c)), quarter(half(d))])
+}
+
+/// The 16 sums of each of four rows of the query's length.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn four_avx2(query: &[Group], [a, b, c, d]: [&[Group]; ABREAST]) -> [f32; ABREAST] {
+    let mut low = [_mm256_setzero_ps(); ABREAST];
+    let mut high = [_mm256_setzero_ps(); ABREAST];
+    for ((((query, a), b), c), d) in query.iter().zip(a).zip(b).zip(c).zip(d) {
+        let query = load_avx2(query);
+        for (place, row) in [a, b, c, d].into_iter().enumerate() {
+            let row = load_avx2(row);
+            low[place] = _mm256_fmadd_ps(query.0, row.0, low[place]);
+            high[place] = _mm256_fmadd_ps(query.1, row.1, high[place]);
+        }
+    }
+    let sum = |place: usize| quarter(_mm256_add_ps(low[place], high[place]));
+    fold_four([sum(0), sum(1), sum(2), sum(3)])
+}
+
+#[target_feature(enable = "avx512f")]
+fn pair_avx512(a: &[Group], b: &[Group]) -> f32 {
+    let mut sum = _mm512_setzero_ps();
+    for (a, b) in a.iter().zip(b) {
+        sum = _mm512_fmadd_ps(load_avx512(a), load_avx512(b), sum);
+    }
+    let [product, ..] = fold_four([quarter(half(sum)); ABREAST]);
+    product
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn pair_avx2(a: &[Group], b: &[Group]) -> f32 {
+    let (mut low, mut high) = (_mm256_setzero_ps(), _mm256_setzero_ps());
+    for (a, b) in a.iter().zip(b) {
+        let (a, b) = (load_avx2(a), load_avx2(b));
+        low = _mm256_fmadd_ps(a.0, b.0, low);
+        high = _mm256_fmadd_ps(a.1, b.1, high);
+    }
+    let [product, ..] = fold_four([quarter(_mm256_add_ps(low, high)); ABREAST]);
+    product
+}
+
+#[allow(unsafe_code)]
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn load_avx512(group: &Group) -> __m512 {
+    // SAFETY: a group is 16 floats, which is what is read; the load needs no alignment.
+    unsafe { _mm512_loadu_ps(group.as_ptr()) }
+}
+
+#[allow(unsafe_code)]
+#[target_feature(enable = "avx2")]
+#[inline]
+fn load_avx2(group: &Group) -> (__m256, __m256) {
+    let (halves, _) = group.as_chunks::<{ GROUP / 2 }>();
+    let [low, high] = halves else { return (_mm256_setzero_ps(), _mm256_setzero_ps()) };
+    // SAFETY: each half is 8 floats, which is what is read; the load needs no alignment.
+    unsafe { (_mm256_loadu_ps(low.as_ptr()), _mm256_loadu_ps(high.as_ptr())) }
+}
+
+/// 16 sums to 8: halves onto halves.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn half(sum: __m512) -> __m256 {
+    let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(sum)));
+    _mm256_add_ps(_mm512_castps512_ps256(sum), high)
+}
+
+/// 8 sums to 4.
+#[target_feature(enable = "avx")]
+#[inline]
+fn quarter(sum: __m256) -> __m128 {
+    _mm_add_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps::<1>(sum))
+}
+
+/// 4 sums of each row to one: (first + third) + (second + fourth), for four rows at once.
+#[target_feature(enable = "sse")]
+#[inline]
+fn fold_four([a, b, c, d]: [__m128; ABREAST]) -> [f32; ABREAST] {
+    let ab = _mm_add_ps(_mm_movelh_ps(a, b), _mm_movehl_ps(b, a));
+    let cd = _mm_add_ps(_mm_movelh_ps(c, d), _mm_movehl_ps(d, c));
+    let sums = _mm_add_ps(_mm_shuffle_ps::<0b10_00_10_00>(ab, cd), _mm_shuffle_ps::<0b11_01_11_01>(ab, cd));
+    let mut products = [0.0; ABREAST];
+    store(&mut products, sums);
+    products
+}
+
+#[allow(unsafe_code)]
+#[target_feature(enable = "sse")]
+#[inline]
+fn store(into: &mut [f32; 4], from: __m128) {
+    // SAFETY: four floats are written, which is what there is room for; the store needs no alignment.
+    unsafe { _mm_storeu_ps(into.as_mut_ptr(), from) };
+}

@@ -1,0 +1,357 @@
+//! Searching the graph: down the levels by the steepest way, then a walk of bounded breadth over level 0.
+//!
+//! The two steps are algorithms 5 and 2 of Malkov and Yashunin, with what the hardware likes: the unvisited links of an item are gathered,
+//! their rows are asked for ahead, and all are scored in one batch; the links of the item that will probably come next are asked for
+//! while this happens.
+//!
+//! A filter is not a reason to find less. Where few items are allowed they are compared one by one; otherwise the walk goes over all
+//! items and keeps the allowed ones, until as many as `ef_search` of them are nearer than anything left to expand. Should that take as many
+//! comparisons as looking at every allowed item, it is looked at every allowed item: see [`Plan`].
+
+use thiserror::Error;
+
+use crate::allow::AllowSet;
+use crate::exact;
+use crate::graph::GraphView;
+use crate::metric::{Kernel, Metric, prefetch, unit_scale};
+use crate::open::Index;
+use crate::pool::Entry;
+use crate::vectors::VectorView;
+use crate::visited::{Batch, Scratch, Visited};
+use crate::{EF_SEARCH_MAX, K_MAX};
+
+/// What to search for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SearchParams {
+    /// Hits wanted, at most [`K_MAX`].
+    pub k: usize,
+    /// Breadth of the walk, at most [`EF_SEARCH_MAX`]: more finds more and takes longer. Below k it counts as k.
+    pub ef_search: usize,
+    /// Compares with every item instead of walking the graph.
+    pub exact: bool,
+}
+
+/// An item that was found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Hit {
+    /// The item.
+    pub ordinal: u32,
+    /// Its cosine with the query, or its dot product with it, by the index's metric.
+    pub similarity: f32,
+}
+
+/// What a search did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SearchStats {
+    /// Rows that were compared with the query.
+    pub distances: u32,
+    /// Items whose links were followed.
+    pub hops: u32,
+    /// How the hits were found.
+    pub plan: Plan,
+}
+
+/// How hits were found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// By comparing with every item, or with every allowed one: asked for, few allowed, or the walk was not worth going on with.
+    Exact,
+    /// By walking the graph.
+    Graph,
+    /// By walking the graph and keeping what is allowed.
+    FilteredGraph,
+}
+
+/// Why a search was not made. The caller's mistake in each case.
+#[derive(Clone, Debug, Error, PartialEq)]
+#[non_exhaustive]
+pub enum SearchError {
+    /// The query has another length than the rows.
+    #[error("the query has {found} dimensions, the index has {expected}")]
+    Dimensions {
+        /// Length of a row.
+        expected: usize,
+        /// Length of the query.
+        found: usize,
+    },
+    /// A value of the query is not finite.
+    #[error("value {place} of the query is {found}, expected a finite number")]
+    NotFinite {
+        /// Which value, from 0.
+        place: usize,
+        /// The value.
+        found: f32,
+    },
+    /// A query of length zero has no direction, so no cosine.
+    #[error("every value of the query is zero, so it has no direction to compare")]
+    ZeroQuery,
+    /// More hits wanted than allowed.
+    #[error("k is {found}, expected at most {K_MAX}")]
+    K {
+        /// What was wanted.
+        found: usize,
+    },
+    /// A walk broader than allowed.
+    #[error("ef_search is {found}, expected at most {EF_SEARCH_MAX}: search exactly instead")]
+    EfSearch {
+        /// What was wanted.
+        found: usize,
+    },
+    /// The set of allowed items is of another index.
+    #[error("the set of allowed items is over {found} items, the index has {expected}: make it from this index")]
+    AllowSet {
+        /// Items of the index.
+        expected: u32,
+        /// Items that the set is over.
+        found: u32,
+    },
+}
+
+impl<D: AsRef<[u8]>> Index<D> {
+    /// Finds the items most similar to a query: at most k, best first, ties by ordinal, in `scratch.hits()`.
+    ///
+    /// With `allow`, only items in that set are found; there are fewer hits than k only where fewer items are allowed. Safe on bytes
+    /// that were not verified: a link that leads nowhere is skipped, and the number of steps is bounded. Allocates nothing once the
+    /// scratch is warm.
+    ///
+    /// # Errors
+    /// A query that cannot be compared, parameters out of range, a set of allowed items of another index.
+    pub fn search(
+        &self,
+        query: &[f32],
+        params: &SearchParams,
+        allow: Option<&AllowSet>,
+        scratch: &mut Scratch,
+    ) -> Result<SearchStats, SearchError> {
+        scratch.hits.clear();
+        check_params(params)?;
+        check_query(query, self.dimensions())?;
+        let expected = self.len();
+        if let Some(found) = allow.map(AllowSet::n).filter(|found| *found != expected) {
+            return Err(SearchError::AllowSet { expected, found });
+        }
+        let scale = match self.metric() {
+            Metric::InnerProduct => 1.0,
+            Metric::Cosine => unit_scale(query).ok_or(SearchError::ZeroQuery)?,
+        };
+        let searcher = Searcher::new(self.graph(), self.vectors());
+        scratch.query.set(query, scale, searcher.vectors.stride);
+        Ok(searcher.search(params, allow, scratch))
+    }
+}
+
+fn check_params(params: &SearchParams) -> Result<(), SearchError> {
+    if params.k > K_MAX {
+        return Err(SearchError::K { found: params.k });
+    }
+    if params.ef_search > EF_SEARCH_MAX {
+        return Err(SearchError::EfSearch { found: params.ef_search });
+    }
+    Ok(())
+}
+
+pub(crate) fn check_query(query: &[f32], expected: usize) -> Result<(), SearchError> {
+    if query.len() != expected {
+        return Err(SearchError::Dimensions { expected, found: query.len() });
+    }
+    match query.iter().position(|value| !value.is_finite()) {
+        Some(place) => Err(SearchError::NotFinite { place, found: query.get(place).copied().unwrap_or(f32::NAN) }),
+        None => Ok(()),
+    }
+}
+
+/// Steps down one level, at most. Each is to a nearer item; good graphs take a handful.
+const DESCENT_STEPS_MAX: u32 = 1_000;
+
+/// Items expanded on level 0, at most: so many, and so many more per unit of `ef`. Good graphs expand little more than `ef`.
+const HOPS_MAX: (u32, u32) = (10_000, 16);
+
+/// Comparisons of a walk, per unit of its breadth: unvisited links of an item. Measured 8 to 14 on real factors at m = 16.
+const DISTANCES_PER_EF: u64 = 12;
+
+/// A graph over rows, whoever holds them: an index, or a builder.
+#[derive(Clone, Copy)]
+pub(crate) struct Searcher<'a> {
+    graph: GraphView<'a>,
+    vectors: VectorView<'a>,
+    kernel: Kernel,
+}
+
+impl<'a> Searcher<'a> {
+    pub(crate) fn new(graph: GraphView<'a>, vectors: VectorView<'a>) -> Self {
+        Self { graph, vectors, kernel: Kernel::get() }
+    }
+
+    /// Searches with the query that is in the scratch.
+    pub(crate) fn search(&self, params: &SearchParams, allow: Option<&AllowSet>, scratch: &mut Scratch) -> SearchStats {
+        let possible = allow.map_or(self.graph.n, AllowSet::cardinality);
+        let ef = params.ef_search.max(params.k).max(1);
+        let wanted = params.k.min(possible as usize);
+        let mut stats = SearchStats { distances: 0, hops: 0, plan: Plan::Exact };
+        scratch.hits.clear();
+        if wanted == 0 {
+            return stats;
+        }
+        if !params.exact {
+            match allow {
+                None => {
+                    stats.plan = Plan::Graph;
+                    self.walk(ef, scratch, &mut stats);
+                    scratch.hits.extend(scratch.walk.hits().take(params.k));
+                }
+                Some(allow) if !self.scan_is_cheaper(possible, ef) => {
+                    stats.plan = Plan::FilteredGraph;
+                    if self.walk_filtered(ef, allow, scratch, &mut stats) {
+                        scratch.hits.extend(scratch.allowed.hits().take(params.k));
+                    }
+                }
+                Some(_) => {}
+            }
+        }
+        // Also where the walk gave up, or was cut off from the rest by links that lead nowhere.
+        if scratch.hits.len() < wanted {
+            stats.plan = Plan::Exact;
+            stats.distances = stats.distances.saturating_add(exact::scan(self.vectors, params.k, allow, scratch));
+        }
+        stats
+    }
+
+    /// Whether comparing with each of so many allowed items costs less than a walk that must pass `n / allowed` items for each it keeps.
+    fn scan_is_cheaper(&self, allowed: u32, ef: usize) -> bool {
+        let (n, allowed) = (u64::from(self.graph.n), u64::from(allowed));
+        allowed * allowed <= DISTANCES_PER_EF * ef as u64 * n
+    }
+
+    /// Where level 0 is entered: the nearest item that the steepest way down from the entry point leads to.
+    fn descend(&self, scratch: &mut Scratch, stats: &mut SearchStats) -> Option<Entry> {
+        let Scratch { batch: Batch { ordinals, similarities }, query, .. } = scratch;
+        let entry = self.graph.entry_point()?;
+        let rows = self.vectors.groups();
+        let mut best = (self.kernel.pair(query.groups(), self.vectors.row_groups(entry)), entry);
+        stats.distances += 1;
+        for level in (1..=self.graph.max_level).rev() {
+            for _ in 0..DESCENT_STEPS_MAX {
+                let from = best;
+                let mut count = 0;
+                for link in self.graph.upper_places(from.1, level).iter().filter(|link| **link < self.graph.n) {
+                    prefetch(self.vectors.row_groups(*link));
+                    if let Some(place) = ordinals.get_mut(count) {
+                        *place = *link;
+                        count += 1;
+                    }
+                }
+                let ordinals = ordinals.get(..count).unwrap_or_default();
+                self.kernel.many(query.groups(), rows, ordinals, similarities);
+                stats.distances += count as u32;
+                stats.hops += 1;
+                for (ordinal, similarity) in ordinals.iter().zip(similarities.iter()) {
+                    if *similarity > best.0 {
+                        best = (*similarity, *ordinal);
+                    }
+                }
+                if best.1 == from.1 {
+                    break;
+                }
+            }
+        }
+        Some(Entry::new(best.0, best.1))
+    }
+
+    /// Fills `scratch.walk` with the `ef` nearest items that a walk over level 0 finds.
+    pub(crate) fn walk(&self, ef: usize, scratch: &mut Scratch, stats: &mut SearchStats) {
+        scratch.walk.begin(ef);
+        scratch.visited.begin(self.graph.n);
+        let Some(entry) = self.descend(scratch, stats) else { return };
+        scratch.visited.insert(entry.ordinal());
+        scratch.walk.insert(entry);
+        let hops_most = stats.hops.saturating_add(hops_max(ef));
+        while stats.hops < hops_most {
+            let Some(next) = scratch.walk.expand() else { break };
+            let count = self.expand(next.ordinal(), scratch, stats);
+            let Scratch { batch, walk, .. } = &mut *scratch;
+            for entry in batch.scored(count) {
+                walk.insert(entry);
+            }
+        }
+    }
+
+    /// Fills `scratch.allowed` with the `ef` nearest allowed items that a walk over all items finds. False where comparing with
+    /// each allowed item would have cost no more, or where the walk came to an end before it had found so many.
+    fn walk_filtered(&self, ef: usize, allow: &AllowSet, scratch: &mut Scratch, stats: &mut SearchStats) -> bool {
+        let budget = allow.cardinality();
+        scratch.walk.begin(EF_SEARCH_MAX);
+        scratch.allowed.begin(ef);
+        scratch.visited.begin(self.graph.n);
+        let Some(entry) = self.descend(scratch, stats) else { return false };
+        scratch.visited.insert(entry.ordinal());
+        scratch.walk.insert(entry);
+        if allow.contains(entry.ordinal()) {
+            scratch.allowed.insert(entry);
+        }
+        while stats.distances < budget {
+            let Some(next) = scratch.walk.expand() else { return false };
+            if !scratch.allowed.admits(next) {
+                return true;
+            }
+            let count = self.expand(next.ordinal(), scratch, stats);
+            let Scratch { batch, walk, allowed, .. } = &mut *scratch;
+            for entry in batch.scored(count) {
+                if allowed.admits(entry) {
+                    walk.insert(entry);
+                    if allow.contains(entry.ordinal()) {
+                        allowed.insert(entry);
+                    }
+                }
+            }
+        }
+        false
+    }
+
+    /// Scores the links of an item that were not visited yet; says how many are now in the batch.
+    #[inline(always)]
+    fn expand(&self, ordinal: u32, scratch: &mut Scratch, stats: &mut SearchStats) -> usize {
+        let Scratch { visited, batch, query, walk, .. } = scratch;
+        let count = self.gather(self.graph.places0(ordinal), visited, &mut batch.ordinals);
+        if let Some(after) = walk.peek() {
+            prefetch(self.graph.places0(after.ordinal()));
+        }
+        let ordinals = batch.ordinals.get(..count).unwrap_or_default();
+        self.kernel.many(query.groups(), self.vectors.groups(), ordinals, &mut batch.similarities);
+        stats.distances += count as u32;
+        stats.hops += 1;
+        count
+    }
+
+    /// Collects the links that were not visited, marks them, and asks for their rows.
+    #[inline(always)]
+    fn gather(&self, links: &[u32], visited: &mut Visited, ordinals: &mut [u32]) -> usize {
+        let mut count = 0;
+        for link in links {
+            if *link >= self.graph.n {
+                // An unused place, which ends the links of a sound graph; in another there may be more behind it.
+                continue;
+            }
+            if visited.insert(*link)
+                && let Some(place) = ordinals.get_mut(count)
+            {
+                *place = *link;
+                count += 1;
+                prefetch(self.vectors.row_groups(*link));
+            }
+        }
+        count
+    }
+}
+
+fn hops_max(ef: usize) -> u32 {
+    HOPS_MAX.0.saturating_add(HOPS_MAX.1.saturating_mul(ef as u32))
+}
+
+impl Batch {
+    /// The first so many of the batch, scored.
+    #[inline(always)]
+    fn scored(&self, count: usize) -> impl Iterator<Item = Entry> + '_ {
+        let pairs = self.similarities.iter().zip(&self.ordinals).take(count);
+        pairs.map(|(similarity, ordinal)| Entry::new(*similarity, *ordinal))
+    }
+}

@@ -1,0 +1,203 @@
+//! Building: every item can be found afterwards, whatever the rows; what cannot be built is refused before the builder sees it.
+#![cfg(feature = "build")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "support/factors.rs"]
+mod factors;
+mod support;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use factors::{Factors, broadly, clustered, exactly, ordinals, share};
+use kindred_index::build::HnswRsBuilder;
+use kindred_index::build::{BuildError, GraphOptions, Progress, build_index};
+use kindred_index::{AssembleError, EdgeSet, Index, Metric, Scratch, WriteError, assemble_index};
+
+/// Every item is among the ten nearest to its own row, or ten are at least as near; the index verifies.
+fn all_found(factors: &Factors, metric: Metric, options: &GraphOptions) {
+    let built = factors.build(metric, options);
+    let index = Index::open(built.to_bytes().unwrap()).unwrap();
+    index.verify().unwrap();
+    assert_eq!(u64::from(index.len()), built.report.stats.items_by_level.iter().sum::<u64>());
+    let mut scratch = Scratch::default();
+    for ordinal in 0..index.len() {
+        let row = index.row(ordinal).unwrap();
+        index.search(row, &exactly(10), None, &mut scratch).unwrap();
+        let tenth = scratch.hits().last().unwrap().similarity;
+        let expected = ordinals(&scratch).contains(&ordinal);
+        index.search(row, &broadly(10, 512), None, &mut scratch).unwrap();
+        let found = ordinals(&scratch).contains(&ordinal) || scratch.hits().last().unwrap().similarity >= tenth;
+        assert!(found || !expected, "item {ordinal} of {} is lost", index.len());
+    }
+}
+
+#[test]
+fn every_item_is_found_by_its_own_row() {
+    let options = GraphOptions::default();
+    all_found(&clustered(30, 3_000, 16, 1.0), Metric::Cosine, &options);
+    // Few links and a narrow construction, so that the builder loses some.
+    let poor = GraphOptions { m: 2, ef_construction: 5, ..options };
+    all_found(&clustered(31, 3_000, 16, 1.0), Metric::Cosine, &poor);
+}
+
+#[test]
+fn every_item_is_found_whatever_the_lengths_of_rows() {
+    let factors = clustered(32, 2_000, 16, 50.0);
+    for edges in [EdgeSet::Cosine, EdgeSet::InnerProduct, EdgeSet::United] {
+        all_found(&factors, Metric::InnerProduct, &GraphOptions { edges, ..GraphOptions::default() });
+    }
+}
+
+#[test]
+fn copies_of_one_row_are_all_reached() {
+    let mut factors = clustered(33, 1_500, 8, 1.0);
+    let same = factors.row(0).to_vec();
+    for item in 0..600 {
+        factors.rows[item * 8..][..8].copy_from_slice(&same);
+    }
+    for metric in [Metric::Cosine, Metric::InnerProduct] {
+        all_found(&factors, metric, &GraphOptions { m: 4, ef_construction: 40, ..GraphOptions::default() });
+        let graph = factors.build(metric, &GraphOptions { m: 4, ef_construction: 40, ..GraphOptions::default() });
+        assert_eq!(reached(graph.graph().view()), 1_500);
+    }
+    // Nothing but copies.
+    let copies = Factors::new(same.repeat(700), 8);
+    let built = copies.build(Metric::Cosine, &GraphOptions::default());
+    assert_eq!(reached(built.graph().view()), 700);
+}
+
+/// How many items the links on level 0 lead to from the entry point.
+fn reached(graph: kindred_index::GraphView<'_>) -> usize {
+    let entry = graph.entry_point().unwrap();
+    let (mut seen, mut frontier) = (std::collections::BTreeSet::from([entry]), vec![entry]);
+    while let Some(ordinal) = frontier.pop() {
+        frontier.extend(graph.links(ordinal, 0).iter().filter(|link| seen.insert(**link)));
+    }
+    seen.len()
+}
+
+#[test]
+fn any_number_of_items_from_none() {
+    for n in [0, 1, 2, 3, 20] {
+        let factors = clustered(34, n, 3, 2.0);
+        for edges in [EdgeSet::Cosine, EdgeSet::InnerProduct, EdgeSet::United] {
+            for deterministic in [false, true] {
+                let options = GraphOptions { deterministic, edges, ..GraphOptions::default() };
+                all_found(&factors, Metric::InnerProduct, &options);
+            }
+        }
+    }
+}
+
+#[test]
+fn options_out_of_range_are_refused() {
+    let factors = clustered(35, 10, 3, 1.0);
+    let input = factors.input(Metric::Cosine);
+    let refused = |options: &GraphOptions| match build_index(&input, options, &HnswRsBuilder, &()) {
+        Err(BuildError::Option { option, found, .. }) => (option, found),
+        other => panic!("expected an error, found {other:?}"),
+    };
+    let options = GraphOptions::default();
+    for m in [0, 1, 65, 257, usize::MAX] {
+        assert_eq!(refused(&GraphOptions { m, ..options }), ("m", m));
+    }
+    for ef_construction in [0, 32, 10_001, usize::MAX] {
+        assert_eq!(refused(&GraphOptions { ef_construction, ..options }), ("ef_construction", ef_construction));
+    }
+    let keeping = HnswRsBuilder.build_keeping(&input, &GraphOptions { edges: EdgeSet::United, ..options }, &());
+    assert!(matches!(keeping, Err(BuildError::Option { option: "edges", .. })));
+}
+
+#[test]
+fn rows_that_no_search_could_find_are_refused_by_key() {
+    let refused = |change: &dyn Fn(&mut Factors)| {
+        let mut factors = clustered(36, 40, 4, 1.0);
+        change(&mut factors);
+        match build_index(&factors.input(Metric::InnerProduct), &GraphOptions::default(), &HnswRsBuilder, &()) {
+            Err(BuildError::Assemble(error)) => error,
+            other => panic!("expected an error, found {other:?}"),
+        }
+    };
+    for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e30] {
+        let error = refused(&|factors| factors.rows[7 * 4 + 2] = wrong);
+        assert!(matches!(&error, AssembleError::RowNotFinite { ordinal: 7, key } if key == "item-7"), "{error}");
+    }
+    let error = refused(&|factors| factors.rows[4 * 39..].fill(0.0));
+    assert!(matches!(error, AssembleError::RowZero { ordinal: 39, .. }), "{error}");
+    let error = refused(&|factors| factors.keys[8] = "item-3".to_owned());
+    assert!(matches!(error, AssembleError::Write(WriteError::KeyTwice { first: 3, second: 8, .. })), "{error}");
+    let error = refused(&|factors| factors.rows.truncate(100));
+    assert!(matches!(error, AssembleError::RowCount { expected: 160, found: 100 }), "{error}");
+    let error = refused(&|factors| factors.dims = 0);
+    assert!(matches!(error, AssembleError::Dimensions { found: 0 }), "{error}");
+}
+
+#[test]
+fn a_graph_of_other_items_is_refused() {
+    let factors = clustered(37, 50, 4, 1.0);
+    let (graph, _) =
+        HnswRsBuilder.build_keeping(&factors.input(Metric::Cosine), &GraphOptions::default(), &()).unwrap();
+    let other = clustered(37, 49, 4, 1.0);
+    let error = assemble_index(&other.input(Metric::Cosine), &graph, EdgeSet::Cosine).unwrap_err();
+    assert!(matches!(error, AssembleError::Graph { field: "items", expected: 49, found: 50 }), "{error}");
+    let mut short = graph.clone();
+    short.links0.pop();
+    assert!(assemble_index(&factors.input(Metric::Cosine), &short, EdgeSet::Cosine).is_err());
+    let mut astray = graph;
+    astray.entry_point = 50;
+    assert!(assemble_index(&factors.input(Metric::Cosine), &astray, EdgeSet::Cosine).is_err());
+}
+
+/// Says stop at the so many-th question.
+struct Impatient {
+    asked: AtomicU64,
+    patience: u64,
+}
+
+impl Progress for Impatient {
+    fn step(&self, stage: &str, done: u64, total: u64) {
+        assert!(!stage.is_empty() && done <= total);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.asked.fetch_add(1, Ordering::Relaxed) >= self.patience
+    }
+}
+
+#[test]
+fn a_build_ends_when_it_is_cancelled() {
+    let factors = clustered(38, 1_200, 4, 1.0);
+    let mut patience = 0;
+    // Whenever it is asked for, until there is enough patience for all of it.
+    loop {
+        let progress = Impatient { asked: AtomicU64::new(0), patience };
+        let options = GraphOptions { edges: EdgeSet::United, m: 4, ef_construction: 20, ..GraphOptions::default() };
+        match build_index(&factors.input(Metric::InnerProduct), &options, &HnswRsBuilder, &progress) {
+            Err(BuildError::Cancelled) => patience += 1,
+            other => break assert!(other.is_ok() && patience >= 5, "{patience}: {other:?}"),
+        }
+    }
+}
+
+/// The flat search must find as much on the same graph as the search of the crate that built it.
+#[test]
+fn the_exported_graph_is_as_good_as_the_original() {
+    let factors = clustered(39, 4_000, 16, 3.0);
+    for (metric, edges) in [(Metric::Cosine, EdgeSet::Cosine), (Metric::InnerProduct, EdgeSet::InnerProduct)] {
+        let options = GraphOptions { edges, ..GraphOptions::default() };
+        let (graph, peer) = HnswRsBuilder.build_keeping(&factors.input(metric), &options, &()).unwrap();
+        let index = Index::open(assemble_index(&factors.input(metric), &graph, edges).unwrap()).unwrap();
+        index.verify().unwrap();
+        let mut scratch = Scratch::default();
+        let (mut ours, mut theirs) = (0.0, 0.0);
+        for query in factors.queries(40, 200) {
+            index.search(&query, &exactly(10), None, &mut scratch).unwrap();
+            let truth = ordinals(&scratch);
+            index.search(&query, &broadly(10, 40), None, &mut scratch).unwrap();
+            ours += share(&truth, &ordinals(&scratch)) / 200.0;
+            theirs += share(&truth, &peer.search(&query, 10, 40)) / 200.0;
+        }
+        assert!(ours >= theirs - 0.01 && ours > 0.9, "{metric:?}: {ours} on the flat graph, {theirs} on the original");
+        assert!(peer.search(&[0.0; 16], 10, 40).is_empty());
+    }
+}

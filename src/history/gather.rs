@@ -1,0 +1,149 @@
+//! The only waiting of a read: fetch what is stored about a visitor, within a time limit.
+//!
+//! A failed or late store is not an error of the request: the interactions in its body are enough to answer, and the answer says so.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::{Actor, HistoryError, Lookup, Recent, RecentInteractions};
+use crate::interaction::Interaction;
+
+/// What was fetched, and why it may be incomplete.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    user: Option<Recent>,
+    session: Option<Recent>,
+    /// The failure that left something out.
+    pub failure: Option<HistoryError>,
+}
+
+/// Fetches the stored interactions of a user and a session, waiting for both together at most `patience`.
+/// Without a miss in the store's cache nothing is awaited.
+pub async fn gather(
+    store: &dyn RecentInteractions,
+    user_id: Option<&str>,
+    session_id: Option<&str>,
+    patience: Duration,
+) -> Gathered {
+    let mut gathered = Gathered::default();
+    let deadline = tokio::time::Instant::now() + patience;
+    // Both look-ups are started before either is awaited.
+    let user = user_id.map(|id| store.recent(&Actor::user(id)));
+    let session = session_id.map(|id| store.recent(&Actor::session(id)));
+    gathered.user = settle(user, deadline, patience, &mut gathered.failure).await;
+    gathered.session = settle(session, deadline, patience, &mut gathered.failure).await;
+    gathered
+}
+
+async fn settle(
+    lookup: Option<Lookup>,
+    deadline: tokio::time::Instant,
+    patience: Duration,
+    failure: &mut Option<HistoryError>,
+) -> Option<Recent> {
+    let answer = match lookup? {
+        Lookup::Ready(recent) => Ok(recent),
+        Lookup::Failed(error) => Err(error),
+        Lookup::Pending(pending) => tokio::time::timeout_at(deadline, pending).await.unwrap_or_else(|_| {
+            Err(HistoryError::TimedOut { waited_ms: u64::try_from(patience.as_millis()).unwrap_or(u64::MAX) })
+        }),
+    };
+    match answer {
+        Ok(recent) => Some(recent),
+        Err(error) => {
+            *failure = Some(error);
+            None
+        }
+    }
+}
+
+impl Gathered {
+    /// Stored interactions of the user and the session and those in the body, as one list without copies or repeats, newest first,
+    /// at most `limit`. An interaction is repeated when both stored lists hold it, or when the body repeats its `interaction_id`,
+    /// or, without one, its item, kind and time.
+    #[must_use]
+    pub fn union<'a>(&'a self, body: &'a [Interaction], limit: usize) -> Vec<&'a Interaction> {
+        let user = self.user.as_deref().unwrap_or_default();
+        let session = self.session.as_deref().unwrap_or_default();
+        let mut all: Vec<&Interaction> = Vec::with_capacity(body.len() + user.len() + session.len());
+        all.extend(body);
+        let mut sequences: HashSet<u64> = HashSet::new();
+        if !user.is_empty() && !session.is_empty() {
+            sequences.extend(user.iter().map(|kept| kept.sequence));
+        }
+        let stored = user.iter().chain(session.iter().filter(|kept| !sequences.contains(&kept.sequence)));
+        all.extend(stored.map(|kept| &*kept.interaction).filter(|kept| !body.iter().any(|other| same(kept, other))));
+        // Stable: at equal times those of the body stay before the stored ones.
+        all.sort_by_key(|interaction| std::cmp::Reverse(interaction.occurred_at_ms));
+        all.truncate(limit);
+        all
+    }
+}
+
+fn same(a: &Interaction, b: &Interaction) -> bool {
+    match (&a.interaction_id, &b.interaction_id) {
+        (Some(a), Some(b)) => a == b,
+        _ => a.occurred_at_ms == b.occurred_at_ms && a.item_id == b.item_id && a.kind == b.kind,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::{BoxFuture, HistoryStats, Incoming, Kept};
+    use std::sync::Arc;
+
+    fn interaction(item: &str, at: i64, id: Option<&str>) -> Interaction {
+        Interaction {
+            interaction_id: id.map(str::to_owned),
+            item_id: item.to_owned(),
+            kind: "view".to_owned(),
+            value: None,
+            occurred_at_ms: at,
+            context: Default::default(),
+        }
+    }
+
+    fn kept(sequence: u64, item: &str, at: i64, id: Option<&str>) -> Kept {
+        Kept { sequence, interaction: Arc::new(interaction(item, at, id)) }
+    }
+
+    #[test]
+    fn the_union_repeats_nothing_and_is_newest_first() {
+        let shared = kept(7, "both", 50, None);
+        let gathered = Gathered {
+            user: Some(Arc::from([shared.clone(), kept(1, "old", 10, None)])),
+            session: Some(Arc::from([shared, kept(2, "named", 40, Some("x"))])),
+            failure: None,
+        };
+        let body = [interaction("named", 99, Some("x")), interaction("now", 100, None), interaction("old", 10, None)];
+        let union = gathered.union(&body, 10);
+        let items: Vec<&str> = union.iter().map(|interaction| interaction.item_id.as_str()).collect();
+        assert_eq!(items, ["now", "named", "both", "old"]);
+        assert_eq!(gathered.union(&body, 2).len(), 2);
+    }
+
+    /// A store whose disk never answers.
+    struct Stuck;
+
+    impl RecentInteractions for Stuck {
+        fn append(&self, _: Vec<Incoming>) -> BoxFuture<'_, Result<crate::history::Ack, HistoryError>> {
+            Box::pin(std::future::pending())
+        }
+        fn recent(&self, _: &Actor) -> Lookup {
+            Lookup::Pending(Box::pin(std::future::pending()))
+        }
+        fn stats(&self) -> HistoryStats {
+            HistoryStats::default()
+        }
+    }
+
+    #[test]
+    fn a_store_that_never_answers_leaves_the_body() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let gathered = runtime.block_on(gather(&Stuck, Some("u"), Some("s"), Duration::from_millis(5)));
+        assert!(matches!(gathered.failure, Some(HistoryError::TimedOut { waited_ms: 5 })));
+        let body = [interaction("now", 1, None)];
+        assert_eq!(gathered.union(&body, 10).len(), 1);
+    }
+}

@@ -1,0 +1,315 @@
+//! Recent interactions of users and sessions: what a visitor has just done.
+//!
+//! A store is append-only to its callers: [`RecentInteractions::append`] answers once the interactions are as safe as the store makes them,
+//! and what it acknowledged is in the next [`RecentInteractions::recent`] of the same actor. Two stores: [`memory`] (bounded, lost at a
+//! restart) and [`embedded`] (one file, durable). Stores know nothing of items, ranking or HTTP.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::interaction::Interaction;
+
+pub mod embedded;
+pub mod gather;
+pub mod memory;
+
+/// What an embedded store said, shared because one failed commit answers many callers.
+pub type StoreError = Arc<dyn std::error::Error + Send + Sync>;
+
+/// A boxed future that may move between threads.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Whose interactions: a signed-in user or an anonymous session. Two names in two spaces that never meet.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Actor(String);
+
+impl Actor {
+    /// The user called `id`.
+    #[must_use]
+    pub fn user(id: &str) -> Self {
+        Self(["u:", id].concat())
+    }
+
+    /// The session called `id`.
+    #[must_use]
+    pub fn session(id: &str) -> Self {
+        Self(["s:", id].concat())
+    }
+
+    /// The name under which a store keeps it: `u:<id>` or `s:<id>`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// An interaction on its way into a store, with whoever did it. At least one of the two ids is present; with both it is kept for both.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Incoming {
+    /// The signed-in user.
+    pub user_id: Option<String>,
+    /// The session.
+    pub session_id: Option<String>,
+    /// What was done.
+    pub interaction: Interaction,
+}
+
+impl Incoming {
+    /// The one or two actors this interaction is kept for.
+    pub fn actors(&self) -> impl Iterator<Item = Actor> + '_ {
+        let user = self.user_id.as_deref().map(Actor::user);
+        user.into_iter().chain(self.session_id.as_deref().map(Actor::session))
+    }
+}
+
+/// A kept interaction. `sequence` is its place in the store's order of arrival, so one that is kept for two actors is known as one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kept {
+    /// Place in the order of arrival, unique in the store.
+    pub sequence: u64,
+    /// What was done.
+    pub interaction: Arc<Interaction>,
+}
+
+/// The recent interactions of one actor, newest first (by `occurred_at_ms`, then by arrival), shared with the store's cache.
+pub type Recent = Arc<[Kept]>;
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ack {
+    /// Interactions that are now kept.
+    pub accepted: u32,
+    /// Interactions whose `interaction_id` had been accepted before; they changed nothing.
+    pub duplicates: u32,
+}
+
+/// The answer to a look-up: at hand, or on its way from the disk.
+pub enum Lookup {
+    /// It was in memory.
+    Ready(Recent),
+    /// It is being read; dropping the future gives up waiting, not the read.
+    Pending(BoxFuture<'static, Result<Recent, HistoryError>>),
+    /// It cannot be had.
+    Failed(HistoryError),
+}
+
+/// What a store tells about itself, for `/metrics` and `/readyz`.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct HistoryStats {
+    /// Actors whose interactions are in memory.
+    pub cached_actors: u64,
+    /// Bytes those take, estimated.
+    pub cached_bytes: u64,
+    /// Interactions waiting to be committed.
+    pub queued: u64,
+    /// Commits since start.
+    pub commits: u64,
+    /// Interactions committed since start.
+    pub committed: u64,
+    /// Seconds spent in commits since start.
+    pub commit_seconds: f64,
+    /// Look-ups answered from memory.
+    pub hits: u64,
+    /// Look-ups that went to the disk.
+    pub misses: u64,
+    /// Interactions dropped because they were older than the retention.
+    pub pruned: u64,
+}
+
+/// A store of recent interactions.
+pub trait RecentInteractions: Send + Sync + 'static {
+    /// Keeps a batch, whole or not at all, and answers when it is as safe as the store makes it.
+    fn append(&self, batch: Vec<Incoming>) -> BoxFuture<'_, Result<Ack, HistoryError>>;
+
+    /// The newest interactions of an actor; none for one never seen. About a microsecond when [`Lookup::Ready`].
+    fn recent(&self, actor: &Actor) -> Lookup;
+
+    /// Numbers for the operator.
+    fn stats(&self) -> HistoryStats;
+
+    /// Whether the store works, as far as it knows without trying.
+    ///
+    /// # Errors
+    /// The failure that it met last, while that lasts.
+    fn check(&self) -> Result<(), HistoryError> {
+        Ok(())
+    }
+
+    /// Commits what is queued and lets go of files and threads. Later appends fail with [`HistoryError::Closed`]. Blocks.
+    fn close(&self) {}
+}
+
+/// What can go wrong with a store. Cheap to clone, because one failed commit answers many callers.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum HistoryError {
+    /// The directory of the store cannot be made.
+    #[error("cannot create directory {path} for the history store: {source}; check permissions or set history.path")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: Arc<std::io::Error>,
+    },
+    /// Another process has the store open.
+    #[error(
+        "history store {path} is in use by another process; stop the other kindred-server or set history.path to another file"
+    )]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is not a store that this version can open.
+    #[error(
+        "cannot open history store {path}: {source}; restore it from a backup, or move it away to start with an empty one"
+    )]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the store said.
+        source: StoreError,
+    },
+    /// The file was written by a version with another layout.
+    #[error(
+        "history store {path} has layout version {found}, this server reads {expected}; use the server version that wrote it, or move it away to start with an empty one"
+    )]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The version found.
+        found: u64,
+        /// The version this server reads.
+        expected: u64,
+    },
+    /// An operation on the open store failed.
+    #[error(
+        "history store {path}: {operation} failed: {source}; check that the disk has space and is healthy, then restart the server"
+    )]
+    Storage {
+        /// The file.
+        path: PathBuf,
+        /// What was being done.
+        operation: &'static str,
+        /// What the store said.
+        source: StoreError,
+    },
+    /// A record does not decode.
+    #[error(
+        "history store {path}: record {sequence} is damaged: {reason}; restore the file from a backup, or move it away to start with an empty one"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The record's place in the order of arrival.
+        sequence: u64,
+        /// Why it does not decode.
+        reason: String,
+    },
+    /// More interactions are waiting than the queue holds.
+    #[error(
+        "{queued} interactions are waiting to be stored, the queue holds {limit}; send again later, or raise history.queue"
+    )]
+    Busy {
+        /// Interactions waiting.
+        queued: u64,
+        /// What the queue holds.
+        limit: u64,
+    },
+    /// Too many look-ups are waiting for the disk.
+    #[error("{limit} look-ups are already waiting for the history store's disk")]
+    ReadsBusy {
+        /// How many may wait.
+        limit: u64,
+    },
+    /// The answer did not come in time.
+    #[error("the history store did not answer within {waited_ms} ms")]
+    TimedOut {
+        /// How long was waited.
+        waited_ms: u64,
+    },
+    /// The store has been closed, or its thread has ended.
+    #[error("the history store is closed; restart the server if it is not stopping")]
+    Closed,
+}
+
+impl HistoryError {
+    /// Whether sending again later may succeed without anyone mending anything.
+    #[must_use]
+    pub fn is_overload(&self) -> bool {
+        matches!(self, Self::Busy { .. } | Self::ReadsBusy { .. } | Self::TimedOut { .. })
+    }
+}
+
+/// Puts `new` into `list` (newest first) and keeps the newest `keep`; one that is already there (by sequence) is not put twice.
+/// Cost: a copy of `keep` pointers.
+#[must_use]
+pub fn merge(list: &[Kept], new: impl IntoIterator<Item = Kept>, keep: usize) -> Recent {
+    let mut merged: Vec<Kept> = list.to_vec();
+    for kept in new {
+        if merged.iter().any(|other| other.sequence == kept.sequence) {
+            continue;
+        }
+        let at = merged.partition_point(|other| is_newer(other, &kept));
+        merged.insert(at, kept);
+    }
+    merged.truncate(keep);
+    merged.into()
+}
+
+fn is_newer(a: &Kept, b: &Kept) -> bool {
+    (a.interaction.occurred_at_ms, a.sequence) > (b.interaction.occurred_at_ms, b.sequence)
+}
+
+/// Bytes that a cached list takes, estimated from its strings: what bounds the cache.
+pub(crate) fn cached_size(actor: &str, list: &Recent) -> u32 {
+    /// Vec and Arc headers, the map's own entry, and allocator rounding, per list and per interaction.
+    const LIST_OVERHEAD: usize = 160;
+    const INTERACTION_OVERHEAD: usize = 240;
+    let interactions: usize = list.iter().map(|kept| INTERACTION_OVERHEAD + text_bytes(&kept.interaction)).sum();
+    u32::try_from(LIST_OVERHEAD + actor.len() + interactions).unwrap_or(u32::MAX)
+}
+
+fn text_bytes(interaction: &Interaction) -> usize {
+    let context: usize = interaction.context.iter().map(|(key, value)| key.len() + value.len() + 64).sum();
+    interaction.item_id.len()
+        + interaction.kind.len()
+        + interaction.interaction_id.as_ref().map_or(0, String::len)
+        + context
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(sequence: u64, occurred_at_ms: i64) -> Kept {
+        let interaction = Interaction {
+            interaction_id: None,
+            item_id: format!("item-{sequence}"),
+            kind: "view".to_owned(),
+            value: None,
+            occurred_at_ms,
+            context: Default::default(),
+        };
+        Kept { sequence, interaction: Arc::new(interaction) }
+    }
+
+    #[test]
+    fn merging_keeps_the_newest_by_time_then_by_arrival() {
+        let list = merge(&[], [kept(1, 10), kept(2, 30), kept(3, 20), kept(4, 30)], 3);
+        let order: Vec<u64> = list.iter().map(|kept| kept.sequence).collect();
+        assert_eq!(order, [4, 2, 3]);
+    }
+
+    #[test]
+    fn merging_the_same_interaction_twice_keeps_it_once() {
+        let list = merge(&[], [kept(1, 10)], 5);
+        assert_eq!(merge(&list, [kept(1, 10)], 5).len(), 1);
+    }
+
+    #[test]
+    fn a_user_and_a_session_of_the_same_name_are_two_actors() {
+        assert_ne!(Actor::user("a"), Actor::session("a"));
+    }
+}

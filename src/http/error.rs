@@ -1,0 +1,280 @@
+//! Every error as it goes over the wire: `application/problem+json` (RFC 9457) with a stable `code` and the mend.
+//!
+//! The only place with status codes: 4xx is the caller's mistake, 503 is overload or not ready, 500 is ours. Programs branch on `code`; the
+//! texts may change.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use actix_web::{HttpRequest, HttpResponse, ResponseError};
+use kindred_index::{FilterError, SearchError};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::history::HistoryError;
+use crate::recommend::RecommendError;
+use crate::reload::ReloadError;
+use crate::telemetry::chain;
+
+/// Seconds in Retry-After while no artifact is loaded.
+const NOT_READY_RETRY_SECONDS: u32 = 5;
+
+/// The body of every error answer.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct ProblemBody<'a> {
+    /// `urn:kindred:problem:` and the code.
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    /// The code as a short sentence; the same for every occurrence.
+    #[schema(value_type = String)]
+    pub(crate) title: &'a str,
+    /// The HTTP status.
+    pub(crate) status: u16,
+    /// A stable name to branch on.
+    #[schema(value_type = String, example = "unknown_kind")]
+    pub(crate) code: &'a str,
+    /// What happened this time.
+    #[schema(value_type = String)]
+    pub(crate) detail: &'a str,
+    /// What to do about it.
+    #[schema(value_type = String)]
+    pub(crate) remedy: &'a str,
+}
+
+/// An error on its way to the caller.
+#[derive(Debug, Clone)]
+pub(crate) struct Problem {
+    code: Code,
+    detail: String,
+    remedy: String,
+    retry_after: Option<u32>,
+}
+
+/// The stable codes. Each has one status and one title.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "title() says what each is")]
+pub(crate) enum Code {
+    InvalidJson,
+    InvalidRequest,
+    InvalidFilter,
+    UnknownKind,
+    UnknownScenario,
+    LimitExceeded,
+    BodyTooLarge,
+    ItemNotFound,
+    NotFound,
+    MethodNotAllowed,
+    Forbidden,
+    ArtifactRefused,
+    NotReady,
+    Overloaded,
+    HistoryBusy,
+    HistoryFailed,
+    Internal,
+}
+
+impl Code {
+    fn parts(self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            Self::InvalidJson => {
+                (StatusCode::BAD_REQUEST, "invalid_json", "the body is not the JSON that this route takes")
+            }
+            Self::InvalidRequest => {
+                (StatusCode::BAD_REQUEST, "invalid_request", "a field has a value that it may not have")
+            }
+            Self::InvalidFilter => (StatusCode::BAD_REQUEST, "invalid_filter", "the filter cannot be used"),
+            Self::UnknownKind => (StatusCode::BAD_REQUEST, "unknown_kind", "the kind of interaction is not known"),
+            Self::UnknownScenario => (StatusCode::BAD_REQUEST, "unknown_scenario", "the scenario is not known"),
+            Self::LimitExceeded => {
+                (StatusCode::BAD_REQUEST, "limit_exceeded", "more was asked or sent than is allowed")
+            }
+            Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body is too large"),
+            Self::ItemNotFound => (StatusCode::NOT_FOUND, "item_not_found", "the item is not in the catalogue"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not_found", "there is nothing at this address"),
+            Self::MethodNotAllowed => {
+                (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this address does not take this method")
+            }
+            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "this address is for the operator on this machine"),
+            Self::ArtifactRefused => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "artifact_refused", "the published artifact was refused")
+            }
+            Self::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "not_ready", "no artifact is loaded"),
+            Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "too many requests are in progress"),
+            Self::HistoryBusy => {
+                (StatusCode::SERVICE_UNAVAILABLE, "history_busy", "the history store has too much to do")
+            }
+            Self::HistoryFailed => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "history_failed", "the history store did not keep the interactions")
+            }
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "the server made a mistake"),
+        }
+    }
+}
+
+impl Problem {
+    /// A problem with its detail and its remedy.
+    pub(crate) fn new(code: Code, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), remedy: remedy.into(), retry_after: None }
+    }
+
+    /// A field whose value may not be.
+    pub(crate) fn invalid(detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(Code::InvalidRequest, detail, remedy)
+    }
+
+    /// More of something than is allowed.
+    pub(crate) fn limit(what: &str, found: usize, most: usize) -> Self {
+        Self::new(
+            Code::LimitExceeded,
+            format!("{what}: {found}, at most {most} are allowed"),
+            format!("send at most {most} {what} a request"),
+        )
+    }
+
+    /// No artifact is loaded.
+    pub(crate) fn not_ready() -> Self {
+        let problem = Self::new(
+            Code::NotReady,
+            "no artifact has been published yet, or the published one was refused",
+            "run `kindred build`; the server takes what it publishes without a restart. The server's log says why one was refused",
+        );
+        Self { retry_after: Some(NOT_READY_RETRY_SECONDS), ..problem }
+    }
+
+    /// The server has been told to stop.
+    pub(crate) fn stopping() -> Self {
+        Self::new(Code::NotReady, "the server is stopping", "send requests to another server")
+    }
+
+    /// Too many requests in progress.
+    pub(crate) fn overloaded(most: usize, retry_after: u32) -> Self {
+        let problem = Self::new(
+            Code::Overloaded,
+            format!("{most} requests are in progress, which is the most that are taken"),
+            format!("send the request again after {retry_after} s, or raise http.max_in_flight"),
+        );
+        Self { retry_after: Some(retry_after), ..problem }
+    }
+
+    /// An item that is not in the loaded artifact.
+    pub(crate) fn item_not_found(id: &str) -> Self {
+        Self::new(
+            Code::ItemNotFound,
+            format!("item {id:?} is not in the loaded artifact"),
+            "check the id; items added after the last `kindred build` appear with the next one",
+        )
+    }
+
+    /// A failed append; `retry_after` for those that may pass by themselves.
+    pub(crate) fn history(error: &HistoryError, retry_after: u32) -> Self {
+        if error.is_overload() {
+            let problem =
+                Self::new(Code::HistoryBusy, error.to_string(), format!("send it again after {retry_after} s"));
+            return Self { retry_after: Some(retry_after), ..problem };
+        }
+        Self::new(
+            Code::HistoryFailed,
+            error.to_string(),
+            "nothing of this request was kept: send it again once the store is mended; with interaction_id that is safe at any time",
+        )
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}; {}", self.code.parts().1, self.detail, self.remedy)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.code.parts().0
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let (status, code, title) = self.code.parts();
+        let body = ProblemBody {
+            kind: format!("urn:kindred:problem:{code}"),
+            title,
+            status: status.as_u16(),
+            code,
+            detail: &self.detail,
+            remedy: &self.remedy,
+        };
+        let mut response = HttpResponse::build(status).json(body);
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+impl From<RecommendError> for Problem {
+    fn from(error: RecommendError) -> Self {
+        let see = "see /openapi.json for the fields of this route and their bounds";
+        match error {
+            RecommendError::Filter(error) => Self::from(error),
+            RecommendError::Search(error) => Self::from(error),
+            RecommendError::TooManyExcluded { .. } | RecommendError::TooManyToScore { .. } => {
+                Self::new(Code::LimitExceeded, error.to_string(), see)
+            }
+            other => Self::invalid(other.to_string(), see),
+        }
+    }
+}
+
+impl From<FilterError> for Problem {
+    fn from(error: FilterError) -> Self {
+        Self::new(
+            Code::InvalidFilter,
+            chain(&error),
+            "use attributes that the catalogue had when the artifact was built",
+        )
+    }
+}
+
+impl From<SearchError> for Problem {
+    fn from(error: SearchError) -> Self {
+        Self::invalid(chain(&error), "send another query; GET /v1/model tells the model's dimensions")
+    }
+}
+
+impl From<ReloadError> for Problem {
+    fn from(error: ReloadError) -> Self {
+        match error {
+            ReloadError::Refused { .. } => Self::new(
+                Code::ArtifactRefused,
+                error.to_string(),
+                "the artifact that was live stays live; run `kindred verify` on the refused one, build and publish again",
+            ),
+            ReloadError::Busy { .. } | ReloadError::Stopping => {
+                let problem = Self::new(Code::Overloaded, error.to_string(), "try again later");
+                Self { retry_after: Some(1), ..problem }
+            }
+        }
+    }
+}
+
+/// The answer to an address that does not exist.
+pub(crate) async fn not_found(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let detail = format!("nothing at {}", shown(request.path()));
+    Err(Problem::new(Code::NotFound, detail, "GET /openapi.json lists every address"))
+}
+
+/// The answer to a method that an address does not take.
+pub(crate) async fn method_not_allowed(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    Err(Problem::new(
+        Code::MethodNotAllowed,
+        format!("{} does not take {}", shown(request.path()), request.method()),
+        "GET /openapi.json lists every address with its methods",
+    ))
+}
+
+/// A caller's text, short enough to be sent back.
+pub(crate) fn shown(text: &str) -> String {
+    const CHARS_MAX: usize = 80;
+    if text.chars().count() <= CHARS_MAX {
+        return text.to_owned();
+    }
+    text.chars().take(CHARS_MAX).chain(['…']).collect()
+}

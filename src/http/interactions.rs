@@ -1,0 +1,214 @@
+//! `POST /v1/interactions`: what visitors did. Answered once it is kept.
+
+use std::collections::BTreeMap;
+
+use actix_web::{HttpResponse, web};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::body::{check_count, check_id, json, payload_error};
+use super::error::{Code, Problem, ProblemBody};
+use super::state::State;
+use super::time::Timestamp;
+use crate::history::Incoming;
+use crate::interaction::Interaction;
+use crate::limits;
+
+/// One interaction of a visitor. At least one of `user_id` and `session_id` is needed.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct InteractionDto {
+    /// The caller's name for this event. Sent again, it is answered as a duplicate and changes nothing.
+    #[serde(default)]
+    pub(crate) interaction_id: Option<String>,
+    /// The signed-in user.
+    #[serde(default)]
+    #[schema(example = "user-17")]
+    pub(crate) user_id: Option<String>,
+    /// The session.
+    #[serde(default)]
+    #[schema(example = "session-8f3a")]
+    pub(crate) session_id: Option<String>,
+    /// The item. It need not be in the catalogue yet.
+    #[schema(example = "item-42")]
+    pub(crate) item_id: String,
+    /// What was done: one of the kinds of the loaded model, see `GET /v1/model`.
+    #[schema(example = "view")]
+    pub(crate) kind: String,
+    /// A number that came with it: a rating, an amount.
+    #[serde(default)]
+    pub(crate) value: Option<f32>,
+    /// When: RFC 3339 text or milliseconds since 1970; now if left out.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "2026-11-24T14:25:01Z")]
+    pub(crate) occurred_at: Option<Timestamp>,
+    /// Free text by name, kept for the next training.
+    #[serde(default)]
+    pub(crate) context: BTreeMap<String, String>,
+}
+
+/// Several interactions at once. They are kept all together or not at all. A bare array is taken as well.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct InteractionBatch {
+    /// The interactions.
+    pub(crate) interactions: Vec<InteractionDto>,
+}
+
+/// What the body may be.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(untagged)]
+#[allow(
+    dead_code,
+    reason = "describes the body in /openapi.json; the parser tells the forms apart itself, for better errors"
+)]
+pub(crate) enum InteractionsBody {
+    /// One.
+    One(Box<InteractionDto>),
+    /// Several.
+    Batch(InteractionBatch),
+    /// Several, bare.
+    Array(Vec<InteractionDto>),
+}
+
+/// What became of them.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct InteractionsAnswer {
+    /// Interactions that are now kept.
+    pub(crate) accepted: u32,
+    /// Interactions whose `interaction_id` had been kept before.
+    pub(crate) duplicates: u32,
+}
+
+/// Keep interactions
+///
+/// Answered once they are kept; the next recommendation for the same user or session knows them.
+#[utoipa::path(
+    post, path = "/v1/interactions", tag = "interactions", request_body = InteractionsBody,
+    responses(
+        (status = 200, description = "kept", body = InteractionsAnswer),
+        (status = 400, description = "nothing was kept", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 413, description = "the body is too large", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "too much to do; see Retry-After", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn post(
+    state: web::Data<State>,
+    body: Result<web::Bytes, actix_web::Error>,
+) -> Result<HttpResponse, Problem> {
+    let body = body.map_err(|error| payload_error(&error))?;
+    let _permit = state.admit()?;
+    let batch = parse(&body)?;
+    check_count("interactions", batch.len(), limits::BATCH_INTERACTIONS_MAX)?;
+    let now_ms = state.now_ms();
+    let single = batch.len() == 1;
+    let batch = state.with_kinds(|kinds| {
+        let incoming = |(at, dto): (usize, InteractionDto)| {
+            let place = if single { Place::Only } else { Place::At(at) };
+            dto.into_incoming(place, now_ms, kinds)
+        };
+        batch.into_iter().enumerate().map(incoming).collect::<Result<Vec<_>, _>>()
+    })?;
+    let ack = state.history.append(batch).await.map_err(|error| Problem::history(&error, state.retry_after_seconds))?;
+    state.metrics.accepted.inc_by(u64::from(ack.accepted));
+    state.metrics.duplicates.inc_by(u64::from(ack.duplicates));
+    Ok(HttpResponse::Ok().json(InteractionsAnswer { accepted: ack.accepted, duplicates: ack.duplicates }))
+}
+
+/// One object, an object with a list, or a list.
+fn parse(body: &[u8]) -> Result<Vec<InteractionDto>, Problem> {
+    match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'[') => json(body),
+        _ if has_list(body)? => Ok(json::<InteractionBatch>(body)?.interactions),
+        _ => Ok(vec![json(body)?]),
+    }
+}
+
+/// Whether the object has a key `interactions`. A pass over the text that builds nothing but the list of keys.
+fn has_list(body: &[u8]) -> Result<bool, Problem> {
+    #[derive(Deserialize)]
+    struct Peek<'a> {
+        #[serde(borrow, default)]
+        interactions: Option<&'a RawValue>,
+    }
+    Ok(json::<Peek<'_>>(body)?.interactions.is_some())
+}
+
+impl InteractionDto {
+    fn into_incoming(self, place: Place, now_ms: i64, kinds: &BTreeMap<String, f32>) -> Result<Incoming, Problem> {
+        if self.user_id.is_none() && self.session_id.is_none() {
+            return Err(Problem::invalid(
+                format!("{place}neither user_id nor session_id is given"),
+                "say whose interaction it is: user_id, session_id or both",
+            ));
+        }
+        for (field, id) in [("user_id", &self.user_id), ("session_id", &self.session_id)] {
+            if let Some(id) = id {
+                check_id(&format_args!("{place}{field}"), id)?;
+            }
+        }
+        let (user_id, session_id) = (self.user_id, self.session_id);
+        let interaction = Interaction {
+            interaction_id: self.interaction_id,
+            item_id: self.item_id,
+            kind: self.kind,
+            value: self.value,
+            occurred_at_ms: self.occurred_at.map_or(now_ms, |at| at.0),
+            context: self.context,
+        };
+        check(&interaction, place, now_ms, kinds)?;
+        Ok(Incoming { user_id, session_id, interaction })
+    }
+}
+
+/// Where in the body an interaction stands; a text only when something is wrong there.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place {
+    /// The body is the interaction.
+    Only,
+    /// In the list, counted from 0.
+    At(usize),
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Only => Ok(()),
+            Self::At(at) => write!(f, "interactions[{at}]: "),
+        }
+    }
+}
+
+/// Checks an interaction that came in, wherever it is going.
+///
+/// # Errors
+/// [`Problem`] that begins with `place` and says what is wrong.
+pub(super) fn check(
+    interaction: &Interaction,
+    place: Place,
+    now_ms: i64,
+    kinds: &BTreeMap<String, f32>,
+) -> Result<(), Problem> {
+    interaction.validate().map_err(|error| {
+        Problem::invalid(
+            format!("{place}{error}"),
+            "see /openapi.json for the fields of an interaction and their bounds",
+        )
+    })?;
+    if interaction.occurred_at_ms > now_ms + limits::CLOCK_AHEAD_MS_MAX {
+        return Err(Problem::invalid(
+            format!("{place}occurred_at lies more than {} s in the future", limits::CLOCK_AHEAD_MS_MAX / 1000),
+            "check the sender's clock, or leave occurred_at out: then it is the time of arrival",
+        ));
+    }
+    if !kinds.contains_key(&interaction.kind) {
+        let known: Vec<&str> = kinds.keys().map(String::as_str).collect();
+        return Err(Problem::new(
+            Code::UnknownKind,
+            format!("{place}kind {:?} is not known", super::error::shown(&interaction.kind)),
+            format!("use one of: {}; or train a model with this kind", known.join(", ")),
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,234 @@
+//! `GET /v1/items/{id}` and `GET /v1/items/{id}/similar`, and how an item is shown in any answer.
+
+use std::borrow::Borrow;
+
+use actix_web::{HttpResponse, web};
+use kindred_index::MappedFile;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::{IntoParams, ToSchema};
+
+use super::body::check_id;
+use super::error::{Problem, ProblemBody};
+use super::recommendations::fallback_name;
+use super::state::{State, Worker};
+use super::stopwatch::{StageTimes, Stopwatch};
+use crate::interaction::Interaction;
+use crate::model::Model;
+use crate::recommend::{Reasons, Recommendation, Recommendations, SimilarRequest, Source, similar};
+use crate::settings::SIMILAR;
+use crate::telemetry::RequestStage;
+
+/// An entry of the catalogue, as it was given to the build.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "describes what is sent as the catalogue holds it")]
+pub(crate) struct ItemDto {
+    /// The item's id.
+    id: String,
+    /// Its title; empty if the catalogue has none.
+    title: String,
+    /// Its description; empty if the catalogue has none.
+    description: String,
+    /// Its categories.
+    categories: Vec<String>,
+    /// Its price.
+    price: Option<f64>,
+    /// The address of an image.
+    image: Option<String>,
+    /// Whether it can be had.
+    available: bool,
+    /// Everything else.
+    #[schema(value_type = Object)]
+    attributes: (),
+}
+
+/// One item of a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RecommendedItem<'a> {
+    /// The item's id.
+    #[schema(value_type = String)]
+    pub(crate) item_id: &'a str,
+    /// Its score; larger is better. Comparable within one answer.
+    pub(crate) score: f64,
+    /// The part of the score that weighs most: `vector`, `neighbours` or `popular`.
+    #[schema(value_type = String)]
+    pub(crate) source: &'static str,
+    /// Why it is there, if `explain` was asked for. The shares and the popularity add up to the score.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reasons: Option<ReasonsDto<'a>>,
+    /// The catalogue's entry, if `with_items` was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<ItemDto>)]
+    pub(crate) item: Option<&'a RawValue>,
+}
+
+/// The parts of one score.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ReasonsDto<'a> {
+    /// What each past interaction contributes, the greatest first.
+    pub(crate) because: Vec<BecauseDto<'a>>,
+    /// What the item's popularity contributes.
+    pub(crate) popularity: f64,
+}
+
+/// What one past interaction contributes to a score.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BecauseDto<'a> {
+    /// The item of the interaction.
+    #[schema(value_type = String)]
+    pub(crate) item_id: &'a str,
+    /// The kind of the interaction; null for a seed of similar items.
+    #[schema(value_type = Option<String>)]
+    pub(crate) kind: Option<&'a str>,
+    /// Its share of the score; negative if it speaks against the item.
+    pub(crate) share: f64,
+}
+
+/// Items that resemble an item, best first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SimilarAnswer<'a> {
+    /// The item asked about.
+    #[schema(value_type = String)]
+    pub(crate) item_id: &'a str,
+    /// The items, best first.
+    pub(crate) items: Vec<RecommendedItem<'a>>,
+    /// The placement.
+    #[schema(value_type = String)]
+    pub(crate) scenario: &'a str,
+    /// The artifact that answered.
+    #[schema(value_type = String)]
+    pub(crate) generation: &'a str,
+    /// Why the list is not made from the item alone; null if it is.
+    #[schema(value_type = Option<String>)]
+    pub(crate) fallback: Option<&'static str>,
+    /// Microseconds from the arrival of the request to the rendering of this answer.
+    pub(crate) took_us: u64,
+    /// Microseconds of each stage, if `explain` was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stages_us: Option<StageTimes>,
+}
+
+/// What may be asked beside the item.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct SimilarQuery {
+    /// Items wanted; the scenario's number if left out.
+    pub(crate) limit: Option<usize>,
+    /// The placement; `similar` if left out.
+    pub(crate) scenario: Option<String>,
+    /// Put the catalogue's entry beside each item.
+    #[serde(default)]
+    pub(crate) with_items: bool,
+    /// Say why each item is there.
+    #[serde(default)]
+    pub(crate) explain: bool,
+    /// Compare with every item instead of searching the graph.
+    #[serde(default)]
+    pub(crate) exact: bool,
+    /// Breadth of the graph search; the scenario's if left out.
+    pub(crate) ef_search: Option<usize>,
+}
+
+/// Show an item of the catalogue
+#[utoipa::path(
+    get, path = "/v1/items/{id}", tag = "items", params(("id" = String, Path, description = "the item, percent-encoded")),
+    responses(
+        (status = 200, description = "the catalogue's entry", body = ItemDto),
+        (status = 404, description = "no such item", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn get(state: web::Data<State>, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+    check_id(&"item id", &id)?;
+    state.with_live(|live| {
+        let model = live.snapshot.model();
+        let entry = model.index().ordinal(&id).and_then(|ordinal| model.catalog().raw(ordinal));
+        let entry = entry.ok_or_else(|| Problem::item_not_found(&id))?;
+        Ok(HttpResponse::Ok().content_type("application/json").body(entry.to_owned()))
+    })
+}
+
+/// List items that resemble an item
+#[utoipa::path(
+    get, path = "/v1/items/{id}/similar", tag = "items",
+    params(("id" = String, Path, description = "the item, percent-encoded"), SimilarQuery),
+    responses(
+        (status = 200, description = "the list, best first", body = SimilarAnswer),
+        (status = 400, description = "the request cannot be used", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "no such item", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn get_similar(
+    state: web::Data<State>,
+    worker: web::Data<Worker>,
+    id: web::Path<String>,
+    query: web::Query<SimilarQuery>,
+) -> Result<HttpResponse, Problem> {
+    let mut watch = Stopwatch::start();
+    let _permit = state.admit()?;
+    check_id(&"item id", &id)?;
+    let (name, scenario) = state.scenario(query.scenario.as_deref().unwrap_or(SIMILAR))?;
+    state.with_live(|live| {
+        let model = live.snapshot.model();
+        let seed = model.index().ordinal(&id).ok_or_else(|| Problem::item_not_found(&id))?;
+        let request = SimilarRequest {
+            limit: query.limit,
+            explain: query.explain,
+            exact: query.exact,
+            ef_search: query.ef_search,
+            ..SimilarRequest::new(std::slice::from_ref(&seed))
+        };
+        watch.lap(RequestStage::Parse);
+        let mut scratch = worker.scratch.borrow_mut();
+        let list = similar(model, scenario, &request, &mut scratch, &mut |stage| watch.lap(stage.into()))?;
+        let history: [&Interaction; 0] = [];
+        super::render(&SimilarAnswer {
+            item_id: &id,
+            items: render_items(model, &list, &history, query.with_items),
+            scenario: name,
+            generation: live.snapshot.generation(),
+            fallback: list.fallback.map(fallback_name),
+            took_us: watch.total_us(),
+            stages_us: query.explain.then(|| watch.times()),
+        })
+    })
+}
+
+/// The items of a list as they are sent. `history` is what the list was made from, for its reasons.
+pub(super) fn render_items<'a, H: Borrow<Interaction>>(
+    model: &'a Model<MappedFile>,
+    list: &Recommendations,
+    history: &'a [H],
+    with_items: bool,
+) -> Vec<RecommendedItem<'a>> {
+    let render = |item: &Recommendation| RecommendedItem {
+        item_id: model.index().key(item.ordinal).unwrap_or_default(),
+        score: item.score,
+        source: match item.source {
+            Source::Vector => "vector",
+            Source::Neighbours => "neighbours",
+            Source::Popular => "popular",
+        },
+        reasons: item.reasons.as_ref().map(|reasons| render_reasons(model, reasons, history)),
+        item: if with_items { entry(model, item.ordinal) } else { None },
+    };
+    list.items.iter().map(render).collect()
+}
+
+/// The catalogue's entry as it lies there; it has been checked to be JSON when the artifact was opened.
+pub(super) fn entry(model: &Model<MappedFile>, ordinal: u32) -> Option<&RawValue> {
+    model.catalog().raw(ordinal).and_then(|text| serde_json::from_str(text).ok())
+}
+
+fn render_reasons<'a, H: Borrow<Interaction>>(
+    model: &'a Model<MappedFile>,
+    reasons: &Reasons,
+    history: &'a [H],
+) -> ReasonsDto<'a> {
+    let because = reasons.because.iter().map(|because| BecauseDto {
+        item_id: model.index().key(because.ordinal).unwrap_or_default(),
+        kind: history.get(because.index as usize).map(|interaction| interaction.borrow().kind.as_str()),
+        share: because.share(),
+    });
+    ReasonsDto { because: because.collect(), popularity: reasons.popularity }
+}

@@ -1,0 +1,110 @@
+//! Around every request: a name, a count, a time, and a log line only where someone should look.
+//!
+//! There is no access log: at thousands of requests a second it costs more than the answers. Errors of ours and slow requests are
+//! warnings; `kindred::http=debug` logs every request.
+
+use std::time::Instant;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{Service, ServiceRequest, ServiceResponse};
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::{Error, web};
+
+use super::state::State;
+use crate::limits;
+use crate::telemetry::Route;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Names, times and counts a request. An inbound `x-request-id` is kept if it is short and printable.
+pub(crate) fn observe<S, B>(
+    request: ServiceRequest,
+    service: &S,
+) -> impl Future<Output = Result<ServiceResponse<B>, Error>> + use<S, B>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
+    B: MessageBody,
+{
+    let started = Instant::now();
+    let state = request.app_data::<web::Data<State>>().cloned();
+    let given = request.headers().get(&REQUEST_ID).filter(|id| acceptable(id)).cloned();
+    let route = route_of(request.path());
+    let answer = service.call(request);
+    async move {
+        let mut response = answer.await?;
+        let Some(state) = state else { return Ok(response) };
+        let id = given.or_else(|| HeaderValue::from_str(&state.names.next()).ok());
+        let elapsed = started.elapsed();
+        let status = response.status().as_u16();
+        state.metrics.request(route, status, elapsed);
+        if status >= 500 || elapsed > state.slow_request || tracing::enabled!(tracing::Level::DEBUG) {
+            log(&response, id.as_ref(), status, elapsed, state.slow_request);
+        }
+        if let Some(id) = id {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        Ok(response)
+    }
+}
+
+fn log<B>(
+    response: &ServiceResponse<B>,
+    id: Option<&HeaderValue>,
+    status: u16,
+    elapsed: std::time::Duration,
+    slow: std::time::Duration,
+) {
+    let request = response.request();
+    let (method, path) = (request.method().as_str(), request.path());
+    let request_id = id.and_then(|id| id.to_str().ok()).unwrap_or_default();
+    let took_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+    let error = response.response().error().map(ToString::to_string).unwrap_or_default();
+    if status >= 500 && status != 503 {
+        tracing::error!(method, path, status, took_us, request_id, error, "request failed");
+    } else if elapsed > slow {
+        tracing::warn!(method, path, status, took_us, request_id, error, "request was slow");
+    } else {
+        // Refusals by overload come in thousands; the counter tells them, and debug tells each.
+        tracing::debug!(method, path, status, took_us, request_id, error, "request answered");
+    }
+}
+
+fn acceptable(id: &HeaderValue) -> bool {
+    let bytes = id.as_bytes();
+    !bytes.is_empty() && bytes.len() <= limits::REQUEST_ID_BYTES_MAX && bytes.iter().all(u8::is_ascii_graphic)
+}
+
+fn route_of(path: &str) -> Route {
+    match path {
+        "/v1/recommendations" => Route::Recommendations,
+        "/v1/interactions" => Route::Interactions,
+        "/v1/search" => Route::Search,
+        "/v1/score" => Route::Score,
+        "/v1/model" => Route::Model,
+        "/healthz" => Route::Health,
+        "/readyz" => Route::Ready,
+        "/metrics" => Route::Metrics,
+        "/openapi.json" => Route::OpenApi,
+        "/admin/reload" => Route::Reload,
+        "/" => Route::Page,
+        _ if path.starts_with("/v1/items/") => match path["/v1/items/".len()..].strip_suffix("/similar") {
+            Some(id) if !id.is_empty() => Route::Similar,
+            _ => Route::Item,
+        },
+        _ if path.starts_with("/items/") || path.starts_with("/assets/") => Route::Page,
+        _ => Route::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_are_told_apart_by_their_path() {
+        assert_eq!(route_of("/v1/items/a/similar"), Route::Similar);
+        assert_eq!(route_of("/v1/items/similar"), Route::Item);
+        assert_eq!(route_of("/v1/itemsx"), Route::Other);
+        assert_eq!(route_of("/wp-login.php"), Route::Other);
+    }
+}

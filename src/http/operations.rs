@@ -1,0 +1,177 @@
+//! What operators and machines ask: is it alive, is it ready, what is it serving, how is it doing; and take the new artifact now.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::error::{Code, Problem, ProblemBody};
+use super::state::State;
+use crate::manifest::Manifest;
+use crate::reload::{Live, Reloaded};
+use crate::telemetry::ArtifactGauges;
+
+/// The state of a part.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ReadyAnswer {
+    /// `ready`, or `degraded` when it answers with less than it should.
+    #[schema(value_type = String)]
+    pub(crate) status: &'static str,
+    /// The artifact in service.
+    pub(crate) generation: String,
+    /// `ok`, or what is wrong with the history store.
+    pub(crate) history: String,
+}
+
+/// What is in service.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ModelAnswer<'a> {
+    /// The artifact in service.
+    #[schema(value_type = String)]
+    pub(crate) generation: &'a str,
+    /// Seconds since it went into service.
+    pub(crate) live_seconds: u64,
+    /// Items in it.
+    pub(crate) items: u32,
+    /// Numbers in a vector.
+    pub(crate) dimensions: usize,
+    /// Similarity: `cosine` or `inner_product`.
+    #[schema(value_type = String)]
+    pub(crate) metric: &'a str,
+    /// Kinds of interaction and what they weigh.
+    #[schema(value_type = BTreeMap<String, f32>)]
+    pub(crate) kinds: &'a BTreeMap<String, f32>,
+    /// The placements a request may name.
+    pub(crate) scenarios: Vec<&'a str>,
+    /// Everything the artifact says about itself: how it was trained, built and measured.
+    #[schema(value_type = Object)]
+    pub(crate) manifest: &'a Manifest,
+}
+
+/// What a reload did.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ReloadAnswer {
+    /// `swapped`, `unchanged` or `nothing_published`.
+    #[schema(value_type = String)]
+    pub(crate) result: &'static str,
+    /// The artifact now in service.
+    pub(crate) generation: Option<String>,
+}
+
+/// Tell whether the process lives
+#[utoipa::path(get, path = "/healthz", tag = "operations", responses((status = 200, description = "it lives", body = String)))]
+pub(crate) async fn health() -> HttpResponse {
+    HttpResponse::Ok().content_type("text/plain").body("ok\n")
+}
+
+/// Tell whether requests can be answered
+///
+/// Ready means that an artifact is loaded. A history store that fails does not make the server unready, because answers from the interactions
+/// in a request go on; it is named here and in every answer.
+#[utoipa::path(
+    get, path = "/readyz", tag = "operations",
+    responses(
+        (status = 200, description = "ready", body = ReadyAnswer),
+        (status = 503, description = "no artifact is loaded, or the server is stopping", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn ready(state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    if state.draining.load(Ordering::Relaxed) {
+        return Err(Problem::stopping());
+    }
+    let history = state.history.check();
+    state.with_live(|live| {
+        Ok(HttpResponse::Ok().json(ReadyAnswer {
+            status: if history.is_ok() { "ready" } else { "degraded" },
+            generation: live.snapshot.generation().to_owned(),
+            history: history.as_ref().map_or_else(ToString::to_string, |()| "ok".to_owned()),
+        }))
+    })
+}
+
+/// Show what is in service
+#[utoipa::path(
+    get, path = "/v1/model", tag = "operations",
+    responses(
+        (status = 200, description = "the artifact, its model and the placements", body = ModelAnswer),
+        (status = 503, description = "no artifact is loaded", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn model(state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    state.with_live(|live| {
+        let model = live.snapshot.model();
+        super::render(&ModelAnswer {
+            generation: live.snapshot.generation(),
+            live_seconds: live.since.elapsed().as_secs(),
+            items: model.len(),
+            dimensions: model.dimensions(),
+            metric: &model.manifest().metric,
+            kinds: &model.manifest().weighting.kinds,
+            scenarios: state.scenarios.keys().map(String::as_str).collect(),
+            manifest: model.manifest(),
+        })
+    })
+}
+
+/// Show the metrics, for Prometheus
+#[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, description = "the Prometheus text format", body = String)))]
+pub(crate) async fn metrics(state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let gauges = |live: &Live| ArtifactGauges {
+        ready: true,
+        items: live.snapshot.model().len(),
+        age_seconds: live.since.elapsed().as_secs_f64(),
+    };
+    let artifact = state.reloader.live().as_deref().map(gauges);
+    let artifact = artifact.unwrap_or(ArtifactGauges { ready: false, items: 0, age_seconds: 0.0 });
+    let in_flight = state.in_flight.load(Ordering::Relaxed);
+    let text = state
+        .metrics
+        .render(in_flight, artifact, &state.history.stats())
+        .map_err(|error| Problem::new(Code::Internal, error.to_string(), "report this; the service itself goes on"))?;
+    Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
+}
+
+/// Take the published artifact now
+///
+/// For the operator on this machine: refused for a peer that is not on the loopback interface, and for a request that a proxy or a browser
+/// sent on for someone else. SIGHUP does the same.
+#[utoipa::path(
+    post, path = "/admin/reload", tag = "operations",
+    responses(
+        (status = 200, description = "done", body = ReloadAnswer),
+        (status = 403, description = "not from this machine", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "the artifact was refused; the old one stays", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn reload(state: web::Data<State>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    only_local(&request)?;
+    let (result, generation) = match state.reloader.reload().await? {
+        Reloaded::Swapped(generation) => ("swapped", Some(generation)),
+        Reloaded::Unchanged(generation) => ("unchanged", Some(generation)),
+        Reloaded::NothingPublished => ("nothing_published", None),
+    };
+    Ok(HttpResponse::Ok().json(ReloadAnswer { result, generation }))
+}
+
+/// A peer on this machine that speaks for itself. Behind a proxy every peer is local, so what a proxy adds is refused; a browser says
+/// where a page came from, and pages have no business here.
+fn only_local(request: &HttpRequest) -> Result<(), Problem> {
+    let local = request.peer_addr().is_some_and(|peer| peer.ip().to_canonical().is_loopback());
+    let sent_on = ["forwarded", "x-forwarded-for", "x-real-ip", "via", "origin"];
+    let sent_on = sent_on.iter().find(|name| request.headers().contains_key(**name));
+    match sent_on {
+        None if local => Ok(()),
+        Some(header) if local => Err(Problem::new(
+            Code::Forbidden,
+            format!("the request has the header {header}, so it was sent on for someone else"),
+            "ask this machine directly, for example with curl, or send the process SIGHUP",
+        )),
+        _ => Err(Problem::new(
+            Code::Forbidden,
+            "only this machine may ask",
+            "ask from the machine that the server runs on, or send the process SIGHUP",
+        )),
+    }
+}

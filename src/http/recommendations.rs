@@ -1,0 +1,213 @@
+//! `POST /v1/recommendations`: what this visitor should see now. The way of a request on one page.
+
+use std::time::{Duration, Instant};
+
+use actix_web::{HttpResponse, web};
+use kindred_index::FilterExpr;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::body::{check_count, json, payload_error};
+use super::error::{Problem, ProblemBody};
+use super::filter::Filter;
+use super::items::{RecommendedItem, render_items};
+use super::state::{State, Worker};
+use super::stopwatch::{StageTimes, Stopwatch};
+use super::visitor::{RecentDto, VisitorIds, recent_to_history};
+use crate::history::gather::gather;
+use crate::interaction::Interaction;
+use crate::limits;
+use crate::recommend::{Fallback, RecommendRequest, Recommendations, recommend};
+use crate::reload::Live;
+use crate::scenario::Scenario;
+use crate::settings::HOME;
+use crate::telemetry::RequestStage;
+
+/// Who asks, what for, and what is left out.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RecommendationsRequest {
+    /// The signed-in user, whose stored interactions are used.
+    #[schema(example = "user-17")]
+    pub(crate) user_id: Option<String>,
+    /// The session, whose stored interactions are used.
+    pub(crate) session_id: Option<String>,
+    /// Interactions beside those that are stored, oldest first. They are used for this answer and not kept.
+    #[serde(default)]
+    pub(crate) interactions: Vec<RecentDto>,
+    /// The placement; `home` if left out.
+    #[schema(example = "home")]
+    pub(crate) scenario: Option<String>,
+    /// Items wanted; the scenario's number if left out.
+    #[schema(example = 10)]
+    pub(crate) limit: Option<usize>,
+    /// Items that must not be in the answer.
+    #[serde(default)]
+    pub(crate) exclude: Vec<String>,
+    /// What items must fulfil.
+    pub(crate) filter: Option<Filter>,
+    /// Say why each item is there, and how long each stage took.
+    #[serde(default)]
+    pub(crate) explain: bool,
+    /// Score every item instead of searching the graph: slower, and the truth.
+    #[serde(default)]
+    pub(crate) exact: bool,
+    /// Breadth of the graph search; the scenario's if left out.
+    pub(crate) ef_search: Option<usize>,
+    /// Put the catalogue's entry beside each item.
+    #[serde(default)]
+    pub(crate) with_items: bool,
+}
+
+/// A list for a visitor, best first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RecommendationsAnswer<'a> {
+    /// The items, best first.
+    pub(crate) items: Vec<RecommendedItem<'a>>,
+    /// A name for this answer.
+    pub(crate) recommendation_id: String,
+    /// The placement.
+    #[schema(value_type = String)]
+    pub(crate) scenario: &'a str,
+    /// The artifact that answered.
+    #[schema(value_type = String)]
+    pub(crate) generation: &'a str,
+    /// Why the list is not made from what is known about the visitor, or not from that alone: `newcomer`, `unknown_items`,
+    /// `no_preference`, `too_few_candidates`, `deadline`; null if it is.
+    #[schema(value_type = Option<String>)]
+    pub(crate) fallback: Option<&'static str>,
+    /// Why the answer is less than it could be: `history_unavailable` or `deadline`; null if it is not.
+    #[schema(value_type = Option<String>)]
+    pub(crate) degraded: Option<&'static str>,
+    /// Interactions that were looked at, stored and sent.
+    pub(crate) events_used: usize,
+    /// Microseconds from the arrival of the request to the rendering of this answer.
+    pub(crate) took_us: u64,
+    /// Microseconds of each stage, if `explain` was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stages_us: Option<StageTimes>,
+}
+
+/// A request after every check.
+struct Checked {
+    body: Vec<Interaction>,
+    filter: Option<FilterExpr>,
+}
+
+/// Recommend items to a visitor
+///
+/// An unknown visitor, an empty history, a store that does not answer and a deadline that has passed each have a labelled answer.
+#[utoipa::path(
+    post, path = "/v1/recommendations", tag = "recommendations", request_body = RecommendationsRequest,
+    responses(
+        (status = 200, description = "the list, best first", body = RecommendationsAnswer),
+        (status = 400, description = "the request cannot be used", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "no artifact is loaded, or too many requests", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn post(
+    state: web::Data<State>,
+    worker: web::Data<Worker>,
+    body: Result<web::Bytes, actix_web::Error>,
+) -> Result<HttpResponse, Problem> {
+    let mut watch = Stopwatch::start();
+    let body = body.map_err(|error| payload_error(&error))?;
+    let _permit = state.admit()?;
+    let mut request: RecommendationsRequest = json(&body)?;
+    let (name, scenario) = state.scenario(request.scenario.as_deref().unwrap_or(HOME))?;
+    let checked = check(&mut request, &state)?;
+    let ids = VisitorIds::new(request.user_id.as_deref(), request.session_id.as_deref())?;
+    watch.lap(RequestStage::Parse);
+
+    let deadline = watch.started() + Duration::from_millis(scenario.deadline_ms);
+    let patience = state.read_timeout.min(deadline.saturating_duration_since(Instant::now()));
+    let gathered = gather(&*state.history, ids.user, ids.session, patience).await;
+    let history = gathered.union(&checked.body, limits::HISTORY_MAX);
+    watch.lap(RequestStage::Gather);
+
+    let late = Instant::now() > deadline;
+    let degraded = degraded(&state, gathered.failure.is_some(), late);
+    // From here on nothing waits, and everything is of one artifact.
+    state.with_live(|live| {
+        let history = if late { &[] } else { history.as_slice() };
+        let list = compute(live, scenario, &request, &checked, history, &state, &worker, &mut watch)?;
+        let fallback = if late { Some("deadline") } else { list.fallback.map(fallback_name) };
+        if let Some(reason) = fallback {
+            state.metrics.fallback(reason);
+        }
+        let model = live.snapshot.model();
+        let answer = RecommendationsAnswer {
+            items: render_items(model, &list, history, request.with_items),
+            recommendation_id: state.names.next(),
+            scenario: name,
+            generation: live.snapshot.generation(),
+            fallback,
+            degraded,
+            events_used: history.len(),
+            took_us: watch.total_us(),
+            stages_us: request.explain.then(|| watch.times()),
+        };
+        let response = super::render(&answer);
+        watch.lap(RequestStage::Render);
+        watch.count(&state.metrics);
+        response
+    })
+}
+
+/// The cheap checks, and the wire's types to the domain's.
+fn check(request: &mut RecommendationsRequest, state: &State) -> Result<Checked, Problem> {
+    check_count("exclude", request.exclude.len(), limits::EXCLUDE_MAX)?;
+    let body = recent_to_history(std::mem::take(&mut request.interactions), state)?;
+    let filter = request.filter.take().map(Filter::expression).transpose()?.flatten();
+    Ok(Checked { body, filter })
+}
+
+/// The pure part, timed stage by stage.
+#[allow(clippy::too_many_arguments, reason = "one call, of everything that a request has gathered")]
+fn compute(
+    live: &Live,
+    scenario: &Scenario,
+    request: &RecommendationsRequest,
+    checked: &Checked,
+    history: &[&Interaction],
+    state: &State,
+    worker: &Worker,
+    watch: &mut Stopwatch,
+) -> Result<Recommendations, Problem> {
+    let model = live.snapshot.model();
+    let request = RecommendRequest {
+        history,
+        now_ms: state.now_ms(),
+        limit: request.limit,
+        exclude: &request.exclude,
+        filter: checked.filter.as_ref(),
+        explain: request.explain,
+        exact: request.exact,
+        ef_search: request.ef_search,
+    };
+    let mut scratch = worker.scratch.borrow_mut();
+    let weighting = &model.manifest().weighting;
+    Ok(recommend(model, scenario, weighting, &request, &mut scratch, &mut |stage| watch.lap(stage.into()))?)
+}
+
+/// Names and counts what makes the answer less than it could be.
+pub(super) fn degraded(state: &State, history_failed: bool, late: bool) -> Option<&'static str> {
+    if history_failed {
+        state.metrics.degraded_history.inc();
+    }
+    if late {
+        state.metrics.degraded_deadline.inc();
+        return Some("deadline");
+    }
+    history_failed.then_some("history_unavailable")
+}
+
+/// The wire's word for a fallback.
+pub(super) fn fallback_name(fallback: Fallback) -> &'static str {
+    match fallback {
+        Fallback::Newcomer => "newcomer",
+        Fallback::UnknownItems => "unknown_items",
+        Fallback::NoPreference => "no_preference",
+        Fallback::TooFewCandidates => "too_few_candidates",
+    }
+}

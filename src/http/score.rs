@@ -1,0 +1,113 @@
+//! `POST /v1/score`: the predicted affinity of a visitor to given items, for lists that are made elsewhere.
+
+use std::time::{Duration, Instant};
+
+use actix_web::{HttpResponse, web};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::body::{check_count, check_id, json, payload_error};
+use super::error::{Problem, ProblemBody};
+use super::recommendations::{degraded, fallback_name};
+use super::state::{State, Worker};
+use super::stopwatch::Stopwatch;
+use super::visitor::{RecentDto, VisitorIds, recent_to_history};
+use crate::history::gather::gather;
+use crate::limits;
+use crate::recommend::score;
+use crate::settings::HOME;
+
+/// Whose affinity to what.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ScoreRequest {
+    /// The items to score.
+    pub(crate) item_ids: Vec<String>,
+    /// The signed-in user, whose stored interactions are used.
+    pub(crate) user_id: Option<String>,
+    /// The session, whose stored interactions are used.
+    pub(crate) session_id: Option<String>,
+    /// Interactions beside those that are stored, oldest first.
+    #[serde(default)]
+    pub(crate) interactions: Vec<RecentDto>,
+    /// The placement whose weights are used; `home` if left out.
+    pub(crate) scenario: Option<String>,
+}
+
+/// Scores in the order in which the items were given.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ScoreAnswer<'a> {
+    /// The items with their scores.
+    pub(crate) scores: Vec<ItemScore<'a>>,
+    /// The artifact that answered.
+    #[schema(value_type = String)]
+    pub(crate) generation: &'a str,
+    /// Why the scores are not made from what is known about the visitor; null if they are.
+    #[schema(value_type = Option<String>)]
+    pub(crate) fallback: Option<&'static str>,
+    /// Why the answer is less than it could be; null if it is not.
+    #[schema(value_type = Option<String>)]
+    pub(crate) degraded: Option<&'static str>,
+    /// Interactions that were looked at, stored and sent.
+    pub(crate) events_used: usize,
+    /// Microseconds from the arrival of the request to the rendering of this answer.
+    pub(crate) took_us: u64,
+}
+
+/// The score of one item.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ItemScore<'a> {
+    /// The item.
+    #[schema(value_type = String)]
+    pub(crate) item_id: &'a str,
+    /// Its score, as a recommendation would give it; null if the item is not in the artifact.
+    pub(crate) score: Option<f64>,
+}
+
+/// Score given items for a visitor
+#[utoipa::path(
+    post, path = "/v1/score", tag = "recommendations", request_body = ScoreRequest,
+    responses(
+        (status = 200, description = "the scores, in the order of the items", body = ScoreAnswer),
+        (status = 400, description = "the request cannot be used", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "no artifact is loaded, or too many requests", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn post(
+    state: web::Data<State>,
+    worker: web::Data<Worker>,
+    body: Result<web::Bytes, actix_web::Error>,
+) -> Result<HttpResponse, Problem> {
+    let watch = Stopwatch::start();
+    let body = body.map_err(|error| payload_error(&error))?;
+    let _permit = state.admit()?;
+    let mut request: ScoreRequest = json(&body)?;
+    if request.item_ids.is_empty() {
+        return Err(Problem::invalid("item_ids is empty", "send the ids of the items to score"));
+    }
+    check_count("item_ids", request.item_ids.len(), limits::SCORE_ITEMS_MAX)?;
+    request.item_ids.iter().try_for_each(|id| check_id(&"item id", id))?;
+    let (_, scenario) = state.scenario(request.scenario.as_deref().unwrap_or(HOME))?;
+    let sent = recent_to_history(std::mem::take(&mut request.interactions), &state)?;
+    let ids = VisitorIds::new(request.user_id.as_deref(), request.session_id.as_deref())?;
+    let deadline = watch.started() + Duration::from_millis(scenario.deadline_ms);
+    let patience = state.read_timeout.min(deadline.saturating_duration_since(Instant::now()));
+    let gathered = gather(&*state.history, ids.user, ids.session, patience).await;
+    let history = gathered.union(&sent, limits::HISTORY_MAX);
+    let degraded = degraded(&state, gathered.failure.is_some(), false);
+    state.with_live(|live| {
+        let model = live.snapshot.model();
+        let mut scratch = worker.scratch.borrow_mut();
+        let weighting = &model.manifest().weighting;
+        let found = score(model, scenario, weighting, &history, state.now_ms(), &request.item_ids, &mut scratch)?;
+        let scores = request.item_ids.iter().zip(found.scores);
+        super::render(&ScoreAnswer {
+            scores: scores.map(|(item_id, score)| ItemScore { item_id, score }).collect(),
+            generation: live.snapshot.generation(),
+            fallback: found.fallback.map(fallback_name),
+            degraded,
+            events_used: history.len(),
+            took_us: watch.total_us(),
+        })
+    })
+}

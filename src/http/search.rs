@@ -1,0 +1,260 @@
+//! `POST /v1/search`: the index itself. Items nearest to a vector, or to examples.
+
+use actix_web::{HttpResponse, web};
+use kindred_index::{AllowSet, FilterExpr, Index, MappedFile, Plan, Scratch, SearchParams, SearchStats};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::body::{check_count, check_id, json, payload_error};
+use super::error::{Problem, ProblemBody};
+use super::filter::Filter;
+use super::items::{ItemDto, entry};
+use super::state::{State, Worker};
+use super::stopwatch::Stopwatch;
+use crate::limits;
+use crate::model::Model;
+
+/// What to look near to: a vector, or examples, not both.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SearchRequest {
+    /// A vector of the model's dimensions.
+    pub(crate) vector: Option<Vec<f32>>,
+    /// Items to be near to, as ids or with weights. The query is the weighted sum of the unit vectors of all examples; they are left out of
+    /// the answer.
+    #[serde(default)]
+    pub(crate) positive: Vec<Example>,
+    /// Items to be far from.
+    #[serde(default)]
+    pub(crate) negative: Vec<Example>,
+    /// Items wanted; 10 if left out.
+    #[schema(example = 10)]
+    pub(crate) k: Option<usize>,
+    /// Breadth of the graph search; the one the artifact was measured with if left out.
+    pub(crate) ef_search: Option<usize>,
+    /// Compare with every item instead of searching the graph.
+    #[serde(default)]
+    pub(crate) exact: bool,
+    /// Put each item's vector into the answer.
+    #[serde(default)]
+    pub(crate) with_vector: bool,
+    /// Put the catalogue's entry beside each item.
+    #[serde(default)]
+    pub(crate) with_items: bool,
+    /// What items must fulfil.
+    pub(crate) filter: Option<Filter>,
+}
+
+/// An item, with the weight 1 or another.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(untagged, expecting = "expected an item id, or {\"item_id\": \"…\", \"weight\": 1.0}")]
+pub(crate) enum Example {
+    /// Weight 1.
+    Id(String),
+    /// Another weight.
+    Weighted(WeightedExample),
+}
+
+/// An item with its weight.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WeightedExample {
+    /// The item.
+    item_id: String,
+    /// How much it counts; greater than 0.
+    weight: f32,
+}
+
+/// The nearest items, nearest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SearchAnswer<'a> {
+    /// The items, nearest first.
+    pub(crate) hits: Vec<HitDto<'a>>,
+    /// The artifact that answered.
+    #[schema(value_type = String)]
+    pub(crate) generation: &'a str,
+    /// What similarity is: `cosine` or `inner_product`.
+    #[schema(value_type = String)]
+    pub(crate) metric: &'a str,
+    /// How it was found: `exact`, `graph` or `filtered_graph`.
+    #[schema(value_type = String)]
+    pub(crate) plan: &'static str,
+    /// Vectors that were compared.
+    pub(crate) distances: u32,
+    /// Microseconds from the arrival of the request to the rendering of this answer.
+    pub(crate) took_us: u64,
+}
+
+/// One item that was found.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct HitDto<'a> {
+    /// The item.
+    #[schema(value_type = String)]
+    pub(crate) item_id: &'a str,
+    /// Its similarity; larger is nearer.
+    pub(crate) similarity: f32,
+    /// Its vector, if asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<f32>>)]
+    pub(crate) vector: Option<&'a [f32]>,
+    /// The catalogue's entry, if asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<ItemDto>)]
+    pub(crate) item: Option<&'a RawValue>,
+}
+
+const K_DEFAULT: usize = 10;
+
+/// Search by similarity
+#[utoipa::path(
+    post, path = "/v1/search", tag = "search", request_body = SearchRequest,
+    responses(
+        (status = 200, description = "the nearest items, nearest first", body = SearchAnswer),
+        (status = 400, description = "the request cannot be used", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "an example is not in the catalogue", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "no artifact is loaded, or too many requests", body = ProblemBody, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn post(
+    state: web::Data<State>,
+    worker: web::Data<Worker>,
+    body: Result<web::Bytes, actix_web::Error>,
+) -> Result<HttpResponse, Problem> {
+    let watch = Stopwatch::start();
+    let body = body.map_err(|error| payload_error(&error))?;
+    let _permit = state.admit()?;
+    let mut request: SearchRequest = json(&body)?;
+    check_count("examples", request.positive.len() + request.negative.len(), limits::SEARCH_EXAMPLES_MAX)?;
+    let filter = request.filter.take().map(Filter::expression).transpose()?.flatten();
+    state.with_live(|live| {
+        let model = live.snapshot.model();
+        let index = model.index();
+        let query = query_of(index, &request)?;
+        let allow = allowed(index, filter.as_ref(), &query.examples)?;
+        let params = params(model, &request)?;
+        let mut scratch = worker.search.borrow_mut();
+        let stats = index.search(&query.vector, &params, allow.as_ref(), &mut scratch)?;
+        let answer = answer(model, &request, &scratch, &stats, live.snapshot.generation(), watch.total_us());
+        super::render(&answer)
+    })
+}
+
+/// A query vector, and the examples it was made of.
+struct Query {
+    vector: Vec<f32>,
+    examples: Vec<u32>,
+}
+
+fn query_of(index: &Index<MappedFile>, request: &SearchRequest) -> Result<Query, Problem> {
+    let by_example = !request.positive.is_empty() || !request.negative.is_empty();
+    match &request.vector {
+        Some(_) if by_example => Err(Problem::invalid("both a vector and examples are given", "send one of the two")),
+        Some(vector) => {
+            if vector.len() != index.dimensions() {
+                return Err(Problem::invalid(
+                    format!("the vector has {} numbers, the model has {} dimensions", vector.len(), index.dimensions()),
+                    "send a vector made by the same model; GET /v1/model tells its dimensions",
+                ));
+            }
+            Ok(Query { vector: vector.clone(), examples: Vec::new() })
+        }
+        None if by_example => sum_of_examples(index, request),
+        None => {
+            Err(Problem::invalid("neither a vector nor examples are given", "send vector, or positive and negative"))
+        }
+    }
+}
+
+/// The weighted sum of the unit vectors of the examples, so that a long row does not drown the others.
+fn sum_of_examples(index: &Index<MappedFile>, request: &SearchRequest) -> Result<Query, Problem> {
+    let mut query = Query { vector: vec![0.0; index.dimensions()], examples: Vec::new() };
+    let signed = request.positive.iter().map(|example| (example, 1.0f32));
+    for (example, sign) in signed.chain(request.negative.iter().map(|example| (example, -1.0))) {
+        let (id, weight) = match example {
+            Example::Id(id) => (id, 1.0),
+            Example::Weighted(example) => (&example.item_id, example.weight),
+        };
+        check_id(&"item_id", id)?;
+        if !(weight.is_finite() && weight > 0.0) {
+            return Err(Problem::invalid(
+                format!("the weight of example {id:?} is {weight}"),
+                "give a weight greater than 0; what should be far goes into negative",
+            ));
+        }
+        let ordinal = index.ordinal(id).ok_or_else(|| Problem::item_not_found(id))?;
+        let row = index.row(ordinal).unwrap_or_default();
+        let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+        let factor = sign * weight / norm.max(f32::MIN_POSITIVE);
+        query.vector.iter_mut().zip(row).for_each(|(sum, x)| *sum += factor * x);
+        query.examples.push(ordinal);
+    }
+    Ok(query)
+}
+
+/// The items that may be found; `None` for all.
+fn allowed(
+    index: &Index<MappedFile>,
+    filter: Option<&FilterExpr>,
+    examples: &[u32],
+) -> Result<Option<AllowSet>, Problem> {
+    if filter.is_none() && examples.is_empty() {
+        return Ok(None);
+    }
+    let mut allow = match filter {
+        Some(filter) => index.attributes().evaluate(filter, index.len())?,
+        None => AllowSet::full(index.len()),
+    };
+    examples.iter().for_each(|example| {
+        allow.remove(*example);
+    });
+    Ok(Some(allow))
+}
+
+fn params(model: &Model<MappedFile>, request: &SearchRequest) -> Result<SearchParams, Problem> {
+    let k = request.k.unwrap_or(K_DEFAULT);
+    if !(1..=limits::ANSWER_ITEMS_MAX).contains(&k) {
+        return Err(Problem::invalid(
+            format!("k is {k}, expected 1 to {}", limits::ANSWER_ITEMS_MAX),
+            "ask for fewer items",
+        ));
+    }
+    let measured = (model.manifest().ef_search as usize).clamp(1, kindred_index::EF_SEARCH_MAX);
+    let ef_search = request.ef_search.unwrap_or(measured.max(k));
+    if !(1..=kindred_index::EF_SEARCH_MAX).contains(&ef_search) {
+        return Err(Problem::invalid(
+            format!("ef_search is {ef_search}, expected 1 to {}", kindred_index::EF_SEARCH_MAX),
+            "ask for a narrower search, or for an exact one",
+        ));
+    }
+    Ok(SearchParams { k, ef_search, exact: request.exact })
+}
+
+fn answer<'a>(
+    model: &'a Model<MappedFile>,
+    request: &SearchRequest,
+    scratch: &Scratch,
+    stats: &SearchStats,
+    generation: &'a str,
+    took_us: u64,
+) -> SearchAnswer<'a> {
+    let index = model.index();
+    let hits = scratch.hits().iter().map(|hit| HitDto {
+        item_id: index.key(hit.ordinal).unwrap_or_default(),
+        similarity: hit.similarity,
+        vector: if request.with_vector { index.row(hit.ordinal) } else { None },
+        item: if request.with_items { entry(model, hit.ordinal) } else { None },
+    });
+    SearchAnswer {
+        hits: hits.collect(),
+        generation,
+        metric: &model.manifest().metric,
+        plan: match stats.plan {
+            Plan::Exact => "exact",
+            Plan::Graph => "graph",
+            Plan::FilteredGraph => "filtered_graph",
+        },
+        distances: stats.distances,
+        took_us,
+    }
+}

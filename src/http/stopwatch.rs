@@ -1,0 +1,95 @@
+//! How long each stage of one request took.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::recommend::Stage;
+use crate::telemetry::{Metrics, RequestStage};
+
+/// Microseconds of each stage.
+#[derive(Debug, Clone, Copy, Default, Serialize, ToSchema)]
+pub(crate) struct StageTimes {
+    /// Bytes to a checked request.
+    pub(crate) parse: f64,
+    /// Fetching stored interactions.
+    pub(crate) gather: f64,
+    /// Interactions to a user vector.
+    pub(crate) user_vector: f64,
+    /// Seen, excluded and filtered items.
+    pub(crate) filter: f64,
+    /// Neighbours of recent items.
+    pub(crate) neighbours: f64,
+    /// The index search.
+    pub(crate) search: f64,
+    /// Exact scores, order, cut.
+    pub(crate) rank: f64,
+}
+
+/// Times stages in the order in which they end.
+pub(super) struct Stopwatch {
+    started: Instant,
+    last: Instant,
+    laps: [Duration; RequestStage::ALL.len()],
+}
+
+impl Stopwatch {
+    pub(super) fn start() -> Self {
+        let started = Instant::now();
+        Self { started, last: started, laps: [Duration::ZERO; RequestStage::ALL.len()] }
+    }
+
+    pub(super) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Ends a stage now.
+    pub(super) fn lap(&mut self, stage: RequestStage) {
+        let now = Instant::now();
+        if let Some(lap) = self.laps.get_mut(stage as usize) {
+            *lap += now - self.last;
+        }
+        self.last = now;
+    }
+
+    /// Microseconds since the start.
+    pub(super) fn total_us(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// The stages so far.
+    pub(super) fn times(&self) -> StageTimes {
+        let us = |stage: RequestStage| self.laps.get(stage as usize).map_or(0.0, |lap| lap.as_nanos() as f64 / 1e3);
+        StageTimes {
+            parse: us(RequestStage::Parse),
+            gather: us(RequestStage::Gather),
+            user_vector: us(RequestStage::UserVector),
+            filter: us(RequestStage::Filter),
+            neighbours: us(RequestStage::Neighbours),
+            search: us(RequestStage::Search),
+            rank: us(RequestStage::Rank),
+        }
+    }
+
+    /// Adds every stage to the histograms.
+    pub(super) fn count(&self, metrics: &Metrics) {
+        for stage in RequestStage::ALL {
+            if let Some(lap) = self.laps.get(stage as usize) {
+                metrics.stage(stage, *lap);
+            }
+        }
+    }
+}
+
+impl From<Stage> for RequestStage {
+    fn from(stage: Stage) -> Self {
+        match stage {
+            Stage::UserVector => Self::UserVector,
+            Stage::Filter => Self::Filter,
+            Stage::Neighbours => Self::Neighbours,
+            Stage::Search => Self::Search,
+            Stage::Rank => Self::Rank,
+        }
+    }
+}

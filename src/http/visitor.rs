@@ -1,0 +1,87 @@
+//! Who asks: ids, and interactions that come with the request.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::body::{check_count, check_id};
+use super::error::Problem;
+use super::interactions::Place;
+use super::state::State;
+use super::time::Timestamp;
+use crate::interaction::Interaction;
+use crate::limits;
+
+/// An interaction that comes with a request, is used for it and is not kept.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RecentDto {
+    /// The caller's name for it: one that is stored under the same name is counted once.
+    #[serde(default)]
+    pub(crate) interaction_id: Option<String>,
+    /// The item.
+    #[schema(example = "item-42")]
+    pub(crate) item_id: String,
+    /// What was done; `view` if left out.
+    #[serde(default = "view")]
+    #[schema(example = "view")]
+    pub(crate) kind: String,
+    /// A number that came with it.
+    #[serde(default)]
+    pub(crate) value: Option<f32>,
+    /// When: RFC 3339 text or milliseconds since 1970. If left out, the order of the list is the order in time, the last one now.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub(crate) occurred_at: Option<Timestamp>,
+    /// Free text by name; it has no effect on the answer.
+    #[serde(default)]
+    pub(crate) context: BTreeMap<String, String>,
+}
+
+fn view() -> String {
+    "view".to_owned()
+}
+
+/// The ids of a visitor, checked.
+pub(super) struct VisitorIds<'a> {
+    pub(super) user: Option<&'a str>,
+    pub(super) session: Option<&'a str>,
+}
+
+impl<'a> VisitorIds<'a> {
+    pub(super) fn new(user: Option<&'a str>, session: Option<&'a str>) -> Result<Self, Problem> {
+        for (field, id) in [("user_id", user), ("session_id", session)] {
+            if let Some(id) = id {
+                check_id(&field, id)?;
+            }
+        }
+        Ok(Self { user, session })
+    }
+}
+
+/// Checks the interactions of a request and gives each a time: those without one are a millisecond apart, in the order of the list.
+pub(super) fn recent_to_history(recent: Vec<RecentDto>, state: &State) -> Result<Vec<Interaction>, Problem> {
+    check_count("interactions", recent.len(), limits::HISTORY_MAX)?;
+    if recent.is_empty() {
+        return Ok(Vec::new());
+    }
+    let now_ms = state.now_ms();
+    let count = recent.len();
+    state.with_kinds(|kinds| {
+        let convert = |(at, dto): (usize, RecentDto)| {
+            let from_the_end = i64::try_from(count - 1 - at).unwrap_or(i64::MAX);
+            let interaction = Interaction {
+                interaction_id: dto.interaction_id,
+                item_id: dto.item_id,
+                kind: dto.kind,
+                value: dto.value,
+                occurred_at_ms: dto.occurred_at.map_or(now_ms - from_the_end, |at| at.0),
+                context: dto.context,
+            };
+            super::interactions::check(&interaction, Place::At(at), now_ms, kinds)?;
+            Ok(interaction)
+        };
+        recent.into_iter().enumerate().map(convert).collect()
+    })
+}

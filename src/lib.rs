@@ -1,0 +1,46 @@
+//! Kindred answers one question in real time: given what this visitor has just done, which items should they see now?
+//!
+//! This crate is the service and the arithmetic that the service shares with the offline tools.
+//!
+//! ```text
+//! pure      interaction, user_vector, catalog, manifest, model, scenario, recommend
+//! data      artifact, codec, snapshot, reload, history
+//! edge      http, app, settings, telemetry
+//! ```
+//!
+//! The pure part knows no HTTP, no runtime, no store, no file, no clock and no randomness: they come in as arguments.
+//! Two things must never differ between training and serving, so they are functions that both call: how a user vector
+//! is made ([`user_vector`]) and how candidates become a list ([`recommend`]).
+
+pub mod app;
+pub mod artifact;
+pub mod catalog;
+pub mod codec;
+pub mod history;
+pub mod http;
+pub mod interaction;
+pub mod limits;
+pub mod manifest;
+pub mod model;
+pub mod recommend;
+pub mod reload;
+pub mod scenario;
+pub mod settings;
+pub mod snapshot;
+pub mod telemetry;
+#[doc(hidden)]
+pub mod testing;
+pub mod user_vector;
+
+pub use artifact::ArtifactError;
+pub use catalog::CatalogItem;
+pub use interaction::Interaction;
+pub use manifest::Manifest;
+pub use model::{Model, ModelData, ModelError, Neighbour};
+pub use recommend::{
+    Fallback, RecommendError, RecommendRequest, RecommendScratch, Recommendation, Recommendations, SimilarRequest,
+    Source, Stage,
+};
+pub use scenario::{Scenario, SourceWeights};
+pub use snapshot::Snapshot;
+pub use user_vector::{Weighted, Weighting};

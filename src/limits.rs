@@ -1,0 +1,111 @@
+//! Every bound of the service, with its unit in the name and the reason beside it.
+//!
+//! Bounds of the index file (keys, k, ef_search, sections) live in [`kindred_index`]; these are the bounds of what stands on it.
+
+/// Longest item, user or session identifier, in bytes of UTF-8. The index stores keys of at most this length.
+pub const KEY_BYTES_MAX: usize = 256;
+
+/// Most items one answer may hold. A page shows tens; a batch job that wants thousands should use the tools.
+pub const ANSWER_ITEMS_MAX: usize = 1_000;
+
+/// Most interactions of one visitor looked at in one request. Older ones weigh next to nothing after recency decay.
+pub const HISTORY_MAX: usize = 1_000;
+
+/// Most interactions that take part in a user vector, whatever a weighting asks for.
+pub const WEIGHTED_INTERACTIONS_MAX: usize = 500;
+
+/// Most item keys one request may exclude.
+pub const EXCLUDE_MAX: usize = 10_000;
+
+/// Most items one request may have scored.
+pub const SCORE_ITEMS_MAX: usize = 10_000;
+
+/// Most candidates the vector search may propose. Bounds the work of one request.
+pub const CANDIDATES_MAX: usize = 5_000;
+
+/// Recent interactions whose item-to-item neighbours may become candidates. All interactions take part in the *scores*.
+pub const NEIGHBOUR_SEEDS_MAX: usize = 10;
+
+/// Seeds of one similar-items request.
+pub const SIMILAR_SEEDS_MAX: usize = 100;
+
+/// Neighbours stored per item.
+pub const NEIGHBOURS_PER_ITEM_MAX: usize = 1_000;
+
+/// Kinds of interaction a weighting may name.
+pub const KINDS_MAX: usize = 255;
+
+/// Longest name of a kind of interaction, in bytes.
+pub const KIND_BYTES_MAX: usize = 64;
+
+/// Entries in the context of one interaction.
+pub const CONTEXT_ENTRIES_MAX: usize = 32;
+
+/// Longest context key or value, in bytes.
+pub const CONTEXT_BYTES_MAX: usize = 256;
+
+/// Largest catalogue entry, in bytes of JSON. Entries are sent out whole; a description is text, not a document.
+pub const CATALOG_ITEM_BYTES_MAX: usize = 64 * 1024;
+
+/// Longest deadline a scenario may set, in milliseconds.
+pub const DEADLINE_MS_MAX: u64 = 60_000;
+
+/// Largest manifest, in bytes. It is read whole into memory.
+pub const MANIFEST_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Largest `CURRENT` file, in bytes: one generation name and a line break.
+pub const CURRENT_BYTES_MAX: u64 = 256;
+
+/// Longest generation name, in bytes. It becomes a directory name.
+pub const GENERATION_BYTES_MAX: usize = 128;
+
+/// Largest record the history store may write or read, in bytes.
+pub const RECORD_BYTES_MAX: u64 = 64 * 1024;
+
+const _: () = assert!(ANSWER_ITEMS_MAX <= CANDIDATES_MAX);
+const _: () = assert!(NEIGHBOUR_SEEDS_MAX <= WEIGHTED_INTERACTIONS_MAX);
+const _: () = assert!(WEIGHTED_INTERACTIONS_MAX <= HISTORY_MAX);
+const _: () = assert!(GENERATION_BYTES_MAX < CURRENT_BYTES_MAX as usize);
+
+// --- The edge: what one caller may send, and what the stores and the reloader may hold at once. ---
+
+/// Largest request body, in bytes. A full batch of interactions of usual size fits.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// Most interactions one request may bring.
+pub const BATCH_INTERACTIONS_MAX: usize = 1_000;
+
+/// Deepest nesting of groups in a filter. Conversion recurses, so this bounds the stack.
+pub const FILTER_DEPTH_MAX: usize = 8;
+
+/// Most conditions and values in one filter, all groups together.
+pub const FILTER_CONDITIONS_MAX: usize = 256;
+
+/// Most example items in one similarity query, positive and negative together.
+pub const SEARCH_EXAMPLES_MAX: usize = 100;
+
+/// Longest `x-request-id` taken from a caller, in bytes.
+pub const REQUEST_ID_BYTES_MAX: usize = 64;
+
+/// How far ahead of ours a sender's clock may be, in milliseconds. An interaction from the far future would stay the newest for ever.
+pub const CLOCK_AHEAD_MS_MAX: i64 = 10 * 60 * 1000;
+
+/// Ids that the memory store remembers to know a duplicate.
+pub const IDS_IN_MEMORY_MAX: u64 = 1_000_000;
+
+/// Look-ups that may wait for the history store's disk; further ones are answered without.
+pub const HISTORY_READS_MAX: usize = 64;
+
+/// Interactions committed in one transaction at most: bounds its memory and the wait of those behind it.
+pub const COMMIT_INTERACTIONS_MAX: usize = 8_192;
+
+/// Longest time that a commit gathers company. It starts as soon as nothing more is waiting.
+pub const COMMIT_WINDOW: std::time::Duration = std::time::Duration::from_millis(10);
+
+/// Interactions beyond their retention removed in one transaction.
+pub const PRUNE_INTERACTIONS_MAX: usize = 2_000;
+
+/// Reloads that may wait for the one in progress.
+pub const RELOADS_WAITING_MAX: usize = 16;
+
+const _: () = assert!(BATCH_INTERACTIONS_MAX <= COMMIT_INTERACTIONS_MAX);

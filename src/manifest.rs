@@ -1,0 +1,149 @@
+//! The manifest: what an artifact says about itself.
+//!
+//! It is JSON for people and tools to read. Unknown keys are tolerated, so that an older program can read the manifest of
+//! a newer one as long as `format_version` has not changed.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::user_vector::Weighting;
+
+/// The version of the manifest and of the files it lists that this program writes, and the newest it reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// What an artifact says about itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of the artifact's layout.
+    pub format_version: u32,
+    /// Name of the generation; also the name of its directory.
+    pub generation: String,
+    /// When it was built, RFC 3339 in UTC, so that text order is time order.
+    pub created_at: String,
+    /// Version of the program that built it.
+    pub tool_version: String,
+    /// Length and checksum of each file beside the manifest, by name. Filled in by the publisher.
+    #[serde(default)]
+    pub files: BTreeMap<String, FileEntry>,
+    /// Items in the index.
+    pub n_items: u32,
+    /// Length of a vector, in floats.
+    pub dimensions: u32,
+    /// Similarity the index is searched by: `cosine` or `inner_product`.
+    pub metric: String,
+    /// Edges the graph holds: `cosine`, `inner_product` or `united`.
+    pub edges: String,
+    /// Links per item on the upper levels.
+    pub m: u32,
+    /// Breadth of the search while building.
+    pub ef_construction: u32,
+    /// Breadth of the search that `ann_recall` was measured with. The scenarios' own default is the builder's, so that the recall
+    /// of an artifact is that of its requests unless a setting or a request says otherwise.
+    pub ef_search: u32,
+    /// Seed of the build.
+    pub seed: u64,
+    /// Whether the same input gives the same bytes.
+    pub deterministic: bool,
+    /// What made the factors: `als`, `import`...
+    pub trainer: String,
+    /// The trainer's settings, as it wrote them.
+    #[serde(default)]
+    pub hyper_parameters: serde_json::Value,
+    /// What interactions weigh in the user vector.
+    pub weighting: Weighting,
+    /// First and last interaction trained on, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training_window: Option<TrainingWindow>,
+    /// Measured agreement of the graph search with the exact one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ann_recall: Option<AnnRecall>,
+    /// Measured quality on held-out interactions, by metric name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub held_out: BTreeMap<String, f64>,
+    /// Fingerprint of the dataset trained on, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataset_fingerprint: Option<String>,
+    /// Kinds of interaction in the training data, in the order of its kind column.
+    #[serde(default)]
+    pub kinds: Vec<String>,
+}
+
+/// Length and checksum of one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Length in bytes.
+    pub length: u64,
+    /// CRC-32 (ISO-HDLC) of the whole file.
+    pub crc32: u32,
+}
+
+/// First and last interaction trained on, milliseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrainingWindow {
+    /// The first.
+    pub first_ms: i64,
+    /// The last.
+    pub last_ms: i64,
+}
+
+/// Measured agreement of the graph search with the exact one: the mean share of the true k nearest that it found.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AnnRecall {
+    /// Share found, 0 to 1.
+    pub recall: f64,
+    /// Nearest items asked for.
+    pub k: u32,
+    /// Breadth of the search.
+    pub ef_search: u32,
+    /// Queries it is the mean of.
+    pub n_queries: u32,
+}
+
+impl Default for Manifest {
+    /// A manifest of nothing: what a builder starts from, so that a field added later does not break it.
+    fn default() -> Self {
+        Self {
+            format_version: FORMAT_VERSION,
+            generation: String::new(),
+            created_at: String::new(),
+            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+            files: BTreeMap::new(),
+            n_items: 0,
+            dimensions: 0,
+            metric: String::new(),
+            edges: String::new(),
+            m: 0,
+            ef_construction: 0,
+            ef_search: 0,
+            seed: 0,
+            deterministic: false,
+            trainer: String::new(),
+            hyper_parameters: serde_json::Value::Null,
+            weighting: Weighting::default(),
+            training_window: None,
+            ann_recall: None,
+            held_out: BTreeMap::new(),
+            dataset_fingerprint: None,
+            kinds: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn survives_json_and_tolerates_keys_of_the_future() {
+        let manifest = Manifest {
+            generation: "20261124T142501Z-0a1b2c3d".to_owned(),
+            ann_recall: Some(AnnRecall { recall: 0.993, k: 10, ef_search: 100, n_queries: 1_000 }),
+            held_out: BTreeMap::from([("hr@10".to_owned(), 0.22)]),
+            ..Manifest::default()
+        };
+        let mut json = serde_json::to_value(&manifest).unwrap();
+        json["encoders"] = serde_json::json!({"of": "the future"});
+        assert_eq!(serde_json::from_value::<Manifest>(json).unwrap(), manifest);
+    }
+}

@@ -1,0 +1,176 @@
+//! The sections of `model.kin` and its header, and the cheap checks made when it is opened.
+
+use kindred_index::{Container, Index};
+
+use super::ModelError;
+use crate::limits;
+
+/// The container kind of `model.kin`.
+pub const MODEL_CONTAINER_KIND: u16 = 2;
+
+/// Bytes of the model header.
+pub(super) const HEADER_BYTES: usize = 64;
+
+const FLAG_CONTEXT: u32 = 1;
+
+/// The sections and how to look at them.
+pub(super) mod section {
+    use kindred_index::{Container, cast};
+
+    /// A section: its kind in the file, its name in the documents.
+    #[derive(Clone, Copy, Debug)]
+    pub(crate) struct Section {
+        pub(crate) kind: u32,
+        pub(crate) name: &'static str,
+    }
+
+    /// n × stride floats; absent in a symmetric model.
+    pub(crate) const CONTEXT: Section = Section { kind: 100, name: "CONTEXT" };
+    /// n × k ordinals, nearest first, unused places at the end `u32::MAX`.
+    pub(crate) const NEIGHBOURS: Section = Section { kind: 101, name: "NEIGHBOURS" };
+    /// n × k floats.
+    pub(crate) const NEIGHBOUR_SIMILARITIES: Section = Section { kind: 102, name: "NEIGHBOUR_SIMILARITIES" };
+    /// n floats, 0 to 1.
+    pub(crate) const POPULARITY: Section = Section { kind: 103, name: "POPULARITY" };
+    /// n ordinals, the most popular first.
+    pub(crate) const POPULAR: Section = Section { kind: 104, name: "POPULAR" };
+    /// n + 1 offsets into the JSON.
+    pub(crate) const CATALOG_OFFSETS: Section = Section { kind: 105, name: "CATALOG_OFFSETS" };
+    /// The catalogue entries, end to end.
+    pub(crate) const CATALOG_JSON: Section = Section { kind: 106, name: "CATALOG_JSON" };
+    /// The header.
+    pub(crate) const MODEL_HEADER: Section = Section { kind: 107, name: "MODEL_HEADER" };
+
+    /// A section as floats; empty where it is missing, which opening has ruled out.
+    pub(crate) fn floats<D: AsRef<[u8]>>(data: &Container<D>, section: Section) -> &[f32] {
+        data.section(section.kind).and_then(cast).unwrap_or_default()
+    }
+
+    /// A section as 32-bit words.
+    pub(crate) fn words<D: AsRef<[u8]>>(data: &Container<D>, section: Section) -> &[u32] {
+        data.section(section.kind).and_then(cast).unwrap_or_default()
+    }
+
+    /// A section as 64-bit words.
+    pub(crate) fn longs<D: AsRef<[u8]>>(data: &Container<D>, section: Section) -> &[u64] {
+        data.section(section.kind).and_then(cast).unwrap_or_default()
+    }
+}
+
+/// The model header: n, dimensions, stride, k, flags as u32, four zero bytes, the fingerprint of the index as u64, zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) n: u32,
+    pub(super) dimensions: u32,
+    pub(super) stride: u32,
+    pub(super) k_neighbours: u32,
+    pub(super) has_context: bool,
+    pub(super) index_fingerprint: u64,
+}
+
+/// What identifies the content of an index: FNV-1a over kind, place, length and checksum of each of its sections.
+///
+/// `model.kin` carries it, so that files of two builds cannot be opened together. Costs nothing: the checksums are in the
+/// section table.
+pub fn index_fingerprint<D: AsRef<[u8]>>(index: &Index<D>) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for section in index.sections() {
+        for word in [u64::from(section.kind), section.offset, section.len, u64::from(section.crc)] {
+            for byte in word.to_le_bytes() {
+                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+            }
+        }
+    }
+    hash
+}
+
+impl Header {
+    pub(super) fn to_bytes(self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        let flags = if self.has_context { FLAG_CONTEXT } else { 0 };
+        let words = [self.n, self.dimensions, self.stride, self.k_neighbours, flags];
+        for (into, word) in bytes.chunks_exact_mut(4).zip(words) {
+            into.copy_from_slice(&word.to_le_bytes());
+        }
+        for (into, byte) in bytes.iter_mut().skip(24).zip(self.index_fingerprint.to_le_bytes()) {
+            *into = byte;
+        }
+        bytes
+    }
+
+    pub(super) fn read<D: AsRef<[u8]>>(data: &Container<D>) -> Result<Self, ModelError> {
+        let section::Section { kind, name } = section::MODEL_HEADER;
+        let bytes = data.section(kind).ok_or(ModelError::SectionMissing { section: kind, name })?;
+        let size = |found: usize| ModelError::SectionSize {
+            section: kind,
+            name,
+            expected: HEADER_BYTES as u64,
+            found: found as u64,
+        };
+        let bytes: &[u8; HEADER_BYTES] = bytes.try_into().map_err(|_| size(bytes.len()))?;
+        let [n, dimensions, stride, k_neighbours, flags, zero] = std::array::from_fn(|word| {
+            let [a, b, c, d] = std::array::from_fn(|byte| bytes[4 * word + byte]);
+            u32::from_le_bytes([a, b, c, d])
+        });
+        let index_fingerprint = u64::from_le_bytes(std::array::from_fn(|byte| bytes[24 + byte]));
+        expect("flags", u64::from(FLAG_CONTEXT), u64::from(flags), flags <= FLAG_CONTEXT)?;
+        expect("padding", 0, u64::from(zero), zero == 0 && bytes[32..].iter().all(|byte| *byte == 0))?;
+        let most = limits::NEIGHBOURS_PER_ITEM_MAX as u32;
+        expect("k_neighbours", u64::from(most), u64::from(k_neighbours), k_neighbours <= most)?;
+        Ok(Self { n, dimensions, stride, k_neighbours, has_context: flags == FLAG_CONTEXT, index_fingerprint })
+    }
+
+    /// Every section is there with exactly the size that the header calls for.
+    pub(super) fn check_sections<D: AsRef<[u8]>>(&self, data: &Container<D>) -> Result<(), ModelError> {
+        let n = u64::from(self.n);
+        let table = n.saturating_mul(u64::from(self.k_neighbours)).saturating_mul(4);
+        let context = n.saturating_mul(u64::from(self.stride)).saturating_mul(4);
+        let sizes = [
+            (section::NEIGHBOURS, table),
+            (section::NEIGHBOUR_SIMILARITIES, table),
+            (section::POPULARITY, 4 * n),
+            (section::POPULAR, 4 * n),
+            (section::CATALOG_OFFSETS, 8 * (n + 1)),
+        ];
+        for (section, expected) in sizes {
+            size(data, section, expected)?;
+        }
+        if self.has_context {
+            size(data, section::CONTEXT, context)?;
+        }
+        let section::Section { kind, name } = section::CATALOG_JSON;
+        data.section(kind).map(|_| ()).ok_or(ModelError::SectionMissing { section: kind, name })
+    }
+
+    /// The header speaks of this index and no other.
+    pub(super) fn check_index<D: AsRef<[u8]>>(&self, index: &Index<D>) -> Result<(), ModelError> {
+        let found = index_fingerprint(index);
+        if found != self.index_fingerprint {
+            return Err(ModelError::Mismatch { expected: self.index_fingerprint, found });
+        }
+        let dimensions = index.dimensions() as u64;
+        expect("n", u64::from(index.len()), u64::from(self.n), index.len() == self.n)?;
+        expect("dimensions", dimensions, u64::from(self.dimensions), dimensions == u64::from(self.dimensions))?;
+        let stride = u64::from(stride_floats(self.dimensions));
+        expect("stride", stride, u64::from(self.stride), stride == u64::from(self.stride))
+    }
+}
+
+/// Floats from one row to the next: the dimensions rounded up to 64 bytes, as in the index.
+pub(super) fn stride_floats(dimensions: u32) -> u32 {
+    dimensions.saturating_add(15) / 16 * 16
+}
+
+fn size<D: AsRef<[u8]>>(data: &Container<D>, section: section::Section, expected: u64) -> Result<(), ModelError> {
+    let section::Section { kind, name } = section;
+    let bytes = data.section(kind).ok_or(ModelError::SectionMissing { section: kind, name })?;
+    let found = bytes.len() as u64;
+    if found != expected {
+        return Err(ModelError::SectionSize { section: kind, name, expected, found });
+    }
+    Ok(())
+}
+
+fn expect(field: &'static str, expected: u64, found: u64, holds: bool) -> Result<(), ModelError> {
+    if holds { Ok(()) } else { Err(ModelError::Header { field, expected, found }) }
+}

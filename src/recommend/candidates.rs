@@ -1,0 +1,272 @@
+//! The candidates of one request: a small table from ordinal to what is known so far.
+
+use std::cmp::Ordering;
+
+use super::filter::Eligible;
+use super::taste::Taste;
+use crate::limits;
+use crate::model::ModelView;
+
+/// The item may not be in the answer.
+const EXCLUDED: u8 = 1;
+/// A neighbour of one of the most recent items, not yet a candidate.
+const NEAR: u8 = 2;
+/// To be scored.
+const PROPOSED: u8 = 4;
+/// Proposed only to fill the list up, because it is popular.
+const FILL: u8 = 8;
+
+/// What is known about one item in the course of a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Candidate {
+    pub(super) ordinal: u32,
+    flags: u8,
+    /// Similarity as the search measured it, if it did.
+    pub(super) similarity: Option<f32>,
+    /// Sum over all anchors of share × similarity in the item-to-item table.
+    pub(super) neighbours: f64,
+}
+
+/// Candidates by ordinal: open addressing over a list, cheap to clear, in the first-level cache for usual requests.
+#[derive(Debug, Default)]
+pub(super) struct CandidateTable {
+    /// Position in the list plus one, or zero; a power of two of them, at least twice as many as the list is long.
+    slots: Vec<u32>,
+    list: Vec<Candidate>,
+    near: Vec<(f64, u32)>,
+    excluded: u32,
+}
+
+impl Candidate {
+    /// Whether it is to be scored.
+    pub(super) fn is_proposed(&self) -> bool {
+        self.flags & (PROPOSED | EXCLUDED) == PROPOSED
+    }
+
+    /// Whether it may not be in the answer.
+    pub(super) fn is_excluded(&self) -> bool {
+        self.flags & EXCLUDED != 0
+    }
+
+    /// Whether only its popularity brought it here.
+    pub(super) fn is_fill(&self) -> bool {
+        self.flags & FILL != 0
+    }
+}
+
+impl CandidateTable {
+    pub(super) fn clear(&mut self) {
+        // A table that one huge request has blown up would cost every later one its clearing.
+        const SLOTS_KEPT: usize = 1 << 14;
+        self.slots.truncate(SLOTS_KEPT);
+        self.slots.fill(0);
+        self.list.clear();
+        self.near.clear();
+        self.excluded = 0;
+    }
+
+    /// All entries, proposed or not.
+    pub(super) fn list(&self) -> &[Candidate] {
+        &self.list
+    }
+
+    /// Items that may not be in the answer.
+    pub(super) fn n_excluded(&self) -> usize {
+        self.excluded as usize
+    }
+
+    /// The excluded items.
+    pub(super) fn excluded(&self) -> impl Iterator<Item = u32> + '_ {
+        self.list.iter().filter(|one| one.flags & EXCLUDED != 0).map(|one| one.ordinal)
+    }
+
+    /// What is known about an item, if anything is.
+    pub(super) fn get(&self, ordinal: u32) -> Option<&Candidate> {
+        let slot = self.slots.get(self.find(ordinal)?)?;
+        self.list.get((*slot).checked_sub(1)? as usize)
+    }
+
+    /// Marks items that may not be in the answer.
+    pub(super) fn exclude(&mut self, ordinals: &[u32]) {
+        for ordinal in ordinals {
+            let Some(one) = self.entry(*ordinal) else { continue };
+            let fresh = one.flags & EXCLUDED == 0;
+            one.flags |= EXCLUDED;
+            self.excluded += u32::from(fresh);
+        }
+    }
+
+    /// Adds what the search found.
+    pub(super) fn propose_found(&mut self, ordinal: u32, similarity: f32) {
+        if let Some(one) = self.entry(ordinal) {
+            one.flags |= PROPOSED;
+            one.similarity = Some(similarity);
+        }
+    }
+
+    /// Adds up the neighbours part of the score for all neighbours of all anchors.
+    pub(super) fn add_neighbours(&mut self, view: &ModelView<'_>, taste: &Taste) {
+        for (position, anchor) in taste.anchors().iter().enumerate() {
+            let flag = if position < limits::NEIGHBOUR_SEEDS_MAX { NEAR } else { 0 };
+            for neighbour in view.neighbours(anchor.ordinal) {
+                let Some(one) = self.entry(neighbour.ordinal) else { continue };
+                one.flags |= flag;
+                one.neighbours += anchor.share * f64::from(neighbour.similarity);
+            }
+        }
+    }
+
+    /// Proposes the `most` items with the greatest neighbours part among the neighbours of the most recent anchors.
+    pub(super) fn propose_near(&mut self, most: usize, eligible: &Eligible<'_>) {
+        let Self { list, near, .. } = self;
+        near.clear();
+        for (at, one) in (0_u32..).zip(list.iter()) {
+            if one.flags & (NEAR | EXCLUDED) == NEAR && one.neighbours > 0.0 && eligible.allows(one.ordinal) {
+                near.push((one.neighbours, at));
+            }
+        }
+        if near.len() > most {
+            // Ties go to who came first, the neighbour of the more recent item; so the cut is the same every time.
+            near.select_nth_unstable_by(most, |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+            near.truncate(most);
+        }
+        for (_, at) in near.iter() {
+            if let Some(one) = list.get_mut(*at as usize) {
+                one.flags |= PROPOSED;
+            }
+        }
+    }
+
+    /// Items that are proposed and may be in the answer.
+    pub(super) fn n_proposed(&self) -> usize {
+        self.list.iter().filter(|one| one.is_proposed()).count()
+    }
+
+    /// Proposes `most` further items, the most popular that may be in the answer; `by_key` breaks ties.
+    pub(super) fn propose_popular(
+        &mut self,
+        view: &ModelView<'_>,
+        most: usize,
+        eligible: &Eligible<'_>,
+        by_key: impl Fn(u32, u32) -> Ordering,
+    ) {
+        let mut left = most;
+        let mut propose = |ordinal: u32| {
+            if left > 0
+                && eligible.allows(ordinal)
+                && let Some(one) = self.entry(ordinal)
+                && one.flags & (EXCLUDED | PROPOSED) == 0
+            {
+                one.flags |= PROPOSED | FILL;
+                left -= 1;
+            }
+            left > 0
+        };
+        // Where few items pass the filter, looking at those is cheaper than walking down all items by popularity.
+        const FEW: u32 = 4_096;
+        match eligible.few(FEW) {
+            Some(ordinals) => {
+                let mut ordinals: Vec<u32> = ordinals.collect();
+                ordinals.sort_unstable_by(|a, b| {
+                    view.popularity(*b).total_cmp(&view.popularity(*a)).then_with(|| by_key(*a, *b))
+                });
+                ordinals.into_iter().all(&mut propose);
+            }
+            None => {
+                view.popular().iter().copied().all(&mut propose);
+            }
+        }
+    }
+
+    /// The entry of an item, made if there is none.
+    fn entry(&mut self, ordinal: u32) -> Option<&mut Candidate> {
+        if (self.list.len() + 1) * 2 > self.slots.len() {
+            self.grow();
+        }
+        let at = self.find(ordinal)?;
+        let slot = self.slots.get_mut(at)?;
+        if *slot == 0 {
+            self.list.push(Candidate { ordinal, flags: 0, similarity: None, neighbours: 0.0 });
+            *slot = self.list.len() as u32;
+        }
+        self.list.get_mut((*slot - 1) as usize)
+    }
+
+    /// The slot of an item, or the empty slot where it belongs.
+    fn find(&self, ordinal: u32) -> Option<usize> {
+        let mask = self.slots.len().checked_sub(1)?;
+        // Fibonacci hashing; the high half of the product is well mixed.
+        let mut at = (u64::from(ordinal).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & mask;
+        loop {
+            let slot = *self.slots.get(at)?;
+            let here = slot.checked_sub(1).and_then(|place| self.list.get(place as usize));
+            if here.is_none_or(|one| one.ordinal == ordinal) {
+                return Some(at);
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    fn grow(&mut self) {
+        const SLOTS_LEAST: usize = 1 << 10;
+        let slots = (self.slots.len() * 2).max(SLOTS_LEAST);
+        self.slots.clear();
+        self.slots.resize(slots, 0);
+        for place in 0..self.list.len() {
+            let Some(ordinal) = self.list.get(place).map(|one| one.ordinal) else { break };
+            if let Some(slot) = self.find(ordinal).and_then(|at| self.slots.get_mut(at)) {
+                *slot = place as u32 + 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn behaves_like_a_map(ordinals in prop::collection::vec(0..3_000_u32, 0..2_000)) {
+            let mut table = CandidateTable::default();
+            for _ in 0..2 {
+                table.clear();
+                let mut map = BTreeMap::new();
+                for (step, &ordinal) in ordinals.iter().enumerate() {
+                    table.propose_found(ordinal, step as f32);
+                    map.insert(ordinal, step as f32);
+                }
+                prop_assert_eq!(table.list().len(), map.len());
+                prop_assert_eq!(table.n_proposed(), map.len());
+                for ordinal in 0..3_000 {
+                    let found = table.get(ordinal).and_then(|one| one.similarity);
+                    prop_assert_eq!(found, map.get(&ordinal).copied());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_excluded_is_never_proposed() {
+        let mut table = CandidateTable::default();
+        table.exclude(&[3, 3, 5]);
+        assert_eq!(table.n_excluded(), 2);
+        assert_eq!(table.excluded().collect::<Vec<_>>(), [3, 5]);
+        table.propose_found(3, 1.0);
+        table.propose_found(4, 1.0);
+        assert_eq!(table.n_proposed(), 1);
+        let excluded = |ordinal| table.get(ordinal).is_some_and(Candidate::is_excluded);
+        assert!(excluded(5) && !excluded(4) && !excluded(6));
+    }
+
+    #[test]
+    fn an_empty_table_answers() {
+        let table = CandidateTable::default();
+        assert!(table.get(0).is_none());
+        assert_eq!(table.n_proposed(), 0);
+    }
+}

@@ -1,0 +1,156 @@
+//! What is known about a visitor, in the form that scoring needs: anchors with shares, and their sum as a vector.
+
+use super::Fallback;
+use crate::model::ModelView;
+use crate::user_vector::{Weighted, user_vector_into};
+
+/// Which rows of the anchors make the vector.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Rows {
+    /// Context rows: anchors are interactions, the vector part is a dot product.
+    #[default]
+    Context,
+    /// Target rows at unit length: anchors are seeds, the vector part is a cosine.
+    UnitTarget,
+}
+
+/// One past interaction, or one seed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Anchor {
+    pub(super) ordinal: u32,
+    /// Its place in the history, or among the seeds.
+    pub(super) index: u32,
+    /// Its weight divided by the sum of the absolute weights of all.
+    pub(super) share: f64,
+}
+
+/// Anchors, most recent first, and their weighted mean.
+#[derive(Debug, Default)]
+pub(super) struct Taste {
+    rows: Rows,
+    anchors: Vec<Anchor>,
+    exact: Vec<f64>,
+    vector: Vec<f32>,
+}
+
+impl Taste {
+    /// The taste that a weighed history shows.
+    pub(super) fn set_history(&mut self, view: &ModelView<'_>, weighted: &[Weighted]) {
+        self.rows = Rows::Context;
+        self.anchors.clear();
+        user_vector_into(weighted, |ordinal| view.context_row(ordinal), &mut self.exact, &mut self.vector);
+        let known = || weighted.iter().filter(|one| one.ordinal < view.len());
+        let total: f64 = known().map(|one| f64::from(one.weight.abs())).sum();
+        let anchor =
+            |one: &Weighted| Anchor { ordinal: one.ordinal, index: one.index, share: f64::from(one.weight) / total };
+        self.anchors.extend(known().map(anchor));
+    }
+
+    /// The taste that seeds stand for: each with an equal share.
+    pub(super) fn set_seeds(&mut self, view: &ModelView<'_>, seeds: &[u32]) {
+        self.rows = Rows::UnitTarget;
+        self.anchors.clear();
+        self.exact.clear();
+        self.exact.resize(view.dimensions(), 0.0);
+        let share = 1.0 / seeds.len().max(1) as f64;
+        for (index, &ordinal) in (0_u32..).zip(seeds) {
+            let Some(row) = view.row(ordinal) else { continue };
+            self.anchors.push(Anchor { ordinal, index, share });
+            let length = length(row);
+            if length > 0.0 {
+                self.exact.iter_mut().zip(row).for_each(|(into, value)| *into += share * f64::from(*value) / length);
+            }
+        }
+        self.vector.clear();
+        self.vector.extend(self.exact.iter().map(|value| *value as f32));
+    }
+
+    /// The label of the fallback this taste calls for, or none where it says something.
+    pub(super) fn fallback(&self, no_history: bool) -> Option<Fallback> {
+        if no_history {
+            return Some(Fallback::Newcomer);
+        }
+        if self.anchors.is_empty() {
+            return Some(Fallback::UnknownItems);
+        }
+        let likes = self.anchors.iter().any(|anchor| anchor.share > 0.0);
+        let points_somewhere = self.vector.iter().any(|value| *value != 0.0);
+        (!likes || !points_somewhere).then_some(Fallback::NoPreference)
+    }
+
+    /// The anchors, most recent first.
+    pub(super) fn anchors(&self) -> &[Anchor] {
+        &self.anchors
+    }
+
+    /// The vector, in single precision, as the search wants it.
+    pub(super) fn vector(&self) -> &[f32] {
+        &self.vector
+    }
+
+    /// Length of the vector.
+    pub(super) fn vector_length(&self) -> f32 {
+        self.exact.iter().map(|value| value * value).sum::<f64>().sqrt() as f32
+    }
+
+    /// Whether the vector part is a cosine, so that the length of the item's row does not count.
+    pub(super) fn is_cosine(&self) -> bool {
+        self.rows == Rows::UnitTarget
+    }
+
+    /// The vector part of an item's score, from its target row.
+    pub(super) fn vector_part(&self, row: &[f32]) -> f64 {
+        self.scaled(dot_mixed(&self.exact, row), row)
+    }
+
+    /// The share of one anchor in [`Taste::vector_part`]; the shares of all add up to it.
+    pub(super) fn anchor_part(&self, view: &ModelView<'_>, anchor: &Anchor, row: &[f32]) -> f64 {
+        let (anchor_row, scale) = match self.rows {
+            Rows::Context => (view.context_row(anchor.ordinal), 1.0),
+            Rows::UnitTarget => {
+                let anchor_row = view.row(anchor.ordinal);
+                let length = anchor_row.map_or(0.0, length);
+                (anchor_row, if length > 0.0 { 1.0 / length } else { 0.0 })
+            }
+        };
+        let Some(anchor_row) = anchor_row else { return 0.0 };
+        self.scaled(anchor.share * scale * dot_wide(anchor_row, row), row)
+    }
+
+    fn scaled(&self, part: f64, row: &[f32]) -> f64 {
+        if !self.is_cosine() {
+            return part;
+        }
+        let length = length(row);
+        if length > 0.0 { part / length } else { 0.0 }
+    }
+}
+
+fn length(row: &[f32]) -> f64 {
+    dot_wide(row, row).sqrt()
+}
+
+/// A dot product of single-precision rows in double precision, in a fixed order of summation.
+fn dot_wide(a: &[f32], b: &[f32]) -> f64 {
+    lanes(a, b, f64::from)
+}
+
+fn dot_mixed(a: &[f64], b: &[f32]) -> f64 {
+    lanes(a, b, |value| value)
+}
+
+/// Eight running sums, so that additions need not wait for one another and the compiler may use vector registers; the order
+/// never changes, so neither does the result.
+fn lanes<'a, A: Copy + 'a>(a: &'a [A], b: &'a [f32], wide: impl Fn(A) -> f64) -> f64 {
+    const LANES: usize = 8;
+    let mut sums = [0.0_f64; LANES];
+    let (a_blocks, b_blocks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let rest = a_blocks.remainder().iter().zip(b_blocks.remainder());
+    let rest: f64 = rest.map(|(a, b)| wide(*a) * f64::from(*b)).sum();
+    for (a, b) in a_blocks.zip(b_blocks) {
+        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += wide(*a) * f64::from(*b);
+        }
+    }
+    sums.iter().sum::<f64>() + rest
+}

@@ -1,0 +1,350 @@
+//! Properties of recommending, judged by a brute-force twin that follows the formula word for word.
+
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+
+use kindred_index::{AlignedBytes, Metric};
+use proptest::prelude::*;
+
+use super::*;
+use crate::scenario::{FallbackList, SourceWeights};
+use crate::testing::Fixture;
+use crate::user_vector::weigh;
+
+const NOW_MS: i64 = 1_000_000;
+const N: usize = 80;
+
+fn fixture(seed: u64, cosine: bool) -> Fixture {
+    Fixture::random(seed, N, 12, if cosine { Metric::Cosine } else { Metric::InnerProduct })
+}
+
+fn run(
+    model: &Model<AlignedBytes>,
+    scenario: &Scenario,
+    request: &RecommendRequest<'_>,
+) -> Result<Recommendations, RecommendError> {
+    let scratch = &mut RecommendScratch::default();
+    recommend(model, scenario, &Weighting::default(), request, scratch, &mut |_| ())
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+}
+
+/// The neighbours part: Σ share × similarity, by scanning every list.
+fn near(model: &Model<AlignedBytes>, anchors: &[(u32, f64)], ordinal: u32) -> f64 {
+    let similarity = |anchor: u32| {
+        model.neighbours(anchor).find(|one| one.ordinal == ordinal).map_or(0.0, |one| f64::from(one.similarity))
+    };
+    anchors.iter().map(|(anchor, share)| share * similarity(*anchor)).sum()
+}
+
+fn sorted(model: &Model<AlignedBytes>, mut scored: Vec<(u32, f64)>, limit: usize) -> Vec<(u32, f64)> {
+    let key = |ordinal: u32| model.index().key(ordinal).unwrap().to_owned();
+    scored.sort_by(|a, b| match b.1.total_cmp(&a.1) {
+        Ordering::Equal => key(a.0).cmp(&key(b.0)),
+        other => other,
+    });
+    scored.truncate(limit);
+    scored
+}
+
+/// Scores every item by the formula of the module and sorts: what an exact answer must be.
+fn brute_force(
+    model: &Model<AlignedBytes>,
+    scenario: &Scenario,
+    request: &RecommendRequest<'_>,
+    passes: impl Fn(u32) -> bool,
+) -> Vec<(u32, f64)> {
+    let resolve = |key: &str| model.index().ordinal(key);
+    let weighted = weigh(request.history, &Weighting::default(), request.now_ms, resolve);
+    let total: f64 = weighted.iter().map(|one| f64::from(one.weight).abs()).sum();
+    let anchors: Vec<_> = weighted.iter().map(|one| (one.ordinal, f64::from(one.weight) / total)).collect();
+    let seen: BTreeSet<u32> = request.history.iter().filter_map(|one| resolve(&one.item_id)).collect();
+    let weights = &scenario.weights;
+    let mut scored = Vec::new();
+    for ordinal in 0..model.len() {
+        let excluded = request.exclude.iter().any(|key| resolve(key) == Some(ordinal));
+        if excluded || (scenario.exclude_seen && seen.contains(&ordinal)) || !passes(ordinal) {
+            continue;
+        }
+        let row = model.index().row(ordinal).unwrap();
+        let vector: f64 =
+            anchors.iter().map(|(anchor, share)| share * dot(model.context_row(*anchor).unwrap(), row)).sum();
+        let score = f64::from(weights.vector) * vector
+            + f64::from(weights.neighbours) * near(model, &anchors, ordinal)
+            + f64::from(weights.popularity) * f64::from(model.popularity(ordinal));
+        scored.push((ordinal, score));
+    }
+    sorted(model, scored, request.limit.unwrap_or(scenario.limit))
+}
+
+fn available(model: &Model<AlignedBytes>) -> impl Fn(u32) -> bool + '_ {
+    |ordinal| model.catalog().item(ordinal).unwrap().unwrap().available
+}
+
+fn histories() -> impl Strategy<Value = Vec<Interaction>> {
+    let kinds = prop::sample::select(vec!["view", "cart", "purchase"]);
+    prop::collection::vec((0..N + 5, kinds, 0..50_i64), 1..25).prop_map(|events| {
+        let one = |(item, kind, time): (usize, &str, i64)| Interaction::new(Fixture::key(item), kind, time * 1_000);
+        events.into_iter().map(one).collect()
+    })
+}
+
+fn scenarios() -> impl Strategy<Value = Scenario> {
+    let weights = (0.0_f32..2.0, 0.0_f32..2.0, 0.01_f32..1.0);
+    (weights, any::<bool>(), any::<bool>()).prop_map(|((vector, neighbours, popularity), exclude_seen, available)| {
+        Scenario {
+            weights: SourceWeights { vector, neighbours, popularity },
+            exclude_seen,
+            require_available: available,
+            ..Scenario::home()
+        }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn exact_is_brute_force(
+        seed in 0..1_000_u64, cosine: bool, history in histories(), scenario in scenarios(),
+        limit in 1..40_usize, exclude in prop::collection::vec(0..N, 0..20),
+    ) {
+        let model = fixture(seed, cosine).model();
+        let exclude: Vec<String> = exclude.into_iter().map(Fixture::key).collect();
+        let request = RecommendRequest { limit: Some(limit), exact: true, exclude: &exclude, ..RecommendRequest::new(&history, NOW_MS) };
+        let answer = run(&model, &scenario, &request).unwrap();
+        prop_assume!(!matches!(answer.fallback, Some(Fallback::UnknownItems)));
+        let expected = brute_force(&model, &scenario, &request, |ordinal| {
+            !scenario.require_available || available(&model)(ordinal)
+        });
+        prop_assert_eq!(answer.items.len(), expected.len());
+        for (found, (ordinal, score)) in answer.items.iter().zip(expected) {
+            prop_assert_eq!(found.ordinal, ordinal);
+            prop_assert!((found.score - score).abs() < 1e-9, "{} against {}", found.score, score);
+        }
+    }
+
+    #[test]
+    fn reasons_add_up_to_the_score(
+        seed in 0..1_000_u64, cosine: bool, history in histories(), scenario in scenarios(), exact: bool,
+    ) {
+        let model = fixture(seed, cosine).model();
+        let request = RecommendRequest { explain: true, exact, ..RecommendRequest::new(&history, NOW_MS) };
+        for item in run(&model, &scenario, &request).unwrap().items {
+            let reasons = item.reasons.unwrap();
+            prop_assert!((reasons.total() - item.score).abs() < 1e-6, "{} against {}", reasons.total(), item.score);
+            let named = |one: &Because| model.index().ordinal(&history[one.index as usize].item_id);
+            prop_assert!(reasons.because.iter().all(|one| named(one) == Some(one.ordinal)));
+        }
+        let seeds = [3, 7, 11];
+        let request = SimilarRequest { explain: true, exact, ..SimilarRequest::new(&seeds) };
+        let answer = similar(&model, &scenario, &request, &mut RecommendScratch::default(), &mut |_| ()).unwrap();
+        for item in answer.items {
+            prop_assert!((item.reasons.unwrap().total() - item.score).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn same_input_same_answer_and_a_used_scratch_changes_nothing(
+        seed in 0..1_000_u64, cosine: bool, history in histories(), other in histories(), scenario in scenarios(),
+    ) {
+        let model = fixture(seed, cosine).model();
+        let request = RecommendRequest { explain: true, ..RecommendRequest::new(&history, NOW_MS) };
+        let fresh = run(&model, &scenario, &request).unwrap();
+        let mut scratch = RecommendScratch::default();
+        let weighting = Weighting::default();
+        let before = RecommendRequest::new(&other, NOW_MS);
+        recommend(&model, &scenario, &weighting, &before, &mut scratch, &mut |_| ()).unwrap();
+        let used = recommend(&model, &scenario, &weighting, &request, &mut scratch, &mut |_| ()).unwrap();
+        prop_assert_eq!(&used.items, &fresh.items);
+        prop_assert_eq!(used.fallback, fresh.fallback);
+        let references: Vec<&Interaction> = history.iter().collect();
+        let request = RecommendRequest { explain: true, ..RecommendRequest::new(&references, NOW_MS) };
+        let referred = recommend(&model, &scenario, &weighting, &request, &mut scratch, &mut |_| ()).unwrap();
+        prop_assert_eq!(&referred.items, &fresh.items);
+    }
+
+    #[test]
+    fn what_must_not_appear_does_not(
+        seed in 0..1_000_u64, cosine: bool, history in histories(), exclude in prop::collection::vec(0..N, 0..80),
+        exact: bool, category in prop::option::of(0..4_usize), limit in 1..N,
+    ) {
+        let fixture = fixture(seed, cosine);
+        let model = fixture.model();
+        let exclude: Vec<String> = exclude.into_iter().map(Fixture::key).collect();
+        let filter = category.map(|category| FilterExpr::Match {
+            field: "category".to_owned(), value: Fixture::category(category),
+        });
+        let request = RecommendRequest {
+            exclude: &exclude, exact, limit: Some(limit), filter: filter.as_ref(), ..RecommendRequest::new(&history, NOW_MS)
+        };
+        let answer = run(&model, &Scenario::home(), &request).unwrap();
+        let may = |item: &crate::catalog::CatalogItem| {
+            item.available
+                && !exclude.contains(&item.id)
+                && !history.iter().any(|one| one.item_id == item.id)
+                && category.is_none_or(|category| item.categories.contains(&Fixture::category(category)))
+        };
+        for item in &answer.items {
+            prop_assert!(may(&fixture.items[item.ordinal as usize]), "{:?}", item);
+        }
+        let distinct: BTreeSet<u32> = answer.items.iter().map(|item| item.ordinal).collect();
+        prop_assert_eq!(distinct.len(), answer.items.len());
+        prop_assert!(answer.items.windows(2).all(|pair| pair[0].score >= pair[1].score));
+        // Whatever is left of the catalogue fills the list: it is shorter than wanted only when nothing more may appear.
+        let eligible = fixture.items.iter().filter(|item| may(item)).count();
+        prop_assert_eq!(answer.items.len(), limit.min(eligible));
+    }
+
+    #[test]
+    fn scores_are_those_of_the_list(seed in 0..1_000_u64, cosine: bool, history in histories(), scenario in scenarios()) {
+        let model = fixture(seed, cosine).model();
+        let answer = run(&model, &scenario, &RecommendRequest::new(&history, NOW_MS)).unwrap();
+        let mut keys: Vec<_> = answer.items.iter().map(|item| model.index().key(item.ordinal).unwrap().to_owned()).collect();
+        keys.push("no such item".to_owned());
+        let scratch = &mut RecommendScratch::default();
+        let scores = score(&model, &scenario, &Weighting::default(), &history, NOW_MS, &keys, scratch).unwrap();
+        let expected: Vec<_> = answer.items.iter().map(|item| Some(item.score)).chain([None]).collect();
+        prop_assert_eq!(scores.scores, expected);
+    }
+}
+
+#[test]
+fn similar_by_scan_is_brute_force_by_cosine() {
+    for cosine in [true, false] {
+        let model = fixture(5, cosine).model();
+        let scenario = Scenario::similar();
+        let seeds = [4, 9];
+        let request = SimilarRequest { exact: true, limit: Some(10), ..SimilarRequest::new(&seeds) };
+        let answer = similar(&model, &scenario, &request, &mut RecommendScratch::default(), &mut |_| ()).unwrap();
+        let row = |ordinal| model.index().row(ordinal).unwrap();
+        let cosine = |a, b| dot(row(a), row(b)) / (dot(row(a), row(a)) * dot(row(b), row(b))).sqrt();
+        let mut scored = Vec::new();
+        for ordinal in (0..model.len()).filter(|one| !seeds.contains(one) && available(&model)(*one)) {
+            let anchors = seeds.map(|seed| (seed, 0.5));
+            let vector = (cosine(4, ordinal) + cosine(9, ordinal)) / 2.0;
+            let neighbours = near(&model, &anchors, ordinal);
+            scored.push((ordinal, vector + neighbours));
+        }
+        let expected = sorted(&model, scored, 10);
+        for (found, (ordinal, score)) in answer.items.iter().zip(expected) {
+            assert_eq!(found.ordinal, ordinal);
+            assert!((found.score - score).abs() < 1e-9, "{} against {score}", found.score);
+        }
+    }
+}
+
+#[test]
+fn the_graph_finds_what_the_scan_finds() {
+    let (mut found, mut wanted) = (0, 0);
+    for seed in 0..40 {
+        let model = Fixture::random(seed, 400, 12, Metric::InnerProduct).model();
+        let history: Vec<_> = (0..8)
+            .map(|i| Interaction::new(Fixture::key((seed as usize * 31 + i * 7) % 400), "view", i as i64))
+            .collect();
+        let approximate = RecommendRequest { limit: Some(10), ..RecommendRequest::new(&history, NOW_MS) };
+        let exact = RecommendRequest { limit: Some(10), exact: true, ..RecommendRequest::new(&history, NOW_MS) };
+        let scenario = Scenario { candidates: 50, ef_search: 60, ..Scenario::home() };
+        let approximate = run(&model, &scenario, &approximate).unwrap();
+        assert!(approximate.search.is_some());
+        let exact: Vec<_> = run(&model, &scenario, &exact).unwrap().items.iter().map(|item| item.ordinal).collect();
+        wanted += exact.len();
+        found += approximate.items.iter().filter(|item| exact.contains(&item.ordinal)).count();
+    }
+    assert!(found * 100 >= wanted * 95, "{found} of {wanted}");
+}
+
+#[test]
+fn each_fallback_has_its_label() {
+    let model = fixture(1, false).model();
+    let label =
+        |history: &[Interaction]| run(&model, &Scenario::home(), &RecommendRequest::new(history, NOW_MS)).unwrap();
+    let newcomer = label(&[]);
+    assert_eq!(newcomer.fallback, Some(Fallback::Newcomer));
+    let popular: Vec<_> = model.popular().iter().copied().filter(|one| available(&model)(*one)).take(20).collect();
+    assert_eq!(newcomer.items.iter().map(|item| item.ordinal).collect::<Vec<_>>(), popular);
+    assert!(newcomer.items.iter().all(|item| item.source == Source::Popular));
+    assert_eq!(newcomer.items[0].score, f64::from(model.popularity(popular[0])));
+
+    let stranger = label(&[Interaction::new("no such item", "view", 0)]);
+    assert_eq!(stranger.fallback, Some(Fallback::UnknownItems));
+    assert_eq!(stranger.items, newcomer.items);
+    let unheard = label(&[Interaction::new(Fixture::key(0), "unheard_of", 0)]);
+    assert_eq!(unheard.fallback, Some(Fallback::UnknownItems));
+
+    let grumbler = label(&[Interaction::new(Fixture::key(0), "dislike", 0)]);
+    assert_eq!(grumbler.fallback, Some(Fallback::NoPreference));
+    assert_eq!(grumbler.items.len(), 20);
+
+    let known = label(&[Interaction::new(Fixture::key(0), "view", 0)]);
+    assert_eq!(known.fallback, None);
+}
+
+#[test]
+fn a_page_that_would_rather_show_nothing_shows_nothing() {
+    let model = fixture(1, false).model();
+    let scenario = Scenario { fallback: FallbackList::Nothing, ..Scenario::home() };
+    let answer = run(&model, &scenario, &RecommendRequest::new(&[], NOW_MS)).unwrap();
+    assert_eq!((answer.items.len(), answer.fallback), (0, Some(Fallback::Newcomer)));
+}
+
+#[test]
+fn too_few_candidates_are_filled_up_and_said() {
+    let model = fixture(2, true).model();
+    let history = [Interaction::new(Fixture::key(0), "view", 0)];
+    let filter = FilterExpr::Match { field: "category".to_owned(), value: "no such category".to_owned() };
+    let request = RecommendRequest { filter: Some(&filter), ..RecommendRequest::new(&history, NOW_MS) };
+    let answer = run(&model, &Scenario::home(), &request).unwrap();
+    assert_eq!((answer.items.len(), answer.fallback), (0, Some(Fallback::TooFewCandidates)));
+}
+
+#[test]
+fn each_mistake_has_its_own_error() {
+    let model = fixture(3, true).model();
+    let history = [Interaction::new(Fixture::key(0), "view", 0)];
+    let plain = || RecommendRequest::new(&history, NOW_MS);
+    let fail = |request: &RecommendRequest<'_>| run(&model, &Scenario::home(), request).unwrap_err();
+    assert!(matches!(fail(&RecommendRequest { limit: Some(0), ..plain() }), RecommendError::Limit { found: 0 }));
+    assert!(matches!(fail(&RecommendRequest { limit: Some(1_001), ..plain() }), RecommendError::Limit { .. }));
+    assert!(matches!(fail(&RecommendRequest { ef_search: Some(0), ..plain() }), RecommendError::EfSearch { found: 0 }));
+    let exclude = vec![String::new(); 10_001];
+    let crowded = RecommendRequest { exclude: &exclude, ..plain() };
+    assert!(matches!(fail(&crowded), RecommendError::TooManyExcluded { found: 10_001 }));
+    let filter = FilterExpr::Match { field: "colour".to_owned(), value: "red".to_owned() };
+    let error = fail(&RecommendRequest { filter: Some(&filter), ..plain() });
+    let RecommendError::Filter(source) = error else { panic!("{error}") };
+    assert!(source.to_string().contains("category"), "the known fields are listed: {source}");
+    let similar = |seeds: &[u32]| {
+        let scratch = &mut RecommendScratch::default();
+        super::similar(&model, &Scenario::similar(), &SimilarRequest::new(seeds), scratch, &mut |_| ()).unwrap_err()
+    };
+    assert!(matches!(similar(&[]), RecommendError::Seeds { found: 0 }));
+    assert!(matches!(similar(&[u32::MAX]), RecommendError::UnknownSeed { .. }));
+}
+
+#[test]
+fn stages_are_reported_in_order() {
+    let model = fixture(4, true).model();
+    let history = [Interaction::new(Fixture::key(0), "view", 0)];
+    for exact in [false, true] {
+        let mut stages = Vec::new();
+        let request = RecommendRequest { exact, ..RecommendRequest::new(&history, NOW_MS) };
+        let scratch = &mut RecommendScratch::default();
+        recommend(&model, &Scenario::home(), &Weighting::default(), &request, scratch, &mut |stage| stages.push(stage))
+            .unwrap();
+        assert_eq!(stages, [Stage::UserVector, Stage::Filter, Stage::Neighbours, Stage::Search, Stage::Rank]);
+    }
+}
+
+#[test]
+fn an_empty_model_answers_nothing() {
+    let model = Fixture::random(0, 0, 12, Metric::Cosine).model();
+    model.verify().unwrap();
+    let history = [Interaction::new(Fixture::key(0), "view", 0)];
+    for history in [&history[..], &[]] {
+        let answer = run(&model, &Scenario::home(), &RecommendRequest::new(history, NOW_MS)).unwrap();
+        assert!(answer.items.is_empty() && answer.fallback.is_some());
+    }
+}

@@ -1,0 +1,232 @@
+//! The live artifact, and how a newly published one takes its place without a request noticing.
+//!
+//! One thread looks at CURRENT at a fixed pace and whenever it is told to (SIGHUP, `POST /admin/reload`). It opens, verifies and warms
+//! the new artifact while the old one serves, then swaps a pointer. Requests in progress finish on the artifact they started with; the old
+//! one is unmapped here, by the same thread, after its last request. A refused artifact is logged and counted, and the old one
+//! stays. Starting with nothing published is allowed: the service is not ready, and becomes so when something is.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use arc_swap::{ArcSwapOption, Guard};
+use tokio::sync::oneshot;
+
+use crate::artifact::{self, ArtifactError};
+use crate::limits;
+use crate::snapshot::Snapshot;
+use crate::telemetry::{Metrics, chain};
+
+/// How often retired artifacts are looked at when CURRENT is not watched.
+const IDLE_TICK: Duration = Duration::from_secs(1);
+
+/// An artifact in service.
+pub struct Live {
+    /// The opened artifact.
+    pub snapshot: Snapshot,
+    /// When it went into service.
+    pub since: Instant,
+}
+
+/// What a reload did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reloaded {
+    /// This generation is now live.
+    Swapped(String),
+    /// CURRENT names the generation that is already live.
+    Unchanged(String),
+    /// Nothing has been published yet.
+    NothingPublished,
+}
+
+/// Why an artifact was not taken. The old one, if any, stays live.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReloadError {
+    /// CURRENT, or the artifact that it names, is not usable.
+    #[error("artifact in {} refused: {}", dir.display(), chain(source.as_ref()))]
+    Refused {
+        /// The artifacts directory.
+        dir: PathBuf,
+        /// What is wrong. Shown with its causes by the message itself.
+        #[source]
+        source: Arc<ArtifactError>,
+    },
+    /// Too many reloads are waiting.
+    #[error("a reload is in progress and {limit} more are waiting; try again later")]
+    Busy {
+        /// How many may wait.
+        limit: usize,
+    },
+    /// The service is stopping.
+    #[error("the service is stopping")]
+    Stopping,
+}
+
+type Answer = Result<Reloaded, ReloadError>;
+
+/// The live artifact and the thread that replaces it.
+pub struct Reloader {
+    live: Arc<ArcSwapOption<Live>>,
+    orders: Mutex<Option<SyncSender<oneshot::Sender<Answer>>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Reloader {
+    /// Opens what is published, if anything, and starts watching. Blocks while the first artifact is opened and verified.
+    ///
+    /// # Errors
+    /// The system's error if no thread can be started. A bad or missing artifact is not an error: it is logged, and the service
+    /// starts without one.
+    pub fn start(dir: &Path, poll: Option<Duration>, metrics: Arc<Metrics>) -> std::io::Result<Self> {
+        let live = Arc::new(ArcSwapOption::empty());
+        let mut watcher =
+            Watcher { dir: dir.to_path_buf(), live: Arc::clone(&live), metrics, refused: None, retired: Vec::new() };
+        watcher.first();
+        let (sender, receiver) = sync_channel(limits::RELOADS_WAITING_MAX);
+        let thread = std::thread::Builder::new()
+            .name("kindred-reload".to_owned())
+            .spawn(move || watcher.run(&receiver, poll))?;
+        Ok(Self { live, orders: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) })
+    }
+
+    /// The live artifact, if any. A few nanoseconds; hold it for the length of one computation, not across an await.
+    pub fn live(&self) -> Guard<Option<Arc<Live>>> {
+        self.live.load()
+    }
+
+    /// Looks at CURRENT now and says what came of it, also when the same generation was refused before.
+    ///
+    /// # Errors
+    /// [`ReloadError`]: refused, busy or stopping.
+    pub async fn reload(&self) -> Answer {
+        let receiver = self.order()?;
+        receiver.await.unwrap_or(Err(ReloadError::Stopping))
+    }
+
+    /// Asks for a look at CURRENT without waiting for it (SIGHUP).
+    pub fn nudge(&self) {
+        // Nobody waits for the answer; the thread logs what it did, and a full queue means that a look is due anyway.
+        let _ = self.order();
+    }
+
+    fn order(&self) -> Result<oneshot::Receiver<Answer>, ReloadError> {
+        let orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        let sender = orders.as_ref().ok_or(ReloadError::Stopping)?;
+        let (answer, receiver) = oneshot::channel();
+        match sender.try_send(answer) {
+            Ok(()) => Ok(receiver),
+            Err(TrySendError::Full(_)) => Err(ReloadError::Busy { limit: limits::RELOADS_WAITING_MAX }),
+            Err(TrySendError::Disconnected(_)) => Err(ReloadError::Stopping),
+        }
+    }
+
+    /// Ends the thread, after a reload in progress. The live artifact stays for whoever holds it.
+    pub fn stop(&self) {
+        drop(self.orders.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the reload thread ended by a panic; the artifact that was live stayed live");
+        }
+    }
+}
+
+impl Drop for Reloader {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The thread's own state.
+struct Watcher {
+    dir: PathBuf,
+    live: Arc<ArcSwapOption<Live>>,
+    metrics: Arc<Metrics>,
+    /// The generation that was refused last: a look by the clock does not try it again.
+    refused: Option<String>,
+    /// Artifacts out of service that requests may still hold.
+    retired: Vec<Arc<Live>>,
+}
+
+impl Watcher {
+    fn first(&mut self) {
+        if let Ok(Reloaded::NothingPublished) = self.look(true) {
+            tracing::warn!(
+                dir = %self.dir.display(),
+                "no artifact is published: /readyz answers 503 until `kindred build` has published one here"
+            );
+        }
+    }
+
+    fn run(mut self, orders: &Receiver<oneshot::Sender<Answer>>, poll: Option<Duration>) {
+        loop {
+            match orders.recv_timeout(poll.unwrap_or(IDLE_TICK)) {
+                Ok(answer) => {
+                    let outcome = self.look(true);
+                    // The one who asked may have gone away.
+                    let _ = answer.send(outcome);
+                }
+                Err(RecvTimeoutError::Timeout) if poll.is_some() => {
+                    // What went wrong has been logged and counted by the look itself.
+                    let _ = self.look(false);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            // Unmapping a large file takes milliseconds, so the last reference is dropped here and not by a request.
+            self.retired.retain(|old| Arc::strong_count(old) > 1);
+        }
+    }
+
+    /// Reads CURRENT and, if it names another generation than the live one, opens, verifies, warms and swaps it in.
+    fn look(&mut self, insist: bool) -> Answer {
+        let dir = self.dir.clone();
+        let refuse = |source| ReloadError::Refused { dir, source: Arc::new(source) };
+        let current = match artifact::current(&self.dir) {
+            Ok(current) => current,
+            Err(ArtifactError::NothingPublished { .. }) => return Ok(Reloaded::NothingPublished),
+            Err(error) => return self.note_refusal(String::new(), insist, refuse(error)),
+        };
+        let generation = current.generation;
+        if self.live.load().as_ref().is_some_and(|live| live.snapshot.generation() == generation) {
+            self.refused = None;
+            return Ok(Reloaded::Unchanged(generation));
+        }
+        if !insist && self.refused.as_ref() == Some(&generation) {
+            return Ok(Reloaded::Unchanged(generation));
+        }
+        let started = Instant::now();
+        match Snapshot::open(&current.directory).and_then(|snapshot| snapshot.verify().map(|()| snapshot)) {
+            Ok(snapshot) => {
+                snapshot.warm();
+                self.swap_in(snapshot, &generation, started);
+                Ok(Reloaded::Swapped(generation))
+            }
+            Err(error) => self.note_refusal(generation, insist, refuse(error)),
+        }
+    }
+
+    fn swap_in(&mut self, snapshot: Snapshot, generation: &str, started: Instant) {
+        let items = snapshot.model().len();
+        let live = Arc::new(Live { snapshot, since: Instant::now() });
+        let old = self.live.swap(Some(live));
+        self.retired.extend(old);
+        self.refused = None;
+        self.metrics.reloads_done.inc();
+        let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(generation, items, took_ms, "artifact is live");
+    }
+
+    fn note_refusal(&mut self, generation: String, insist: bool, error: ReloadError) -> Answer {
+        let again = self.refused.as_ref() == Some(&generation);
+        if insist || !again {
+            self.metrics.reloads_refused.inc();
+            let live = self.live.load().as_ref().map(|live| live.snapshot.generation().to_owned());
+            tracing::error!(%error, generation, stays = live.as_deref().unwrap_or("none"), "artifact refused");
+        }
+        self.refused = Some(generation);
+        Err(error)
+    }
+}

@@ -1,0 +1,320 @@
+//! Settings: the committed `config/kindred.toml`, then a file, then the environment.
+//!
+//! Every key has its default and its comment in `config/kindred.toml`, which is compiled in. Unknown keys are errors, ranges are
+//! checked once here, and units are in the names. Read once at start; nothing is read later.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use config::{Config, Environment, File, FileFormat};
+use serde::Deserialize;
+
+use crate::limits;
+use crate::scenario::Scenario;
+
+/// The scenario of a request that names none.
+pub const HOME: &str = "home";
+/// The scenario of similar items.
+pub const SIMILAR: &str = "similar";
+
+/// The committed file with every default, as text.
+pub const DEFAULTS: &str = include_str!("../config/kindred.toml");
+
+/// All settings of one server.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The listener and its bounds.
+    pub http: HttpSettings,
+    /// Where published artifacts are found.
+    pub artifacts: ArtifactSettings,
+    /// Where recent interactions are kept.
+    pub history: HistorySettings,
+    /// What is logged and how.
+    pub log: LogSettings,
+    /// The placements a request may name.
+    pub scenarios: BTreeMap<String, Scenario>,
+}
+
+/// The listener and its bounds.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpSettings {
+    /// Address to listen on.
+    pub host: String,
+    /// TCP port, 0 = chosen by the system.
+    pub port: u16,
+    /// Worker threads, 0 = one per core.
+    pub workers: usize,
+    /// Connections a worker holds at once.
+    pub max_connections_per_worker: usize,
+    /// Requests in progress at once over all workers.
+    pub max_in_flight: usize,
+    /// Seconds named in Retry-After when a request is shed.
+    pub retry_after_seconds: u32,
+    /// Seconds an idle connection is kept.
+    pub keep_alive_seconds: u64,
+    /// Milliseconds a client has to send the head of its request.
+    pub client_request_timeout_ms: u64,
+    /// Seconds that requests in progress have to finish after a stop.
+    pub shutdown_timeout_seconds: u64,
+    /// Sets TCP_NODELAY on every connection.
+    pub tcp_nodelay: bool,
+    /// Milliseconds above which a request is logged as slow.
+    pub slow_request_ms: u64,
+}
+
+/// Where published artifacts are found.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArtifactSettings {
+    /// Directory with CURRENT and one directory per generation.
+    pub dir: PathBuf,
+    /// Milliseconds between two looks at CURRENT, 0 = only when told.
+    pub poll_ms: u64,
+}
+
+/// Which store keeps recent interactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreKind {
+    /// One file on disk; what was acknowledged survives a kill.
+    Embedded,
+    /// In memory; lost at a restart.
+    Memory,
+}
+
+/// Where recent interactions are kept.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HistorySettings {
+    /// Which store.
+    pub store: StoreKind,
+    /// File of the embedded store.
+    pub path: PathBuf,
+    /// Newest interactions kept for one user or session.
+    pub keep_per_actor: usize,
+    /// MiB of recent interactions held in memory.
+    pub cache_mb: u64,
+    /// MiB of page cache of the embedded store.
+    pub page_cache_mb: usize,
+    /// Seconds after which an idle user or session is forgotten (memory store).
+    pub idle_seconds: u64,
+    /// Days that interactions and their ids are kept on disk, 0 = for ever.
+    pub retention_days: u32,
+    /// Milliseconds a request waits for stored interactions.
+    pub read_timeout_ms: u64,
+    /// Interactions that may wait to be committed.
+    pub queue: usize,
+}
+
+/// What is logged and how.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogSettings {
+    /// A filter: a level, or levels per module.
+    pub level: String,
+    /// One JSON object a line instead of text.
+    pub json: bool,
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SettingsError {
+    /// The named file is not there or not readable.
+    #[error(
+        "cannot read settings file {path}: {source}; give an existing file with --config, or none for the defaults"
+    )]
+    Unreadable {
+        /// The file that was asked for.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A key is unknown, missing or of the wrong type.
+    #[error("settings are not valid: {message}; every key with its default is in config/kindred.toml")]
+    Invalid {
+        /// What the parser said, with the key and where it came from.
+        message: String,
+    },
+    /// A value is outside its range.
+    #[error("setting {key} = {found} is out of range: expected {expected}")]
+    OutOfRange {
+        /// The key, dotted.
+        key: String,
+        /// The value found.
+        found: String,
+        /// The range.
+        expected: String,
+    },
+}
+
+impl Settings {
+    /// Reads the defaults, then `file` if given, then the environment (`KINDRED__HTTP__PORT=9000`), and checks ranges.
+    ///
+    /// # Errors
+    /// [`SettingsError`] naming the file or key.
+    pub fn load(file: Option<&Path>) -> Result<Self, SettingsError> {
+        let environment = std::env::vars().filter(|(key, _)| key.starts_with("KINDRED__")).collect();
+        Self::layered(file, environment)
+    }
+
+    /// [`Settings::load`] with the environment given as an argument.
+    ///
+    /// # Errors
+    /// [`SettingsError`] naming the file or key.
+    pub fn layered(
+        file: Option<&Path>,
+        environment: std::collections::HashMap<String, String>,
+    ) -> Result<Self, SettingsError> {
+        let mut builder = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+        if let Some(path) = file {
+            let text = std::fs::read_to_string(path)
+                .map_err(|source| SettingsError::Unreadable { path: path.to_path_buf(), source })?;
+            builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
+        }
+        let environment =
+            Environment::with_prefix("KINDRED").separator("__").try_parsing(true).source(Some(environment));
+        let settings: Self = builder
+            .add_source(environment)
+            .build()
+            .and_then(Config::try_deserialize)
+            .map_err(|error| SettingsError::Invalid { message: error.to_string() })?;
+        settings.validate()?;
+        Ok(settings)
+    }
+
+    /// Checks every range; [`Settings::load`] has called it, a hand-made value may.
+    ///
+    /// # Errors
+    /// [`SettingsError::OutOfRange`] naming the first key that is outside its range.
+    pub fn validate(&self) -> Result<(), SettingsError> {
+        let in_range = |key: &str, found: u64, low: u64, high: u64| {
+            if (low..=high).contains(&found) {
+                return Ok(());
+            }
+            Err(SettingsError::OutOfRange {
+                key: key.to_owned(),
+                found: found.to_string(),
+                expected: format!("{low} to {high}"),
+            })
+        };
+        in_range("http.workers", self.http.workers as u64, 0, 1024)?;
+        in_range("http.max_connections_per_worker", self.http.max_connections_per_worker as u64, 1, 1 << 20)?;
+        in_range("http.max_in_flight", self.http.max_in_flight as u64, 1, 1 << 20)?;
+        in_range("http.retry_after_seconds", u64::from(self.http.retry_after_seconds), 1, 3600)?;
+        in_range("http.keep_alive_seconds", self.http.keep_alive_seconds, 1, 3600)?;
+        in_range("http.client_request_timeout_ms", self.http.client_request_timeout_ms, 100, 600_000)?;
+        in_range("http.shutdown_timeout_seconds", self.http.shutdown_timeout_seconds, 0, 3600)?;
+        in_range("artifacts.poll_ms", self.artifacts.poll_ms, 0, 3_600_000)?;
+        let keep = limits::HISTORY_MAX as u64;
+        in_range("history.keep_per_actor", self.history.keep_per_actor as u64, 1, keep)?;
+        in_range("history.cache_mb", self.history.cache_mb, 1, 1 << 20)?;
+        in_range("history.page_cache_mb", self.history.page_cache_mb as u64, 1, 1 << 20)?;
+        in_range("history.idle_seconds", self.history.idle_seconds, 1, 10 * 366 * 86_400)?;
+        in_range("history.retention_days", u64::from(self.history.retention_days), 0, 36_600)?;
+        in_range("history.read_timeout_ms", self.history.read_timeout_ms, 1, 60_000)?;
+        let batch = limits::BATCH_INTERACTIONS_MAX as u64;
+        in_range("history.queue", self.history.queue as u64, batch, 1 << 24)?;
+        for (name, scenario) in &self.scenarios {
+            scenario.validate().map_err(|error| SettingsError::OutOfRange {
+                key: format!("scenarios.{name}"),
+                found: "this scenario".to_owned(),
+                expected: error.to_string(),
+            })?;
+        }
+        for required in [HOME, SIMILAR] {
+            if !self.scenarios.contains_key(required) {
+                return Err(SettingsError::Invalid { message: format!("scenarios.{required} is missing") });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Default for Settings {
+    /// The same values as `config/kindred.toml` (a test compares them), without parsing it.
+    fn default() -> Self {
+        Self {
+            http: HttpSettings {
+                host: "127.0.0.1".to_owned(),
+                port: 8080,
+                workers: 0,
+                max_connections_per_worker: 4096,
+                max_in_flight: 1024,
+                retry_after_seconds: 1,
+                keep_alive_seconds: 75,
+                client_request_timeout_ms: 5000,
+                shutdown_timeout_seconds: 30,
+                tcp_nodelay: true,
+                slow_request_ms: 250,
+            },
+            artifacts: ArtifactSettings { dir: PathBuf::from("artifacts"), poll_ms: 1000 },
+            history: HistorySettings {
+                store: StoreKind::Embedded,
+                path: PathBuf::from(crate::history::embedded::DEFAULT_PATH),
+                keep_per_actor: 100,
+                cache_mb: 128,
+                page_cache_mb: 64,
+                idle_seconds: 2_592_000,
+                retention_days: 90,
+                read_timeout_ms: 20,
+                queue: 65_536,
+            },
+            log: LogSettings { level: "info".to_owned(), json: false },
+            scenarios: Scenario::built_in(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    fn environment(pairs: &[(&str, &str)]) -> HashMap<String, String> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn the_committed_file_holds_every_default() {
+        // No field has a default of its own in the parser, so a key missing in the file fails here too.
+        assert_eq!(Settings::layered(None, HashMap::new()).unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("mine.toml");
+        std::fs::write(&file, "[http]\nport = 9000\nworkers = 3\n[scenarios.home]\nlimit = 7\n").unwrap();
+        let settings = Settings::layered(Some(&file), environment(&[("KINDRED__HTTP__PORT", "9001")])).unwrap();
+        assert_eq!((settings.http.port, settings.http.workers), (9001, 3));
+        assert_eq!(settings.scenarios["home"].limit, 7);
+        assert_eq!(settings.scenarios["home"].candidates, Scenario::home().candidates);
+    }
+
+    #[test]
+    fn unknown_keys_are_errors_and_are_named() {
+        for key in ["KINDRED__HTTP__PROT", "KINDRED__HTPP__PORT", "KINDRED__SCENARIOS__HOME__LIMITS"] {
+            let error = Settings::layered(None, environment(&[(key, "1")])).unwrap_err().to_string();
+            let last = key.rsplit("__").next().unwrap().to_lowercase();
+            assert!(error.contains(&last) || error.contains("htpp"), "{key}: {error}");
+        }
+    }
+
+    #[test]
+    fn values_out_of_range_are_errors_and_are_named() {
+        let error = Settings::layered(None, environment(&[("KINDRED__HISTORY__KEEP_PER_ACTOR", "0")])).unwrap_err();
+        assert!(error.to_string().contains("history.keep_per_actor = 0"), "{error}");
+        let error = Settings::layered(None, environment(&[("KINDRED__SCENARIOS__HOME__LIMIT", "0")])).unwrap_err();
+        assert!(error.to_string().contains("scenarios.home"), "{error}");
+        assert!(Settings::layered(None, environment(&[("KINDRED__HTTP__PORT", "70000")])).is_err());
+    }
+
+    #[test]
+    fn a_missing_file_is_named_with_the_remedy() {
+        let error = Settings::layered(Some(Path::new("no/such.toml")), HashMap::new()).unwrap_err().to_string();
+        assert!(error.contains("no/such.toml") && error.contains("--config"), "{error}");
+    }
+}

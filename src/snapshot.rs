@@ -1,0 +1,86 @@
+//! A snapshot: one opened artifact, and the proof that it may serve.
+//!
+//! A request takes one snapshot and keeps it to its end, so that index, factors and catalogue can never be of different
+//! builds. Verifying is the warm-up: every byte is read once to be trusted, which also brings it into the page cache.
+
+use std::path::{Path, PathBuf};
+
+use kindred_index::{MappedFile, SearchParams};
+
+use crate::artifact::{self, ArtifactError};
+use crate::manifest::Manifest;
+use crate::model::Model;
+
+/// One opened artifact.
+#[derive(Debug)]
+pub struct Snapshot {
+    model: Model<MappedFile>,
+    directory: PathBuf,
+}
+
+impl Snapshot {
+    /// Opens the artifact in a directory. Milliseconds; reads headers only.
+    ///
+    /// # Errors
+    /// As [`artifact::open`].
+    pub fn open(directory: &Path) -> Result<Self, ArtifactError> {
+        Ok(Self { model: artifact::open(directory)?, directory: directory.to_owned() })
+    }
+
+    /// Opens the generation that CURRENT names below a root.
+    ///
+    /// # Errors
+    /// As [`artifact::current`] and [`artifact::open`].
+    pub fn open_current(root: &Path) -> Result<Self, ArtifactError> {
+        Self::open(&artifact::current(root)?.directory)
+    }
+
+    /// Checks every byte: the checksums of the manifest, then everything that [`Model::verify`] checks. Reads all files; call it
+    /// off the request path, before the snapshot serves.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn verify(&self) -> Result<(), ArtifactError> {
+        artifact::check_files(&self.directory, self.manifest())?;
+        let fail = |source| ArtifactError::Model { directory: self.directory.clone(), source: Box::new(source) };
+        self.model.verify().map_err(fail)
+    }
+
+    /// Brings what requests touch first into memory: the availability set, and the pages that searches from items spread over
+    /// the index walk through. Returns the number of searches that found something, for the log.
+    pub fn warm(&self) -> u32 {
+        const QUERIES: u32 = 64;
+        let index = self.model.index();
+        self.model.available();
+        let mut scratch = kindred_index::Scratch::default();
+        let ef_search = (self.manifest().ef_search as usize).clamp(10, kindred_index::EF_SEARCH_MAX);
+        let params = SearchParams { k: 10, ef_search, exact: false };
+        let step = (index.len() / QUERIES).max(1) as usize;
+        let queries = (0..index.len()).step_by(step).filter_map(|ordinal| index.row(ordinal));
+        let found = queries.map(|row| {
+            let searched = index.search(row, &params, None, &mut scratch);
+            u32::from(searched.is_ok() && !scratch.hits().is_empty())
+        });
+        found.sum()
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model<MappedFile> {
+        &self.model
+    }
+
+    /// What the artifact says about itself.
+    pub fn manifest(&self) -> &Manifest {
+        self.model.manifest()
+    }
+
+    /// The name of the generation.
+    pub fn generation(&self) -> &str {
+        &self.manifest().generation
+    }
+
+    /// The directory it was opened from.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+}

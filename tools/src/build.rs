@@ -1,0 +1,401 @@
+//! From a model to a published artifact: graph, measurement, files.
+//!
+//! Nothing is published that does not pass its recall floor, and nothing half: everything is made beside, and the name CURRENT
+//! changes last (see `kindred::artifact`). Needs the model, one copy of the index and the builder's own graph in memory.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, ensure};
+use clap::ValueEnum;
+use kindred::artifact::{ArtifactError, INDEX_FILE, MODEL_FILE, Publication};
+use kindred::manifest::{AnnRecall, Manifest};
+use kindred::model::ModelData;
+use kindred_index::build::HnswRsBuilder;
+use kindred_index::build::{GraphOptions, build_index};
+use kindred_index::{AlignedBytes, EdgeSet, Index, IndexInput, Metric, crc32};
+use serde::Serialize;
+
+use crate::attributes::{self, LeftOut};
+use crate::calendar::Moment;
+use crate::matrix::{Matrix, norm};
+use crate::model_dir::{ModelDir, ModelMetric};
+use crate::progress::Progress;
+use crate::recall::{self, Agreement};
+
+/// Nearest items that recall is measured on.
+pub const RECALL_K: usize = 10;
+/// Item rows that stand in for queries where a model has none.
+const ROW_QUERIES: usize = 1_000;
+/// Up to this many items, `auto` builds each edge set and measures; above, it takes the one that measured best on every
+/// set of factors of different norms, since a graph costs minutes there.
+const MEASURE_UP_TO: usize = 50_000;
+/// Norms that differ by less than this share count as equal: inner product and cosine then order items alike.
+const NORMS_EQUAL: f32 = 1e-3;
+/// An edge set whose recall is within this of the best is as good, and the one that compares fewer vectors wins.
+const RECALL_EQUAL: f64 = 0.001;
+/// Names tried for a generation when one of the same second and content is there already.
+const NAMES_TRIED: u32 = 100;
+
+/// How a model becomes an artifact.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BuildOptions {
+    /// Links per item on the upper levels; twice as many at level 0.
+    pub m: usize,
+    /// Breadth of the search while building.
+    pub ef_construction: usize,
+    /// Breadth of the search that recall is measured with and that requests use unless they say otherwise.
+    pub ef_search: usize,
+    /// Inserts items one by one, so that the same model gives the same bytes.
+    pub deterministic: bool,
+    /// Seed of the build.
+    pub seed: u64,
+    /// Which edges the graph gets.
+    pub edges: EdgeChoice,
+    /// Least recall that is published.
+    pub recall_floor: f64,
+    /// Generations kept; all, if none.
+    pub keep: Option<usize>,
+}
+
+/// Which edges the graph gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EdgeChoice {
+    /// `cosine` for rows of equal norm; else `measure` for up to 50,000 items and `united` for more.
+    Auto,
+    /// Those of a graph built by cosine.
+    Cosine,
+    /// Those of a graph built by inner product.
+    InnerProduct,
+    /// Both.
+    United,
+    /// Builds each, measures on the model's queries, and takes the one that compares the fewest vectors at the best recall.
+    Measure,
+}
+
+/// What became of a build.
+#[derive(Clone, Debug, Serialize)]
+pub struct BuildReport {
+    /// Where the artifact is; none if its recall was below the floor.
+    pub published: Option<PathBuf>,
+    /// Its generation.
+    pub generation: String,
+    /// Items.
+    pub n_items: usize,
+    /// Length of a vector.
+    pub dimensions: usize,
+    /// How items are compared.
+    pub metric: &'static str,
+    /// The edges it got.
+    pub edges: &'static str,
+    /// Every edge set that was built, and what it measured.
+    pub tried: Vec<Tried>,
+    /// Mean share of the true 10 nearest that the graph search finds.
+    pub ann_recall_at_10: f64,
+    /// The least that is published.
+    pub recall_floor: f64,
+    /// Breadth of the search it was measured with.
+    pub ef_search: usize,
+    /// What it was measured with: `user_vectors` of training users, or `item_rows`.
+    pub measured_with: &'static str,
+    /// Queries it is the mean of.
+    pub n_queries: usize,
+    /// Items that no search reached until links were added.
+    pub unreachable_repaired: u32,
+    /// What cannot be filtered on.
+    pub left_out: LeftOut,
+    /// Bytes of the index file.
+    pub index_bytes: u64,
+    /// Bytes of the model file; 0 if nothing was published.
+    pub model_bytes: u64,
+    /// Seconds from a loaded model to here.
+    pub seconds: f64,
+}
+
+/// One edge set that was built.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Tried {
+    /// Which.
+    pub edges: &'static str,
+    /// Its agreement with the exact search.
+    #[serde(flatten)]
+    pub agreement: Agreement,
+    /// Seconds to build it.
+    pub seconds: f64,
+}
+
+/// One built index.
+struct Built {
+    edges: EdgeSet,
+    index: Index<AlignedBytes>,
+    bytes: u64,
+    crc: u32,
+    repaired: u32,
+    tried: Tried,
+}
+
+impl Default for BuildOptions {
+    fn default() -> Self {
+        Self {
+            m: 16,
+            ef_construction: 200,
+            ef_search: kindred::scenario::Scenario::default().ef_search,
+            deterministic: false,
+            seed: 1,
+            edges: EdgeChoice::Auto,
+            recall_floor: 0.95,
+            keep: None,
+        }
+    }
+}
+
+/// Builds an artifact of a model and publishes it below `root`, unless its recall is below the floor.
+///
+/// # Errors
+/// A model that no index can be made of, another build at work in `root`, or a file that cannot be written. What was published
+/// before stays as it was.
+pub fn publish(
+    model: &ModelDir,
+    root: &Path,
+    options: &BuildOptions,
+    progress: &Progress,
+) -> anyhow::Result<BuildReport> {
+    ensure!(
+        !model.is_empty(),
+        "the model has no item, so there is nothing to recommend: prepare a dataset with items in it"
+    );
+    let started = Instant::now();
+    let (mut report, built) = build(model, options, progress)?;
+    if report.ann_recall_at_10 < options.recall_floor {
+        report.seconds = started.elapsed().as_secs_f64();
+        return Ok(report);
+    }
+    progress.start("writing the artifact", 0);
+    let (mut publication, generation) = begin(root, built.crc)?;
+    publication.write(INDEX_FILE, |into| {
+        let bytes: &[u8] = built.index.container().get_ref().as_ref();
+        Ok(into.write_all(bytes)?)
+    })?;
+    let data = ModelData {
+        items: &model.items,
+        context: model.context_factors.as_ref().map(|context| context.data.as_slice()),
+        k_neighbours: model.info.k_neighbours,
+        neighbours: &model.neighbours,
+        neighbour_similarities: &model.neighbour_similarities,
+        popularity: &model.popularity,
+    };
+    let written = publication.write(MODEL_FILE, |into| Ok(data.write(&built.index, into)?))?;
+    let directory = publication.commit(manifest(model, options, &report), options.keep)?;
+    progress.finish();
+    report.published = Some(directory);
+    report.generation = generation;
+    report.model_bytes = written.length;
+    report.seconds = started.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+/// Builds the index in memory and measures it.
+fn build(model: &ModelDir, options: &BuildOptions, progress: &Progress) -> anyhow::Result<(BuildReport, Built)> {
+    let keys: Vec<String> = model.items.iter().map(|item| item.id.clone()).collect();
+    let (attributes, left_out) = attributes::of_items(&model.items);
+    let metric = match model.info.metric {
+        ModelMetric::Cosine => Metric::Cosine,
+        ModelMetric::InnerProduct => Metric::InnerProduct,
+    };
+    let rows = &model.item_factors;
+    let input = IndexInput { keys: &keys, rows: &rows.data, dims: rows.cols, metric, attributes: &attributes };
+    let (queries, measured_with) = queries(model);
+    let mut best: Option<Built> = None;
+    let mut tried = Vec::new();
+    for &edges in edge_sets(options.edges, metric, rows) {
+        let built = build_one(&input, edges, options, &queries, progress)?;
+        tried.push(built.tried);
+        if best.as_ref().is_none_or(|best| better(&built.tried.agreement, &best.tried.agreement)) {
+            best = Some(built);
+        }
+    }
+    let best = best.context("no edge set to build")?;
+    let report = BuildReport {
+        published: None,
+        generation: String::new(),
+        n_items: rows.rows,
+        dimensions: rows.cols,
+        metric: metric_name(metric),
+        edges: edges_name(best.edges),
+        tried,
+        ann_recall_at_10: best.tried.agreement.recall,
+        recall_floor: options.recall_floor,
+        ef_search: options.ef_search,
+        measured_with,
+        n_queries: queries.rows,
+        unreachable_repaired: best.repaired,
+        left_out,
+        index_bytes: best.bytes,
+        model_bytes: 0,
+        seconds: 0.0,
+    };
+    Ok((report, best))
+}
+
+fn build_one(
+    input: &IndexInput<'_>,
+    edges: EdgeSet,
+    options: &BuildOptions,
+    queries: &Matrix,
+    progress: &Progress,
+) -> anyhow::Result<Built> {
+    let started = Instant::now();
+    let graph = GraphOptions {
+        m: options.m,
+        ef_construction: options.ef_construction,
+        deterministic: options.deterministic,
+        seed: options.seed,
+        edges,
+    };
+    let context = || format!("building the graph ({} edges)", edges_name(edges));
+    let built = build_index(input, &graph, &HnswRsBuilder, progress).with_context(context)?;
+    let repaired = built.report.unreachable_repaired;
+    let bytes = built.to_bytes().context("laying the index out")?;
+    let crc = crc32(bytes.as_ref());
+    let length = bytes.as_ref().len() as u64;
+    let index = Index::open(bytes).context("opening the index that was just built")?;
+    let seconds = started.elapsed().as_secs_f64();
+    progress.start("measuring recall", 0);
+    let truth = recall::truth(&index, queries, RECALL_K)?;
+    let agreement = recall::agreement(&index, queries, &truth, options.ef_search)?;
+    Ok(Built {
+        edges,
+        index,
+        bytes: length,
+        crc,
+        repaired,
+        tried: Tried { edges: edges_name(edges), agreement, seconds },
+    })
+}
+
+/// The edge sets to build and choose from.
+fn edge_sets(choice: EdgeChoice, metric: Metric, rows: &Matrix) -> &'static [EdgeSet] {
+    const ALL: &[EdgeSet] = &[EdgeSet::Cosine, EdgeSet::InnerProduct, EdgeSet::United];
+    match choice {
+        EdgeChoice::Cosine => &[EdgeSet::Cosine],
+        EdgeChoice::InnerProduct => &[EdgeSet::InnerProduct],
+        EdgeChoice::United => &[EdgeSet::United],
+        EdgeChoice::Measure => ALL,
+        EdgeChoice::Auto if metric == Metric::Cosine || norms_are_equal(rows) => &[EdgeSet::Cosine],
+        EdgeChoice::Auto if rows.rows <= MEASURE_UP_TO => ALL,
+        EdgeChoice::Auto => &[EdgeSet::United],
+    }
+}
+
+fn norms_are_equal(rows: &Matrix) -> bool {
+    let norms = (0..rows.rows).map(|row| norm(rows.row(row)));
+    let (least, most) = norms.fold((f32::MAX, 0.0_f32), |(least, most), norm| (least.min(norm), most.max(norm)));
+    most - least <= NORMS_EQUAL * most
+}
+
+/// Whether `new` is clearly more exact than `old`, or as exact at a lower cost.
+fn better(new: &Agreement, old: &Agreement) -> bool {
+    let gain = new.recall - old.recall;
+    gain > RECALL_EQUAL || (gain >= -RECALL_EQUAL && new.distances < old.distances)
+}
+
+/// What recall is measured with: user vectors, as requests have them, or item rows spread over the catalogue.
+fn queries(model: &ModelDir) -> (Matrix, &'static str) {
+    if model.queries.rows > 0 {
+        return (model.queries.clone(), "user_vectors");
+    }
+    let rows = &model.item_factors;
+    let step = rows.rows.div_ceil(ROW_QUERIES).max(1);
+    let data: Vec<f32> = rows.iter().step_by(step).flatten().copied().collect();
+    (Matrix { rows: rows.rows.div_ceil(step), cols: rows.cols, data }, "item_rows")
+}
+
+/// Begins a generation whose name is the present and the content's checksum.
+fn begin(root: &Path, crc: u32) -> Result<(Publication, String), ArtifactError> {
+    let name = format!("{}-{crc:08x}", Moment::now().compact());
+    let mut attempt = 1;
+    loop {
+        let generation = if attempt == 1 { name.clone() } else { format!("{name}.{attempt}") };
+        match Publication::begin(root, &generation) {
+            // The same content, twice in a second: a script, or a test.
+            Err(ArtifactError::AlreadyPublished { .. }) if attempt < NAMES_TRIED => attempt += 1,
+            Err(error) => return Err(error),
+            Ok(publication) => return Ok((publication, generation)),
+        }
+    }
+}
+
+fn manifest(model: &ModelDir, options: &BuildOptions, report: &BuildReport) -> Manifest {
+    let info = &model.info;
+    Manifest {
+        created_at: Moment::now().rfc3339(),
+        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+        n_items: model.len() as u32,
+        dimensions: report.dimensions as u32,
+        metric: report.metric.to_owned(),
+        edges: report.edges.to_owned(),
+        m: options.m as u32,
+        ef_construction: options.ef_construction as u32,
+        ef_search: options.ef_search as u32,
+        seed: options.seed,
+        deterministic: options.deterministic,
+        trainer: info.trainer.clone(),
+        hyper_parameters: info.parameters.clone(),
+        weighting: info.weighting.clone(),
+        training_window: info.training_window,
+        ann_recall: Some(AnnRecall {
+            recall: report.ann_recall_at_10,
+            k: RECALL_K as u32,
+            ef_search: report.ef_search as u32,
+            n_queries: report.n_queries as u32,
+        }),
+        dataset_fingerprint: info.dataset_fingerprint.clone(),
+        kinds: info.kinds.clone(),
+        ..Manifest::default()
+    }
+}
+
+/// The name of a metric in manifests.
+pub fn metric_name(metric: Metric) -> &'static str {
+    match metric {
+        Metric::Cosine => "cosine",
+        Metric::InnerProduct => "inner_product",
+    }
+}
+
+/// The name of an edge set in manifests.
+pub fn edges_name(edges: EdgeSet) -> &'static str {
+    match edges {
+        EdgeSet::Cosine => "cosine",
+        EdgeSet::InnerProduct => "inner_product",
+        EdgeSet::United => "united",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agreement(recall: f64, distances: f64) -> Agreement {
+        Agreement { recall, distances, n_queries: 100 }
+    }
+
+    #[test]
+    fn recall_decides_and_between_equals_the_cost() {
+        assert!(better(&agreement(0.99, 900.0), &agreement(0.95, 100.0)));
+        assert!(!better(&agreement(0.95, 100.0), &agreement(0.99, 900.0)));
+        assert!(better(&agreement(0.9895, 500.0), &agreement(0.99, 900.0)));
+        assert!(!better(&agreement(0.99, 900.0), &agreement(0.99, 900.0)));
+    }
+
+    #[test]
+    fn rows_of_equal_norm_need_only_the_cosine_graph() {
+        let equal = Matrix { rows: 2, cols: 2, data: vec![3.0, 4.0, 0.0, 5.0] };
+        let different = Matrix { rows: 2, cols: 2, data: vec![3.0, 4.0, 0.0, 9.0] };
+        assert_eq!(edge_sets(EdgeChoice::Auto, Metric::InnerProduct, &equal), [EdgeSet::Cosine]);
+        assert_eq!(edge_sets(EdgeChoice::Auto, Metric::InnerProduct, &different).len(), 3);
+        assert_eq!(edge_sets(EdgeChoice::Auto, Metric::Cosine, &different), [EdgeSet::Cosine]);
+        assert_eq!(edge_sets(EdgeChoice::United, Metric::Cosine, &equal), [EdgeSet::United]);
+    }
+}

@@ -1,0 +1,62 @@
+//! The present as text. All times are UTC, so that the order of the texts is the order in time.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const SECONDS_PER_DAY: u64 = 86_400;
+
+/// A moment, in seconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment(pub u64);
+
+impl Moment {
+    /// The present; 1970 on a machine whose clock is before it.
+    pub fn now() -> Self {
+        Self(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
+    }
+
+    /// As RFC 3339: `2026-11-24T14:25:01Z`.
+    pub fn rfc3339(self) -> String {
+        let ([y, mo, d], [h, mi, s]) = (self.date(), self.time());
+        format!("{y:04}-{mo:02}-{d:02}T{h:02}:{mi:02}:{s:02}Z")
+    }
+
+    /// As a part of file names: `20261124T142501Z`.
+    pub fn compact(self) -> String {
+        let ([y, mo, d], [h, mi, s]) = (self.date(), self.time());
+        format!("{y:04}{mo:02}{d:02}T{h:02}{mi:02}{s:02}Z")
+    }
+
+    fn time(self) -> [u64; 3] {
+        let s = self.0 % SECONDS_PER_DAY;
+        [s / 3600, s / 60 % 60, s % 60]
+    }
+
+    /// Year, month and day of the Gregorian calendar, counted in eras of 400 years that begin on a 1st of March, so that
+    /// the leap day is the last of its year (Hinnant, *chrono-Compatible Low-Level Date Algorithms*).
+    fn date(self) -> [u64; 3] {
+        let days = self.0 / SECONDS_PER_DAY + 719_468;
+        let era = days / 146_097;
+        let day_of_era = days % 146_097;
+        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let month_from_march = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+        let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+        let year = year_of_era + era * 400 + u64::from(month <= 2);
+        [year, month, day]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_moments_are_written_as_the_calendar_has_them() {
+        assert_eq!(Moment(0).rfc3339(), "1970-01-01T00:00:00Z");
+        assert_eq!(Moment(951_782_399).rfc3339(), "2000-02-28T23:59:59Z");
+        assert_eq!(Moment(951_782_400).rfc3339(), "2000-02-29T00:00:00Z");
+        assert_eq!(Moment(1_795_530_301).compact(), "20261124T142501Z");
+        assert_eq!(Moment(4_107_542_400).rfc3339(), "2100-03-01T00:00:00Z");
+    }
+}

@@ -1,0 +1,354 @@
+//! `kindred bench http`: what the server can do, and how late its answers are at a constant rate.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use clap::builder::RangedU64ValueParser;
+use kindred::artifact;
+use serde_json::Value;
+
+use super::super::{Exit, Global};
+use super::http_report::{HttpReport, Phase};
+use crate::build::{self, BuildOptions, EdgeChoice};
+use crate::factors::FactorsOptions;
+use crate::generated;
+use crate::load::ask;
+use crate::load::plan::{Plan, PlanOptions};
+use crate::load::process::{self, ServerProcess, can_pin, pin_self};
+use crate::load::run::{Measured, Pace, RunOptions, run as run_load};
+use crate::load::scrape::Metrics;
+use crate::load::swap::{Swapper, Swaps};
+use crate::machine::Machine;
+use crate::model_dir::ModelMetric;
+use crate::progress::Progress;
+use crate::report::{emit, note};
+
+/// The core of a server that we start.
+const SERVER_CORE: usize = 0;
+/// The core of the generator, so that the two do not take each other's time.
+const OWN_CORE: usize = 1;
+/// The rate of the open loop, if none is asked for: the one that Kindred promises to hold.
+const DEFAULT_RATE: f64 = 5_000.0;
+
+/// Measure the server: the most it can do (closed loop), and its latency at a constant rate (open loop)
+///
+/// With --spawn it starts a server with one worker on generated items, pinned to core 0, and sends from core 1; with --url it measures the
+/// one that runs there. Each request asks for recommendations with --interactions random items in its body; --mix adds writes. In the open
+/// loop latency counts from the moment at which a request should have been sent, so a server that stalls is charged with all that waited.
+/// Without --closed and --rate both are measured, the rate being 5000. Exit code 1: a request failed.
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  kindred bench http --spawn\n  kindred bench http --url http://127.0.0.1:8080 --rate 2000 --mix reads=95,writes=5\n  kindred bench http --spawn --dir bench-data --rate 5000 --duration 30 --swaps 20"
+)]
+pub struct Args {
+    /// The server to measure
+    #[arg(long, required_unless_present = "spawn", conflicts_with = "spawn", value_name = "URL")]
+    pub url: Option<String>,
+    /// Start a server for the measurement, in a process of its own
+    #[arg(long)]
+    pub spawn: bool,
+    /// Artifacts: those to serve with --spawn, those that the server at --url serves (for item ids and --swaps)
+    #[arg(long, value_name = "DIR")]
+    pub artifacts: Option<PathBuf>,
+    /// Settings file of the server that --spawn starts
+    #[arg(long, value_name = "FILE", requires = "spawn")]
+    pub config: Option<PathBuf>,
+    /// Where the generated artifact is kept for the next time; a temporary directory if not given
+    #[arg(long, value_name = "DIR", requires = "spawn", conflicts_with = "artifacts")]
+    pub dir: Option<PathBuf>,
+    /// Items to generate
+    #[arg(long, default_value_t = 200_000, value_parser = RangedU64ValueParser::<usize>::new().range(1..=50_000_000))]
+    pub items: usize,
+    /// Length of the generated vectors
+    #[arg(long, default_value_t = 64, value_parser = RangedU64ValueParser::<usize>::new().range(2..=4096))]
+    pub dims: usize,
+    /// How generated items are compared
+    #[arg(long, value_enum, default_value_t = MetricArg::Cosine)]
+    pub metric: MetricArg,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 7)]
+    pub seed: u64,
+    /// Measure the most the server can do
+    #[arg(long)]
+    pub closed: bool,
+    /// Measure latency at this many requests per second; may be given several times
+    #[arg(long, value_name = "PER_SECOND", value_parser = rate)]
+    pub rate: Vec<f64>,
+    /// Connections at once
+    #[arg(long, default_value_t = 16, value_parser = RangedU64ValueParser::<usize>::new().range(1..=4096))]
+    pub connections: usize,
+    /// Share of reads and writes
+    #[arg(long, default_value = "reads=100,writes=0", value_parser = write_share, value_name = "reads=R,writes=W")]
+    pub mix: f64,
+    /// Interactions in the body of each read
+    #[arg(long, default_value_t = 20, value_parser = RangedU64ValueParser::<usize>::new().range(0..=1000))]
+    pub interactions: usize,
+    /// Items asked for
+    #[arg(long, default_value_t = 20, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
+    pub limit: usize,
+    /// Seconds that are counted, of each measurement
+    #[arg(long, default_value_t = 10.0, value_parser = positive)]
+    pub duration: f64,
+    /// Seconds before that
+    #[arg(long, default_value_t = 2.0, value_parser = positive)]
+    pub warm_up: f64,
+    /// Artifacts swapped under each measurement, evenly spread over it
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub swaps: u32,
+}
+
+/// How generated items are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum MetricArg {
+    /// Rows of unit length.
+    Cosine,
+    /// Rows whose norms differ.
+    InnerProduct,
+}
+
+/// What is measured.
+struct Target {
+    address: SocketAddr,
+    server: Option<ServerProcess>,
+    artifacts: Option<PathBuf>,
+    /// The generated artifact, removed at the end.
+    _temporary: Option<tempfile::TempDir>,
+    own_core: Option<usize>,
+}
+
+/// Measures and reports.
+///
+/// # Errors
+/// No server to measure, or one that cannot be started.
+pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
+    ensure!(
+        args.swaps == 0 || args.spawn || args.artifacts.is_some(),
+        "--swaps needs --artifacts, the directory that the server serves"
+    );
+    let progress = Progress::bar("preparing", 0);
+    // Asked before this process is pinned to one of its cores.
+    let machine = Machine::here();
+    let target = if args.spawn { spawn(args, &progress)? } else { existing(args)? };
+    let model = ask::model(target.address)?;
+    let plan = Plan::new(&PlanOptions {
+        host: target.address.to_string(),
+        items: item_ids(&target)?,
+        interactions: args.interactions,
+        limit: args.limit,
+        kind: ask::kind(&model).to_owned(),
+        write_share: args.mix,
+        seed: args.seed,
+    });
+    let swapper = match (&target.artifacts, args.swaps) {
+        (Some(artifacts), 1..) => Some(Swapper::new(artifacts)?),
+        _ => None,
+    };
+    let mut phases = Vec::new();
+    for pace in paces(args) {
+        let label = match pace {
+            Pace::Closed => "closed loop".to_owned(),
+            Pace::Open { rate } => format!("open loop, {rate}/s"),
+        };
+        progress.start(&label, 0);
+        phases.push(measure(args, &target, &plan, pace, swapper.as_ref())?);
+    }
+    progress.finish();
+    let report = HttpReport {
+        machine,
+        target: target.address.to_string(),
+        generation: text(&model, "generation"),
+        items: number(&model, "items"),
+        dimensions: number(&model, "dimensions"),
+        connections: args.connections,
+        interactions: args.interactions,
+        limit: args.limit,
+        write_share: args.mix,
+        server_core: target.server.as_ref().and_then(|server| server.core),
+        generator_core: target.own_core,
+        server_resident_bytes: target.server.as_ref().and_then(|server| process::resident_bytes(server.id())),
+        phases,
+    };
+    emit(&report, global.json)?;
+    Ok(if report.failed() == 0 { Exit::Done } else { Exit::No })
+}
+
+fn text(model: &Value, key: &str) -> String {
+    model.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+fn number(model: &Value, key: &str) -> u64 {
+    model.get(key).and_then(Value::as_u64).unwrap_or(0)
+}
+
+fn paces(args: &Args) -> Vec<Pace> {
+    let both = !args.closed && args.rate.is_empty();
+    let closed = (both || args.closed).then_some(Pace::Closed);
+    let rates = if both { vec![DEFAULT_RATE] } else { args.rate.clone() };
+    closed.into_iter().chain(rates.into_iter().map(|rate| Pace::Open { rate })).collect()
+}
+
+/// One measurement, with what the server says of it and the swaps made meanwhile.
+fn measure(args: &Args, target: &Target, plan: &Plan, pace: Pace, swapper: Option<&Swapper>) -> anyhow::Result<Phase> {
+    let options = RunOptions {
+        address: target.address,
+        connections: args.connections,
+        pace,
+        warm_up: Duration::from_secs_f64(args.warm_up),
+        duration: Duration::from_secs_f64(args.duration),
+    };
+    let server_cpu = || target.server.as_ref().and_then(|server| process::cpu_ns(server.id()));
+    let stop = AtomicBool::new(false);
+    let before = (Metrics::of(target.address)?, server_cpu());
+    let (measured, swaps) = std::thread::scope(|scope| -> anyhow::Result<(Measured, Option<Swaps>)> {
+        let swapping = swapper.map(|swapper| {
+            let whole = options.warm_up + options.duration;
+            let stop = &stop;
+            scope.spawn(move || swapper.run(target.address, args.swaps, whole, stop))
+        });
+        let measured = run_load(plan, &options);
+        stop.store(true, Ordering::Relaxed);
+        let swaps = swapping.map(|swapping| swapping.join().unwrap_or_default());
+        Ok((measured?, swaps))
+    })?;
+    let after = (Metrics::of(target.address)?, server_cpu());
+    // Verifying an artifact takes CPU time that no request has caused.
+    let cpu_us = match (before.1, after.1) {
+        (Some(cpu_before), Some(cpu_after)) if swaps.is_none() && args.mix == 0.0 => {
+            let requests = recommendations(&after.0) - recommendations(&before.0);
+            Some(cpu_after.saturating_sub(cpu_before) as f64 / 1e3 / requests.max(1.0))
+        }
+        _ => None,
+    };
+    Ok(Phase::new(pace, &measured, cpu_us, after.0.shares(&before.0, cpu_us), swaps))
+}
+
+/// Recommendations answered since the server started.
+fn recommendations(metrics: &Metrics) -> f64 {
+    metrics.get("kindred_request_seconds_count{route=\"recommendations\"}")
+}
+
+/// Starts a server on the artifacts given, or on generated ones.
+fn spawn(args: &Args, progress: &Progress) -> anyhow::Result<Target> {
+    let (artifacts, temporary) = match (&args.artifacts, &args.dir) {
+        (Some(artifacts), _) => (artifacts.clone(), None),
+        (None, Some(dir)) => (dir.clone(), None),
+        (None, None) => {
+            let temporary = tempfile::tempdir().context("making a temporary directory")?;
+            (temporary.path().to_owned(), Some(temporary))
+        }
+    };
+    if args.artifacts.is_none() {
+        generate(args, &artifacts, progress)?;
+    }
+    progress.start("starting the server", 0);
+    let two_cores = can_pin(SERVER_CORE) && can_pin(OWN_CORE);
+    if !two_cores {
+        note(
+            "note: server and generator share cores (no `taskset`, or one core only), so the numbers are lower than the server's own",
+        );
+    }
+    let server = ServerProcess::start(&artifacts, args.config.as_deref(), two_cores.then_some(SERVER_CORE))?;
+    let own_core = (two_cores && pin_self(OWN_CORE)).then_some(OWN_CORE);
+    Ok(Target {
+        address: server.address,
+        server: Some(server),
+        artifacts: Some(artifacts),
+        _temporary: temporary,
+        own_core,
+    })
+}
+
+/// Publishes a generated artifact, unless the directory holds the same one from before.
+fn generate(args: &Args, root: &Path, progress: &Progress) -> anyhow::Result<()> {
+    let options = FactorsOptions { n_items: args.items, dims: args.dims, n_queries: 1_000, seed: args.seed };
+    let metric = match args.metric {
+        MetricArg::Cosine => ModelMetric::Cosine,
+        MetricArg::InnerProduct => ModelMetric::InnerProduct,
+    };
+    let parameters = serde_json::json!({"items": args.items, "dims": args.dims, "metric": metric, "seed": args.seed});
+    if let Ok(current) = artifact::current(root) {
+        let manifest = artifact::read_manifest(&current.directory)?;
+        if manifest.trainer == generated::TRAINER && manifest.hyper_parameters == parameters {
+            return Ok(());
+        }
+        ensure!(
+            manifest.trainer == generated::TRAINER,
+            "{} holds artifacts that were not generated here: give another --dir, or serve them with --artifacts",
+            root.display()
+        );
+    }
+    progress.start("generating items", 0);
+    let mut model = generated::model(&options, metric);
+    model.info.parameters = parameters;
+    // The floor is not what is measured here; the recall is in the manifest.
+    let options = BuildOptions { edges: EdgeChoice::Auto, recall_floor: 0.0, keep: Some(1), ..BuildOptions::default() };
+    build::publish(&model, root, &options, progress).context("building the generated artifact")?;
+    Ok(())
+}
+
+fn existing(args: &Args) -> anyhow::Result<Target> {
+    let url = args.url.as_deref().unwrap_or_default();
+    let host = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
+    ensure!(
+        !host.contains('/'),
+        "--url is {url:?}, expected http://HOST:PORT: TLS and paths are a proxy's, which this does not measure"
+    );
+    let address = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
+    let found = address.to_socket_addrs().with_context(|| format!("looking up {address}"))?.next();
+    let address = found.with_context(|| format!("{address} has no address"))?;
+    Ok(Target { address, server: None, artifacts: args.artifacts.clone(), _temporary: None, own_core: None })
+}
+
+/// All items of the artifact where it is at hand, else the popular ones.
+fn item_ids(target: &Target) -> anyhow::Result<Vec<String>> {
+    let Some(artifacts) = &target.artifacts else { return ask::popular_items(target.address) };
+    let model = artifact::open(&artifact::current(artifacts)?.directory)?;
+    let keys = (0..model.len()).filter_map(|ordinal| model.index().key(ordinal).map(str::to_owned));
+    Ok(keys.collect())
+}
+
+/// `reads=95,writes=5` as the share of writes.
+fn write_share(text: &str) -> Result<f64, String> {
+    let (mut reads, mut writes) = (0.0, 0.0);
+    for part in text.split(',') {
+        let (name, number) = part.split_once('=').ok_or_else(|| format!("{part:?}: expected reads=95,writes=5"))?;
+        let number: f64 = number.trim().parse().map_err(|_| format!("{number:?} is not a number"))?;
+        if !(number.is_finite() && number >= 0.0) {
+            return Err(format!("{number} is not a share: it is 0 or more"));
+        }
+        match name.trim() {
+            "reads" => reads = number,
+            "writes" => writes = number,
+            other => return Err(format!("{other:?} is neither reads nor writes")),
+        }
+    }
+    if reads + writes > 0.0 { Ok(writes / (reads + writes)) } else { Err("reads and writes are both 0".to_owned()) }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    positive(text).and_then(|rate| {
+        if (0.1..=10_000_000.0).contains(&rate) { Ok(rate) } else { Err("expected 0.1 to 10000000".to_owned()) }
+    })
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
+    if number > 0.0 && number <= 86_400_000.0 { Ok(number) } else { Err(format!("{number} is not above 0")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mix_is_a_share_of_writes() {
+        assert_eq!(write_share("reads=95,writes=5"), Ok(0.05));
+        assert_eq!(write_share("writes=1"), Ok(1.0));
+        for wrong in ["", "reads", "reads=x", "reads=-1,writes=2", "reads=0,writes=0", "deletes=1"] {
+            assert!(write_share(wrong).is_err(), "{wrong}");
+        }
+    }
+}

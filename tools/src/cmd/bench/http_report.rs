@@ -1,0 +1,243 @@
+//! What `kindred bench http` found, as text and as JSON.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::load::run::{Measured, Pace};
+use crate::load::scrape::Shares;
+use crate::load::swap::Swaps;
+use crate::machine::Machine;
+use crate::report::{Report, Table, bytes, count, percent};
+
+/// Share of the rate asked for that must be answered for it to count as held.
+const HELD: f64 = 0.99;
+
+/// A server, measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct HttpReport {
+    /// What it was measured on.
+    pub machine: Machine,
+    /// Where it listens.
+    pub target: String,
+    /// The generation it served at the start.
+    pub generation: String,
+    /// Items it serves.
+    pub items: u64,
+    /// Length of a vector.
+    pub dimensions: u64,
+    /// Connections at once.
+    pub connections: usize,
+    /// Interactions in the body of each read.
+    pub interactions: usize,
+    /// Items asked for.
+    pub limit: usize,
+    /// Share of requests that are writes.
+    pub write_share: f64,
+    /// The core that the server is pinned to, if we started it.
+    pub server_core: Option<usize>,
+    /// The core that the generator is pinned to.
+    pub generator_core: Option<usize>,
+    /// Memory of the server that is resident after the load, if we started it.
+    pub server_resident_bytes: Option<u64>,
+    /// The measurements, in their order.
+    pub phases: Vec<Phase>,
+}
+
+/// One measurement.
+#[derive(Clone, Debug, Serialize)]
+pub struct Phase {
+    /// When requests were sent.
+    #[serde(flatten)]
+    pub pace: Pace,
+    /// Answers per second.
+    pub per_second: f64,
+    /// Requests that were answered.
+    pub answered: u64,
+    /// Requests that were not answered with success, whatever the reason. Must be 0.
+    pub failed: u64,
+    /// Answers by status code.
+    pub statuses: BTreeMap<u16, u64>,
+    /// Requests without an answer, by what went wrong.
+    pub broken: BTreeMap<String, u64>,
+    /// Requests that were still waiting when the measurement was given up.
+    pub unfinished: u64,
+    /// Whether the rate was held, to one in a hundred; a closed loop has none to hold.
+    pub held: Option<bool>,
+    /// Latency of reads.
+    pub reads: Option<Percentiles>,
+    /// Latency of writes.
+    pub writes: Option<Percentiles>,
+    /// CPU time of the server per request, microseconds; where it can be told.
+    pub server_cpu_us: Option<f64>,
+    /// Where the time of a recommendation went.
+    pub shares: Option<Shares>,
+    /// Artifacts swapped meanwhile.
+    pub swaps: Option<Swaps>,
+}
+
+/// Latencies in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Percentiles {
+    /// Requests.
+    pub count: u64,
+    /// Half are below.
+    pub p50_ms: f64,
+    /// Nine in ten are below.
+    pub p90_ms: f64,
+    /// 99 in 100 are below.
+    pub p99_ms: f64,
+    /// 999 in 1,000 are below.
+    pub p999_ms: f64,
+    /// The longest.
+    pub max_ms: f64,
+}
+
+impl Percentiles {
+    /// Of a histogram of nanoseconds; none if it is empty.
+    pub fn of(histogram: &Histogram<u64>) -> Option<Self> {
+        let ms = |ns: u64| ns as f64 / 1e6;
+        let at = |quantile: f64| ms(histogram.value_at_quantile(quantile));
+        (!histogram.is_empty()).then(|| Self {
+            count: histogram.len(),
+            p50_ms: at(0.5),
+            p90_ms: at(0.9),
+            p99_ms: at(0.99),
+            p999_ms: at(0.999),
+            max_ms: ms(histogram.max()),
+        })
+    }
+}
+
+impl Phase {
+    /// What one measurement came to.
+    pub fn new(
+        pace: Pace,
+        measured: &Measured,
+        server_cpu_us: Option<f64>,
+        shares: Option<Shares>,
+        swaps: Option<Swaps>,
+    ) -> Self {
+        let [reads, writes] = &measured.latency;
+        let per_second = measured.answered() as f64 / measured.seconds.max(f64::MIN_POSITIVE);
+        let held = match pace {
+            Pace::Open { rate } => Some(per_second >= HELD * rate),
+            Pace::Closed => None,
+        };
+        Self {
+            pace,
+            per_second,
+            held,
+            answered: measured.answered(),
+            failed: measured.failed(),
+            statuses: measured.statuses.clone(),
+            broken: measured.broken.clone(),
+            unfinished: measured.unfinished,
+            reads: Percentiles::of(reads),
+            writes: Percentiles::of(writes),
+            server_cpu_us,
+            shares,
+            swaps,
+        }
+    }
+
+    fn name(&self) -> String {
+        match self.pace {
+            Pace::Closed => "closed loop".to_owned(),
+            Pace::Open { rate } => format!("open loop, {} /s", count(rate as u64)),
+        }
+    }
+
+    /// What needs to be said about this measurement beside its row in the table.
+    fn remarks(&self, text: &mut String) {
+        let name = self.name();
+        if self.held == Some(false) {
+            let _ =
+                writeln!(text, "{name}: the rate was NOT held, so latencies grow with the length of the measurement");
+        }
+        if let Some(shares) = &self.shares {
+            let parts =
+                shares.parts.iter().map(|part| format!("{} {:.1} µs ({})", part.part, part.us, percent(part.share)));
+            let parts: Vec<String> = parts.collect();
+            let _ = writeln!(
+                text,
+                "{name}: {:.1} µs of {} per request: {}",
+                shares.total_us,
+                shares.total_is,
+                parts.join(", ")
+            );
+        }
+        if let Some(swaps) = &self.swaps {
+            let _ = writeln!(
+                text,
+                "{name}: {} of {} artifact swaps done, the longest in {:.2} s",
+                swaps.done, swaps.asked, swaps.longest_s
+            );
+            if let Some(problem) = &swaps.problem {
+                let _ = writeln!(text, "{name}: a swap failed: {problem}");
+            }
+        }
+        if self.failed > 0 {
+            let statuses = self.statuses.iter().filter(|(status, _)| !(200..300).contains(*status));
+            let mut reasons: Vec<String> = statuses.map(|(status, n)| format!("status {status}: {n}")).collect();
+            reasons.extend(self.broken.iter().map(|(error, n)| format!("{error}: {n}")));
+            if self.unfinished > 0 {
+                reasons.push(format!("not sent or answered in time: {}", self.unfinished));
+            }
+            let _ = writeln!(text, "{name}: {} requests FAILED ({})", count(self.failed), reasons.join(", "));
+        }
+    }
+}
+
+impl HttpReport {
+    /// Requests that failed, in all measurements, and swaps that did.
+    pub fn failed(&self) -> u64 {
+        let swaps = |phase: &Phase| phase.swaps.as_ref().map_or(0, |swaps| u64::from(swaps.asked - swaps.done));
+        self.phases.iter().map(|phase| phase.failed + swaps(phase)).sum()
+    }
+}
+
+impl Report for HttpReport {
+    fn text(&self) -> String {
+        let mut text = format!("{}\n", self.machine.line());
+        let place = match (self.server_core, self.generator_core) {
+            (Some(server), Some(own)) => format!("server on core {server}, generator on core {own}"),
+            _ => "server and generator not pinned".to_owned(),
+        };
+        let _ = writeln!(
+            text,
+            "{} items × {}, {} interactions per request, {} items asked for, {} writes, {} connections, {place}",
+            count(self.items),
+            self.dimensions,
+            self.interactions,
+            self.limit,
+            percent(self.write_share),
+            self.connections
+        );
+        let mut table = Table::new(["", "requests/s", "failed", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "max ms"]);
+        for phase in &self.phases {
+            for (sort, latency) in [("reads", phase.reads), ("writes", phase.writes)] {
+                let Some(latency) = latency else { continue };
+                let ms = |ms: f64| format!("{ms:.3}");
+                table.row([
+                    format!("{}: {sort}", phase.name()),
+                    format!("{:.0}", phase.per_second * latency.count as f64 / phase.answered.max(1) as f64),
+                    count(phase.failed),
+                    ms(latency.p50_ms),
+                    ms(latency.p90_ms),
+                    ms(latency.p99_ms),
+                    ms(latency.p999_ms),
+                    ms(latency.max_ms),
+                ]);
+            }
+        }
+        text.push_str(&table.text());
+        self.phases.iter().for_each(|phase| phase.remarks(&mut text));
+        if let Some(resident) = self.server_resident_bytes {
+            let _ = writeln!(text, "server memory: {} resident", bytes(resident));
+        }
+        text
+    }
+}

@@ -1,0 +1,395 @@
+//! `kindred bench index`: recall against speed, beside hnsw_rs on the very same graph and beside an exact scan.
+//!
+//! The searches take turns within each round, one pass over all queries each, so that whatever else the machine does falls on all of
+//! them alike; of the rounds the median counts. One thread searches.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, ensure};
+use clap::builder::RangedU64ValueParser;
+use hdrhistogram::Histogram;
+use kindred::artifact;
+use kindred_index::build::GraphOptions;
+use kindred_index::build::{HnswRsBuilder, PeerSearch};
+use kindred_index::{
+    AlignedBytes, EF_SEARCH_MAX, EdgeSet, Index, IndexInput, ItemAttributes, MappedFile, Metric, Scratch, SearchParams,
+    assemble_index,
+};
+
+use super::super::verify;
+use super::super::{Exit, Global};
+use super::curve::{Point, median};
+use super::http::MetricArg;
+use super::index_report::{IndexReport, Speed};
+use crate::build::{edges_name, metric_name};
+use crate::factors::{FactorsOptions, generate};
+use crate::machine::Machine;
+use crate::matrix::Matrix;
+use crate::npy;
+use crate::progress::Progress;
+use crate::recall::{self, Truth, is_true};
+use crate::report::emit;
+
+/// The breadths that are tried, unless others are asked for. Each is about 1.4 times the one before.
+const SWEEP: &[usize] = &[10, 14, 20, 28, 40, 56, 80, 112, 160, 226, 320, 452, 640, 904, 1280];
+/// Queries of the exact scan, which takes thousands of times longer per query.
+const EXACT_QUERIES: usize = 50;
+/// Longest latency told apart, nanoseconds.
+const LATENCY_NS_MAX: u64 = 10_000_000_000;
+
+/// Measure the index: recall@k, queries per second and latency over a sweep of ef_search
+///
+/// Builds a graph with hnsw_rs over generated factors (or --npy rows), then measures three searches on one thread, in turns: ours on the
+/// flat file, hnsw_rs's own on the same graph, and an exact scan. With --artifact the published graph is searched as it is, without
+/// hnsw_rs beside it. Prints a table, and the speed of both at equal recall, read off their curves.
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  kindred bench index --items 200000 --dims 64\n  kindred bench index --npy item_factors.npy --query-npy queries.npy --metric inner-product\n  kindred bench index --artifact artifacts --query-npy model/queries.npy"
+)]
+pub struct Args {
+    /// Rows to generate
+    #[arg(long, default_value_t = 200_000, value_parser = RangedU64ValueParser::<usize>::new().range(1..=50_000_000))]
+    pub items: usize,
+    /// Length of a generated row
+    #[arg(long, default_value_t = 64, value_parser = RangedU64ValueParser::<usize>::new().range(2..=4096))]
+    pub dims: usize,
+    /// Queries: generated ones, or the first of --query-npy
+    #[arg(long, default_value_t = 2_000, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
+    pub queries: usize,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 7)]
+    pub seed: u64,
+    /// Rows from a file instead of generated ones: n × d, f32 or f64
+    #[arg(long, value_name = "FILE", conflicts_with = "artifact")]
+    pub npy: Option<PathBuf>,
+    /// Queries from a file
+    #[arg(long, value_name = "FILE")]
+    pub query_npy: Option<PathBuf>,
+    /// Measure the graph of a published artifact: a directory of artifacts, or of one generation
+    #[arg(long, value_name = "DIR")]
+    pub artifact: Option<PathBuf>,
+    /// How rows are compared
+    #[arg(long, value_enum, default_value_t = MetricArg::Cosine, conflicts_with = "artifact")]
+    pub metric: MetricArg,
+    /// Links per item on the upper levels, twice as many at level 0
+    #[arg(long, default_value_t = 16, value_parser = RangedU64ValueParser::<usize>::new().range(2..=64))]
+    pub m: usize,
+    /// Breadth of the search while building
+    #[arg(long, default_value_t = 200, value_parser = RangedU64ValueParser::<usize>::new().range(5..=10_000))]
+    pub ef_construction: usize,
+    /// Breadths of the search to try, separated by commas
+    #[arg(long, value_delimiter = ',', value_parser = RangedU64ValueParser::<usize>::new().range(1..=EF_SEARCH_MAX as u64))]
+    pub ef_search: Vec<usize>,
+    /// Nearest items asked for
+    #[arg(long, default_value_t = 10, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000))]
+    pub k: usize,
+    /// Rounds; of each number the median counts
+    #[arg(long, default_value_t = 3, value_parser = RangedU64ValueParser::<usize>::new().range(1..=100))]
+    pub rounds: usize,
+}
+
+/// What is searched, beside the index.
+struct Subject {
+    peer: Option<PeerSearch>,
+    queries: Matrix,
+    source: String,
+    build_seconds: Option<f64>,
+}
+
+/// Times of one search at one breadth, over all rounds.
+struct Times {
+    seconds: Vec<f64>,
+    latency: Histogram<u64>,
+    found: u64,
+    distances: u64,
+    queries: u64,
+}
+
+/// Measures and reports.
+///
+/// # Errors
+/// Rows or queries that cannot be read or used, or a graph that cannot be built.
+pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
+    let progress = Progress::bar("preparing", 0);
+    let report = match &args.artifact {
+        Some(path) => {
+            let directory = verify::directory(path)?;
+            let model = artifact::open(&directory).context("opening the artifact")?;
+            let subject = published(args, model.index(), directory.display().to_string())?;
+            measure(args, model.index(), &subject, &progress)?
+        }
+        None => {
+            let (index, subject) = built(args, &progress)?;
+            measure(args, &index, &subject, &progress)?
+        }
+    };
+    progress.finish();
+    emit(&report, global.json)?;
+    Ok(Exit::Done)
+}
+
+/// The graph of an artifact, with queries from a file or from its own rows.
+fn published(args: &Args, index: &Index<MappedFile>, source: String) -> anyhow::Result<Subject> {
+    let queries = match &args.query_npy {
+        Some(file) => first_rows(npy::read_matrix(file)?, args.queries),
+        None => {
+            let step = (index.len() as usize).div_ceil(args.queries).max(1);
+            let rows = (0..index.len()).step_by(step).filter_map(|ordinal| index.row(ordinal));
+            let data: Vec<f32> = rows.flatten().copied().collect();
+            Matrix { rows: data.len() / index.dimensions().max(1), cols: index.dimensions(), data }
+        }
+    };
+    Ok(Subject { peer: None, queries, source, build_seconds: None })
+}
+
+/// A graph over generated rows or those of a file, built by hnsw_rs and kept in both forms.
+fn built(args: &Args, progress: &Progress) -> anyhow::Result<(Index<AlignedBytes>, Subject)> {
+    let (rows, queries, source) = data(args, progress)?;
+    ensure!(
+        args.ef_construction > 2 * args.m,
+        "--ef-construction is {}, expected more than twice --m, {}",
+        args.ef_construction,
+        2 * args.m
+    );
+    let (metric, edges) = match args.metric {
+        MetricArg::Cosine => (Metric::Cosine, EdgeSet::Cosine),
+        MetricArg::InnerProduct => (Metric::InnerProduct, EdgeSet::InnerProduct),
+    };
+    let keys: Vec<String> = (0..rows.rows).map(|row| row.to_string()).collect();
+    let none: &[ItemAttributes] = &[];
+    let input = IndexInput { keys: &keys, rows: &rows.data, dims: rows.cols, metric, attributes: none };
+    let options =
+        GraphOptions { m: args.m, ef_construction: args.ef_construction, deterministic: false, seed: args.seed, edges };
+    let started = Instant::now();
+    let (graph, peer) = HnswRsBuilder.build_keeping(&input, &options, progress).context("building the graph")?;
+    let build_seconds = Some(started.elapsed().as_secs_f64());
+    let bytes = assemble_index(&input, &graph, edges).context("laying the index out")?;
+    let index = Index::open(bytes).context("opening the index that was just built")?;
+    Ok((index, Subject { peer: Some(peer), queries, source, build_seconds }))
+}
+
+fn data(args: &Args, progress: &Progress) -> anyhow::Result<(Matrix, Matrix, String)> {
+    progress.start("reading rows", 0);
+    let (rows, queries, source) = match &args.npy {
+        Some(file) => {
+            let rows = npy::read_matrix(file)?;
+            // Without queries of their own, rows spread over the file stand in.
+            let step = rows.rows.div_ceil(args.queries).max(1);
+            let data: Vec<f32> = rows.iter().step_by(step).flatten().copied().collect();
+            let queries = Matrix { rows: rows.rows.div_ceil(step), cols: rows.cols, data };
+            (rows, queries, file.display().to_string())
+        }
+        None => {
+            let options =
+                FactorsOptions { n_items: args.items, dims: args.dims, n_queries: args.queries, seed: args.seed };
+            let factors = generate(&options);
+            (factors.items, factors.queries, format!("generated factors, seed {}", args.seed))
+        }
+    };
+    let queries = match &args.query_npy {
+        Some(file) => first_rows(npy::read_matrix(file)?, args.queries),
+        None => queries,
+    };
+    if let Some((row, fault)) = rows.first_fault() {
+        anyhow::bail!("row {row} {fault}: no search could find it");
+    }
+    Ok((rows, queries, source))
+}
+
+fn first_rows(mut matrix: Matrix, most: usize) -> Matrix {
+    matrix.rows = matrix.rows.min(most);
+    matrix.data.truncate(matrix.rows * matrix.cols);
+    matrix
+}
+
+/// Everything that is timed, in rounds.
+fn measure<D: AsRef<[u8]> + Sync>(
+    args: &Args,
+    index: &Index<D>,
+    subject: &Subject,
+    progress: &Progress,
+) -> anyhow::Result<IndexReport> {
+    let Subject { peer, queries, .. } = subject;
+    ensure!(queries.rows > 0, "there is no query");
+    ensure!(
+        queries.cols == index.dimensions(),
+        "queries have {} numbers, rows have {}: give queries of the same model",
+        queries.cols,
+        index.dimensions()
+    );
+    progress.start("finding the true nearest", 0);
+    let truth = recall::truth(index, queries, args.k)?;
+    let breadths: Vec<usize> = if args.ef_search.is_empty() { SWEEP.to_vec() } else { args.ef_search.clone() };
+    let breadths: Vec<usize> = breadths.into_iter().filter(|ef| *ef >= truth.k).collect();
+    ensure!(
+        !breadths.is_empty(),
+        "every --ef-search is below --k {}: a search cannot find more than its breadth",
+        args.k
+    );
+    let mut ours = times(breadths.len())?;
+    let mut theirs = times(if peer.is_some() { breadths.len() } else { 0 })?;
+    let mut exact = times(1)?;
+    let mut scratch = Scratch::default();
+    progress.start("measuring", (args.rounds * breadths.len()) as u64 + 1);
+    // A round that is not counted brings rows, links and the processor's clock up.
+    for round in 0..=args.rounds {
+        let counted = round > 0;
+        for (place, &ef) in breadths.iter().enumerate() {
+            if !counted && place % 4 != 0 {
+                continue;
+            }
+            let params = SearchParams { k: truth.k, ef_search: ef, exact: false };
+            let pass = Pass::new(queries, &truth, usize::MAX, counted);
+            pass.ours(index, &params, &mut scratch, ours.get_mut(place))?;
+            if let Some(peer) = peer {
+                pass.theirs(index, peer, truth.k, ef, theirs.get_mut(place));
+            }
+            progress.inc(u64::from(counted));
+        }
+        let params = SearchParams { k: truth.k, ef_search: truth.k, exact: true };
+        Pass::new(queries, &truth, EXACT_QUERIES, counted).ours(index, &params, &mut scratch, exact.first_mut())?;
+    }
+    let points = |times: &[Times]| breadths.iter().zip(times).map(|(ef, times)| times.point(*ef, truth.k)).collect();
+    let (ours, theirs): (Vec<Point>, Vec<Point>) = (points(&ours), points(&theirs));
+    let exact = exact.first().map(|times| times.point(0, truth.k)).context("no exact scan")?;
+    let at = [0.90, 0.95, 0.99].into_iter().map(|recall| Speed::at(recall, &ours, &theirs)).collect();
+    Ok(IndexReport {
+        machine: Machine::here(),
+        source: subject.source.clone(),
+        n_items: index.len(),
+        dimensions: index.dimensions(),
+        metric: metric_name(index.metric()),
+        edges: edges_name(index.edges()),
+        m: index.m(),
+        ef_construction: subject.build_seconds.map(|_| args.ef_construction),
+        build_seconds: subject.build_seconds,
+        bytes: index.container().file_len(),
+        n_queries: queries.rows,
+        k: truth.k,
+        rounds: args.rounds,
+        ours,
+        hnsw_rs: theirs,
+        exact,
+        at,
+    })
+}
+
+/// One pass of one search over the queries.
+struct Pass<'a> {
+    queries: &'a Matrix,
+    truth: &'a Truth,
+    most: usize,
+    counted: bool,
+}
+
+impl<'a> Pass<'a> {
+    fn new(queries: &'a Matrix, truth: &'a Truth, most: usize, counted: bool) -> Self {
+        Self { queries, truth, most: queries.rows.min(most), counted }
+    }
+
+    fn ours<D: AsRef<[u8]>>(
+        &self,
+        index: &Index<D>,
+        params: &SearchParams,
+        scratch: &mut Scratch,
+        times: Option<&mut Times>,
+    ) -> anyhow::Result<()> {
+        let Some(times) = times else { return Ok(()) };
+        let mut seconds = 0.0;
+        for query in 0..self.most {
+            let begun = Instant::now();
+            let stats = index.search(self.queries.row(query), params, None, scratch).context("searching")?;
+            let taken = begun.elapsed();
+            if self.counted {
+                seconds += taken.as_secs_f64();
+                let worst = self.worst(query);
+                let found = scratch.hits().iter().filter(|hit| is_true(hit.similarity, worst)).count();
+                times.one(taken.as_nanos() as u64, found, u64::from(stats.distances));
+            }
+        }
+        times.pass(seconds, self);
+        Ok(())
+    }
+
+    fn theirs<D: AsRef<[u8]>>(
+        &self,
+        index: &Index<D>,
+        peer: &PeerSearch,
+        k: usize,
+        ef: usize,
+        times: Option<&mut Times>,
+    ) {
+        let Some(times) = times else { return };
+        let mut seconds = 0.0;
+        let mut unit = Vec::with_capacity(self.queries.cols);
+        for query in 0..self.most {
+            let row = self.queries.row(query);
+            let begun = Instant::now();
+            let found = peer.search(row, k, ef);
+            let taken = begun.elapsed();
+            if self.counted {
+                seconds += taken.as_secs_f64();
+                // Judged by the same arithmetic as ours, after the clock has stopped.
+                let query_row = comparable(row, index.metric(), &mut unit);
+                let worst = self.worst(query);
+                let similarity = |ordinal: u32| index.row(ordinal).map(|row| kindred_index::dot(query_row, row));
+                let hits =
+                    found.iter().filter_map(|ordinal| similarity(*ordinal)).filter(|s| is_true(*s, worst)).count();
+                times.one(taken.as_nanos() as u64, hits, 0);
+            }
+        }
+        times.pass(seconds, self);
+    }
+
+    fn worst(&self, query: usize) -> f32 {
+        self.truth.worst.get(query).copied().unwrap_or(f32::NEG_INFINITY)
+    }
+}
+
+/// A query as `Index::search` compares it: of unit length where the metric is cosine.
+fn comparable<'a>(row: &'a [f32], metric: Metric, unit: &'a mut Vec<f32>) -> &'a [f32] {
+    if metric == Metric::InnerProduct {
+        return row;
+    }
+    let length = crate::matrix::norm(row).max(f32::MIN_POSITIVE);
+    unit.clear();
+    unit.extend(row.iter().map(|value| value / length));
+    unit
+}
+
+fn times(n: usize) -> anyhow::Result<Vec<Times>> {
+    let one = |_| {
+        let latency = Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).context("making a histogram")?;
+        Ok(Times { seconds: Vec::new(), latency, found: 0, distances: 0, queries: 0 })
+    };
+    (0..n).map(one).collect()
+}
+
+impl Times {
+    fn one(&mut self, ns: u64, found: usize, distances: u64) {
+        self.latency.saturating_record(ns);
+        self.found += found as u64;
+        self.distances += distances;
+        self.queries += 1;
+    }
+
+    fn pass(&mut self, seconds: f64, pass: &Pass<'_>) {
+        if pass.counted {
+            self.seconds.push(seconds / pass.most.max(1) as f64);
+        }
+    }
+
+    fn point(&self, ef_search: usize, k: usize) -> Point {
+        let us = |quantile: f64| self.latency.value_at_quantile(quantile) as f64 / 1e3;
+        let n = self.queries.max(1) as f64;
+        Point {
+            ef_search,
+            recall: self.found as f64 / (n * k.max(1) as f64),
+            qps: 1.0 / median(&mut self.seconds.clone()).max(f64::MIN_POSITIVE),
+            p50_us: us(0.5),
+            p99_us: us(0.99),
+            distances: (self.distances > 0).then(|| self.distances as f64 / n),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What `kindred bench index` found, as text and as JSON.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::curve::{Point, qps_at};
+use crate::machine::Machine;
+use crate::report::{Report, Table, bytes, count, seconds};
+
+/// An index, measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct IndexReport {
+    /// What it was measured on.
+    pub machine: Machine,
+    /// Where the rows are from.
+    pub source: String,
+    /// Rows.
+    pub n_items: u32,
+    /// Length of a row.
+    pub dimensions: usize,
+    /// How rows are compared.
+    pub metric: &'static str,
+    /// Which edges the graph has.
+    pub edges: &'static str,
+    /// Links per item on the upper levels.
+    pub m: u32,
+    /// Breadth of the search while building; none for a published graph.
+    pub ef_construction: Option<usize>,
+    /// Seconds it took to build; none for a published graph.
+    pub build_seconds: Option<f64>,
+    /// Bytes of the index file.
+    pub bytes: u64,
+    /// Queries.
+    pub n_queries: usize,
+    /// Nearest items asked for.
+    pub k: usize,
+    /// Rounds of which the median counts.
+    pub rounds: usize,
+    /// Our search.
+    pub ours: Vec<Point>,
+    /// hnsw_rs's own search of the same graph; empty for a published graph.
+    pub hnsw_rs: Vec<Point>,
+    /// The exact scan.
+    pub exact: Point,
+    /// Speeds at equal recall.
+    pub at: Vec<Speed>,
+}
+
+/// Speeds at one recall, read off the curves.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Speed {
+    /// The recall.
+    pub recall: f64,
+    /// Our queries per second; none if this recall was not reached.
+    pub ours: Option<f64>,
+    /// hnsw_rs's queries per second.
+    pub hnsw_rs: Option<f64>,
+    /// How many times ours is faster.
+    pub ratio: Option<f64>,
+}
+
+impl Speed {
+    /// Both speeds at a recall.
+    pub fn at(recall: f64, ours: &[Point], hnsw_rs: &[Point]) -> Self {
+        let (ours, hnsw_rs) = (qps_at(ours, recall), qps_at(hnsw_rs, recall));
+        Self { recall, ours, hnsw_rs, ratio: ours.zip(hnsw_rs).map(|(ours, theirs)| ours / theirs) }
+    }
+}
+
+impl Report for IndexReport {
+    fn text(&self) -> String {
+        let mut text = format!("{}\n", self.machine.line());
+        let built = self.build_seconds.map_or_else(String::new, |s| {
+            format!(", ef_construction {}, built in {}", self.ef_construction.unwrap_or(0), seconds(s))
+        });
+        let _ = writeln!(
+            text,
+            "{}: {} rows × {}, {}, {} edges, m {}{built}, index {} ({:.0} bytes a row)",
+            self.source,
+            count(self.n_items.into()),
+            self.dimensions,
+            self.metric,
+            self.edges,
+            self.m,
+            bytes(self.bytes),
+            self.bytes as f64 / f64::from(self.n_items.max(1))
+        );
+        let _ = writeln!(
+            text,
+            "{} queries, one thread, median of {} rounds in turns",
+            count(self.n_queries as u64),
+            self.rounds
+        );
+        let recall = format!("recall@{}", self.k);
+        let mut table =
+            Table::new(["search", "ef_search", recall.as_str(), "queries/s", "p50 µs", "p99 µs", "distances"]);
+        for point in &self.ours {
+            table.row(row("kindred", point));
+        }
+        for point in &self.hnsw_rs {
+            table.row(row("hnsw_rs", point));
+        }
+        table.row(row("exact scan", &self.exact));
+        text.push_str(&table.text());
+        let mut table = Table::new(["queries/s at", "kindred", "hnsw_rs", "times faster"]);
+        let number =
+            |n: Option<f64>, decimals: usize| n.map_or_else(|| "not reached".to_owned(), |n| format!("{n:.decimals$}"));
+        for speed in &self.at {
+            let (theirs, ratio) = match self.hnsw_rs.is_empty() {
+                true => ("not measured".to_owned(), String::new()),
+                false => {
+                    (number(speed.hnsw_rs, 0), speed.ratio.map_or_else(String::new, |ratio| format!("{ratio:.1}")))
+                }
+            };
+            table.row([format!("{recall} {:.2}", speed.recall), number(speed.ours, 0), theirs, ratio]);
+        }
+        text.push_str(&table.text());
+        text
+    }
+}
+
+fn row(name: &str, point: &Point) -> [String; 7] {
+    let distances = point.distances.map_or_else(String::new, |n| format!("{n:.0}"));
+    let breadth = if point.ef_search == 0 { String::new() } else { point.ef_search.to_string() };
+    let [recall, qps] = [format!("{:.4}", point.recall), format!("{:.0}", point.qps)];
+    [name.to_owned(), breadth, recall, qps, format!("{:.1}", point.p50_us), format!("{:.1}", point.p99_us), distances]
+}

@@ -1,0 +1,40 @@
+//! `kindred bench`: how fast, and how good at that speed.
+
+pub mod curve;
+pub mod http;
+pub mod http_report;
+pub mod index;
+pub mod index_report;
+
+use clap::Subcommand;
+
+use super::{Exit, Global};
+
+/// Measure speed, with the quality that it was measured at beside it
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Example: kindred bench index --items 200000 --dims 64")]
+pub struct Args {
+    /// What to measure.
+    #[command(subcommand)]
+    pub what: What,
+}
+
+/// What to measure.
+#[derive(Clone, Debug, Subcommand)]
+pub enum What {
+    /// The index alone: recall against speed, beside hnsw_rs on the same graph and an exact scan
+    Index(index::Args),
+    /// The server: latency at a constant rate, and the most it can do
+    Http(http::Args),
+}
+
+/// Measures and reports.
+///
+/// # Errors
+/// As the measurement that was asked for.
+pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
+    match &args.what {
+        What::Index(args) => index::run(args, global),
+        What::Http(args) => http::run(args, global),
+    }
+}

@@ -1,0 +1,92 @@
+//! The sub-commands, one file each: `Args` is the command line, `run` does it.
+
+pub mod bench;
+pub mod build;
+pub mod inspect;
+pub mod inspect_report;
+pub mod serve;
+pub mod verify;
+
+use clap::{Parser, Subcommand};
+
+use crate::progress;
+
+/// From a log of interactions to recommendations over HTTP.
+#[derive(Debug, Parser)]
+#[command(
+    name = "kindred",
+    version,
+    propagate_version = true,
+    after_help = "Example: kindred demo\n\nA way from data to answers: prepare, train, build, verify, serve. Each has its own --help."
+)]
+pub struct Cli {
+    /// What holds for every sub-command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What holds for every sub-command.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct Global {
+    /// Print the result as one line of JSON on stdout
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Show no progress, only the result.
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+/// How a sub-command ended, when it did what it was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It is done.
+    Done,
+    /// It is done and the answer is no: the artifact is damaged, the recall is below its floor.
+    No,
+}
+
+impl Exit {
+    /// The exit code of the process.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::No => 1,
+        }
+    }
+}
+
+/// The sub-commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build the index of a model and publish it as an artifact
+    Build(build::Args),
+    /// Check every byte of an artifact
+    Verify(verify::Args),
+    /// Show what is in an artifact
+    Inspect(inspect::Args),
+    /// Serve recommendations over HTTP
+    Serve(serve::Args),
+    /// Measure speed, with the quality that it was measured at beside it
+    Bench(bench::Args),
+}
+
+/// Runs one sub-command.
+///
+/// # Errors
+/// Whatever kept it from its work; the text names what was expected, what was found and the remedy.
+pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
+    let global = &cli.global;
+    if global.quiet {
+        progress::silence();
+    }
+    match &cli.command {
+        Command::Build(args) => build::run(args, global),
+        Command::Verify(args) => verify::run(args, global),
+        Command::Inspect(args) => inspect::run(args, global),
+        Command::Serve(args) => serve::run(args, global),
+        Command::Bench(args) => bench::run(args, global),
+    }
+}

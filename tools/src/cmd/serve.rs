@@ -1,0 +1,83 @@
+//! `kindred serve`: the server, as `kindred-server`, with flags for the settings that are changed most.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use kindred::settings::{Settings, StoreKind};
+
+use super::{Exit, Global};
+
+/// Serve recommendations over HTTP
+///
+/// Settings come from --config, then from the environment (KINDRED__HTTP__PORT=9000), then from the flags here; every setting with its
+/// default is in config/kindred.toml and printed by `kindred-server --print-defaults`. SIGTERM and Ctrl-C finish the requests in progress
+/// and stop; SIGHUP looks for a new artifact at once.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Example: kindred serve --artifacts artifacts --port 8080")]
+pub struct Args {
+    /// A settings file in TOML; what it leaves out has its default
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The directory that `kindred build` publishes into
+    #[arg(long, value_name = "DIR")]
+    pub artifacts: Option<PathBuf>,
+    /// Address to listen on
+    #[arg(long)]
+    pub host: Option<String>,
+    /// TCP port; 0 lets the system choose, and the log says which
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// Worker threads; 0 for one per core
+    #[arg(long)]
+    pub workers: Option<usize>,
+    /// File that keeps recent interactions
+    #[arg(long, value_name = "FILE", conflicts_with = "memory")]
+    pub store: Option<PathBuf>,
+    /// Keep recent interactions in memory only; they are lost at the end
+    #[arg(long)]
+    pub memory: bool,
+    /// What to log: error, warn, info, debug, trace, or levels per module
+    #[arg(long, value_name = "LEVEL")]
+    pub log: Option<String>,
+}
+
+impl Args {
+    /// The settings, with what the flags say in them.
+    ///
+    /// # Errors
+    /// A settings file that cannot be read, an unknown key, or a value out of range.
+    pub fn settings(&self) -> anyhow::Result<Settings> {
+        let mut settings = Settings::load(self.config.as_deref()).context("reading the settings")?;
+        replace(&mut settings.artifacts.dir, &self.artifacts);
+        replace(&mut settings.http.host, &self.host);
+        replace(&mut settings.http.port, &self.port);
+        replace(&mut settings.http.workers, &self.workers);
+        replace(&mut settings.history.path, &self.store);
+        replace(&mut settings.log.level, &self.log);
+        if self.store.is_some() {
+            settings.history.store = StoreKind::Embedded;
+        }
+        if self.memory {
+            settings.history.store = StoreKind::Memory;
+        }
+        settings.validate().context("a flag")?;
+        Ok(settings)
+    }
+}
+
+fn replace<T: Clone>(setting: &mut T, flag: &Option<T>) {
+    if let Some(value) = flag {
+        setting.clone_from(value);
+    }
+}
+
+/// Serves until a signal stops it.
+///
+/// # Errors
+/// Settings out of range, a store or port that is taken, or a server that fails.
+pub fn run(args: &Args, _global: &Global) -> anyhow::Result<Exit> {
+    let settings = args.settings()?;
+    kindred::telemetry::init(&settings.log).context("starting the log")?;
+    kindred::app::run(settings).context("starting the server")?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,148 @@
+//! Swapping artifacts under load: CURRENT points at one generation and the other in turn, and the server is told to look.
+
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use kindred::artifact::{self, INDEX_FILE, MODEL_FILE, Publication};
+use serde::Serialize;
+
+use super::connection::call;
+
+/// A server verifies a whole artifact before it takes it.
+const PATIENCE: Duration = Duration::from_secs(120);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Two generations to swap between. When dropped, CURRENT names the one it named before.
+#[derive(Debug)]
+pub struct Swapper {
+    root: PathBuf,
+    home: String,
+    away: String,
+}
+
+/// What became of the swaps.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Swaps {
+    /// Swaps that were asked for.
+    pub asked: u32,
+    /// Swaps that the server made.
+    pub done: u32,
+    /// What went wrong, the first time that it did.
+    pub problem: Option<String>,
+    /// Seconds of the longest one, from the publishing to the server's word that it serves the other.
+    pub longest_s: f64,
+}
+
+impl Swapper {
+    /// Takes the live generation below `root` and a copy of it, which is published if there is none yet.
+    ///
+    /// # Errors
+    /// Nothing is published there, or the copy cannot be written.
+    pub fn new(root: &Path) -> anyhow::Result<Self> {
+        let live = artifact::current(root)?;
+        let away = format!("{}-copy", live.generation);
+        let swapper = Self { root: root.to_owned(), home: live.generation, away };
+        if !root.join(&swapper.away).is_dir() {
+            copy(root, &live.directory, &swapper.away).context("publishing a copy to swap with")?;
+            activate(root, &swapper.home)?;
+        }
+        Ok(swapper)
+    }
+
+    /// Swaps `count` times at even distances over `duration`, or until `stop`. Failures are counted, not returned.
+    pub fn run(&self, address: SocketAddr, count: u32, duration: Duration, stop: &AtomicBool) -> Swaps {
+        let started = Instant::now();
+        let every = duration / (count + 1);
+        let mut swaps = Swaps::default();
+        for number in 1..=count {
+            while started.elapsed() < every * number && !stop.load(Ordering::Relaxed) {
+                std::thread::sleep(LOOK_EVERY);
+            }
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let generation = if number % 2 == 1 { &self.away } else { &self.home };
+            let begun = Instant::now();
+            swaps.asked += 1;
+            match self.swap(address, generation) {
+                Ok(()) => swaps.done += 1,
+                Err(error) => {
+                    swaps.problem.get_or_insert_with(|| format!("{error:#}"));
+                }
+            }
+            swaps.longest_s = swaps.longest_s.max(begun.elapsed().as_secs_f64());
+        }
+        swaps
+    }
+
+    fn swap(&self, address: SocketAddr, generation: &str) -> anyhow::Result<()> {
+        activate(&self.root, generation)?;
+        let (status, answer) =
+            call(address, "POST", "/admin/reload", "", PATIENCE).context("asking the server to reload")?;
+        // It may have seen the change by itself before it was told: then its answer is "unchanged", with the same name.
+        let live = serde_json::from_str::<serde_json::Value>(&answer).unwrap_or_default();
+        anyhow::ensure!(
+            status == 200 && live.get("generation").and_then(serde_json::Value::as_str) == Some(generation),
+            "/admin/reload answered {status}: {answer}"
+        );
+        Ok(())
+    }
+}
+
+impl Drop for Swapper {
+    fn drop(&mut self) {
+        // Best effort: both generations hold the same, so a failure here harms nobody.
+        let _ = activate(&self.root, &self.home);
+    }
+}
+
+/// interim
+fn activate(root: &Path, generation: &str) -> anyhow::Result<()> {
+    let temporary = root.join("CURRENT.partial");
+    std::fs::write(&temporary, format!("{generation}\n"))?;
+    std::fs::rename(&temporary, root.join(artifact::CURRENT_FILE))?;
+    Ok(())
+}
+
+/// Publishes the same files and manifest under another name.
+fn copy(root: &Path, directory: &Path, name: &str) -> anyhow::Result<()> {
+    let manifest = artifact::read_manifest(directory)?;
+    let mut publication = Publication::begin(root, name)?;
+    for file in [INDEX_FILE, MODEL_FILE] {
+        publication.write(file, |into| {
+            io::copy(&mut File::open(directory.join(file))?, into)?;
+            Ok(())
+        })?;
+    }
+    publication.commit(manifest, None)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use kindred::testing::Fixture;
+
+    #[test]
+    fn the_live_generation_is_live_again_afterwards() {
+        let root = tempfile::tempdir().unwrap();
+        Fixture::shop().publish(root.path(), "g1");
+        let live = || artifact::current(root.path()).unwrap().generation;
+        let swapper = Swapper::new(root.path()).unwrap();
+        assert_eq!(live(), "g1");
+        // Nobody listens: the swap fails after CURRENT was changed, and says so.
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let swaps = swapper.run(address, 1, Duration::ZERO, &AtomicBool::new(false));
+        assert_eq!((swaps.asked, swaps.done, swaps.problem.is_some()), (1, 0, true));
+        assert_eq!(live(), "g1-copy");
+        drop(swapper);
+        assert_eq!(live(), "g1");
+    }
+}

@@ -1,0 +1,59 @@
+//! The machine that a measurement was made on: a number without it is worth little.
+
+use std::fs;
+
+use serde::Serialize;
+
+use crate::calendar::Moment;
+
+/// What a measurement was made on and when.
+#[derive(Clone, Debug, Serialize)]
+pub struct Machine {
+    /// The processor's name.
+    pub cpu: String,
+    /// Cores that this process may use.
+    pub cores: usize,
+    /// When, RFC 3339 in UTC.
+    pub date: String,
+    /// Version of this program.
+    pub version: &'static str,
+    /// Whether it was compiled with optimisation; without it no number means anything.
+    pub optimised: bool,
+}
+
+impl Machine {
+    /// This machine, now.
+    pub fn here() -> Self {
+        Self {
+            cpu: cpu_name(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default()),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            date: Moment::now().rfc3339(),
+            version: env!("CARGO_PKG_VERSION"),
+            optimised: !cfg!(debug_assertions),
+        }
+    }
+
+    /// On one line, with a warning where there is cause.
+    pub fn line(&self) -> String {
+        let warning =
+            if self.optimised { "" } else { " (a debug build: run with --release for numbers that mean something)" };
+        format!("{}, {} cores, {}, kindred {}{warning}", self.cpu, self.cores, self.date, self.version)
+    }
+}
+
+/// The processor's name in the text of /proc/cpuinfo; "unknown CPU" where it is not said, as on many ARM machines.
+fn cpu_name(cpuinfo: &str) -> String {
+    let name = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    name.map_or("unknown CPU", |(_, name)| name.trim()).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_processor_is_named_where_the_system_names_it() {
+        assert_eq!(cpu_name("processor\t: 0\nmodel name\t: AMD EPYC 9R14\nflags: x"), "AMD EPYC 9R14");
+        assert_eq!(cpu_name("processor\t: 0\n"), "unknown CPU");
+    }
+}

@@ -1,0 +1,21 @@
+//! The `kindred` command. Exit code 0: done; 1: the answer is no; 2: wrong usage, or something could not be read or written.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use kindred_tools::cmd::{self, Cli};
+use kindred_tools::report;
+
+fn main() -> ExitCode {
+    // clap ends the process itself on --help and on wrong usage, with 0 and 2.
+    let cli = Cli::parse();
+    match cmd::run(&cli) {
+        Ok(exit) => ExitCode::from(exit.code()),
+        // Whoever reads our output has seen enough, as in `kindred inspect artifacts | head -3`.
+        Err(error) if report::is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            report::error(&error);
+            ExitCode::from(2)
+        }
+    }
+}

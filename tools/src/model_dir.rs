@@ -1,0 +1,441 @@
+//! A model on disk: what `kindred train` writes and `kindred build` reads; also the form of factors trained elsewhere.
+//!
+//! ```text
+//! model/
+//!   item_factors.npy             n × d f32: target factors Q
+//!   context_factors.npy          n × d f32: context factors P; absent when they are the target factors
+//!   items.jsonl                  one catalogue entry a line, in the order of the rows
+//!   neighbours.npy               n × k u32 item numbers, nearest first, 4294967295 where there are fewer
+//!   neighbour_similarities.npy   n × k f32
+//!   popularity.npy               n f32: weighted interactions an item
+//!   queries.npy                  at most 1,000 × d f32: user vectors, to measure an index with
+//!   model.json                   what it is and how it was made
+//! ```
+//!
+//! A model is written under another name and renamed when it is complete, so a directory that is there is whole.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use kindred::catalog::CatalogItem;
+use kindred::manifest::TrainingWindow;
+use kindred::user_vector::{Weighting, WeightingError};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::matrix::{Matrix, RowFault};
+use crate::npy::{self, NpyError};
+
+/// The version of the directory's layout that this program writes and reads.
+pub const FORMAT_VERSION: u32 = 1;
+/// Most user vectors kept to measure an index with.
+pub const QUERIES_MAX: usize = 1_000;
+/// In the neighbour table: no neighbour here.
+pub const NO_NEIGHBOUR: u32 = u32::MAX;
+
+const ITEM_FACTORS: &str = "item_factors.npy";
+const CONTEXT_FACTORS: &str = "context_factors.npy";
+const ITEMS: &str = "items.jsonl";
+const NEIGHBOURS: &str = "neighbours.npy";
+const SIMILARITIES: &str = "neighbour_similarities.npy";
+const POPULARITY: &str = "popularity.npy";
+const QUERIES: &str = "queries.npy";
+const INFO: &str = "model.json";
+
+/// How the rows of a model are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelMetric {
+    /// Target rows are of length 1, and only directions count.
+    Cosine,
+    /// Target rows are as the trainer left them; longer ones score higher.
+    InnerProduct,
+}
+
+/// What a model is and how it was made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelInfo {
+    /// Version of the directory's layout.
+    pub format_version: u32,
+    /// What made the factors: `als`, `import`.
+    pub trainer: String,
+    /// The trainer's settings, by name.
+    pub parameters: serde_json::Value,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Length of a row.
+    pub factors: usize,
+    /// How rows are compared.
+    pub metric: ModelMetric,
+    /// Whether context and target factors are the same.
+    pub symmetric: bool,
+    /// What interactions weigh in the user vector.
+    pub weighting: Weighting,
+    /// Kinds of interaction in the training data, in the order of its kind column.
+    #[serde(default)]
+    pub kinds: Vec<String>,
+    /// First and last interaction trained on; none for imported factors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training_window: Option<TrainingWindow>,
+    /// Users trained on.
+    pub n_users: u64,
+    /// Items: rows of every table.
+    pub n_items: u64,
+    /// Interactions trained on.
+    pub n_interactions: u64,
+    /// Items that no interaction said anything about; their rows were made from those of their categories.
+    #[serde(default)]
+    pub n_cold_items: u64,
+    /// Neighbours kept per item.
+    pub k_neighbours: usize,
+    /// Loss after each iteration.
+    #[serde(default)]
+    pub loss: Vec<f64>,
+    /// What was chosen on held-back interactions of the training part, and how good it was there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<Validation>,
+    /// Fingerprint of the dataset trained on; none for imported factors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataset_fingerprint: Option<String>,
+    /// Version of the program that wrote it.
+    pub tool_version: String,
+}
+
+/// How the decay by position was chosen: each user's last training interaction held back, the rest trained on, the held-back
+/// one ranked for every decay tried.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Validation {
+    /// Users whose last interaction was held back and ranked.
+    pub n_users: u64,
+    /// Items it was ranked among: all, or a sample of a large catalogue.
+    pub n_items: u64,
+    /// The decay that was taken: the best, or one as good within chance and nearer to the usual.
+    pub chosen: f32,
+    /// What was tried, best first.
+    pub tried: Vec<Tried>,
+}
+
+/// One decay that was tried.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tried {
+    /// Interactions after which the weight has fallen to 1/e.
+    pub position_decay: f32,
+    /// Share of users whose held-back interaction was among the first 10.
+    pub hit_rate_at_10: f64,
+    /// Mean discounted gain of it among the first 10.
+    pub ndcg_at_10: f64,
+}
+
+/// A model in memory. Every table has one row an item, in one order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelDir {
+    /// What it is.
+    pub info: ModelInfo,
+    /// Target factors Q, n × d: what is recommended.
+    pub item_factors: Matrix,
+    /// Context factors P, n × d: what an item says about its visitor. None when they are the target factors.
+    pub context_factors: Option<Matrix>,
+    /// Catalogue entries.
+    pub items: Vec<CatalogItem>,
+    /// n × `info.k_neighbours` item numbers, nearest first, [`NO_NEIGHBOUR`] where there are fewer.
+    pub neighbours: Vec<u32>,
+    /// Their similarities.
+    pub neighbour_similarities: Vec<f32>,
+    /// Weighted interactions an item.
+    pub popularity: Vec<f32>,
+    /// User vectors of sampled training users, d wide.
+    pub queries: Matrix,
+}
+
+/// Why a model could not be read or written.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ModelDirError {
+    /// There is something already.
+    #[error("{path} exists: give another --output, or --force to replace it")]
+    Exists {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// There is something already, and it is not a model.
+    #[error("{path} exists and is not a model (it has no {INFO}): --force replaces models only; remove it by hand")]
+    NotAModel {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// An array could not be read or written.
+    #[error(transparent)]
+    Npy(#[from] NpyError),
+    /// A file could not be read.
+    #[error("{path}: cannot be read; is it a directory that `kindred train` wrote?")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file or directory could not be written.
+    #[error("{path}: cannot be written")]
+    Write {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A JSON file is not what it should be.
+    #[error("{path}, line {line}: not what this program writes")]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// The line.
+        line: usize,
+        /// What the parser said.
+        source: serde_json::Error,
+    },
+    /// A layout of another version.
+    #[error("{path}: format version {found}, expected {FORMAT_VERSION}; train again with this program")]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The version found.
+        found: u32,
+    },
+    /// A table has another size than the factors call for.
+    #[error("{path}: {table} is {found}, expected {expected}")]
+    Table {
+        /// The directory.
+        path: PathBuf,
+        /// The table.
+        table: &'static str,
+        /// Its size.
+        found: String,
+        /// What the size should be.
+        expected: String,
+    },
+    /// A row that no search could use.
+    #[error("{path}: row {row} {fault}")]
+    Row {
+        /// The file.
+        path: PathBuf,
+        /// The row, from 0.
+        row: usize,
+        /// What is wrong with it.
+        fault: RowFault,
+    },
+    /// The weighting is out of its bounds.
+    #[error("{path}: weighting")]
+    Weighting {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: WeightingError,
+    },
+}
+
+impl ModelDir {
+    /// Number of items.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether there is no item.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// The factors that user vectors are made of: the context factors, or the target factors of a symmetric model.
+    pub fn context(&self) -> &Matrix {
+        self.context_factors.as_ref().unwrap_or(&self.item_factors)
+    }
+
+    /// Reads a model whole and checks that its tables belong together.
+    ///
+    /// # Errors
+    /// A file that is missing, damaged, of another version or of another size than the rest.
+    pub fn load(dir: &Path) -> Result<Self, ModelDirError> {
+        let info = read_info(dir)?;
+        let item_factors = npy::read_matrix(&dir.join(ITEM_FACTORS))?;
+        let context_factors = if info.symmetric { None } else { Some(npy::read_matrix(&dir.join(CONTEXT_FACTORS))?) };
+        let model = Self {
+            items: read_items(&dir.join(ITEMS))?,
+            neighbours: npy::read::<u32>(&dir.join(NEIGHBOURS))?.data,
+            neighbour_similarities: npy::read::<f32>(&dir.join(SIMILARITIES))?.data,
+            popularity: npy::read::<f32>(&dir.join(POPULARITY))?.data,
+            queries: npy::read_matrix(&dir.join(QUERIES))?,
+            info,
+            item_factors,
+            context_factors,
+        };
+        model.check(dir)?;
+        Ok(model)
+    }
+
+    /// Writes a model to `dir`, complete or not at all: into `<dir>.partial` first, renamed when all is on disk.
+    ///
+    /// With `force` a model that is there is replaced; anything else that is there never is.
+    ///
+    /// # Errors
+    /// Something is there, the tables do not belong together, or a file cannot be written.
+    pub fn write(&self, dir: &Path, force: bool) -> Result<(), ModelDirError> {
+        writable(dir, force)?;
+        self.check(dir)?;
+        let partial = beside(dir, ".partial");
+        let fail = |path: &Path| {
+            let path = path.to_owned();
+            move |source| ModelDirError::Write { path, source }
+        };
+        if partial.exists() {
+            fs::remove_dir_all(&partial).map_err(fail(&partial))?;
+        }
+        fs::create_dir_all(&partial).map_err(fail(&partial))?;
+        self.write_files(&partial)?;
+        if dir.exists() {
+            // The old model is moved aside first, so that a crash at any point leaves one whole model under some name.
+            let old = beside(dir, ".old");
+            if old.exists() {
+                fs::remove_dir_all(&old).map_err(fail(&old))?;
+            }
+            fs::rename(dir, &old).map_err(fail(dir))?;
+            fs::rename(&partial, dir).map_err(fail(dir))?;
+            fs::remove_dir_all(&old).map_err(fail(&old))?;
+        } else {
+            fs::rename(&partial, dir).map_err(fail(dir))?;
+        }
+        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(parent).and_then(|parent| parent.sync_all()).map_err(fail(parent))
+    }
+
+    fn write_files(&self, dir: &Path) -> Result<(), ModelDirError> {
+        let (n, k) = (self.len(), self.info.k_neighbours);
+        npy::write_matrix(&dir.join(ITEM_FACTORS), &self.item_factors)?;
+        if let Some(context) = &self.context_factors {
+            npy::write_matrix(&dir.join(CONTEXT_FACTORS), context)?;
+        }
+        npy::write(&dir.join(NEIGHBOURS), &[n, k], &self.neighbours)?;
+        npy::write(&dir.join(SIMILARITIES), &[n, k], &self.neighbour_similarities)?;
+        npy::write(&dir.join(POPULARITY), &[n], &self.popularity)?;
+        npy::write_matrix(&dir.join(QUERIES), &self.queries)?;
+        write_file(&dir.join(ITEMS), |w| {
+            for item in &self.items {
+                serde_json::to_writer(&mut *w, item)?;
+                w.write_all(b"\n")?;
+            }
+            Ok(())
+        })?;
+        write_file(&dir.join(INFO), |w| {
+            serde_json::to_writer_pretty(&mut *w, &self.info)?;
+            w.write_all(b"\n")
+        })
+    }
+
+    /// Sizes, rows, weighting: what both reading and writing insist on.
+    fn check(&self, dir: &Path) -> Result<(), ModelDirError> {
+        let (n, d, k) = (self.items.len(), self.info.factors, self.info.k_neighbours);
+        let table = |table, found: String, expected: String| {
+            if found == expected {
+                return Ok(());
+            }
+            Err(ModelDirError::Table { path: dir.to_owned(), table, found, expected })
+        };
+        let shape = |matrix: &Matrix| format!("{} × {}", matrix.rows, matrix.cols);
+        table("item count of model.json", self.info.n_items.to_string(), n.to_string())?;
+        table(ITEM_FACTORS, shape(&self.item_factors), format!("{n} × {d}"))?;
+        if let Some(context) = &self.context_factors {
+            table(CONTEXT_FACTORS, shape(context), format!("{n} × {d}"))?;
+        }
+        table("\"symmetric\"", self.info.symmetric.to_string(), self.context_factors.is_none().to_string())?;
+        table(NEIGHBOURS, self.neighbours.len().to_string(), (n * k).to_string())?;
+        table(SIMILARITIES, self.neighbour_similarities.len().to_string(), (n * k).to_string())?;
+        table(POPULARITY, self.popularity.len().to_string(), n.to_string())?;
+        if self.queries.rows > 0 {
+            table("width of queries.npy", self.queries.cols.to_string(), d.to_string())?;
+        }
+        let strange = self.neighbours.iter().find(|item| **item != NO_NEIGHBOUR && **item as usize >= n);
+        if let Some(item) = strange {
+            table("largest neighbour", item.to_string(), format!("less than {n}"))?;
+        }
+        let rows = [(ITEM_FACTORS, Some(&self.item_factors)), (CONTEXT_FACTORS, self.context_factors.as_ref())];
+        for (name, matrix) in rows {
+            if let Some((row, fault)) = matrix.and_then(Matrix::first_fault) {
+                return Err(ModelDirError::Row { path: dir.join(name), row, fault });
+            }
+        }
+        let weighting = self.info.weighting.validate();
+        weighting.map_err(|source| ModelDirError::Weighting { path: dir.join(INFO), source })
+    }
+}
+
+/// Whether a model may be written to `dir`: asked before the work of training one.
+///
+/// # Errors
+/// Something is there and `force` is not given, or is there and is not a model.
+pub fn writable(dir: &Path, force: bool) -> Result<(), ModelDirError> {
+    let path = dir.to_owned();
+    let read = |source| ModelDirError::Read { path: path.clone(), source };
+    match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Err(ModelDirError::NotAModel { path }),
+        Err(error) => Err(read(error)),
+        Ok(mut entries) => match entries.next() {
+            None => Ok(()),
+            Some(_) if !dir.join(INFO).is_file() => Err(ModelDirError::NotAModel { path }),
+            Some(_) if !force => Err(ModelDirError::Exists { path }),
+            Some(_) => Ok(()),
+        },
+    }
+}
+
+/// The path with a suffix on its last component.
+fn beside(dir: &Path, suffix: &str) -> PathBuf {
+    // `model/` and `model` are the same directory, but only the second can take a suffix.
+    let mut name = dir.components().as_path().as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn read_info(dir: &Path) -> Result<ModelInfo, ModelDirError> {
+    /// Read first and alone, since another version may have another shape.
+    #[derive(Deserialize)]
+    struct Version {
+        format_version: u32,
+    }
+    let path = dir.join(INFO);
+    let bytes = fs::read(&path).map_err(|source| ModelDirError::Read { path: path.clone(), source })?;
+    let json = |source: serde_json::Error| ModelDirError::Json { path: path.clone(), line: source.line(), source };
+    let Version { format_version } = serde_json::from_slice(&bytes).map_err(json)?;
+    if format_version != FORMAT_VERSION {
+        return Err(ModelDirError::Version { path, found: format_version });
+    }
+    serde_json::from_slice(&bytes).map_err(json)
+}
+
+/// Reads catalogue entries, one a line; empty lines are passed over.
+///
+/// # Errors
+/// The file cannot be read, or a line is not an entry.
+pub fn read_items(path: &Path) -> Result<Vec<CatalogItem>, ModelDirError> {
+    let fail = |source| ModelDirError::Read { path: path.to_owned(), source };
+    let file = File::open(path).map_err(fail)?;
+    let mut items = Vec::new();
+    for (at, line) in BufReader::new(file).lines().enumerate() {
+        let line = line.map_err(fail)?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let item = serde_json::from_str(&line);
+        items.push(item.map_err(|source| ModelDirError::Json { path: path.to_owned(), line: at + 1, source })?);
+    }
+    Ok(items)
+}
+
+fn write_file(path: &Path, content: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<(), ModelDirError> {
+    let fail = |source| ModelDirError::Write { path: path.to_owned(), source };
+    let mut writer = BufWriter::new(File::create(path).map_err(fail)?);
+    content(&mut writer).map_err(fail)?;
+    let file = writer.into_inner().map_err(|error| fail(error.into_error()))?;
+    file.sync_all().map_err(fail)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use super::*;
+
+fn tiny() -> ModelDir {
+    let info = ModelInfo {
+        format_version: FORMAT_VERSION,
+        trainer: "als".to_owned(),
+        parameters: serde_json::json!({"alpha": 5.0}),
+        seed: 7,
+        factors: 2,
+        metric: ModelMetric::InnerProduct,
+        symmetric: false,
+        weighting: Weighting::default(),
+        kinds: vec!["view".to_owned()],
+        training_window: Some(TrainingWindow { first_ms: 1, last_ms: 9 }),
+        n_users: 4,
+        n_items: 3,
+        n_interactions: 8,
+        n_cold_items: 0,
+        k_neighbours: 1,
+        loss: vec![2.0, 1.5],
+        validation: None,
+        dataset_fingerprint: Some("0badcafe".to_owned()),
+        tool_version: "0.1.0".to_owned(),
+    };
+    ModelDir {
+        info,
+        item_factors: Matrix::from_vec(3, 2, vec![1.0, 0.0, 0.0, 2.0, 1.0, 1.0]).unwrap(),
+        context_factors: Some(Matrix::from_vec(3, 2, vec![1.0, 0.0, 0.0, 1.0, 0.6, 0.8]).unwrap()),
+        items: ["a", "b", "ü"].map(CatalogItem::new).to_vec(),
+        neighbours: vec![2, NO_NEIGHBOUR, 0],
+        neighbour_similarities: vec![0.5, 0.0, 0.5],
+        popularity: vec![4.0, 0.0, 1.5],
+        queries: Matrix::from_vec(1, 2, vec![0.5, 0.5]).unwrap(),
+    }
+}
+
+#[test]
+fn a_model_survives_the_disk() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("model/");
+    let model = tiny();
+    model.write(&dir, false).unwrap();
+    assert_eq!(ModelDir::load(&dir).unwrap(), model);
+    assert!(!root.path().join("model.partial").exists());
+    let symmetric =
+        ModelDir { info: ModelInfo { symmetric: true, ..model.info.clone() }, context_factors: None, ..model.clone() };
+    symmetric.write(&dir, true).unwrap();
+    assert_eq!(ModelDir::load(&dir).unwrap(), symmetric);
+    assert!(!dir.join(CONTEXT_FACTORS).exists(), "nothing of the old model is left");
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1, "and nothing beside it");
+}
+
+#[test]
+fn nothing_is_overwritten_without_force_and_only_models_with_it() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("model");
+    tiny().write(&dir, false).unwrap();
+    assert!(matches!(tiny().write(&dir, false), Err(ModelDirError::Exists { .. })));
+    let precious = root.path().join("precious");
+    fs::create_dir(&precious).unwrap();
+    fs::write(precious.join("thesis.tex"), "...").unwrap();
+    assert!(matches!(tiny().write(&precious, true), Err(ModelDirError::NotAModel { .. })));
+    assert!(matches!(writable(&precious.join("thesis.tex"), true), Err(ModelDirError::NotAModel { .. })));
+    let empty = root.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    tiny().write(&empty, false).unwrap();
+    assert_eq!(ModelDir::load(&empty).unwrap(), tiny());
+}
+
+#[test]
+fn a_model_that_does_not_hang_together_is_neither_written_nor_read() {
+    let root = tempfile::tempdir().unwrap();
+    let refused = |change: &dyn Fn(&mut ModelDir)| {
+        let mut model = tiny();
+        change(&mut model);
+        model.write(&root.path().join("model"), false).unwrap_err().to_string()
+    };
+    assert!(refused(&|model| model.popularity.truncate(2)).contains("popularity.npy is 2, expected 3"));
+    assert!(refused(&|model| model.neighbours[0] = 3).contains("neighbour is 3"));
+    assert!(refused(&|model| model.item_factors.data[2..4].fill(0.0)).contains("row 1 is all zeros"));
+    assert!(refused(&|model| model.item_factors.data[5] = f32::NAN).contains("row 2 holds"));
+    assert!(refused(&|model| model.info.weighting.position_decay = 0.0).contains("weighting"));
+    assert!(!root.path().join("model").exists());
+
+    let dir = root.path().join("model");
+    tiny().write(&dir, false).unwrap();
+    let json = fs::read_to_string(dir.join(INFO)).unwrap();
+    fs::write(dir.join(INFO), json.replace("\"format_version\": 1", "\"format_version\": 2")).unwrap();
+    assert!(matches!(ModelDir::load(&dir), Err(ModelDirError::Version { found: 2, .. })));
+    fs::write(dir.join(INFO), "{").unwrap();
+    assert!(matches!(ModelDir::load(&dir), Err(ModelDirError::Json { .. })));
+    fs::remove_file(dir.join(INFO)).unwrap();
+    assert!(matches!(ModelDir::load(&dir), Err(ModelDirError::Read { .. })));
+}

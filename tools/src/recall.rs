@@ -1,0 +1,116 @@
+//! How well a graph search agrees with the exact one: `ann_recall@k`, and what it cost.
+
+use anyhow::Context;
+use kindred_index::{Index, Scratch, SearchParams};
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::matrix::Matrix;
+
+/// Two similarities closer than this, as a share of the greater, are the same: single precision sums in different orders.
+const SAME: f32 = 1e-5;
+
+/// The true answers of a set of queries.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Truth {
+    /// Nearest items asked for.
+    pub k: usize,
+    /// The similarity of the k-th nearest item, per query; of the last, where there are fewer than k items.
+    pub worst: Vec<f32>,
+    /// How many there are, per query: k, or all items.
+    pub found: usize,
+}
+
+/// Agreement of the graph search with the exact one.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Agreement {
+    /// Mean share of the true k nearest that were found. An item exactly as near as the k-th counts as one of them.
+    pub recall: f64,
+    /// Mean vectors compared per query.
+    pub distances: f64,
+    /// Queries.
+    pub n_queries: usize,
+}
+
+/// Finds the true k nearest of each query by comparing with every row. Parallel.
+///
+/// # Errors
+/// A query of another length than the rows.
+pub fn truth<D: AsRef<[u8]> + Sync>(index: &Index<D>, queries: &Matrix, k: usize) -> anyhow::Result<Truth> {
+    let k = k.min(index.len() as usize);
+    let params = SearchParams { k, ef_search: k.max(1), exact: true };
+    let one = |scratch: &mut Scratch, query: usize| -> anyhow::Result<f32> {
+        index.search(queries.row(query), &params, None, scratch).context("exact search")?;
+        Ok(scratch.hits().last().map_or(f32::NEG_INFINITY, |hit| hit.similarity))
+    };
+    let worst: anyhow::Result<Vec<f32>> = (0..queries.rows).into_par_iter().map_init(Scratch::default, one).collect();
+    Ok(Truth { k, worst: worst?, found: k })
+}
+
+/// Searches the graph with each query and compares. Parallel.
+///
+/// # Errors
+/// A query of another length than the rows, or an `ef_search` out of range.
+pub fn agreement<D: AsRef<[u8]> + Sync>(
+    index: &Index<D>,
+    queries: &Matrix,
+    truth: &Truth,
+    ef_search: usize,
+) -> anyhow::Result<Agreement> {
+    if truth.found == 0 || queries.rows == 0 {
+        return Ok(Agreement { recall: 1.0, distances: 0.0, n_queries: queries.rows });
+    }
+    let params = SearchParams { k: truth.k, ef_search: ef_search.max(truth.k), exact: false };
+    let one = |scratch: &mut Scratch, query: usize| -> anyhow::Result<(u64, u64)> {
+        let stats = index.search(queries.row(query), &params, None, scratch).context("graph search")?;
+        let worst = truth.worst.get(query).copied().unwrap_or(f32::NEG_INFINITY);
+        let hits = scratch.hits().iter().filter(|hit| is_true(hit.similarity, worst)).count();
+        Ok((hits as u64, u64::from(stats.distances)))
+    };
+    let sums = (0..queries.rows).into_par_iter().map_init(Scratch::default, one);
+    let (hits, distances) = sums.try_reduce(|| (0, 0), |a, b| Ok((a.0 + b.0, a.1 + b.1)))?;
+    let n = queries.rows as f64;
+    let recall = hits as f64 / (n * truth.found as f64);
+    Ok(Agreement { recall, distances: distances as f64 / n, n_queries: queries.rows })
+}
+
+/// Whether an item of this similarity is among the true k nearest, whose least similarity is given.
+pub fn is_true(similarity: f32, worst: f32) -> bool {
+    similarity >= worst - SAME * worst.abs()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use kindred::testing::Fixture;
+    use kindred_index::Metric;
+
+    #[test]
+    fn a_wide_search_of_a_small_index_agrees_and_a_narrow_one_costs_less() {
+        let model = Fixture::random(5, 300, 16, Metric::Cosine).model();
+        let index = model.index();
+        let rows: Vec<f32> = (0..40).flat_map(|ordinal| index.row(ordinal).unwrap().to_vec()).collect();
+        let queries = Matrix::from_vec(40, 16, rows).unwrap();
+        let truth = truth(index, &queries, 10).unwrap();
+        let wide = agreement(index, &queries, &truth, 300).unwrap();
+        let narrow = agreement(index, &queries, &truth, 10).unwrap();
+        assert!(wide.recall > 0.99, "{wide:?}");
+        assert!(narrow.recall <= wide.recall && narrow.distances < wide.distances, "{narrow:?} {wide:?}");
+    }
+
+    #[test]
+    fn a_tie_with_the_last_counts() {
+        assert!(is_true(0.5, 0.5) && is_true(0.499_999_9, 0.5) && !is_true(0.49, 0.5));
+        assert!(is_true(-0.5, -0.5) && !is_true(-0.51, -0.5));
+    }
+
+    #[test]
+    fn no_query_means_no_disagreement() {
+        let model = Fixture::random(5, 20, 16, Metric::Cosine).model();
+        let none = Matrix::zeros(0, 16);
+        let truth = truth(model.index(), &none, 10).unwrap();
+        assert_eq!(agreement(model.index(), &none, &truth, 10).unwrap().recall, 1.0);
+    }
+}
