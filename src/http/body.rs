@@ -1,13 +1,57 @@
-//! Bytes to a request: size, JSON, unknown fields, and what each failure says.
+//! Bytes to a request: content type, size, JSON, unknown fields, and what each failure says.
 //!
 //! The body is parsed where it lies. Depth is bounded by the parser (128) and by the types, which nest in filters only.
 
+use std::pin::Pin;
+
+use actix_web::dev::Payload;
 use actix_web::error::{PathError, PayloadError, QueryPayloadError};
-use actix_web::{HttpRequest, web};
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::{FromRequest, HttpRequest, web};
 use serde::Deserialize;
 
 use super::error::{Code, Problem, shown};
 use crate::limits;
+
+/// The bytes of a request that brings JSON, within their bound.
+pub(crate) struct Body(web::Bytes);
+
+impl std::ops::Deref for Body {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl FromRequest for Body {
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let content_type = check_content_type(request);
+        let bytes = web::Bytes::from_request(request, payload);
+        Box::pin(async move {
+            content_type?;
+            bytes.await.map(Self).map_err(|error| payload_error(&error))
+        })
+    }
+}
+
+/// JSON, or nothing said. Anything else is a mistake of the caller, or a form on some page that posts to this address.
+fn check_content_type(request: &HttpRequest) -> Result<(), Problem> {
+    let Some(found) = request.headers().get(CONTENT_TYPE) else { return Ok(()) };
+    let found = String::from_utf8_lossy(found.as_bytes());
+    let essence = found.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json")) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        Code::UnsupportedMediaType,
+        format!("the content type is {:?}", shown(&found)),
+        "send JSON with the header content-type: application/json",
+    ))
+}
 
 /// Parses a body. An unknown field is an error that names the known ones.
 ///
@@ -45,7 +89,7 @@ pub(crate) fn configure(config: &mut web::ServiceConfig) {
 }
 
 /// Why the bytes of a body could not be had.
-pub(crate) fn payload_error(error: &actix_web::Error) -> Problem {
+fn payload_error(error: &actix_web::Error) -> Problem {
     let too_large = error.as_error::<PayloadError>().is_some_and(|error| matches!(error, PayloadError::Overflow));
     if too_large {
         return Problem::new(

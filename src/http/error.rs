@@ -4,7 +4,7 @@
 //! texts may change.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use kindred_index::{FilterError, SearchError};
 use serde::Serialize;
@@ -47,6 +47,7 @@ pub(crate) struct Problem {
     detail: String,
     remedy: String,
     retry_after: Option<u32>,
+    allow: Option<&'static str>,
 }
 
 /// The stable codes. Each has one status and one title.
@@ -60,6 +61,7 @@ pub(crate) enum Code {
     UnknownScenario,
     LimitExceeded,
     BodyTooLarge,
+    UnsupportedMediaType,
     ItemNotFound,
     NotFound,
     MethodNotAllowed,
@@ -88,6 +90,9 @@ impl Code {
                 (StatusCode::BAD_REQUEST, "limit_exceeded", "more was asked or sent than is allowed")
             }
             Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body is too large"),
+            Self::UnsupportedMediaType => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "this route takes JSON")
+            }
             Self::ItemNotFound => (StatusCode::NOT_FOUND, "item_not_found", "the item is not in the catalogue"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found", "there is nothing at this address"),
             Self::MethodNotAllowed => {
@@ -113,7 +118,7 @@ impl Code {
 impl Problem {
     /// A problem with its detail and its remedy.
     pub(crate) fn new(code: Code, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), remedy: remedy.into(), retry_after: None }
+        Self { code, detail: detail.into(), remedy: remedy.into(), retry_after: None, allow: None }
     }
 
     /// A field whose value may not be.
@@ -205,6 +210,9 @@ impl ResponseError for Problem {
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
+        if let Some(methods) = self.allow {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+        }
         response
     }
 }
@@ -262,12 +270,9 @@ pub(crate) async fn not_found(request: HttpRequest) -> Result<HttpResponse, Prob
 }
 
 /// The answer to a method that an address does not take.
-pub(crate) async fn method_not_allowed(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    Err(Problem::new(
-        Code::MethodNotAllowed,
-        format!("{} does not take {}", shown(request.path()), request.method()),
-        "GET /openapi.json lists every address with its methods",
-    ))
+pub(crate) fn method_not_allowed(request: &HttpRequest, allow: &'static str) -> Problem {
+    let detail = format!("{} does not take {}", shown(request.path()), shown(request.method().as_str()));
+    Problem { allow: Some(allow), ..Problem::new(Code::MethodNotAllowed, detail, format!("it takes {allow}")) }
 }
 
 /// A caller's text, short enough to be sent back.

@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::body::{check_count, check_id, json, payload_error};
-use super::error::{Code, Problem, ProblemBody};
+use super::body::{Body, check_count, check_id, json};
+use super::error::{Code, Problem};
 use super::state::State;
 use super::time::Timestamp;
 use crate::history::Incoming;
-use crate::interaction::Interaction;
+use crate::interaction::{Interaction, InteractionError};
 use crate::limits;
 
 /// One interaction of a visitor. At least one of `user_id` and `session_id` is needed.
@@ -85,19 +85,22 @@ pub(crate) struct InteractionsAnswer {
 ///
 /// Answered once they are kept; the next recommendation for the same user or session knows them.
 #[utoipa::path(
-    post, path = "/v1/interactions", tag = "interactions", request_body = InteractionsBody,
+    post, path = "/v1/interactions", tag = "interactions",
+    request_body(content = InteractionsBody, examples(
+        ("one" = (summary = "one", value = json!({
+            "interaction_id": "order-7731-1", "user_id": "user-17", "session_id": "session-8f3a", "item_id": "item-42", "kind": "purchase",
+            "value": 19.9, "occurred_at": "2026-11-24T14:25:01Z", "context": {"page": "cart"}
+        }))),
+        ("several" = (summary = "several", value = json!({"interactions": [
+            {"session_id": "session-8f3a", "item_id": "item-42", "kind": "view"},
+            {"session_id": "session-8f3a", "item_id": "item-42", "kind": "cart"}
+        ]}))),
+    )),
     responses(
         (status = 200, description = "kept", body = InteractionsAnswer),
-        (status = 400, description = "nothing was kept", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 413, description = "the body is too large", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "too much to do; see Retry-After", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(crate) async fn post(
-    state: web::Data<State>,
-    body: Result<web::Bytes, actix_web::Error>,
-) -> Result<HttpResponse, Problem> {
-    let body = body.map_err(|error| payload_error(&error))?;
+pub(crate) async fn post(state: web::Data<State>, body: Body) -> Result<HttpResponse, Problem> {
     let _permit = state.admit()?;
     let batch = parse(&body)?;
     check_count("interactions", batch.len(), limits::BATCH_INTERACTIONS_MAX)?;
@@ -191,10 +194,12 @@ pub(super) fn check(
     kinds: &BTreeMap<String, f32>,
 ) -> Result<(), Problem> {
     interaction.validate().map_err(|error| {
-        Problem::invalid(
-            format!("{place}{error}"),
-            "see /openapi.json for the fields of an interaction and their bounds",
-        )
+        let code = match error {
+            InteractionError::TooLong { .. } | InteractionError::ContextTooLarge { .. } => Code::LimitExceeded,
+            _ => Code::InvalidRequest,
+        };
+        let see = "see /openapi.json for the fields of an interaction and their bounds";
+        Problem::new(code, format!("{place}{error}"), see)
     })?;
     if interaction.occurred_at_ms > now_ms + limits::CLOCK_AHEAD_MS_MAX {
         return Err(Problem::invalid(

@@ -154,7 +154,6 @@ pub(crate) async fn get(state: web::Data<State>, id: web::Path<String>) -> Resul
     params(("id" = String, Path, description = "the item, percent-encoded"), SimilarQuery),
     responses(
         (status = 200, description = "the list, best first", body = SimilarAnswer),
-        (status = 400, description = "the request cannot be used", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "no such item", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]

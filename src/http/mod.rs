@@ -3,7 +3,8 @@
 //! A handler parses, calls and renders. It computes on the worker's own thread, because the pure part takes tens of microseconds and a hop
 //! to another thread costs as much; the only waiting is for the history store.
 
-use actix_web::{HttpResponse, web};
+use actix_web::guard;
+use actix_web::{HttpRequest, HttpResponse, Resource, Route, web};
 use serde::Serialize;
 
 mod body;
@@ -27,28 +28,40 @@ use error::{Code, Problem, method_not_allowed, not_found};
 
 /// Every address of the server.
 pub(crate) fn routes(config: &mut web::ServiceConfig) {
-    let only = |path: &str, route: actix_web::Route| {
-        web::resource(path).route(route).default_service(web::to(method_not_allowed))
-    };
     config
         .configure(body::configure)
-        .service(only("/v1/recommendations", web::post().to(recommendations::post)))
-        .service(only("/v1/interactions", web::post().to(interactions::post)))
-        .service(only("/v1/items/{id}/similar", web::get().to(items::get_similar)))
-        .service(only("/v1/items/{id}", web::get().to(items::get)))
-        .service(only("/v1/search", web::post().to(search::post)))
-        .service(only("/v1/score", web::post().to(score::post)))
-        .service(only("/v1/model", web::get().to(operations::model)))
-        .service(only("/healthz", web::get().to(operations::health)))
-        .service(only("/readyz", web::get().to(operations::ready)))
-        .service(only("/metrics", web::get().to(operations::metrics)))
-        .service(only("/openapi.json", web::get().to(openapi::get)))
-        .service(only("/admin/reload", web::post().to(operations::reload)))
-        .service(only("/", web::get().to(page::home)))
-        .service(only("/items/{id}", web::get().to(page::item)))
-        .service(only("/assets/shop.css", web::get().to(page::style)))
-        .service(only("/assets/shop.js", web::get().to(page::script)))
+        .service(posted("/v1/recommendations", web::to(recommendations::post)))
+        .service(posted("/v1/interactions", web::to(interactions::post)))
+        .service(got("/v1/items/{id}/similar", web::to(items::get_similar)))
+        .service(got("/v1/items/{id}", web::to(items::get)))
+        .service(posted("/v1/search", web::to(search::post)))
+        .service(posted("/v1/score", web::to(score::post)))
+        .service(got("/v1/model", web::to(operations::model)))
+        .service(got("/healthz", web::to(operations::health)))
+        .service(got("/readyz", web::to(operations::ready)))
+        .service(got("/metrics", web::to(operations::metrics)))
+        .service(got("/openapi.json", web::to(openapi::get)))
+        .service(posted("/admin/reload", web::to(operations::reload)))
+        .service(got("/", web::to(page::home)))
+        .service(got("/items/{id}", web::to(page::item)))
+        .service(got("/assets/shop.css", web::to(page::style)))
+        .service(got("/assets/shop.js", web::to(page::script)))
         .default_service(web::to(not_found));
+}
+
+/// An address that is read. HEAD is answered as GET, without the body.
+fn got(path: &str, route: Route) -> Resource {
+    only(path, "GET, HEAD", route.guard(guard::Any(guard::Get()).or(guard::Head())))
+}
+
+/// An address that takes a body.
+fn posted(path: &str, route: Route) -> Resource {
+    only(path, "POST", route.guard(guard::Post()))
+}
+
+fn only(path: &str, allow: &'static str, route: Route) -> Resource {
+    let refuse = move |request: HttpRequest| async move { Err::<HttpResponse, _>(method_not_allowed(&request, allow)) };
+    web::resource(path).route(route).default_service(web::to(refuse))
 }
 
 /// An answer as JSON.

@@ -1,7 +1,9 @@
 //! The description of the API, made from the handlers, committed as `config/openapi.json` and compared by a test.
 
 use actix_web::HttpResponse;
-use utoipa::OpenApi;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
+use utoipa::{Modify, OpenApi};
 
 use super::{interactions, items, operations, recommendations, score, search};
 
@@ -25,7 +27,10 @@ use super::{interactions, items, operations, recommendations, score, search};
         operations::ready,
         operations::metrics,
         operations::reload,
+        get,
     ),
+    components(schemas(super::error::ProblemBody)),
+    modifiers(&Problems),
     tags(
         (name = "interactions", description = "what visitors did"),
         (name = "recommendations", description = "what they should see"),
@@ -36,6 +41,44 @@ use super::{interactions, items, operations, recommendations, score, search};
 )]
 struct Description;
 
+/// Adds the problems that every address of a kind may answer, so that a handler names only those of its own.
+struct Problems;
+
+/// What each request to `/v1` and each readiness check may meet.
+const NOT_NOW: (&str, &str) = ("503", "no artifact is loaded, or too much to do; see Retry-After");
+/// What each request with parameters or a body may meet.
+const NOT_SO: (&str, &str) = ("400", "the request cannot be used; nothing was changed");
+/// What each request with a body may meet.
+const NOT_THIS: [(&str, &str); 2] = [("413", "the body is too large"), ("415", "the body is not said to be JSON")];
+
+impl Modify for Problems {
+    fn modify(&self, description: &mut utoipa::openapi::OpenApi) {
+        for (path, item) in &mut description.paths.paths {
+            for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
+                let takes_body = operation.request_body.is_some();
+                if takes_body || operation.parameters.is_some() {
+                    add(operation, NOT_SO);
+                }
+                if takes_body {
+                    NOT_THIS.into_iter().for_each(|problem| add(operation, problem));
+                }
+                if path.starts_with("/v1/") {
+                    add(operation, NOT_NOW);
+                }
+            }
+        }
+    }
+}
+
+/// Adds a problem to an operation that does not describe this status itself.
+fn add(operation: &mut Operation, (status, description): (&str, &str)) {
+    operation.responses.responses.entry(status.to_owned()).or_insert_with(|| {
+        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("ProblemBody"))).build();
+        let response = ResponseBuilder::new().description(description);
+        response.content("application/problem+json", content).build().into()
+    });
+}
+
 /// The description as pretty JSON with a line break at its end, the same bytes for the same source.
 ///
 /// # Errors
@@ -44,7 +87,9 @@ pub fn text() -> Result<String, serde_json::Error> {
     Description::openapi().to_pretty_json().map(|text| text + "\n")
 }
 
-/// Serves the committed description; the test sees to it that it is the one of this source.
+/// Show this description
+#[utoipa::path(get, path = "/openapi.json", tag = "operations", responses((status = 200, description = "OpenAPI 3.1", body = Object)))]
 pub(crate) async fn get() -> HttpResponse {
+    // The committed one; a test sees to it that it is the one of this source.
     HttpResponse::Ok().content_type("application/json").body(include_str!("../../config/openapi.json"))
 }

@@ -96,7 +96,6 @@ pub(crate) async fn ready(state: web::Data<State>) -> Result<HttpResponse, Probl
     get, path = "/v1/model", tag = "operations",
     responses(
         (status = 200, description = "the artifact, its model and the placements", body = ModelAnswer),
-        (status = 503, description = "no artifact is loaded", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn model(state: web::Data<State>) -> Result<HttpResponse, Problem> {
@@ -143,6 +142,7 @@ pub(crate) async fn metrics(state: web::Data<State>) -> Result<HttpResponse, Pro
         (status = 200, description = "done", body = ReloadAnswer),
         (status = 403, description = "not from this machine", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "the artifact was refused; the old one stays", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "too many reloads are waiting", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn reload(state: web::Data<State>, request: HttpRequest) -> Result<HttpResponse, Problem> {

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpResponse, ResponseError, web};
 use kindred_index::MappedFile;
 
 use super::body::check_id;
@@ -51,7 +51,7 @@ pub(crate) async fn item(
     let (_, scenario) = state.scenario(SIMILAR)?;
     state.with_live(|live| {
         let model = live.snapshot.model();
-        let seed = model.index().ordinal(&id).ok_or_else(|| Problem::item_not_found(&id))?;
+        let Some(seed) = model.index().ordinal(&id) else { return Ok(missing(&id, live.snapshot.generation())) };
         let shown = entry(model, seed);
         let request = SimilarRequest { limit: Some(LIST_ITEMS), ..SimilarRequest::new(std::slice::from_ref(&seed)) };
         let list = similar(model, scenario, &request, &mut worker.scratch.borrow_mut(), &mut |_| ())?;
@@ -169,6 +169,17 @@ fn page(title: &str, item_id: &str, main: &str, generation: &str) -> HttpRespons
         .insert_header(("referrer-policy", "same-origin"))
         .insert_header(("cache-control", "no-store"))
         .body(html)
+}
+
+/// The page of an item that is not there.
+fn missing(id: &str, generation: &str) -> HttpResponse {
+    let main = format!(
+        "<section><h1>There is no such item</h1><p><code>{}</code> is not in the catalogue. <a href=\"/\">See what is.</a></p></section>",
+        escape(id)
+    );
+    let mut response = page("Not found", "", &main, generation);
+    *response.status_mut() = Problem::item_not_found(id).status_code();
+    response
 }
 
 /// The page before anything is published. It looks again by itself.

@@ -7,8 +7,8 @@ use kindred_index::FilterExpr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::body::{check_count, json, payload_error};
-use super::error::{Problem, ProblemBody};
+use super::body::{Body, check_count, json};
+use super::error::Problem;
 use super::filter::Filter;
 use super::items::{RecommendedItem, render_items};
 use super::state::{State, Worker};
@@ -98,20 +98,25 @@ struct Checked {
 ///
 /// An unknown visitor, an empty history, a store that does not answer and a deadline that has passed each have a labelled answer.
 #[utoipa::path(
-    post, path = "/v1/recommendations", tag = "recommendations", request_body = RecommendationsRequest,
+    post, path = "/v1/recommendations", tag = "recommendations",
+    request_body(content = RecommendationsRequest, examples(
+        ("visitor" = (summary = "for a visitor", value = json!({"user_id": "user-17", "session_id": "session-8f3a", "limit": 10}))),
+        ("anonymous" = (summary = "from what the request brings, narrowed and explained", value = json!({
+            "interactions": [{"item_id": "item-42"}, {"item_id": "item-7", "kind": "cart"}],
+            "filter": {"must": [{"key": "category", "match": {"any": ["toys", "books"]}}, {"key": "price", "range": {"lt": 40}}]},
+            "exclude": ["item-3"], "explain": true
+        }))),
+    )),
     responses(
         (status = 200, description = "the list, best first", body = RecommendationsAnswer),
-        (status = 400, description = "the request cannot be used", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "no artifact is loaded, or too many requests", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn post(
     state: web::Data<State>,
     worker: web::Data<Worker>,
-    body: Result<web::Bytes, actix_web::Error>,
+    body: Body,
 ) -> Result<HttpResponse, Problem> {
     let mut watch = Stopwatch::start();
-    let body = body.map_err(|error| payload_error(&error))?;
     let _permit = state.admit()?;
     let mut request: RecommendationsRequest = json(&body)?;
     let (name, scenario) = state.scenario(request.scenario.as_deref().unwrap_or(HOME))?;

@@ -6,8 +6,8 @@ use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::body::{check_count, check_id, json, payload_error};
-use super::error::{Problem, ProblemBody};
+use super::body::{Body, check_count, check_id, json};
+use super::error::Problem;
 use super::recommendations::{degraded, fallback_name};
 use super::state::{State, Worker};
 use super::stopwatch::Stopwatch;
@@ -66,20 +66,18 @@ pub(crate) struct ItemScore<'a> {
 
 /// Score given items for a visitor
 #[utoipa::path(
-    post, path = "/v1/score", tag = "recommendations", request_body = ScoreRequest,
+    post, path = "/v1/score", tag = "recommendations",
+    request_body(content = ScoreRequest, example = json!({"user_id": "user-17", "item_ids": ["item-42", "item-7"]})),
     responses(
         (status = 200, description = "the scores, in the order of the items", body = ScoreAnswer),
-        (status = 400, description = "the request cannot be used", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "no artifact is loaded, or too many requests", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn post(
     state: web::Data<State>,
     worker: web::Data<Worker>,
-    body: Result<web::Bytes, actix_web::Error>,
+    body: Body,
 ) -> Result<HttpResponse, Problem> {
     let watch = Stopwatch::start();
-    let body = body.map_err(|error| payload_error(&error))?;
     let _permit = state.admit()?;
     let mut request: ScoreRequest = json(&body)?;
     if request.item_ids.is_empty() {

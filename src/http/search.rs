@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::body::{check_count, check_id, json, payload_error};
+use super::body::{Body, check_count, check_id, json};
 use super::error::{Problem, ProblemBody};
 use super::filter::Filter;
 use super::items::{ItemDto, entry};
@@ -108,21 +108,25 @@ const K_DEFAULT: usize = 10;
 
 /// Search by similarity
 #[utoipa::path(
-    post, path = "/v1/search", tag = "search", request_body = SearchRequest,
+    post, path = "/v1/search", tag = "search",
+    request_body(content = SearchRequest, examples(
+        ("like" = (summary = "like this item", value = json!({"positive": ["item-42"], "k": 10}))),
+        ("between" = (summary = "like one, unlike another, in one category", value = json!({
+            "positive": [{"item_id": "item-42", "weight": 2.0}], "negative": ["item-7"],
+            "filter": {"key": "category", "match": {"value": "garden"}}, "k": 5, "with_items": true
+        }))),
+    )),
     responses(
         (status = 200, description = "the nearest items, nearest first", body = SearchAnswer),
-        (status = 400, description = "the request cannot be used", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "an example is not in the catalogue", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "no artifact is loaded, or too many requests", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn post(
     state: web::Data<State>,
     worker: web::Data<Worker>,
-    body: Result<web::Bytes, actix_web::Error>,
+    body: Body,
 ) -> Result<HttpResponse, Problem> {
     let watch = Stopwatch::start();
-    let body = body.map_err(|error| payload_error(&error))?;
     let _permit = state.admit()?;
     let mut request: SearchRequest = json(&body)?;
     check_count("examples", request.positive.len() + request.negative.len(), limits::SEARCH_EXAMPLES_MAX)?;

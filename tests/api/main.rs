@@ -1,0 +1,19 @@
+//! The service from outside: everything here speaks HTTP to a real server on a free port, one module an endpoint.
+//!
+//! `cargo nextest run -p kindred --test api`; after a change of the API, `KINDRED_BLESS=1 cargo test -p kindred --test api openapi`
+//! writes `config/openapi.json` anew.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod errors;
+mod interactions;
+mod items;
+mod openapi;
+mod operations;
+mod overload;
+mod page;
+mod process;
+mod recommendations;
+mod reload;
+mod score;
+mod search;
+mod support;

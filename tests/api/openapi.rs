@@ -1,0 +1,134 @@
+//! `/openapi.json`: committed, made from the source, complete.
+
+use serde_json::Value;
+
+use crate::support::Server;
+
+const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/openapi.json");
+
+#[test]
+fn the_committed_description_is_that_of_the_source() {
+    let made = kindred::http::openapi::text().unwrap();
+    if std::env::var_os("KINDRED_BLESS").is_some() {
+        std::fs::write(COMMITTED, &made).unwrap();
+        return;
+    }
+    let committed = std::fs::read_to_string(COMMITTED).unwrap();
+    let first = made.lines().zip(committed.lines()).position(|(made, committed)| made != committed);
+    assert!(
+        made == committed,
+        "config/openapi.json is not what the source describes, from line {} on; write it anew with\n  \
+         KINDRED_BLESS=1 cargo test -p kindred --test api openapi\nand read the difference before committing it",
+        first.unwrap_or_else(|| made.lines().count().min(committed.lines().count())) + 1
+    );
+}
+
+fn served() -> Value {
+    Server::empty().get("/openapi.json").ok()
+}
+
+#[test]
+fn it_is_served_as_it_is_committed() {
+    if std::env::var_os("KINDRED_BLESS").is_some() {
+        // What is served was compiled in, so it is the new one only after the next build.
+        return;
+    }
+    let committed = std::fs::read_to_string(COMMITTED).unwrap();
+    assert_eq!(Server::empty().get("/openapi.json").text(), committed);
+}
+
+#[test]
+fn every_address_is_described_and_every_described_one_answers() {
+    let description = served();
+    let paths = description["paths"].as_object().unwrap();
+    let described: Vec<&str> = paths.keys().map(String::as_str).collect();
+    let mut expected = [
+        "/admin/reload",
+        "/healthz",
+        "/metrics",
+        "/openapi.json",
+        "/readyz",
+        "/v1/interactions",
+        "/v1/items/{id}",
+        "/v1/items/{id}/similar",
+        "/v1/model",
+        "/v1/recommendations",
+        "/v1/score",
+        "/v1/search",
+    ];
+    expected.sort_unstable();
+    assert_eq!(described, expected);
+    let server = Server::with_shop();
+    for (path, methods) in paths {
+        for method in methods.as_object().unwrap().keys() {
+            let path = path.replace("{id}", "item-4");
+            let answer = server.send(&method.to_uppercase(), &path, &[("content-type", "application/json")], b"{}");
+            assert!(answer.status != 404 && answer.status != 405, "{method} {path}: {}", answer.status);
+        }
+    }
+}
+
+/// What an operation promises must be there: words, an example or a schema for the body, problems as problems.
+#[test]
+fn every_operation_is_described_to_the_end() {
+    let description = served();
+    let schemas = description["components"]["schemas"].as_object().unwrap();
+    for (path, methods) in description["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let name = format!("{method} {path}");
+            assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()), "{name} has no summary");
+            assert!(operation["tags"][0].is_string(), "{name} has no tag");
+            let responses = operation["responses"].as_object().unwrap();
+            assert!(responses.contains_key("200"), "{name}");
+            for (status, response) in responses {
+                let content = response["content"].as_object().unwrap_or_else(|| panic!("{name} {status}: no content"));
+                let kind = content.keys().next().unwrap();
+                let is_problem = kind == "application/problem+json";
+                assert_eq!(is_problem, status != "200", "{name} {status}: {kind}");
+            }
+            if *method == "post" && path.starts_with("/v1/") {
+                let body = &operation["requestBody"]["content"]["application/json"];
+                assert!(body["schema"].is_object(), "{name} has no body");
+                assert!(body["example"].is_object() || body["examples"].is_object(), "{name} has no example");
+                for status in ["400", "413", "415", "503"] {
+                    assert!(responses.contains_key(status), "{name} may answer {status}");
+                }
+            }
+        }
+    }
+    for (name, schema) in schemas {
+        let described = |schema: &Value| {
+            let mut named = schema["oneOf"].as_array().into_iter().flatten();
+            schema["description"].is_string() || schema["$ref"].is_string() || named.any(|one| one["$ref"].is_string())
+        };
+        assert!(described(schema), "schema {name} has no description");
+        for (field, schema) in schema["properties"].as_object().into_iter().flatten() {
+            assert!(described(schema), "{name}.{field} has no description");
+        }
+    }
+}
+
+#[test]
+fn every_example_in_the_description_is_answered() {
+    let description = served();
+    let server = Server::with_shop();
+    let mut asked = 0;
+    for (path, methods) in description["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let content = &operation["requestBody"]["content"]["application/json"];
+            let one = content.get("example").cloned();
+            let several = content["examples"].as_object().into_iter().flat_map(|all| all.values());
+            for example in one.into_iter().chain(several.map(|example| example["value"].clone())) {
+                let answer = server.send(
+                    &method.to_uppercase(),
+                    path,
+                    &[("content-type", "application/json")],
+                    example.to_string().as_bytes(),
+                );
+                assert_eq!(answer.status, 200, "{path} {example}: {}", answer.text());
+                asked += 1;
+            }
+        }
+    }
+    assert!(asked >= 4, "{asked} examples");
+}

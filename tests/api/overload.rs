@@ -1,0 +1,168 @@
+//! Too much to do, and stores that are slow, full or broken: a defined answer each time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kindred::history::memory::MemoryHistory;
+use kindred::history::{
+    Ack, Actor, BoxFuture, HistoryError, HistoryStats, Incoming, Lookup, Recent, RecentInteractions,
+};
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+use crate::support::{PATIENCE, Server};
+
+/// What the store does instead of working.
+#[derive(Clone, Copy)]
+enum Fault {
+    /// Waits until the gate is opened.
+    Slow,
+    /// Fails at once.
+    Broken,
+    /// Has a full queue.
+    Full,
+}
+
+/// A store with a fault, over one in memory.
+struct Faulty {
+    fault: Fault,
+    gate: Arc<Semaphore>,
+    inner: Arc<MemoryHistory>,
+}
+
+impl Faulty {
+    fn new(fault: Fault) -> (Arc<Self>, Arc<Semaphore>) {
+        let gate = Arc::new(Semaphore::new(0));
+        let inner = Arc::new(MemoryHistory::new(8, 100, PATIENCE));
+        (Arc::new(Self { fault, gate: Arc::clone(&gate), inner }), gate)
+    }
+
+    fn error(&self) -> Option<HistoryError> {
+        match self.fault {
+            Fault::Slow => None,
+            Fault::Broken => Some(HistoryError::Storage {
+                path: "history.redb".into(),
+                operation: "committing",
+                source: Arc::new(std::io::Error::other("no space left on device")),
+            }),
+            Fault::Full => Some(HistoryError::Busy { queued: 7, limit: 7 }),
+        }
+    }
+}
+
+impl RecentInteractions for Faulty {
+    fn append(&self, batch: Vec<Incoming>) -> BoxFuture<'_, Result<Ack, HistoryError>> {
+        Box::pin(async move {
+            if let Some(error) = self.error() {
+                return Err(error);
+            }
+            self.gate.acquire().await.unwrap().forget();
+            self.inner.append(batch).await
+        })
+    }
+
+    fn recent(&self, _: &Actor) -> Lookup {
+        if let Some(error) = self.error() {
+            return Lookup::Failed(error);
+        }
+        let gate = Arc::clone(&self.gate);
+        Lookup::Pending(Box::pin(async move {
+            gate.acquire().await.unwrap().forget();
+            Ok(Recent::from([]))
+        }))
+    }
+
+    fn stats(&self) -> HistoryStats {
+        HistoryStats::default()
+    }
+
+    fn check(&self) -> Result<(), HistoryError> {
+        self.error().map_or(Ok(()), Err)
+    }
+}
+
+#[test]
+fn one_request_too_many_is_sent_away_at_once() {
+    let (history, gate) = Faulty::new(Fault::Slow);
+    let server = Server::with_history(history, |settings| {
+        (settings.http.max_in_flight, settings.http.retry_after_seconds) = (1, 7);
+    });
+    std::thread::scope(|scope| {
+        let client = server.client.clone();
+        let held = scope
+            .spawn(move || client.post("/v1/interactions", json!({"user_id": "u", "item_id": "a", "kind": "view"})));
+        let began = std::time::Instant::now();
+        while server.metric("kindred_in_flight") < 1.0 && began.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        for path in ["/v1/recommendations", "/v1/interactions", "/v1/search", "/v1/score"] {
+            let answer = server.post(path, json!({}));
+            let problem = answer.problem(503, "overloaded");
+            assert_eq!(answer.header("retry-after"), "7");
+            assert!(problem.remedy.contains("7 s") && problem.remedy.contains("http.max_in_flight"), "{problem:?}");
+        }
+        server.get("/v1/items/item-4/similar").problem(503, "overloaded");
+        assert_eq!(server.metric("kindred_shed_total"), 5.0);
+        assert_eq!(server.get("/healthz").status, 200, "an operator still sees it");
+        assert_eq!(server.get("/readyz").status, 200);
+        gate.add_permits(1);
+        assert_eq!(held.join().unwrap().ok()["accepted"], 1);
+    });
+    assert_eq!(server.post("/v1/recommendations", json!({})).status, 200, "the place is free again");
+}
+
+#[test]
+fn a_store_that_does_not_answer_degrades_the_answer() {
+    let (history, _gate) = Faulty::new(Fault::Slow);
+    let server = Server::with_history(history, |settings| settings.history.read_timeout_ms = 5);
+    let body = json!({"user_id": "u", "session_id": "s", "interactions": [{"item_id": "item-4"}]});
+    let answer = server.post("/v1/recommendations", body).ok();
+    assert_eq!(answer["degraded"], "history_unavailable");
+    assert_eq!((answer["events_used"].as_u64(), answer["fallback"].as_str()), (Some(1), None), "the body is used");
+    let newcomer = server.post("/v1/recommendations", json!({"user_id": "u"})).ok();
+    assert_eq!(
+        (newcomer["degraded"].as_str(), newcomer["fallback"].as_str()),
+        (Some("history_unavailable"), Some("newcomer"))
+    );
+    let score = server.post("/v1/score", json!({"user_id": "u", "item_ids": ["item-4"]})).ok();
+    assert_eq!(score["degraded"], "history_unavailable");
+    assert_eq!(server.metric("kindred_degraded_total{reason=\"history_unavailable\"}"), 3.0);
+    let nobody = server.post("/v1/recommendations", json!({})).ok();
+    assert!(nobody["degraded"].is_null(), "nothing was asked of the store");
+}
+
+#[test]
+fn a_passed_deadline_is_the_fallback_and_says_so() {
+    let (history, _gate) = Faulty::new(Fault::Slow);
+    let server = Server::with_history(history, |settings| {
+        settings.scenarios.values_mut().for_each(|scenario| scenario.deadline_ms = 1);
+    });
+    let body = json!({"user_id": "u", "interactions": [{"item_id": "item-4"}], "limit": 5});
+    let answer = server.post("/v1/recommendations", body).ok();
+    assert_eq!((answer["degraded"].as_str(), answer["fallback"].as_str()), (Some("deadline"), Some("deadline")));
+    assert_eq!(answer["items"].as_array().unwrap().len(), 5);
+    assert_eq!(server.metric("kindred_degraded_total{reason=\"deadline\"}"), 1.0);
+}
+
+#[test]
+fn a_broken_store_is_said_and_answers_go_on() {
+    let (history, _gate) = Faulty::new(Fault::Broken);
+    let server = Server::with_history(history, |_| ());
+    let event = json!({"user_id": "u", "item_id": "a", "kind": "view"});
+    let problem = server.post("/v1/interactions", event).problem(500, "history_failed");
+    assert!(problem.detail.contains("no space left"), "{problem:?}");
+    let ready = server.get("/readyz").ok();
+    assert_eq!(ready["status"], "degraded");
+    assert!(ready["history"].as_str().unwrap().contains("no space left"), "{ready}");
+    let answer = server.post("/v1/recommendations", json!({"user_id": "u"})).ok();
+    assert_eq!(answer["degraded"], "history_unavailable");
+}
+
+#[test]
+fn a_full_store_asks_to_come_back() {
+    let (history, _gate) = Faulty::new(Fault::Full);
+    let server = Server::with_history(history, |settings| settings.http.retry_after_seconds = 3);
+    let answer = server.post("/v1/interactions", json!({"user_id": "u", "item_id": "a", "kind": "view"}));
+    answer.problem(503, "history_busy");
+    assert_eq!(answer.header("retry-after"), "3");
+}

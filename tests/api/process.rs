@@ -1,0 +1,165 @@
+//! The program itself: settings by the environment, signals, kills, and what is still there afterwards.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::Duration;
+
+use kindred::testing::Fixture;
+use serde_json::json;
+
+use crate::support::{PATIENCE, Process};
+
+fn directory_with_shop() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    Fixture::shop().publish(&directory.path().join("artifacts"), "g1");
+    directory
+}
+
+fn start(directory: &Path) -> Process {
+    Process::start(directory, &[])
+}
+
+#[test]
+fn what_was_acknowledged_survives_a_kill() {
+    let directory = directory_with_shop();
+    let server = start(directory.path());
+    let client = server.client();
+    // The kill comes while others are still sending: what was acknowledged until then is what must be there.
+    let acknowledged: Vec<usize> = std::thread::scope(|scope| {
+        let senders: Vec<_> = (0..4)
+            .map(|sender| {
+                let client = client.clone();
+                scope.spawn(move || {
+                    let event = |at: usize| {
+                        let id = format!("{sender}-{at}");
+                        let event = json!({"interaction_id": id, "user_id": format!("u{sender}"), "item_id": "item-4", "kind": "view"});
+                        client.try_send("POST", "/v1/interactions", &[("content-type", "application/json")], event.to_string().as_bytes())
+                    };
+                    (0..90).take_while(|at| event(*at).is_ok_and(|answer| answer.status == 200)).count()
+                })
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(150));
+        server.kill();
+        senders.into_iter().map(|sender| sender.join().unwrap()).collect()
+    });
+    assert!(acknowledged.iter().sum::<usize>() > 0, "nothing was acknowledged before the kill");
+
+    let server = start(directory.path());
+    let client = server.client();
+    for (sender, count) in acknowledged.into_iter().enumerate() {
+        let answer = client.post("/v1/recommendations", json!({"user_id": format!("u{sender}")})).ok();
+        let found = answer["events_used"].as_u64().unwrap() as usize;
+        assert!(found == count || found == count + 1, "sender {sender}: {count} acknowledged, {found} found");
+        for at in 0..count {
+            let again =
+                json!({"interaction_id": format!("{sender}-{at}"), "user_id": "other", "item_id": "a", "kind": "view"});
+            assert_eq!(
+                client.post("/v1/interactions", again).ok(),
+                json!({"accepted": 0, "duplicates": 1}),
+                "{sender}-{at}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_stop_finishes_what_is_in_progress() {
+    let directory = directory_with_shop();
+    let mut server = start(directory.path());
+    let client = server.client();
+    // An idle connection that is kept alive must not hold up the stop.
+    assert_eq!(client.get("/healthz").status, 200);
+    let body = json!({"user_id": "u", "item_id": "item-4", "kind": "view"}).to_string();
+    let mut stream = TcpStream::connect(("127.0.0.1", client.port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let head = format!(
+        "POST /v1/interactions HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(&body.as_bytes()[..10]).unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    let began = std::time::Instant::now();
+    server.signal("TERM");
+    server.line("stopping");
+    std::thread::sleep(Duration::from_millis(100));
+    stream.write_all(&body.as_bytes()[10..]).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"accepted\":1"), "{answer}");
+    assert!(server.ended().success());
+    assert!(began.elapsed() < Duration::from_secs(20), "an idle connection held up the stop: {:?}", began.elapsed());
+    assert!(TcpStream::connect(("127.0.0.1", client.port)).is_err(), "nobody listens any more");
+
+    let server = start(directory.path());
+    let answer = server.client().post("/v1/recommendations", json!({"user_id": "u"})).ok();
+    assert_eq!(answer["events_used"], 1, "what was acknowledged while stopping is kept");
+}
+
+#[test]
+fn a_second_server_on_one_store_is_refused() {
+    let directory = directory_with_shop();
+    let first = start(directory.path());
+    let client = first.client();
+    let mut second = start(directory.path());
+    let line = second.line("Error: ");
+    assert!(line.contains("history.redb") && line.contains("in use by another process"), "{line}");
+    assert!(line.contains("history.path"), "{line}");
+    assert_eq!(second.ended().code(), Some(2));
+    assert_eq!(client.get("/readyz").status, 200, "the first one is not disturbed");
+}
+
+#[test]
+fn a_taken_port_and_a_bad_setting_are_said() {
+    let directory = directory_with_shop();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    for (key, value, says) in [
+        ("HTTP__PORT", port.as_str(), "choose another http.port"),
+        ("HTTP__PROT", "1", "config/kindred.toml"),
+        ("HISTORY__QUEUE", "1", "history.queue = 1"),
+        ("HISTORY__STORE", "paper", "paper"),
+        ("LOG__LEVEL", "kindred=loud", "log.level"),
+    ] {
+        let mut server = Process::start(directory.path(), &[(key, value)]);
+        let line = server.line("Error: ");
+        assert!(line.contains(says), "{key}: {line}");
+        assert_eq!(server.ended().code(), Some(2), "{key}");
+    }
+}
+
+#[test]
+fn settings_come_from_the_environment() {
+    let directory = directory_with_shop();
+    let more = [("SCENARIOS__HOME__LIMIT", "3"), ("HISTORY__STORE", "memory"), ("HTTP__WORKERS", "1")];
+    let server = Process::start(directory.path(), &more);
+    let client = server.client();
+    let answer = client.post("/v1/recommendations", json!({})).ok();
+    assert_eq!(answer["items"].as_array().unwrap().len(), 3);
+    client.view("u", "item-4");
+    assert!(!directory.path().join("history.redb").exists(), "nothing on disk with the memory store");
+}
+
+#[test]
+fn sighup_takes_a_new_artifact_and_a_damaged_one_is_logged() {
+    let directory = directory_with_shop();
+    let mut server = start(directory.path());
+    let client = server.client();
+    let root = directory.path().join("artifacts");
+    Fixture::shop().publish(&root, "g2");
+    server.signal("HUP");
+    let line = server.line("artifact is live");
+    assert!(line.contains("\"g2\""), "{line}");
+    let damaged = Fixture::shop().publish(&root, "g3");
+    let index = std::fs::read(damaged.join("index.kin")).unwrap();
+    std::fs::remove_file(damaged.join("index.kin")).unwrap();
+    std::fs::write(damaged.join("index.kin"), &index[..index.len() - 1]).unwrap();
+    server.signal("HUP");
+    let line = server.line("artifact refused");
+    assert!(line.contains("\"ERROR\"") && line.contains("\"stays\":\"g2\"") && line.contains("index.kin"), "{line}");
+    assert_eq!(client.get("/readyz").ok()["generation"], "g2");
+    server.signal("INT");
+    assert!(server.ended().success());
+}

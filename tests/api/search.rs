@@ -1,0 +1,142 @@
+//! `POST /v1/search`: the index itself, by vector and by example.
+
+use kindred::testing::Fixture;
+use kindred_index::Metric;
+use serde_json::{Value, json};
+
+use crate::support::{Server, category, ids};
+
+fn ask(server: &Server, body: Value) -> Value {
+    server.post("/v1/search", body).ok()
+}
+
+fn row(fixture: &Fixture, item: usize) -> &[f32] {
+    &fixture.rows[item * fixture.dimensions..(item + 1) * fixture.dimensions]
+}
+
+#[test]
+fn a_vector_finds_its_own_item_first() {
+    let fixture = Fixture::shop();
+    let server = Server::with(&fixture, |_| ());
+    let answer = ask(&server, json!({"vector": row(&fixture, 13), "k": 5}));
+    let found = ids(&answer);
+    assert_eq!((found.len(), found[0]), (5, "item-13"));
+    assert!((answer["hits"][0]["similarity"].as_f64().unwrap() - 1.0).abs() < 1e-5);
+    let similarities: Vec<f64> =
+        answer["hits"].as_array().unwrap().iter().map(|hit| hit["similarity"].as_f64().unwrap()).collect();
+    assert!(similarities.is_sorted_by(|a, b| a >= b), "{similarities:?}");
+    assert_eq!((answer["metric"].as_str(), answer["generation"].as_str()), (Some("cosine"), Some("g1")));
+    assert!(answer["distances"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn the_graph_and_every_item_agree() {
+    for metric in [Metric::Cosine, Metric::InnerProduct] {
+        let fixture = Fixture::random(5, 200, 16, metric);
+        let server = Server::with(&fixture, |_| ());
+        for item in [0, 7, 100] {
+            let exact = ask(&server, json!({"vector": row(&fixture, item), "exact": true}));
+            assert_eq!(exact["plan"], "exact");
+            assert_eq!(exact["distances"], 200);
+            let graph = ask(&server, json!({"vector": row(&fixture, item), "ef_search": 200}));
+            assert_eq!(ids(&exact), ids(&graph));
+        }
+    }
+}
+
+#[test]
+fn examples_are_summed_with_their_weights_and_left_out() {
+    let server = Server::with_shop();
+    let toys = ask(&server, json!({"positive": ["item-4"]}));
+    assert!(ids(&toys).iter().take(5).all(|id| category(id) == "toys") && !ids(&toys).contains(&"item-4"));
+    let heavier = |toy: f64, book: f64| {
+        let positive = json!([{"item_id": "item-4", "weight": toy}, {"item_id": "item-5", "weight": book}]);
+        category(ids(&ask(&server, json!({"positive": positive})))[0])
+    };
+    assert_eq!(heavier(10.0, 0.1), "toys");
+    assert_eq!(heavier(0.1, 10.0), "books");
+    let away = ask(&server, json!({"positive": ["item-4"], "negative": [{"item_id": "item-5", "weight": 5}], "k": 60}));
+    assert_eq!(category(ids(&away)[ids(&away).len() - 1]), "books", "what is far comes last");
+    assert!(!ids(&away).contains(&"item-5"));
+    let far = ask(&server, json!({"negative": ["item-4"], "k": 5}));
+    assert!(ids(&far).iter().all(|id| category(id) != "toys"));
+}
+
+#[test]
+fn the_query_of_examples_is_the_sum_that_the_documentation_says() {
+    let fixture = Fixture::random(5, 60, 16, Metric::InnerProduct);
+    let server = Server::with(&fixture, |_| ());
+    let unit = |item: usize| {
+        let norm = row(&fixture, item).iter().map(|x| x * x).sum::<f32>().sqrt();
+        row(&fixture, item).iter().map(|x| x / norm).collect::<Vec<_>>()
+    };
+    let sum: Vec<f32> = unit(4).iter().zip(unit(5)).zip(unit(6)).map(|((a, b), c)| 2.0 * a + b - 0.5 * c).collect();
+    let examples = json!({"positive": [{"item_id": "item-4", "weight": 2}, "item-5"],
+        "negative": [{"item_id": "item-6", "weight": 0.5}], "exact": true, "k": 20});
+    let by_example = ask(&server, examples);
+    let by_vector = ask(&server, json!({"vector": sum, "exact": true, "k": 23}));
+    let without: Vec<&str> =
+        ids(&by_vector).into_iter().filter(|id| !["item-4", "item-5", "item-6"].contains(id)).take(20).collect();
+    assert_eq!(ids(&by_example)[..without.len()], without);
+}
+
+#[test]
+fn vectors_and_entries_come_along_when_asked_for() {
+    let fixture = Fixture::shop();
+    let server = Server::with(&fixture, |_| ());
+    let answer = ask(&server, json!({"vector": row(&fixture, 13), "k": 1, "with_vector": true, "with_items": true}));
+    let vector: Vec<f32> = serde_json::from_value(answer["hits"][0]["vector"].clone()).unwrap();
+    assert_eq!(vector, row(&fixture, 13), "a vector comes back as it went in");
+    assert_eq!(answer["hits"][0]["item"]["title"], "Item 13");
+    let plain = ask(&server, json!({"positive": ["item-4"], "k": 1}));
+    assert!(plain["hits"][0].get("vector").is_none() && plain["hits"][0].get("item").is_none());
+}
+
+#[test]
+fn a_filter_holds_and_says_how_it_was_found() {
+    let server = Server::with_shop();
+    let filter = json!({"key": "category", "match": {"value": "garden"}});
+    let answer = ask(&server, json!({"positive": ["item-4"], "filter": filter, "k": 60}));
+    assert_eq!(ids(&answer).len(), 15);
+    assert!(ids(&answer).iter().all(|id| category(id) == "garden"));
+    assert!(["exact", "filtered_graph"].contains(&answer["plan"].as_str().unwrap()));
+    let filter = json!({"key": "colour", "match": {"value": "red"}});
+    server.post("/v1/search", json!({"positive": ["item-4"], "filter": filter})).problem(400, "invalid_filter");
+}
+
+#[test]
+fn a_query_that_means_nothing_is_refused() {
+    let server = Server::with_shop();
+    for (body, code, says) in [
+        (json!({}), "invalid_request", "neither a vector nor examples"),
+        (json!({"vector": [1.0, 2.0]}), "invalid_request", "2 numbers, the model has 16 dimensions"),
+        (json!({"vector": []}), "invalid_request", "0 numbers"),
+        (json!({"vector": vec![0.0; 16]}), "invalid_request", "zero"),
+        (json!({"vector": vec![1e300; 16]}), "invalid_request", "finite"),
+        (json!({"vector": vec![json!("NaN"); 16]}), "invalid_json", "NaN"),
+        (json!({"vector": vec![json!(null); 16]}), "invalid_json", "null"),
+        (json!({"vector": vec![1.0; 16], "positive": ["item-4"]}), "invalid_request", "both a vector and examples"),
+        (json!({"positive": [{"item_id": "item-4", "weight": 0}]}), "invalid_request", "weight"),
+        (json!({"positive": [{"item_id": "item-4", "weight": -1}]}), "invalid_request", "weight"),
+        (json!({"positive": [{"item_id": "item-4", "weight": 1e300}]}), "invalid_request", "weight"),
+        (json!({"positive": ["item-4"], "negative": ["item-4"]}), "invalid_request", "zero"),
+        (json!({"positive": [{"item_id": "item-4", "wait": 1}]}), "invalid_json", "item id"),
+        (json!({"positive": ["item-4"], "k": 0}), "invalid_request", "k is 0"),
+        (json!({"positive": ["item-4"], "k": 1001}), "invalid_request", "k is 1001"),
+        (json!({"positive": ["item-4"], "ef_search": 0}), "invalid_request", "ef_search is 0"),
+        (json!({"positive": ["item-4"], "ef_search": 1_000_000}), "invalid_request", "ef_search is 1000000"),
+        (json!({"positive": vec!["item-4"; 101]}), "limit_exceeded", "101"),
+        (json!({"positive": [""]}), "invalid_request", "empty"),
+        (json!({"vectors": []}), "invalid_json", "unknown field `vectors`"),
+    ] {
+        let problem = server.post("/v1/search", body.clone()).problem(400, code);
+        assert!(problem.detail.contains(says), "{body}: {problem:?}");
+    }
+    server.post("/v1/search", json!({"positive": ["no such"]})).problem(404, "item_not_found");
+    server.post_bytes("/v1/search", b"{\"vector\": [NaN, NaN]}").problem(400, "invalid_json");
+}
+
+#[test]
+fn nothing_is_searched_before_something_is_published() {
+    Server::empty().post("/v1/search", json!({"positive": ["item-4"]})).problem(503, "not_ready");
+}
