@@ -50,16 +50,15 @@ pub(crate) struct Filter {
 pub(crate) struct Match {
     /// This value.
     #[serde(default)]
-    #[schema(value_type = Option<String>, example = "toys")]
+    #[schema(example = "toys")]
     pub(crate) value: Option<Value>,
     /// Any of these values.
     #[serde(default)]
-    #[schema(value_type = Option<Vec<String>>)]
     pub(crate) any: Option<Vec<Value>>,
 }
 
 /// A value of an attribute: text, true or false, or a number.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 #[serde(untagged, expecting = "expected a string, true, false or a number")]
 pub(crate) enum Value {
     /// Text.

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::body::{Body, check_count, check_id, json};
 use super::error::{Code, Problem};
 use super::state::State;
-use super::time::Timestamp;
+use super::time::{Timestamp, TimestampDto};
 use crate::history::Incoming;
 use crate::interaction::{Interaction, InteractionError};
 use crate::limits;
@@ -41,7 +41,7 @@ pub(crate) struct InteractionDto {
     pub(crate) value: Option<f32>,
     /// When: RFC 3339 text or milliseconds since 1970; now if left out.
     #[serde(default)]
-    #[schema(value_type = Option<String>, example = "2026-11-24T14:25:01Z")]
+    #[schema(value_type = Option<TimestampDto>, example = "2026-11-24T14:25:01Z")]
     pub(crate) occurred_at: Option<Timestamp>,
     /// Free text by name, kept for the next training.
     #[serde(default)]
@@ -85,7 +85,7 @@ pub(crate) struct InteractionsAnswer {
 ///
 /// Answered once they are kept; the next recommendation for the same user or session knows them.
 #[utoipa::path(
-    post, path = "/v1/interactions", tag = "interactions",
+    post, path = "/v1/interactions", operation_id = "keep_interactions", tag = "interactions",
     request_body(content = InteractionsBody, examples(
         ("one" = (summary = "one", value = json!({
             "interaction_id": "order-7731-1", "user_id": "user-17", "session_id": "session-8f3a", "item_id": "item-42", "kind": "purchase",

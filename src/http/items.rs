@@ -25,20 +25,24 @@ use crate::telemetry::RequestStage;
 pub(crate) struct ItemDto {
     /// The item's id.
     id: String,
-    /// Its title; empty if the catalogue has none.
+    /// Its title; left out if the catalogue has none.
+    #[schema(required = false)]
     title: String,
-    /// Its description; empty if the catalogue has none.
+    /// Its description; left out if the catalogue has none.
+    #[schema(required = false)]
     description: String,
     /// Its categories.
+    #[schema(required = false)]
     categories: Vec<String>,
     /// Its price.
     price: Option<f64>,
     /// The address of an image.
     image: Option<String>,
     /// Whether it can be had.
+    #[schema(required = false)]
     available: bool,
     /// Everything else.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Object, required = false)]
     attributes: (),
 }
 
@@ -132,7 +136,7 @@ pub(crate) struct SimilarQuery {
 
 /// Show an item of the catalogue
 #[utoipa::path(
-    get, path = "/v1/items/{id}", tag = "items", params(("id" = String, Path, description = "the item, percent-encoded")),
+    get, path = "/v1/items/{id}", operation_id = "get_item", tag = "items", params(("id" = String, Path, description = "the item, percent-encoded")),
     responses(
         (status = 200, description = "the catalogue's entry", body = ItemDto),
         (status = 404, description = "no such item", body = ProblemBody, content_type = "application/problem+json"),
@@ -150,7 +154,7 @@ pub(crate) async fn get(state: web::Data<State>, id: web::Path<String>) -> Resul
 
 /// List items that resemble an item
 #[utoipa::path(
-    get, path = "/v1/items/{id}/similar", tag = "items",
+    get, path = "/v1/items/{id}/similar", operation_id = "list_similar_items", tag = "items",
     params(("id" = String, Path, description = "the item, percent-encoded"), SimilarQuery),
     responses(
         (status = 200, description = "the list, best first", body = SimilarAnswer),

@@ -88,7 +88,7 @@ pub fn text() -> Result<String, serde_json::Error> {
 }
 
 /// Show this description
-#[utoipa::path(get, path = "/openapi.json", tag = "operations", responses((status = 200, description = "OpenAPI 3.1", body = Object)))]
+#[utoipa::path(get, path = "/openapi.json", operation_id = "get_description", tag = "operations", responses((status = 200, description = "OpenAPI 3.1", body = Object)))]
 pub(crate) async fn get() -> HttpResponse {
     // The committed one; a test sees to it that it is the one of this source.
     HttpResponse::Ok().content_type("application/json").body(include_str!("../../config/openapi.json"))

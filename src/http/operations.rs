@@ -61,7 +61,7 @@ pub(crate) struct ReloadAnswer {
 }
 
 /// Tell whether the process lives
-#[utoipa::path(get, path = "/healthz", tag = "operations", responses((status = 200, description = "it lives", body = String)))]
+#[utoipa::path(get, path = "/healthz", operation_id = "get_health", tag = "operations", responses((status = 200, description = "it lives", body = String)))]
 pub(crate) async fn health() -> HttpResponse {
     HttpResponse::Ok().content_type("text/plain").body("ok\n")
 }
@@ -71,7 +71,7 @@ pub(crate) async fn health() -> HttpResponse {
 /// Ready means that an artifact is loaded. A history store that fails does not make the server unready, because answers from the interactions
 /// in a request go on; it is named here and in every answer.
 #[utoipa::path(
-    get, path = "/readyz", tag = "operations",
+    get, path = "/readyz", operation_id = "get_readiness", tag = "operations",
     responses(
         (status = 200, description = "ready", body = ReadyAnswer),
         (status = 503, description = "no artifact is loaded, or the server is stopping", body = ProblemBody, content_type = "application/problem+json"),
@@ -93,7 +93,7 @@ pub(crate) async fn ready(state: web::Data<State>) -> Result<HttpResponse, Probl
 
 /// Show what is in service
 #[utoipa::path(
-    get, path = "/v1/model", tag = "operations",
+    get, path = "/v1/model", operation_id = "get_model", tag = "operations",
     responses(
         (status = 200, description = "the artifact, its model and the placements", body = ModelAnswer),
     )
@@ -115,7 +115,7 @@ pub(crate) async fn model(state: web::Data<State>) -> Result<HttpResponse, Probl
 }
 
 /// Show the metrics, for Prometheus
-#[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, description = "the Prometheus text format", body = String)))]
+#[utoipa::path(get, path = "/metrics", operation_id = "get_metrics", tag = "operations", responses((status = 200, description = "the Prometheus text format", body = String)))]
 pub(crate) async fn metrics(state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let gauges = |live: &Live| ArtifactGauges {
         ready: true,
@@ -137,7 +137,7 @@ pub(crate) async fn metrics(state: web::Data<State>) -> Result<HttpResponse, Pro
 /// For the operator on this machine: refused for a peer that is not on the loopback interface, and for a request that a proxy or a browser
 /// sent on for someone else. SIGHUP does the same.
 #[utoipa::path(
-    post, path = "/admin/reload", tag = "operations",
+    post, path = "/admin/reload", operation_id = "reload_artifact", tag = "operations",
     responses(
         (status = 200, description = "done", body = ReloadAnswer),
         (status = 403, description = "not from this machine", body = ProblemBody, content_type = "application/problem+json"),

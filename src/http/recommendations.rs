@@ -98,7 +98,7 @@ struct Checked {
 ///
 /// An unknown visitor, an empty history, a store that does not answer and a deadline that has passed each have a labelled answer.
 #[utoipa::path(
-    post, path = "/v1/recommendations", tag = "recommendations",
+    post, path = "/v1/recommendations", operation_id = "recommend", tag = "recommendations",
     request_body(content = RecommendationsRequest, examples(
         ("visitor" = (summary = "for a visitor", value = json!({"user_id": "user-17", "session_id": "session-8f3a", "limit": 10}))),
         ("anonymous" = (summary = "from what the request brings, narrowed and explained", value = json!({

@@ -66,7 +66,7 @@ pub(crate) struct ItemScore<'a> {
 
 /// Score given items for a visitor
 #[utoipa::path(
-    post, path = "/v1/score", tag = "recommendations",
+    post, path = "/v1/score", operation_id = "score_items", tag = "recommendations",
     request_body(content = ScoreRequest, example = json!({"user_id": "user-17", "item_ids": ["item-42", "item-7"]})),
     responses(
         (status = 200, description = "the scores, in the order of the items", body = ScoreAnswer),

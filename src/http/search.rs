@@ -108,7 +108,7 @@ const K_DEFAULT: usize = 10;
 
 /// Search by similarity
 #[utoipa::path(
-    post, path = "/v1/search", tag = "search",
+    post, path = "/v1/search", operation_id = "search_items", tag = "search",
     request_body(content = SearchRequest, examples(
         ("like" = (summary = "like this item", value = json!({"positive": ["item-42"], "k": 10}))),
         ("between" = (summary = "like one, unlike another, in one category", value = json!({
@@ -139,6 +139,10 @@ pub(crate) async fn post(
         let params = params(model, &request)?;
         let mut scratch = worker.search.borrow_mut();
         let stats = index.search(&query.vector, &params, allow.as_ref(), &mut scratch)?;
+        if scratch.hits().iter().any(|hit| !hit.similarity.is_finite()) {
+            let overflow = "the vector is so long that its similarities are infinite";
+            return Err(Problem::invalid(overflow, "send a shorter one; with unit length the order is the same"));
+        }
         let answer = answer(model, &request, &scratch, &stats, live.snapshot.generation(), watch.total_us());
         super::render(&answer)
     })

@@ -5,6 +5,17 @@ use serde::de::{Deserializer, Error, Visitor};
 /// Whole numbers nearer to 1970 than this (1973) are taken for seconds sent by mistake.
 const LEAST_PLAUSIBLE_MS: i64 = 100_000_000_000;
 
+/// What a time may be: RFC 3339 text, or whole milliseconds since 1970.
+#[derive(utoipa::ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "describes the field in /openapi.json; Timestamp parses it, for better errors")]
+pub(crate) enum TimestampDto {
+    /// RFC 3339 text.
+    Text(String),
+    /// Milliseconds.
+    Milliseconds(i64),
+}
+
 /// A point in time, in milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Timestamp(pub(crate) i64);

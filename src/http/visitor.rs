@@ -9,7 +9,7 @@ use super::body::{check_count, check_id};
 use super::error::Problem;
 use super::interactions::Place;
 use super::state::State;
-use super::time::Timestamp;
+use super::time::{Timestamp, TimestampDto};
 use crate::interaction::Interaction;
 use crate::limits;
 
@@ -32,7 +32,7 @@ pub(crate) struct RecentDto {
     pub(crate) value: Option<f32>,
     /// When: RFC 3339 text or milliseconds since 1970. If left out, the order of the list is the order in time, the last one now.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<TimestampDto>)]
     pub(crate) occurred_at: Option<Timestamp>,
     /// Free text by name; it has no effect on the answer.
     #[serde(default)]

@@ -137,6 +137,17 @@ fn a_query_that_means_nothing_is_refused() {
 }
 
 #[test]
+fn a_vector_too_long_to_compare_with_is_refused_and_its_direction_is_enough_for_a_cosine() {
+    let long = json!({"vector": vec![3e38; 16]});
+    Server::with_shop().post("/v1/search", long).ok();
+    let fixture = Fixture::random(5, 60, 16, Metric::InnerProduct);
+    let along: Vec<f32> = row(&fixture, 4).iter().map(|x| x.signum() * 3e38).collect();
+    let server = Server::with(&fixture, |_| ());
+    let problem = server.post("/v1/search", json!({"vector": along})).problem(400, "invalid_request");
+    assert!(problem.detail.contains("infinite"), "{problem:?}");
+}
+
+#[test]
 fn nothing_is_searched_before_something_is_published() {
     Server::empty().post("/v1/search", json!({"positive": ["item-4"]})).problem(503, "not_ready");
 }
