@@ -83,6 +83,7 @@ const NAMED_ONCE: &[(&str, &[&str])] = &[
     ("simsimd", &["index/src/metric.rs"]),
     ("memmap2", &["index/src/map.rs"]),
     ("bincode", &["src/codec.rs"]),
+    ("pulp", &["tools/src/train/kernels.rs"]),
     ("redb", &["src/history/embedded.rs", "src/history/embedded/"]),
     ("arc_swap", &["src/reload.rs"]),
     ("StatusCode", &["src/http/error.rs"]),

@@ -15,7 +15,7 @@
 //! A model is written under another name and renamed when it is complete, so a directory that is there is whole.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use kindred::catalog::CatalogItem;
@@ -26,6 +26,7 @@ use thiserror::Error;
 
 use crate::matrix::{Matrix, RowFault};
 use crate::npy::{self, NpyError};
+use crate::whole_dir::{self, Kind, WholeDirError};
 
 /// The version of the directory's layout that this program writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -42,6 +43,7 @@ const SIMILARITIES: &str = "neighbour_similarities.npy";
 const POPULARITY: &str = "popularity.npy";
 const QUERIES: &str = "queries.npy";
 const INFO: &str = "model.json";
+const MODEL: Kind = Kind { name: "model", mark: INFO };
 
 /// How the rows of a model are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,18 +154,9 @@ pub struct ModelDir {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ModelDirError {
-    /// There is something already.
-    #[error("{path} exists: give another --output, or --force to replace it")]
-    Exists {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// There is something already, and it is not a model.
-    #[error("{path} exists and is not a model (it has no {INFO}): --force replaces models only; remove it by hand")]
-    NotAModel {
-        /// The directory.
-        path: PathBuf,
-    },
+    /// The directory may not be or could not be written.
+    #[error(transparent)]
+    Dir(#[from] WholeDirError),
     /// An array could not be read or written.
     #[error(transparent)]
     Npy(#[from] NpyError),
@@ -171,14 +164,6 @@ pub enum ModelDirError {
     #[error("{path}: cannot be read; is it a directory that `kindred train` wrote?")]
     Read {
         /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A file or directory could not be written.
-    #[error("{path}: cannot be written")]
-    Write {
-        /// The file or directory.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
@@ -278,32 +263,8 @@ impl ModelDir {
     /// # Errors
     /// Something is there, the tables do not belong together, or a file cannot be written.
     pub fn write(&self, dir: &Path, force: bool) -> Result<(), ModelDirError> {
-        writable(dir, force)?;
         self.check(dir)?;
-        let partial = beside(dir, ".partial");
-        let fail = |path: &Path| {
-            let path = path.to_owned();
-            move |source| ModelDirError::Write { path, source }
-        };
-        if partial.exists() {
-            fs::remove_dir_all(&partial).map_err(fail(&partial))?;
-        }
-        fs::create_dir_all(&partial).map_err(fail(&partial))?;
-        self.write_files(&partial)?;
-        if dir.exists() {
-            // The old model is moved aside first, so that a crash at any point leaves one whole model under some name.
-            let old = beside(dir, ".old");
-            if old.exists() {
-                fs::remove_dir_all(&old).map_err(fail(&old))?;
-            }
-            fs::rename(dir, &old).map_err(fail(dir))?;
-            fs::rename(&partial, dir).map_err(fail(dir))?;
-            fs::remove_dir_all(&old).map_err(fail(&old))?;
-        } else {
-            fs::rename(&partial, dir).map_err(fail(dir))?;
-        }
-        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(parent).and_then(|parent| parent.sync_all()).map_err(fail(parent))
+        whole_dir::write(dir, MODEL, force, |dir| self.write_files(dir))
     }
 
     fn write_files(&self, dir: &Path) -> Result<(), ModelDirError> {
@@ -316,17 +277,12 @@ impl ModelDir {
         npy::write(&dir.join(SIMILARITIES), &[n, k], &self.neighbour_similarities)?;
         npy::write(&dir.join(POPULARITY), &[n], &self.popularity)?;
         npy::write_matrix(&dir.join(QUERIES), &self.queries)?;
-        write_file(&dir.join(ITEMS), |w| {
-            for item in &self.items {
-                serde_json::to_writer(&mut *w, item)?;
-                w.write_all(b"\n")?;
-            }
-            Ok(())
-        })?;
-        write_file(&dir.join(INFO), |w| {
+        write_items(&dir.join(ITEMS), &self.items)?;
+        whole_dir::write_file(&dir.join(INFO), |w| {
             serde_json::to_writer_pretty(&mut *w, &self.info)?;
             w.write_all(b"\n")
-        })
+        })?;
+        Ok(())
     }
 
     /// Sizes, rows, weighting: what both reading and writing insist on.
@@ -370,28 +326,22 @@ impl ModelDir {
 ///
 /// # Errors
 /// Something is there and `force` is not given, or is there and is not a model.
-pub fn writable(dir: &Path, force: bool) -> Result<(), ModelDirError> {
-    let path = dir.to_owned();
-    let read = |source| ModelDirError::Read { path: path.clone(), source };
-    match fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Err(ModelDirError::NotAModel { path }),
-        Err(error) => Err(read(error)),
-        Ok(mut entries) => match entries.next() {
-            None => Ok(()),
-            Some(_) if !dir.join(INFO).is_file() => Err(ModelDirError::NotAModel { path }),
-            Some(_) if !force => Err(ModelDirError::Exists { path }),
-            Some(_) => Ok(()),
-        },
-    }
+pub fn writable(dir: &Path, force: bool) -> Result<(), WholeDirError> {
+    whole_dir::writable(dir, MODEL, force)
 }
 
-/// The path with a suffix on its last component.
-fn beside(dir: &Path, suffix: &str) -> PathBuf {
-    // `model/` and `model` are the same directory, but only the second can take a suffix.
-    let mut name = dir.components().as_path().as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
+/// Writes catalogue entries, one a line.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_items(path: &Path, items: &[CatalogItem]) -> Result<(), WholeDirError> {
+    whole_dir::write_file(path, |w| {
+        for item in items {
+            serde_json::to_writer(&mut *w, item)?;
+            w.write_all(b"\n")?;
+        }
+        Ok(())
+    })
 }
 
 fn read_info(dir: &Path) -> Result<ModelInfo, ModelDirError> {
@@ -427,14 +377,6 @@ pub fn read_items(path: &Path) -> Result<Vec<CatalogItem>, ModelDirError> {
         items.push(item.map_err(|source| ModelDirError::Json { path: path.to_owned(), line: at + 1, source })?);
     }
     Ok(items)
-}
-
-fn write_file(path: &Path, content: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<(), ModelDirError> {
-    let fail = |source| ModelDirError::Write { path: path.to_owned(), source };
-    let mut writer = BufWriter::new(File::create(path).map_err(fail)?);
-    content(&mut writer).map_err(fail)?;
-    let file = writer.into_inner().map_err(|error| fail(error.into_error()))?;
-    file.sync_all().map_err(fail)
 }
 
 #[cfg(test)]

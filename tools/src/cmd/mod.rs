@@ -2,9 +2,12 @@
 
 pub mod bench;
 pub mod build;
+pub mod evaluate;
 pub mod inspect;
 pub mod inspect_report;
+pub mod prepare;
 pub mod serve;
+pub mod train;
 pub mod verify;
 
 use clap::{Parser, Subcommand};
@@ -61,12 +64,18 @@ impl Exit {
 /// The sub-commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Make a dataset of a log of interactions
+    Prepare(prepare::Args),
+    /// Train a model on a dataset, or import factors trained elsewhere
+    Train(train::Args),
     /// Build the index of a model and publish it as an artifact
     Build(build::Args),
     /// Check every byte of an artifact
     Verify(verify::Args),
     /// Show what is in an artifact
     Inspect(inspect::Args),
+    /// Measure the served list on held-out interactions
+    Evaluate(evaluate::Args),
     /// Serve recommendations over HTTP
     Serve(serve::Args),
     /// Measure speed, with the quality that it was measured at beside it
@@ -83,9 +92,12 @@ pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
         progress::silence();
     }
     match &cli.command {
+        Command::Prepare(args) => prepare::run(args, global),
+        Command::Train(args) => train::run(args, global),
         Command::Build(args) => build::run(args, global),
         Command::Verify(args) => verify::run(args, global),
         Command::Inspect(args) => inspect::run(args, global),
+        Command::Evaluate(args) => evaluate::run(args, global),
         Command::Serve(args) => serve::run(args, global),
         Command::Bench(args) => bench::run(args, global),
     }

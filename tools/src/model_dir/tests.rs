@@ -57,12 +57,12 @@ fn nothing_is_overwritten_without_force_and_only_models_with_it() {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().join("model");
     tiny().write(&dir, false).unwrap();
-    assert!(matches!(tiny().write(&dir, false), Err(ModelDirError::Exists { .. })));
+    assert!(matches!(tiny().write(&dir, false), Err(ModelDirError::Dir(WholeDirError::Exists { .. }))));
     let precious = root.path().join("precious");
     fs::create_dir(&precious).unwrap();
     fs::write(precious.join("thesis.tex"), "...").unwrap();
-    assert!(matches!(tiny().write(&precious, true), Err(ModelDirError::NotAModel { .. })));
-    assert!(matches!(writable(&precious.join("thesis.tex"), true), Err(ModelDirError::NotAModel { .. })));
+    assert!(matches!(tiny().write(&precious, true), Err(ModelDirError::Dir(WholeDirError::Another { .. }))));
+    assert!(matches!(writable(&precious.join("thesis.tex"), true), Err(WholeDirError::Another { .. })));
     let empty = root.path().join("empty");
     fs::create_dir(&empty).unwrap();
     tiny().write(&empty, false).unwrap();

@@ -1,0 +1,370 @@
+//! `kindred train`: a dataset to a model, or factors trained elsewhere to a model.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+use clap::ValueEnum;
+use kindred::user_vector::Weighting;
+use serde::Serialize;
+
+use super::{Exit, Global};
+use crate::dataset::Dataset;
+use crate::model_dir::{self, ModelDir, ModelInfo, ModelMetric};
+use crate::progress::Progress;
+use crate::report::{self, Report, Table};
+use crate::train::als::{Als, Context, Solver};
+use crate::train::assemble::{self, Decay, Material, ModelOptions};
+use crate::train::import::{self, Import};
+use crate::train::neighbours::NeighbourOptions;
+use crate::train::{TrainProgress, Trainer};
+
+/// Train item factors, item-to-item neighbours and everything else a model has; or import factors trained elsewhere.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  kindred train --dataset dataset --output model\n  \
+    kindred train --import factors.npy --ids ids.txt --output model")]
+pub struct Args {
+    /// The dataset that `kindred prepare` wrote.
+    #[arg(long, value_name = "DIR", required_unless_present = "import", conflicts_with = "import")]
+    dataset: Option<PathBuf>,
+    /// Where to write the model.
+    #[arg(long, short, value_name = "DIR", default_value = "model")]
+    output: PathBuf,
+    /// Replace a model that is already there.
+    #[arg(long)]
+    force: bool,
+    /// What makes the factors.
+    #[arg(long, value_enum, default_value = "als", conflicts_with = "import")]
+    trainer: TrainerName,
+    /// Settings of the `als` trainer.
+    #[command(flatten, next_help_heading = "Trainer")]
+    als: AlsArgs,
+    /// Settings of the tables beside the factors.
+    #[command(flatten, next_help_heading = "User vector and neighbours")]
+    beside: BesideArgs,
+    /// Factors trained elsewhere.
+    #[command(flatten, next_help_heading = "Import")]
+    import: ImportArgs,
+}
+
+/// The trainers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum TrainerName {
+    /// Implicit-feedback alternating least squares (Hu, Koren, Volinsky 2008).
+    Als,
+}
+
+/// How rows are solved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SolverName {
+    /// A few steps of conjugate gradients: the faster one.
+    Cg,
+    /// Exactly.
+    Cholesky,
+}
+
+/// How context factors are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ContextName {
+    /// The direction of an item's factors: every item of a history counts alike.
+    Unit,
+    /// The item's factors as they are.
+    Same,
+}
+
+/// How rows of imported factors are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum MetricName {
+    /// By direction; rows must be of length 1.
+    Cosine,
+    /// By dot product.
+    InnerProduct,
+}
+
+#[derive(Debug, clap::Args)]
+struct AlsArgs {
+    /// Numbers per item: more know finer tastes and make search slower.
+    #[arg(long, value_name = "N", default_value_t = Als::default().factors)]
+    factors: usize,
+    /// How strongly factors are held small.
+    #[arg(long, value_name = "X", default_value_t = Als::default().regularization)]
+    regularization: f64,
+    /// How much surer one interaction of weight 1 makes us that an item is liked.
+    #[arg(long, value_name = "X", default_value_t = Als::default().alpha)]
+    alpha: f64,
+    /// Passes over all users and items, at most.
+    #[arg(long, value_name = "N", default_value_t = Als::default().iterations)]
+    iterations: usize,
+    /// Stop when a pass lowers the loss by less than this share; 0 never stops early.
+    #[arg(long, value_name = "X", default_value_t = Als::default().tolerance)]
+    tolerance: f64,
+    /// How each user and item is solved for.
+    #[arg(long, value_enum, default_value = "cg")]
+    solver: SolverName,
+    /// Steps of conjugate gradients per row and pass.
+    #[arg(long, value_name = "N", default_value_t = Als::default().cg_steps)]
+    cg_steps: usize,
+    /// Days after which an interaction counts half in training; without it age does not matter.
+    #[arg(long, value_name = "DAYS")]
+    train_half_life_days: Option<f64>,
+    /// What an item says about the visitor who touched it.
+    #[arg(long, value_enum, default_value = "unit")]
+    context_factors: ContextName,
+    /// Seed of everything random: the same seed makes the same model, for any number of threads.
+    #[arg(long, value_name = "N", default_value_t = Als::default().seed)]
+    seed: u64,
+}
+
+#[derive(Debug, clap::Args)]
+struct BesideArgs {
+    /// Interactions after which one counts 1/e in the user vector; without it the best on held-back interactions is taken.
+    #[arg(long, value_name = "N")]
+    position_decay: Option<f32>,
+    /// Seconds after which an interaction counts half in the user vector; without it age does not matter.
+    #[arg(long, value_name = "SECONDS")]
+    half_life: Option<f64>,
+    /// Similar items kept per item.
+    #[arg(long, value_name = "N", default_value_t = NeighbourOptions::default().k)]
+    neighbours: usize,
+    /// Users that two items must share before half of their similarity counts.
+    #[arg(long, value_name = "X", default_value_t = NeighbourOptions::default().shrinkage)]
+    neighbour_shrinkage: f32,
+    /// Most recent interactions of a user that neighbours are found by.
+    #[arg(long, value_name = "N", default_value_t = NeighbourOptions::default().history)]
+    neighbour_history: usize,
+}
+
+#[derive(Debug, clap::Args)]
+struct ImportArgs {
+    /// Factors trained elsewhere: an .npy file of f32 or f64, one row an item.
+    #[arg(long, value_name = "FILE", requires = "ids")]
+    import: Option<PathBuf>,
+    /// Item keys, one a line, in the order of the rows.
+    #[arg(long, value_name = "FILE", requires = "import", conflicts_with = "dataset")]
+    ids: Option<PathBuf>,
+    /// Context factors, if they differ from the target factors: the same shape and order.
+    #[arg(long, value_name = "FILE", requires = "import", conflicts_with = "dataset")]
+    context: Option<PathBuf>,
+    /// Catalogue entries as JSON, one a line, in any order.
+    #[arg(long, value_name = "FILE", requires = "import", conflicts_with = "dataset")]
+    items: Option<PathBuf>,
+    /// How rows are compared; without it cosine if all are of length 1, else the dot product.
+    #[arg(long, value_enum, requires = "import", conflicts_with = "dataset")]
+    metric: Option<MetricName>,
+}
+
+/// What was trained.
+#[derive(Debug, Serialize)]
+struct Trained<'a> {
+    output: &'a std::path::Path,
+    seconds: f64,
+    #[serde(flatten)]
+    info: &'a ModelInfo,
+}
+
+/// Runs the sub-command.
+///
+/// # Errors
+/// A dataset or file that cannot be read, settings out of range, an output that exists.
+pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
+    model_dir::writable(&args.output, args.force)?;
+    let started = Instant::now();
+    let progress = Progress::bar("reading", 0);
+    let model = match &args.import.import {
+        Some(factors) => args.imported(factors.clone(), &progress)?,
+        None => args.trained(&progress)?,
+    };
+    progress.finish();
+    model.write(&args.output, args.force)?;
+    let seconds = started.elapsed().as_secs_f64();
+    report::emit(&Trained { output: &args.output, seconds, info: &model.info }, global.json)?;
+    Ok(Exit::Done)
+}
+
+impl Args {
+    fn trained(&self, progress: &Progress) -> anyhow::Result<ModelDir> {
+        let Some(dir) = &self.dataset else { bail!("give --dataset DIR, the output of `kindred prepare`") };
+        let material = material(&Dataset::open(dir)?)?;
+        let TrainerName::Als = self.trainer;
+        let trainer: Box<dyn Trainer> = Box::new(self.als.trainer());
+        let options = ModelOptions {
+            neighbours: NeighbourOptions {
+                k: self.beside.neighbours,
+                shrinkage: self.beside.neighbour_shrinkage,
+                history: self.beside.neighbour_history,
+                half_life_days: self.als.train_half_life_days,
+            },
+            decay: self.beside.position_decay.map_or(Decay::Chosen, Decay::Fixed),
+            half_life_s: self.beside.half_life,
+        };
+        Ok(assemble::model(material, trainer.as_ref(), &options, progress)?)
+    }
+
+    fn imported(&self, factors: PathBuf, progress: &Progress) -> anyhow::Result<ModelDir> {
+        let Some(ids) = self.import.ids.clone() else { bail!("--import needs --ids FILE, the keys of its rows") };
+        let default = Weighting::default();
+        let weighting = Weighting {
+            position_decay: self.beside.position_decay.unwrap_or(default.position_decay),
+            half_life_s: self.beside.half_life,
+            ..default
+        };
+        weighting.validate()?;
+        let metric = self.import.metric.map(|metric| match metric {
+            MetricName::Cosine => ModelMetric::Cosine,
+            MetricName::InnerProduct => ModelMetric::InnerProduct,
+        });
+        let wanted = Import {
+            factors,
+            ids,
+            context: self.import.context.clone(),
+            items: self.import.items.clone(),
+            metric,
+            weighting,
+            k_neighbours: self.beside.neighbours,
+            seed: self.als.seed,
+        };
+        Ok(import::import(&wanted, progress)?)
+    }
+}
+
+impl AlsArgs {
+    fn trainer(&self) -> Als {
+        Als {
+            factors: self.factors,
+            regularization: self.regularization,
+            alpha: self.alpha,
+            iterations: self.iterations,
+            tolerance: self.tolerance,
+            solver: match self.solver {
+                SolverName::Cg => Solver::ConjugateGradient,
+                SolverName::Cholesky => Solver::Cholesky,
+            },
+            cg_steps: self.cg_steps,
+            half_life_days: self.train_half_life_days,
+            context: match self.context_factors {
+                ContextName::Unit => Context::UnitLength,
+                ContextName::Same => Context::Same,
+            },
+            seed: self.seed,
+        }
+    }
+}
+
+/// What a model is made of, read from a dataset into memory.
+///
+/// # Errors
+/// A file of the dataset cannot be read.
+pub fn material(dataset: &Dataset) -> anyhow::Result<Material> {
+    Ok(Material {
+        interactions: dataset.train().context("reading the training part")?,
+        n_users: dataset.report.n_users as usize,
+        items: dataset.items().context("reading the catalogue")?,
+        kinds: dataset.report.kinds.clone(),
+        fingerprint: Some(dataset.report.fingerprint.clone()),
+    })
+}
+
+impl TrainProgress for Progress {
+    fn step(&self, stage: &str, done: u64, total: u64) {
+        Progress::step(self, stage, done, total);
+    }
+}
+
+impl Report for Trained<'_> {
+    fn text(&self) -> String {
+        let info = self.info;
+        let mut text = format!(
+            "{}: {} items × {} factors by {}, {}, in {}\n",
+            self.output.display(),
+            report::count(info.n_items),
+            info.factors,
+            info.trainer,
+            if info.symmetric { "symmetric" } else { "with context factors of their own" },
+            report::seconds(self.seconds),
+        );
+        if info.n_interactions > 0 {
+            let (users, interactions) = (report::count(info.n_users), report::count(info.n_interactions));
+            text.push_str(&format!("from {interactions} interactions of {users} users\n"));
+        }
+        if info.n_cold_items > 0 {
+            let cold = report::count(info.n_cold_items);
+            text.push_str(&format!("{cold} items without interactions got rows like those of their categories\n"));
+        }
+        if let [first, .., last] = info.loss[..] {
+            text.push_str(&format!("loss {first:.6} after the first iteration, {last:.6} after {}\n", info.loss.len()));
+        }
+        text.push_str(&format!("position decay {}", info.weighting.position_decay));
+        match &info.validation {
+            Some(validation) => {
+                let users = report::count(validation.n_users);
+                text.push_str(&format!(", chosen by the last training interactions of {users} users:\n"));
+                let mut table = Table::new(["position decay", "HR@10", "NDCG@10"]);
+                for tried in &validation.tried {
+                    let (hits, gain) = (format!("{:.4}", tried.hit_rate_at_10), format!("{:.4}", tried.ndcg_at_10));
+                    table.row([tried.position_decay.to_string(), hits, gain]);
+                }
+                text.push_str(&table.text());
+            }
+            None => text.push('\n'),
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parsed(line: &str) -> Result<Args, clap::Error> {
+        Line::try_parse_from(std::iter::once("train").chain(line.split_whitespace())).map(|line| line.args)
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_trainer() {
+        let args = parsed("--dataset d").unwrap();
+        assert_eq!(args.als.trainer(), Als::default());
+        assert_eq!(args.output, PathBuf::from("model"));
+        let args = parsed("--dataset d --solver cholesky --context-factors same --factors 7").unwrap();
+        let wanted = Als { factors: 7, solver: Solver::Cholesky, context: Context::Same, ..Als::default() };
+        assert_eq!(args.als.trainer(), wanted);
+    }
+
+    #[test]
+    fn a_dataset_or_an_import_and_not_both() {
+        assert!(parsed("").is_err());
+        assert!(parsed("--import f.npy --ids i.txt").is_ok());
+        assert!(parsed("--import f.npy").is_err());
+        assert!(parsed("--ids i.txt --dataset d").is_err());
+        assert!(parsed("--dataset d --import f.npy --ids i.txt").is_err());
+    }
+
+    #[test]
+    fn an_import_goes_all_the_way_to_a_model() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name);
+        crate::npy::write(&path("f.npy"), &[2, 2], &[1.0_f32, 2.0, 2.0, 1.0]).unwrap();
+        std::fs::write(path("i.txt"), "a\nb\n").unwrap();
+        let line = format!(
+            "--import {} --ids {} --output {}",
+            path("f.npy").display(),
+            path("i.txt").display(),
+            path("model").display()
+        );
+        let global = Global { json: true, quiet: true };
+        assert_eq!(run(&parsed(&line).unwrap(), &global).unwrap(), Exit::Done);
+        assert_eq!(ModelDir::load(&path("model")).unwrap().info.trainer, "import");
+        let again = run(&parsed(&line).unwrap(), &global).unwrap_err();
+        assert!(again.to_string().contains("--force"), "{again}");
+        assert!(run(&parsed(&format!("{line} --force")).unwrap(), &global).is_ok());
+    }
+}

@@ -1,0 +1,188 @@
+//! Rows with something between their fields: CSV and its relatives, and lines of sequences.
+
+use super::columns::Mapping;
+use super::error::PrepareError;
+use super::log::{Row, RowTime};
+use super::read::{ROWS_A_STEP, Reading};
+use super::source::{Format, LINE_BYTES_MAX, Source, next_line};
+
+/// The cells of the first line.
+pub(super) fn first_cells(source: &Source, form: Format) -> Vec<String> {
+    let text = |cell: &[u8]| String::from_utf8_lossy(cell).trim().to_owned();
+    match separator(form) {
+        Some(separator) => {
+            let mut record = csv::ByteRecord::new();
+            // A head that is not CSV has no cells, and the reader says why.
+            let _ = builder(separator).from_reader(source.head.as_slice()).read_byte_record(&mut record);
+            record.iter().map(text).collect()
+        }
+        None => source.head_lines().next().map(|line| double_colons(line).map(text).collect()).unwrap_or_default(),
+    }
+}
+
+/// Reads rows of fields into the log, without the first line if that is a header.
+///
+/// # Errors
+/// The file cannot be read or is not CSV, or there is more than a log can hold.
+pub(super) fn read(
+    source: Source,
+    form: Format,
+    skip_first: bool,
+    mapping: &Mapping,
+    reading: Reading<'_>,
+) -> Result<(), PrepareError> {
+    match separator(form) {
+        Some(separator) => separated(source, separator, skip_first, mapping, reading),
+        None => double_colon_lines(source, skip_first, mapping, reading),
+    }
+}
+
+fn separated(
+    mut source: Source,
+    separator: u8,
+    skip_first: bool,
+    mapping: &Mapping,
+    Reading { log, rules, progress }: Reading<'_>,
+) -> Result<(), PrepareError> {
+    let mut reader = builder(separator).from_reader(std::mem::replace(&mut source.reader, Box::new(std::io::empty())));
+    let mut record = csv::ByteRecord::new();
+    let mut n = 0_u64;
+    loop {
+        let more = reader.read_byte_record(&mut record);
+        if !more.map_err(|error| csv_error(&source, error))? {
+            return Ok(());
+        }
+        let line = record.position().map_or(0, csv::Position::line);
+        if record.as_slice().len() as u64 > LINE_BYTES_MAX {
+            return Err(PrepareError::Quote { path: source.path, line, most: LINE_BYTES_MAX });
+        }
+        n += 1;
+        if n.is_multiple_of(ROWS_A_STEP) {
+            progress.set(source.done());
+        }
+        if n == 1 && skip_first {
+            continue;
+        }
+        if record.len() < mapping.width_least() {
+            log.push_bad(line, "too few columns", record.as_slice());
+        } else {
+            log.push(line, &row(mapping, |at| record.get(at)), rules)?;
+        }
+    }
+}
+
+fn double_colon_lines(
+    mut source: Source,
+    skip_first: bool,
+    mapping: &Mapping,
+    Reading { log, rules, progress }: Reading<'_>,
+) -> Result<(), PrepareError> {
+    let mut text = Vec::new();
+    let mut line = 0_u64;
+    while next_line(&mut source.reader, &mut text, &source.path)? {
+        line += 1;
+        if line.is_multiple_of(ROWS_A_STEP) {
+            progress.set(source.done());
+        }
+        if text.is_empty() || (line == 1 && skip_first) {
+            continue;
+        }
+        let cells: Vec<&[u8]> = double_colons(&text).collect();
+        if cells.len() < mapping.width_least() {
+            log.push_bad(line, "too few columns", &text);
+        } else {
+            log.push(line, &row(mapping, |at| cells.get(at).copied()), rules)?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads lines of a user and their items, oldest first. The place in the line, from 0, is the time in seconds.
+///
+/// # Errors
+/// The file cannot be read, or there is more than a log can hold.
+pub(super) fn sequences(mut source: Source, Reading { log, rules, progress }: Reading<'_>) -> Result<(), PrepareError> {
+    let mut text = Vec::new();
+    let mut line = 0;
+    while next_line(&mut source.reader, &mut text, &source.path)? {
+        line += 1;
+        progress.set(source.done());
+        let mut words = text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        let Some(user) = words.next() else { continue };
+        let mut items = words.enumerate().peekable();
+        if items.peek().is_none() {
+            log.push_bad(line, "a user without items", &text);
+        }
+        for (place, item) in items {
+            let time = RowTime::Millis(place as i64 * 1_000);
+            log.push(line, &Row { user, item, time, ..Row::default() }, rules)?;
+        }
+    }
+    Ok(())
+}
+
+fn row<'a>(mapping: &Mapping, cell: impl Fn(usize) -> Option<&'a [u8]>) -> Row<'a> {
+    let optional = |at: Option<usize>| at.and_then(&cell).unwrap_or_default();
+    Row {
+        user: cell(mapping.user).unwrap_or_default(),
+        item: cell(mapping.item).unwrap_or_default(),
+        time: mapping.time.and_then(&cell).map_or(RowTime::Missing, RowTime::Text),
+        kind: optional(mapping.kind),
+        value: optional(mapping.value),
+        rating: optional(mapping.rating),
+    }
+}
+
+/// The one byte between fields; none for two.
+pub(super) fn separator(form: Format) -> Option<u8> {
+    match form {
+        Format::Tsv => Some(b'\t'),
+        Format::Semicolons => Some(b';'),
+        Format::Bars => Some(b'|'),
+        Format::DoubleColons => None,
+        _ => Some(b','),
+    }
+}
+
+/// A reader that takes the first line as it takes any other, and rows of any length.
+pub(super) fn builder(separator: u8) -> csv::ReaderBuilder {
+    let mut builder = csv::ReaderBuilder::new();
+    builder.has_headers(false).flexible(true).delimiter(separator).buffer_capacity(1 << 18);
+    builder
+}
+
+/// What a CSV error says of a file.
+pub(super) fn csv_error(source: &Source, error: csv::Error) -> PrepareError {
+    let path = source.path.clone();
+    match error.into_kind() {
+        csv::ErrorKind::Io(source) => PrepareError::Read { path, source },
+        kind => PrepareError::Csv { path, source: csv::Error::from(std::io::Error::other(format!("{kind:?}"))) },
+    }
+}
+
+/// The fields of a line with `::` between them.
+pub(super) fn double_colons(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(line);
+    std::iter::from_fn(move || {
+        let line = rest?;
+        match line.windows(2).position(|two| two == b"::") {
+            Some(at) => {
+                rest = line.get(at + 2..);
+                line.get(..at)
+            }
+            None => rest.take(),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_colons_part_and_one_does_not() {
+        let cells: Vec<&[u8]> = double_colons(b"1::Alien: 3::::x").collect();
+        assert_eq!(cells, [b"1".as_slice(), b"Alien: 3", b"", b"x"]);
+        assert_eq!(double_colons(b"").count(), 1);
+    }
+}

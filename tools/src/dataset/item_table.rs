@@ -1,0 +1,424 @@
+//! What is known about the items: a table of any of the forms of a log, to catalogue entries.
+//!
+//! The usual names make the identifier, title, description, categories, price, picture and availability; every other column
+//! becomes an attribute. Categories are parted by `|` or `;`, or are a JSON list. MovieLens' `movies.csv`, `movies.dat` and
+//! `u.item` are known by their names; the year in a title becomes an attribute. A line that is not UTF-8 is read as Latin-1.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use kindred::catalog::CatalogItem;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::columns::{excerpt, plain};
+use super::error::PrepareError;
+use super::log::{BadRow, EXAMPLES_MAX, is_missing};
+use super::source::{Format, Source, next_line};
+use super::{delimited, parquet_log};
+use crate::report::count;
+
+/// Names without case and punctuation, the likeliest first.
+const ID: &[&str] =
+    &["id", "itemid", "item", "productid", "product", "movieid", "articleid", "contentid", "stockcode", "sku", "asin"];
+const TITLE: &[&str] = &["title", "name", "productname", "itemname"];
+const DESCRIPTION: &[&str] = &["description", "desc", "summary", "text"];
+const CATEGORIES: &[&str] = &["categories", "category", "genres", "genre", "categoryid"];
+const PRICE: &[&str] = &["price", "unitprice"];
+const IMAGE: &[&str] = &["image", "imageurl", "picture", "poster", "thumbnail"];
+const AVAILABLE: &[&str] = &["available", "instock", "active"];
+const YEAR: &str = "year";
+
+/// The genres of `u.item`, one column each after the first five.
+const U_ITEM: [&str; 24] = [
+    "movie id",
+    "title",
+    "release date",
+    "video release date",
+    "IMDb URL",
+    "unknown",
+    "Action",
+    "Adventure",
+    "Animation",
+    "Children's",
+    "Comedy",
+    "Crime",
+    "Documentary",
+    "Drama",
+    "Fantasy",
+    "Film-Noir",
+    "Horror",
+    "Musical",
+    "Mystery",
+    "Romance",
+    "Sci-Fi",
+    "Thriller",
+    "War",
+    "Western",
+];
+const U_ITEM_TEXTS: usize = 5;
+
+/// A table that was read.
+#[derive(Debug)]
+pub struct Table {
+    items: HashMap<String, CatalogItem>,
+    report: ItemTableReport,
+}
+
+/// What became of the rows of the table.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ItemTableReport {
+    /// The file.
+    pub path: PathBuf,
+    /// Rows read.
+    pub rows: u64,
+    /// Rows that cannot be used.
+    pub bad: u64,
+    /// The first of them.
+    pub bad_examples: Vec<BadRow>,
+    /// Rows with the identifier of an earlier one, which counts.
+    pub repeated: u64,
+    /// Lines that are not UTF-8 and were read as Latin-1.
+    pub latin_1: u64,
+    /// Prices and truth values that could not be read as such and were left out.
+    pub left_out: u64,
+    /// Items of the log that the table does not have; they have no title.
+    pub without_entry: u64,
+}
+
+/// How the rows of a table come.
+struct Reader {
+    movielens: bool,
+    items: HashMap<String, CatalogItem>,
+    report: ItemTableReport,
+    file: String,
+}
+
+/// Reads a table.
+///
+/// # Errors
+/// It cannot be read, or no column is one of identifiers.
+pub fn read(path: &Path) -> Result<Table, PrepareError> {
+    let source = Source::open(path)?;
+    let name = source.name();
+    let movielens = ["movies.csv", "movies.dat", "u.item"].contains(&name.as_str());
+    let report = ItemTableReport { path: path.to_owned(), ..ItemTableReport::default() };
+    let mut reader = Reader { movielens, items: HashMap::new(), report, file: name.clone() };
+    match source.format {
+        Format::JsonLines => reader.json_lines(source)?,
+        Format::Parquet => reader.parquet(&source.path)?,
+        Format::DoubleColons => reader.double_colons(source)?,
+        format => reader.separated(source, format, name == "u.item")?,
+    }
+    Ok(Table { items: reader.items, report: reader.report })
+}
+
+impl Table {
+    /// Joins the items of a log, sorted, with the table: all entries in the order of their identifiers, and for each number of
+    /// the log the number in that order. Entries without interactions are kept: new items are recommended by their categories.
+    pub fn join(table: Table, of_log: Vec<Box<str>>) -> (Vec<CatalogItem>, Vec<u32>, ItemTableReport) {
+        let Table { items: mut known, mut report } = table;
+        let mut items: Vec<(CatalogItem, Option<usize>)> = Vec::with_capacity(known.len());
+        for (number, id) in of_log.iter().enumerate() {
+            let entry = known.remove(&**id);
+            report.without_entry += u64::from(entry.is_none());
+            items.push((entry.unwrap_or_else(|| CatalogItem::new(&**id)), Some(number)));
+        }
+        items.extend(known.into_values().map(|item| (item, None)));
+        items.sort_unstable_by(|a, b| a.0.id.cmp(&b.0.id));
+        let mut numbers = vec![0; of_log.len()];
+        for (new, (_, old)) in items.iter().enumerate() {
+            if let Some(number) = old.and_then(|old| numbers.get_mut(old)) {
+                *number = new as u32;
+            }
+        }
+        (items.into_iter().map(|(item, _)| item).collect(), numbers, report)
+    }
+}
+
+impl ItemTableReport {
+    /// The report for people.
+    pub fn text(&self) -> String {
+        let mut text = format!("read {}: {} rows of items\n", self.path.display(), count(self.rows));
+        let notes = [
+            (self.bad, "bad rows of items were dropped"),
+            (self.repeated, "rows repeat an item; its first row counts"),
+            (self.latin_1, "lines are not UTF-8 and were read as Latin-1"),
+            (self.left_out, "prices or truth values could not be read and were left out"),
+            (self.without_entry, "items of the log are not in the table and have no title"),
+        ];
+        for (n, note) in notes.into_iter().filter(|(n, _)| *n > 0) {
+            text.push_str(&format!("  {} {note}\n", count(n)));
+        }
+        for bad in &self.bad_examples {
+            text.push_str(&format!("  {}, line {}: {}: {:?}\n", bad.file, bad.line, bad.reason, bad.found));
+        }
+        text
+    }
+}
+
+impl Reader {
+    fn separated(&mut self, mut source: Source, format: Format, u_item: bool) -> Result<(), PrepareError> {
+        let separator = delimited::separator(format).unwrap_or(b',');
+        let mut builder = delimited::builder(separator);
+        // In u.item a quotation mark is a part of the title.
+        builder.quoting(!u_item);
+        let mut rows = builder.from_reader(std::mem::replace(&mut source.reader, Box::new(std::io::empty())));
+        let mut header: Option<Vec<String>> = u_item.then(|| U_ITEM.map(str::to_owned).to_vec());
+        let mut record = csv::ByteRecord::new();
+        while rows.read_byte_record(&mut record).map_err(|error| delimited::csv_error(&source, error))? {
+            let line = record.position().map_or(0, csv::Position::line);
+            let mut cells: Vec<String> = Vec::with_capacity(record.len());
+            for cell in &record {
+                cells.push(self.text(cell));
+            }
+            match &header {
+                None => {
+                    header = Some(cells);
+                    self.needs_id(header.as_deref().unwrap_or_default())?;
+                }
+                Some(_) if u_item => self.u_item(line, cells),
+                Some(header) => self.named(line, header.iter().cloned().zip(cells)),
+            }
+        }
+        Ok(())
+    }
+
+    /// `movies.dat`: identifier, title, genres.
+    fn double_colons(&mut self, mut source: Source) -> Result<(), PrepareError> {
+        let mut text = Vec::new();
+        let mut line = 0;
+        while next_line(&mut source.reader, &mut text, &source.path)? {
+            line += 1;
+            if !text.is_empty() {
+                let text = self.text(&text);
+                let cells = delimited::double_colons(text.as_bytes());
+                let cells: Vec<String> = cells.map(|cell| String::from_utf8_lossy(cell).into_owned()).collect();
+                let names = ["id", "title", "genres"].into_iter().map(str::to_owned);
+                self.named(line, names.zip(cells));
+            }
+        }
+        Ok(())
+    }
+
+    fn u_item(&mut self, line: u64, cells: Vec<String>) {
+        let flags = cells.iter().zip(U_ITEM).skip(U_ITEM_TEXTS);
+        let genres: Vec<&str> = flags.filter(|(cell, _)| *cell == "1").map(|(_, genre)| genre).collect();
+        let genres = genres.join("|");
+        let wanted = ["id", "title", "release_date"].into_iter().map(str::to_owned).zip(cells);
+        self.named(line, wanted.chain([("genres".to_owned(), genres)]));
+    }
+
+    fn named(&mut self, line: u64, cells: impl Iterator<Item = (String, String)>) {
+        let fields =
+            cells.map(|(name, cell)| (name, if is_missing(cell.as_bytes()) { Value::Null } else { cell.into() }));
+        self.row(line, fields.collect());
+    }
+
+    fn json_lines(&mut self, mut source: Source) -> Result<(), PrepareError> {
+        let mut text = Vec::new();
+        let mut line = 0;
+        while next_line(&mut source.reader, &mut text, &source.path)? {
+            line += 1;
+            match serde_json::from_slice::<Map<String, Value>>(&text) {
+                _ if text.trim_ascii().is_empty() => {}
+                Ok(fields) => self.row(line, fields),
+                Err(_) => self.bad(line, "not a JSON object", &text),
+            }
+        }
+        Ok(())
+    }
+
+    fn parquet(&mut self, path: &Path) -> Result<(), PrepareError> {
+        let columns = parquet_log::columns(path)?;
+        self.needs_id(&columns)?;
+        parquet_log::each_row(path, &columns, |line, cells| {
+            let cells = cells.iter().map(|cell| String::from_utf8_lossy(cell).into_owned());
+            self.named(line, columns.iter().cloned().zip(cells));
+        })
+    }
+
+    fn needs_id(&self, columns: &[String]) -> Result<(), PrepareError> {
+        if columns.iter().any(|name| ID.contains(&plain(name).as_str())) {
+            return Ok(());
+        }
+        let there = columns.iter().take(40).map(|name| excerpt(name.as_bytes())).collect::<Vec<_>>().join(", ");
+        Err(PrepareError::ItemColumn { path: self.report.path.clone(), there })
+    }
+
+    /// UTF-8, or else Latin-1, in which every byte is the character of that number.
+    fn text(&mut self, bytes: &[u8]) -> String {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => text.to_owned(),
+            Err(_) => {
+                self.report.latin_1 += 1;
+                bytes.iter().map(|byte| char::from(*byte)).collect()
+            }
+        }
+    }
+
+    fn bad(&mut self, line: u64, reason: &str, found: &[u8]) {
+        self.report.rows += 1;
+        self.report.bad += 1;
+        if self.report.bad_examples.len() < EXAMPLES_MAX {
+            let (file, reason, found) = (self.file.clone(), reason.to_owned(), excerpt(found));
+            self.report.bad_examples.push(BadRow { file, line, reason, found });
+        }
+    }
+
+    fn row(&mut self, line: u64, mut fields: Map<String, Value>) {
+        let id = take(&mut fields, ID).map(|id| as_text(&id).trim().to_owned()).unwrap_or_default();
+        let mut item = CatalogItem::new(id);
+        item.title = take(&mut fields, TITLE).map(|title| as_text(&title)).unwrap_or_default();
+        item.description = take(&mut fields, DESCRIPTION).map(|text| as_text(&text)).unwrap_or_default();
+        item.categories = take(&mut fields, CATEGORIES).map(categories).unwrap_or_default();
+        item.image = take(&mut fields, IMAGE).map(|image| as_text(&image));
+        if let Some(price) = take(&mut fields, PRICE) {
+            item.price = as_text(&price).trim().parse().ok().filter(|price: &f64| price.is_finite());
+            self.report.left_out += u64::from(item.price.is_none());
+        }
+        if let Some(available) = take(&mut fields, AVAILABLE) {
+            let available = truth(&as_text(&available));
+            self.report.left_out += u64::from(available.is_none());
+            item.available = available.unwrap_or(true);
+        }
+        if let Some(Value::Object(attributes)) = fields.remove("attributes") {
+            item.attributes.extend(attributes);
+        }
+        item.attributes.extend(fields.into_iter().map(|(name, value)| (name, attribute(value))));
+        item.attributes.retain(|name, value| !name.is_empty() && !value.is_null());
+        if let Some(year) = year(&item.title).filter(|_| self.movielens) {
+            item.attributes.insert(YEAR.to_owned(), year.into());
+        }
+        if let Err(error) = item.to_json() {
+            return self.bad(line, &error.to_string(), item.id.as_bytes());
+        }
+        self.report.rows += 1;
+        match self.items.entry(item.id.clone()) {
+            std::collections::hash_map::Entry::Occupied(_) => self.report.repeated += 1,
+            std::collections::hash_map::Entry::Vacant(place) => {
+                place.insert(item);
+            }
+        }
+    }
+}
+
+/// Takes the field with the likeliest of the names; none where it is null.
+fn take(fields: &mut Map<String, Value>, usual: &[&str]) -> Option<Value> {
+    let name = usual.iter().find_map(|usual| fields.keys().find(|name| plain(name) == *usual))?.clone();
+    fields.remove(&name).filter(|value| !value.is_null())
+}
+
+fn as_text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn categories(value: Value) -> Vec<String> {
+    let mut categories: Vec<String> = match value {
+        Value::Array(values) => values.iter().map(as_text).collect(),
+        other => as_text(&other).split(['|', ';']).map(|category| category.trim().to_owned()).collect(),
+    };
+    // What MovieLens writes where there are none.
+    categories.retain(|category| !category.is_empty() && category != "(no genres listed)");
+    categories
+}
+
+/// Text of a table as what it says: a number or a truth value where it is one.
+fn attribute(value: Value) -> Value {
+    let Value::String(text) = &value else { return value };
+    match text.as_str() {
+        "true" | "True" | "TRUE" => true.into(),
+        "false" | "False" | "FALSE" => false.into(),
+        // 007 and 1e5 are names as often as numbers, and a number would lose how they are written.
+        text => match text.parse::<f64>() {
+            Ok(number) if number.is_finite() && number.to_string() == text => number.into(),
+            _ => value,
+        },
+    }
+}
+
+fn truth(text: &str) -> Option<bool> {
+    match text.trim().to_lowercase().as_str() {
+        "true" | "yes" | "y" | "1" => Some(true),
+        "false" | "no" | "n" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+/// The year at the end of a title: `Alien (1979)`.
+fn year(title: &str) -> Option<u16> {
+    let inner = title.trim().strip_suffix(')')?;
+    let digits = inner.get(inner.len().checked_sub(4)?..)?;
+    let year = digits.parse().ok().filter(|year| (1_800..2_200).contains(year))?;
+    inner.strip_suffix(digits)?.ends_with('(').then_some(year)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn table(name: &str, bytes: &[u8]) -> Result<Table, PrepareError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        read(&path)
+    }
+
+    #[test]
+    fn columns_find_their_place_and_others_become_attributes() {
+        let text = "item_id,name,category,price,in_stock,colour,size,code\n\
+            a,\"Bear, brown\",toys;soft,9.5,no,brown,12.5,007\nb,,,cheap,,,true,\n,x,,,,,,\na,again,,,,,,\n";
+        let table = table("items.csv", text.as_bytes()).unwrap();
+        let a = &table.items["a"];
+        assert_eq!((a.title.as_str(), a.price, a.available), ("Bear, brown", Some(9.5), false));
+        assert_eq!(a.categories, ["toys", "soft"]);
+        assert_eq!(json!(a.attributes), json!({"colour": "brown", "size": 12.5, "code": "007"}));
+        assert_eq!(json!(table.items["b"].attributes), json!({"size": true}));
+        let report = &table.report;
+        assert_eq!((report.rows, report.bad, report.repeated, report.left_out), (4, 1, 1, 1));
+        assert_eq!(report.bad_examples[0].line, 4);
+    }
+
+    #[test]
+    fn json_entries_are_taken_as_they_are() {
+        let entry =
+            json!({"id": "a", "title": "A", "categories": ["x"], "price": 2, "attributes": {"n": [1]}, "m": "q"});
+        let table = table("items.jsonl", format!("{entry}\n\n[]\n").as_bytes()).unwrap();
+        let a = &table.items["a"];
+        assert_eq!((a.categories.clone(), a.price), (vec!["x".to_owned()], Some(2.0)));
+        assert_eq!(json!(a.attributes), json!({"n": [1], "m": "q"}));
+        assert_eq!(table.report.bad, 1);
+    }
+
+    #[test]
+    fn movielens_tables_are_known_in_latin_1_too() {
+        let dat = table("movies.dat", b"1::Caf\xe9 \"X\": 2 (1995)::Drama|War\n2::B::(no genres listed)\n").unwrap();
+        let first = &dat.items["1"];
+        assert_eq!((first.title.as_str(), first.attributes["year"].clone()), ("Café \"X\": 2 (1995)", json!(1995)));
+        assert_eq!((dat.items["2"].categories.len(), dat.report.latin_1), (0, 1));
+        let flags = "0|1|0|1|0|0|0|0|0|0|0|0|0|0|0|0|0|0|0";
+        let line = format!("7|Twelve \"Monkeys\" (1995)|01-Jan-1995||http://x|{flags}\n");
+        let item = table("u.item", line.as_bytes()).unwrap();
+        assert_eq!(item.items["7"].categories, ["Action", "Animation"]);
+        assert_eq!(item.items["7"].title, "Twelve \"Monkeys\" (1995)");
+    }
+
+    #[test]
+    fn a_table_without_identifiers_says_what_it_has() {
+        let error = table("x.csv", b"colour,size\nred,1\n").unwrap_err().to_string();
+        assert!(error.contains("colour, size"), "{error}");
+    }
+
+    #[test]
+    fn a_join_keeps_every_item_in_the_order_of_keys() {
+        let table = table("x.csv", b"id,title\nb,B\na,A\n").unwrap();
+        let (items, numbers, report) = Table::join(table, vec!["b".into(), "c".into()]);
+        let ids: Vec<&str> = items.iter().map(|item| item.id.as_str()).collect();
+        assert_eq!((ids, numbers, report.without_entry), (vec!["a", "b", "c"], vec![1, 2], 1));
+    }
+}

@@ -1,0 +1,149 @@
+//! A JSON object a line: only the fields that are asked for are looked at, and none is copied unless it has escapes in it.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::columns::ColumnsTaken;
+use super::error::PrepareError;
+use super::log::{Row, RowTime};
+use super::read::{ROWS_A_STEP, Reading};
+use super::source::{Source, next_line};
+
+/// All keys of the first lines, in the order of appearance: not every row has every field.
+pub(super) fn keys(source: &Source) -> Vec<String> {
+    let mut keys: Vec<String> = Vec::new();
+    for line in source.head_lines() {
+        let Ok(serde_json::Value::Object(object)) = serde_json::from_slice(line) else { continue };
+        for key in object.into_iter().map(|(key, _)| key) {
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+    }
+    keys
+}
+
+/// Reads rows into the log.
+///
+/// # Errors
+/// The file cannot be read, or there is more than a log can hold.
+pub(super) fn read(
+    mut source: Source,
+    taken: &ColumnsTaken,
+    Reading { log, rules, progress }: Reading<'_>,
+) -> Result<(), PrepareError> {
+    let ColumnsTaken { user, item, time, kind, value, rating } = taken;
+    let wanted = [Some(user), Some(item), time.as_ref(), kind.as_ref(), value.as_ref(), rating.as_ref()];
+    let mut text = Vec::new();
+    let mut line = 0_u64;
+    while next_line(&mut source.reader, &mut text, &source.path)? {
+        line += 1;
+        if line.is_multiple_of(ROWS_A_STEP) {
+            progress.set(source.done());
+        }
+        let json = text.trim_ascii();
+        if json.is_empty() {
+            continue;
+        }
+        match fields(json, &wanted) {
+            Ok(fields) => {
+                let [user, item, time, kind, value, rating] = &fields;
+                let time = RowTime::Text(time);
+                log.push(line, &Row { user, item, time, kind, value, rating }, rules)?;
+            }
+            Err(reason) => log.push_bad(line, reason, json),
+        }
+    }
+    Ok(())
+}
+
+type Fields<'a> = [Cow<'a, [u8]>; 6];
+
+fn fields<'a>(json: &'a [u8], wanted: &[Option<&String>; 6]) -> Result<Fields<'a>, &'static str> {
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let raw = Wanted(wanted).deserialize(&mut deserializer).map_err(|_| "not a JSON object")?;
+    deserializer.end().map_err(|_| "more than a JSON object")?;
+    let mut fields: Fields<'a> = Default::default();
+    for (field, raw) in fields.iter_mut().zip(raw) {
+        *field = raw.map_or(Ok(Cow::Borrowed(b"".as_slice())), field_text)?;
+    }
+    Ok(fields)
+}
+
+/// Text without its quotes, a number as it is written, nothing for null.
+fn field_text(raw: &RawValue) -> Result<Cow<'_, [u8]>, &'static str> {
+    let raw = raw.get();
+    match raw.as_bytes() {
+        [b'"', inner @ .., b'"'] if !inner.contains(&b'\\') => Ok(Cow::Borrowed(inner)),
+        [b'"', ..] => {
+            let text: String = serde_json::from_str(raw).map_err(|_| "a text that is not UTF-8")?;
+            Ok(Cow::Owned(text.into_bytes()))
+        }
+        b"null" => Ok(Cow::Borrowed(b"")),
+        [b'0'..=b'9' | b'-', ..] => Ok(Cow::Borrowed(raw.as_bytes())),
+        _ => Err("a field that is neither text nor a number"),
+    }
+}
+
+struct Wanted<'w>(&'w [Option<&'w String>; 6]);
+
+impl<'de> DeserializeSeed<'de> for Wanted<'_> {
+    type Value = [Option<&'de RawValue>; 6];
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Wanted<'_> {
+    type Value = [Option<&'de RawValue>; 6];
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = [None; 6];
+        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+            let places = || self.0.iter().zip(0..).filter(|(name, _)| name.is_some_and(|name| *name == key));
+            if places().next().is_none() {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            let value: &'de RawValue = map.next_value()?;
+            for (_, place) in places() {
+                if let Some(found) = found.get_mut(place as usize) {
+                    *found = Some(value);
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn three(json: &str) -> Result<[String; 3], &'static str> {
+        let names = ["user", "item", "value"].map(str::to_owned);
+        let wanted = [Some(&names[0]), Some(&names[1]), None, None, Some(&names[2]), None];
+        let [user, item, _, _, value, _] = fields(json.as_bytes(), &wanted)?;
+        Ok([user, item, value].map(|field| String::from_utf8(field.into_owned()).unwrap()))
+    }
+
+    #[test]
+    fn fields_are_text_or_numbers_and_others_are_passed_over() {
+        let found = three(r#"{"x": {"deep": [1]}, "user": 7, "item": "a\"b", "value": 2.50, "y": "z"}"#).unwrap();
+        assert_eq!(found, ["7", "a\"b", "2.50"]);
+        assert_eq!(three(r#"{"user": null}"#).unwrap(), ["", "", ""]);
+        assert!(three(r#"{"user": ["a"]}"#).is_err());
+        assert!(three("[1]").is_err());
+        assert!(three(r#"{"user": "a"} {"user": "b"}"#).is_err());
+        assert!(three(r#"{"user": "#).is_err());
+    }
+}

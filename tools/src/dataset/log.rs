@@ -1,0 +1,501 @@
+//! A log in memory: rows as they were read, in columns, each row checked as it comes.
+//!
+//! 22 bytes a row, and each distinct user and item identifier once; the log itself is never held as text.
+
+use std::collections::{BTreeMap, HashMap};
+
+use kindred::limits;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::columns::excerpt;
+use super::interner::Interner;
+use super::time::{self, Time, TimeUnit};
+
+/// Bad rows that are shown.
+pub const EXAMPLES_MAX: usize = 10;
+/// Distinct texts of a kind column that are told apart: a column with more is not one of kinds.
+const KINDS_TOLD_APART: usize = 1_000;
+
+/// One row as a reader hands it over. An empty field is a missing one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Row<'a> {
+    /// Who.
+    pub user: &'a [u8],
+    /// With what.
+    pub item: &'a [u8],
+    /// When.
+    pub time: RowTime<'a>,
+    /// Did what.
+    pub kind: &'a [u8],
+    /// A factor on the weight.
+    pub value: &'a [u8],
+    /// A rating.
+    pub rating: &'a [u8],
+}
+
+/// The time of a row.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum RowTime<'a> {
+    /// Not said.
+    #[default]
+    Missing,
+    /// As text.
+    Text(&'a [u8]),
+    /// Known to be in milliseconds since 1970.
+    Millis(i64),
+}
+
+/// What rows are worth, and which are not taken.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowRules {
+    /// Weight of each kind of interaction. Rows of other kinds are left out.
+    pub kind_weights: BTreeMap<String, f32>,
+    /// The kind of rows that name none; without it `rating` where there is a rating column, else `view`.
+    pub default_kind: Option<String>,
+    /// Least rating that counts as an interaction.
+    pub min_rating: Option<f64>,
+}
+
+/// What became of the rows while they were read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReadCounts {
+    /// Rows read, good or bad.
+    pub rows: u64,
+    /// Rows that cannot be used, by reason.
+    pub bad: BTreeMap<String, u64>,
+    /// The first of them.
+    pub bad_examples: Vec<BadRow>,
+    /// Rows of kinds without a weight, by kind.
+    pub unknown_kinds: BTreeMap<String, u64>,
+    /// Rows that weigh nothing: the weight of their kind or their value is 0.
+    pub weightless: u64,
+    /// Rows with a rating below the least, or without one.
+    pub below_min_rating: u64,
+    /// Rows without a kind, which got the default.
+    pub filled_kind: u64,
+    /// Rows without a value in a log that has a value column; they count 1.
+    pub filled_value: u64,
+    /// Rows without a time, which got that of the row before, or their place in the file where no row has a time.
+    pub filled_time: u64,
+}
+
+/// A row that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BadRow {
+    /// The file.
+    pub file: String,
+    /// The line, or the row of a file without lines, from 1.
+    pub line: u64,
+    /// What is wrong with it.
+    pub reason: String,
+    /// The value at fault, shortened.
+    pub found: String,
+}
+
+/// The rows that were taken.
+#[derive(Debug, Default)]
+pub struct Log {
+    /// Users, by number.
+    pub users: Interner,
+    /// Items, by number.
+    pub items: Interner,
+    /// Kinds, by number.
+    pub kinds: Vec<String>,
+    /// The user of each row.
+    pub user: Vec<u32>,
+    /// The item of each row.
+    pub item: Vec<u32>,
+    /// The kind of each row.
+    pub kind: Vec<u8>,
+    /// The weight of each row.
+    pub weight: Vec<f32>,
+    /// The time of each row; milliseconds after [`Log::settle_times`].
+    pub time: Vec<i64>,
+    /// How each time is to be understood.
+    stamp: Vec<Stamp>,
+    /// What became of the rows.
+    pub counts: ReadCounts,
+    seen_kinds: HashMap<Box<[u8]>, SeenKind>,
+    file: String,
+    has_value: bool,
+    has_rating: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stamp {
+    Missing,
+    Number,
+    Millis,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum SeenKind {
+    Known(u8, f32),
+    Unknown,
+}
+
+/// The log does not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the log has more than {limit} {what}: split it by time and prepare the newest part")]
+pub struct TooMany {
+    what: &'static str,
+    limit: u64,
+}
+
+/// Why a row is bad, and the value that makes it so.
+struct Fault<'a>(&'static str, &'a [u8]);
+
+impl Log {
+    /// Begins a file: its name for messages, and whether it has a value and a rating column.
+    pub fn begin(&mut self, file: String, has_value: bool, has_rating: bool) {
+        self.file = file;
+        (self.has_value, self.has_rating) = (has_value, has_rating);
+        // What a row without a kind is depends on the columns of its file.
+        self.seen_kinds.clear();
+    }
+
+    /// Rows taken so far.
+    pub fn len(&self) -> usize {
+        self.user.len()
+    }
+
+    /// Whether no row was taken.
+    pub fn is_empty(&self) -> bool {
+        self.user.is_empty()
+    }
+
+    /// Takes a row, or counts why not.
+    ///
+    /// # Errors
+    /// More rows, users or items than numbers.
+    pub fn push(&mut self, line: u64, row: &Row<'_>, rules: &RowRules) -> Result<(), TooMany> {
+        self.counts.rows += 1;
+        match self.take(row, rules) {
+            Ok(taken) => taken,
+            Err(Fault(reason, found)) => {
+                self.bad(line, reason, found);
+                Ok(())
+            }
+        }
+    }
+
+    /// Counts a row that could not even be taken apart.
+    pub fn push_bad(&mut self, line: u64, reason: &str, found: &[u8]) {
+        self.counts.rows += 1;
+        self.bad(line, reason, found);
+    }
+
+    fn bad(&mut self, line: u64, reason: &str, found: &[u8]) {
+        match self.counts.bad.get_mut(reason) {
+            Some(count) => *count += 1,
+            None => {
+                self.counts.bad.insert(reason.to_owned(), 1);
+            }
+        }
+        if self.counts.bad_examples.len() < EXAMPLES_MAX {
+            let (file, reason, found) = (self.file.clone(), reason.to_owned(), excerpt(found));
+            self.counts.bad_examples.push(BadRow { file, line, reason, found });
+        }
+    }
+
+    fn take<'a>(&mut self, row: &Row<'a>, rules: &RowRules) -> Result<Result<(), TooMany>, Fault<'a>> {
+        let user = identifier(row.user, ["no user", "user longer than 256 bytes", "user is not UTF-8"])?;
+        let item = identifier(row.item, ["no item", "item longer than 256 bytes", "item is not UTF-8"])?;
+        let (time, stamp) = match row.time {
+            RowTime::Millis(ms) => (ms, Stamp::Millis),
+            RowTime::Text(text) if !is_missing(text) => match time::parse(text) {
+                Some(Time::Number(number)) => (number, Stamp::Number),
+                Some(Time::Millis(ms)) => (ms, Stamp::Millis),
+                None => return Err(Fault("time is neither a number nor a date", text)),
+            },
+            RowTime::Missing | RowTime::Text(_) => (0, Stamp::Missing),
+        };
+        let value = number(row.value, "value is not a finite number")?;
+        let rating = number(row.rating, "rating is not a finite number")?;
+        if row.kind.len() > limits::KIND_BYTES_MAX {
+            return Err(Fault("kind longer than 64 bytes", row.kind));
+        }
+        if rules.min_rating.is_some_and(|least| rating.is_none_or(|rating| rating < least)) {
+            self.counts.below_min_rating += 1;
+            return Ok(Ok(()));
+        }
+        let Some((kind, kind_weight)) = self.kind(row.kind, rules) else { return Ok(Ok(())) };
+        let weight = (f64::from(kind_weight) * value.unwrap_or(1.0)) as f32;
+        if !weight.is_finite() {
+            return Err(Fault("value is not a finite number", row.value));
+        }
+        if weight == 0.0 {
+            self.counts.weightless += 1;
+            return Ok(Ok(()));
+        }
+        self.counts.filled_value += u64::from(self.has_value && value.is_none());
+        self.counts.filled_time += u64::from(stamp == Stamp::Missing);
+        let Some(user) = self.users.number(user) else { return Ok(Err(too_many("users"))) };
+        let Some(item) = self.items.number(item) else { return Ok(Err(too_many("items"))) };
+        if self.user.len() >= u32::MAX as usize {
+            return Ok(Err(too_many("interactions")));
+        }
+        self.user.push(user);
+        self.item.push(item);
+        self.kind.push(kind);
+        self.weight.push(weight);
+        self.time.push(time);
+        self.stamp.push(stamp);
+        Ok(Ok(()))
+    }
+
+    /// The number and weight of a kind; none, and counted, if it has no weight.
+    fn kind(&mut self, text: &[u8], rules: &RowRules) -> Option<(u8, f32)> {
+        let text = if is_missing(text) { b"" } else { text };
+        self.counts.filled_kind += u64::from(text.is_empty());
+        let seen = match self.seen_kinds.get(text) {
+            Some(seen) => *seen,
+            None => {
+                let seen = self.new_kind(text, rules);
+                if self.seen_kinds.len() < KINDS_TOLD_APART {
+                    self.seen_kinds.insert(text.into(), seen);
+                }
+                seen
+            }
+        };
+        match seen {
+            SeenKind::Known(number, weight) => Some((number, weight)),
+            SeenKind::Unknown => {
+                let name = excerpt(text);
+                let told_apart = self.counts.unknown_kinds.len() < KINDS_TOLD_APART;
+                let name =
+                    if told_apart || self.counts.unknown_kinds.contains_key(&name) { name } else { "…".into() };
+                *self.counts.unknown_kinds.entry(name).or_default() += 1;
+                None
+            }
+        }
+    }
+
+    fn new_kind(&mut self, text: &[u8], rules: &RowRules) -> SeenKind {
+        let text = String::from_utf8_lossy(text);
+        let name = match &rules.default_kind {
+            _ if !text.is_empty() => usual_kind(&text, rules),
+            Some(kind) => kind.clone(),
+            None if self.has_rating => "rating".to_owned(),
+            None => "view".to_owned(),
+        };
+        let Some(weight) = rules.kind_weights.get(&name) else { return SeenKind::Unknown };
+        let number = self.kinds.iter().position(|kind| *kind == name).unwrap_or_else(|| {
+            self.kinds.push(name);
+            self.kinds.len() - 1
+        });
+        u8::try_from(number).map_or(SeenKind::Unknown, |number| SeenKind::Known(number, *weight))
+    }
+
+    /// Makes all times milliseconds, when every row has been read, and says the unit that numbers were taken to be in.
+    ///
+    /// The unit is the one that most numbers look like, so that a single odd one does not decide. A row without a time gets
+    /// the time of the row before it. If no row has a time, the place in the log stands in for it, one second a row.
+    pub fn settle_times(&mut self, given: Option<TimeUnit>) -> Option<TimeUnit> {
+        let mut votes = TimeUnit::ALL.map(|unit| (0_u64, unit));
+        for (time, _) in self.time.iter().zip(&self.stamp).filter(|(_, stamp)| **stamp == Stamp::Number) {
+            let told = TimeUnit::told_by(*time);
+            votes.iter_mut().filter(|(_, unit)| *unit == told).for_each(|(votes, _)| *votes += 1);
+        }
+        let told = votes.iter().max_by_key(|(votes, _)| *votes).filter(|(votes, _)| *votes > 0).map(|(_, unit)| *unit);
+        let unit = given.or(told).unwrap_or(TimeUnit::Seconds);
+        let no_times = self.stamp.iter().all(|stamp| *stamp == Stamp::Missing);
+        let mut impossible = Vec::new();
+        let mut before = None;
+        for (row, (time, stamp)) in self.time.iter_mut().zip(&self.stamp).enumerate() {
+            let ms = match stamp {
+                Stamp::Millis => Some(*time),
+                Stamp::Number => unit.millis(*time),
+                Stamp::Missing if no_times => Some(row as i64 * 1_000),
+                Stamp::Missing => before.or(Some(i64::MIN)),
+            };
+            match ms {
+                Some(ms) => {
+                    *time = ms;
+                    before = Some(ms).filter(|ms| *ms != i64::MIN);
+                }
+                None => impossible.push(row),
+            }
+        }
+        // Rows before the first that has a time get the earliest there is.
+        if !no_times && self.stamp.first() == Some(&Stamp::Missing) {
+            let leading = self.stamp.iter().take_while(|stamp| **stamp == Stamp::Missing).count();
+            let first = self.time.get(leading).copied().unwrap_or_default();
+            self.time.iter_mut().take(leading).for_each(|time| *time = first);
+        }
+        self.remove(&impossible);
+        told.is_some().then_some(unit)
+    }
+
+    /// Removes rows, given in ascending order, whose time is none.
+    fn remove(&mut self, rows: &[usize]) {
+        if rows.is_empty() {
+            return;
+        }
+        let reason = "time is not between the years 1 and 9999 in the unit of the others".to_owned();
+        *self.counts.bad.entry(reason).or_default() += rows.len() as u64;
+        fn keep<T>(column: &mut Vec<T>, rows: &[usize]) {
+            let (mut row, mut rows) = (0, rows.iter().peekable());
+            column.retain(|_| {
+                let removed = rows.next_if_eq(&&row).is_some();
+                row += 1;
+                !removed
+            });
+        }
+        keep(&mut self.user, rows);
+        keep(&mut self.item, rows);
+        keep(&mut self.kind, rows);
+        keep(&mut self.weight, rows);
+        keep(&mut self.time, rows);
+        keep(&mut self.stamp, rows);
+    }
+}
+
+impl ReadCounts {
+    /// Rows that cannot be used.
+    pub fn n_bad(&self) -> u64 {
+        self.bad.values().sum()
+    }
+}
+
+fn too_many(what: &'static str) -> TooMany {
+    TooMany { what, limit: u64::from(u32::MAX) - 1 }
+}
+
+fn identifier<'a>(bytes: &'a [u8], [none, long, strange]: [&'static str; 3]) -> Result<&'a str, Fault<'a>> {
+    let bytes = bytes.trim_ascii();
+    if bytes.is_empty() {
+        return Err(Fault(none, bytes));
+    }
+    if bytes.len() > limits::KEY_BYTES_MAX {
+        return Err(Fault(long, bytes));
+    }
+    std::str::from_utf8(bytes).map_err(|_| Fault(strange, bytes))
+}
+
+fn number<'a>(bytes: &'a [u8], reason: &'static str) -> Result<Option<f64>, Fault<'a>> {
+    if is_missing(bytes) {
+        return Ok(None);
+    }
+    let number = std::str::from_utf8(bytes.trim_ascii()).ok().and_then(|text| text.parse().ok());
+    number.filter(|number: &f64| number.is_finite()).map(Some).ok_or(Fault(reason, bytes))
+}
+
+/// Whether a field says that there is nothing in it.
+pub fn is_missing(bytes: &[u8]) -> bool {
+    let nothing: [&[u8]; 8] = [b"", b"null", b"NULL", b"None", b"NaN", b"nan", b"NA", b"\\N"];
+    nothing.contains(&bytes.trim_ascii())
+}
+
+/// The name that a kind goes by in Kindred: the text itself where it has a weight, else what it usually means.
+fn usual_kind(text: &str, rules: &RowRules) -> String {
+    let text = text.trim();
+    if rules.kind_weights.contains_key(text) {
+        return text.to_owned();
+    }
+    let lower = text.to_lowercase().replace([' ', '-'], "_");
+    let usual = match lower.as_str() {
+        "click" | "clicks" | "pv" | "page_view" | "pageview" | "product_view" | "detail_view" | "viewed" => "view",
+        "addtocart" | "add_to_cart" | "add" | "basket" | "add_to_basket" => "cart",
+        "transaction" | "buy" | "bought" | "order" | "purchased" => "purchase",
+        "fav" | "favorite" | "favourite" | "wishlist" | "liked" => "like",
+        "rate" | "rated" => "rating",
+        other => other,
+    };
+    usual.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules() -> RowRules {
+        let kind_weights = [("view", 1.0), ("cart", 3.0), ("rating", 1.0), ("ignored", 0.0)];
+        let kind_weights = kind_weights.into_iter().map(|(kind, weight)| (kind.to_owned(), weight)).collect();
+        RowRules { kind_weights, default_kind: None, min_rating: None }
+    }
+
+    fn row<'a>(user: &'a str, item: &'a str, time: &'a str, kind: &'a str, value: &'a str) -> Row<'a> {
+        Row {
+            user: user.as_bytes(),
+            item: item.as_bytes(),
+            time: RowTime::Text(time.as_bytes()),
+            kind: kind.as_bytes(),
+            value: value.as_bytes(),
+            rating: b"",
+        }
+    }
+
+    #[test]
+    fn rows_are_taken_filled_or_counted() {
+        let mut log = Log::default();
+        log.begin("log.csv".to_owned(), true, false);
+        let long = "x".repeat(257);
+        let rows = [
+            row("u", "a", "10", "view", "2"),
+            row("u", "b", "", "add-to-cart", ""),
+            row("v", "a", "30", "", "1"),
+            row("", "a", "1", "view", "1"),
+            row(&long, "a", "1", "view", "1"),
+            row("u", "a", "soon", "view", "1"),
+            row("u", "a", "1", "view", "many"),
+            row("u", "a", "1", "stare", "1"),
+            row("u", "a", "1", "ignored", "1"),
+        ];
+        for (at, row) in rows.iter().enumerate() {
+            log.push(at as u64 + 2, row, &rules()).unwrap();
+        }
+        log.push(11, &Row { user: b"\xff", item: b"a", ..Row::default() }, &rules()).unwrap();
+        assert_eq!((log.user.clone(), log.item.clone()), (vec![0, 0, 1], vec![0, 1, 0]));
+        assert_eq!((log.kind.clone(), log.weight.clone()), (vec![0, 1, 0], vec![2.0, 3.0, 1.0]));
+        assert_eq!(log.settle_times(None), Some(TimeUnit::Seconds));
+        assert_eq!(log.time, [10_000, 10_000, 30_000]);
+        let counts = &log.counts;
+        assert_eq!((counts.rows, counts.n_bad(), counts.weightless), (10, 5, 1));
+        assert_eq!((counts.filled_time, counts.filled_kind, counts.filled_value), (1, 1, 1));
+        assert_eq!(counts.unknown_kinds, BTreeMap::from([("stare".to_owned(), 1)]));
+        let soon = &counts.bad_examples[2];
+        assert_eq!((soon.line, soon.found.as_str()), (7, "soon"));
+    }
+
+    #[test]
+    fn a_rating_below_the_least_is_no_interaction() {
+        let mut log = Log::default();
+        log.begin("r".to_owned(), false, true);
+        let rules = RowRules { min_rating: Some(4.0), ..rules() };
+        for rating in ["5", "4.0", "3.5", ""] {
+            let row = Row { user: b"u", item: b"a", rating: rating.as_bytes(), ..Row::default() };
+            log.push(1, &row, &rules).unwrap();
+        }
+        assert_eq!((log.len(), log.counts.below_min_rating), (2, 2));
+        assert_eq!((log.kinds.clone(), log.weight.clone()), (vec!["rating".to_owned()], vec![1.0, 1.0]));
+    }
+
+    #[test]
+    fn one_odd_number_does_not_decide_the_unit() {
+        let mut log = Log::default();
+        for time in ["1508194801000", "9223372036854775807", "1508194802000", "2017-10-16"] {
+            log.push(1, &row("u", "a", time, "", ""), &rules()).unwrap();
+        }
+        assert_eq!(log.settle_times(None), Some(TimeUnit::Milliseconds));
+        assert_eq!(log.time, [1_508_194_801_000, 1_508_194_802_000, 1_508_112_000_000]);
+        assert_eq!(log.counts.n_bad(), 1);
+    }
+
+    #[test]
+    fn without_any_time_the_place_in_the_log_is_the_time() {
+        let mut log = Log::default();
+        for item in ["a", "b", "c"] {
+            log.push(1, &row("u", item, "", "", ""), &rules()).unwrap();
+        }
+        assert_eq!(log.settle_times(None), None);
+        assert_eq!((log.time.clone(), log.counts.filled_time), (vec![0, 1_000, 2_000], 3));
+        let mut log = Log::default();
+        for time in ["", "", "7"] {
+            log.push(1, &row("u", "a", time, "", ""), &rules()).unwrap();
+        }
+        log.settle_times(None);
+        assert_eq!(log.time, [7_000, 7_000, 7_000]);
+    }
+}

@@ -1,0 +1,162 @@
+//! A file of interactions into the log: which form it has, what its columns are, and who reads it.
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+use super::columns::{ColumnNames, ColumnsTaken, Mapping, is_header};
+use super::error::PrepareError;
+use super::log::{Log, RowRules};
+use super::source::{Format, Source};
+use super::time::TimeUnit;
+use super::{delimited, json_lines, parquet_log};
+use crate::progress::Progress;
+
+/// Rows between two movements of the progress bar.
+pub const ROWS_A_STEP: u64 = 1 << 16;
+
+/// A well-known form of log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Preset {
+    /// MovieLens: `u.data`, `ratings.dat` or `ratings.csv`; every rating is one interaction of kind `rating` and weight 1.
+    Movielens,
+    /// Lines of session, item and time, separated by tabs, with or without a header.
+    Sessions,
+    /// Lines of a user and their items, oldest first, separated by spaces; the place in the line is the time, in seconds.
+    Sequences,
+}
+
+/// How a log is read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReadOptions {
+    /// The form of the files, where their first bytes do not tell.
+    pub format: Option<Format>,
+    /// A well-known form.
+    pub preset: Option<Preset>,
+    /// Names of columns.
+    pub columns: ColumnNames,
+    /// Whether the first line is a row; columns are then named 1, 2, 3...
+    pub no_header: bool,
+    /// What numbers of the time column count; told by their size without it.
+    pub time_unit: Option<TimeUnit>,
+    /// What rows are worth.
+    pub rules: RowRules,
+}
+
+/// A file that was read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SourceReport {
+    /// The file.
+    pub path: PathBuf,
+    /// Its form.
+    pub format: Format,
+    /// The columns that were taken; none for sequences.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub columns: Option<ColumnsTaken>,
+    /// Rows read, good or bad.
+    pub rows: u64,
+}
+
+/// What the columns of a delimited file are called.
+pub enum Header {
+    /// As its first line says.
+    FirstLine,
+    /// So.
+    Names(Vec<String>),
+}
+
+/// What every reader is given.
+pub struct Reading<'a> {
+    /// Where the rows go.
+    pub log: &'a mut Log,
+    /// What they are worth.
+    pub rules: &'a RowRules,
+    /// Who watches.
+    pub progress: &'a Progress,
+}
+
+/// Reads one file into the log, in one pass.
+///
+/// # Errors
+/// It cannot be read, its columns are not known, or there is more than a log can hold.
+pub fn read(
+    path: &Path,
+    options: &ReadOptions,
+    log: &mut Log,
+    progress: &Progress,
+) -> Result<SourceReport, PrepareError> {
+    let source = Source::open(path)?;
+    let (path, before) = (path.to_owned(), log.counts.rows);
+    let form = form(&source, options);
+    let columns = |header: &[String]| {
+        let found = options.columns.find(header);
+        found.map_err(|source| PrepareError::Columns { path: path.clone(), source })
+    };
+    progress.start(&format!("reading {}", source.name()), source.size);
+    let name = source.name();
+    let mut begin = |mapping: &Mapping| log.begin(name.clone(), mapping.value.is_some(), mapping.rating.is_some());
+    let taken = match form {
+        Format::Sequences => {
+            begin(&Mapping::default());
+            delimited::sequences(source, Reading { log, rules: &options.rules, progress })?;
+            None
+        }
+        Format::JsonLines => {
+            let (mapping, taken) = columns(&json_lines::keys(&source))?;
+            begin(&mapping);
+            json_lines::read(source, &taken, Reading { log, rules: &options.rules, progress })?;
+            Some(taken)
+        }
+        Format::Parquet => {
+            let (mapping, taken) = columns(&parquet_log::columns(&source.path)?)?;
+            begin(&mapping);
+            parquet_log::read(&source.path, &taken, Reading { log, rules: &options.rules, progress })?;
+            Some(taken)
+        }
+        Format::Csv | Format::Tsv | Format::Semicolons | Format::Bars | Format::DoubleColons => {
+            let first = delimited::first_cells(&source, form);
+            let header = header(&source, form, options, &first);
+            let skip = matches!(header, Header::FirstLine);
+            let (mapping, taken) = match header {
+                Header::FirstLine => columns(&first)?,
+                Header::Names(names) => columns(&names)?,
+            };
+            begin(&mapping);
+            delimited::read(source, form, skip, &mapping, Reading { log, rules: &options.rules, progress })?;
+            Some(taken)
+        }
+    };
+    Ok(SourceReport { path, format: form, columns: taken, rows: log.counts.rows - before })
+}
+
+fn form(source: &Source, options: &ReadOptions) -> Format {
+    match (options.preset, options.format) {
+        (Some(Preset::Sequences), _) => Format::Sequences,
+        (Some(Preset::Sessions), None) if source.format != Format::Csv => Format::Tsv,
+        (_, given) => given.unwrap_or(source.format),
+    }
+}
+
+fn header(source: &Source, form: Format, options: &ReadOptions, first: &[String]) -> Header {
+    let names = |names: &[&str]| Header::Names(names.iter().map(|name| (*name).to_owned()).collect());
+    match options.preset {
+        _ if options.no_header => Header::Names((1..=first.len()).map(|at| at.to_string()).collect()),
+        Some(Preset::Sessions) if !is_header(first) => names(&["session", "item", "time"]),
+        Some(Preset::Movielens) if !is_header(first) => names(MOVIELENS),
+        None if is_movielens(&source.name(), form) && !is_header(first) => names(MOVIELENS),
+        _ => Header::FirstLine,
+    }
+}
+
+const MOVIELENS: &[&str] = &["userId", "movieId", "rating", "timestamp"];
+
+/// Whether a file without a header is a MovieLens log by its name: `u.data`, its published splits `u1.base`..., `ratings.dat`.
+fn is_movielens(name: &str, form: Format) -> bool {
+    let is_split = || name.starts_with('u') && (name.ends_with(".base") || name.ends_with(".test"));
+    match form {
+        Format::Tsv => name == "u.data" || is_split(),
+        Format::DoubleColons => name == "ratings.dat",
+        _ => false,
+    }
+}

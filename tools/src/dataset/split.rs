@@ -1,0 +1,127 @@
+//! What is held out for `kindred evaluate`: by time, so that no model is asked about what it could have learned from.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::Interactions;
+use super::time;
+
+/// How interactions are divided into a training and a test part.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "by", rename_all = "snake_case")]
+pub enum Split {
+    /// The last interaction of each user who has more than one is tested.
+    LeaveLastOut,
+    /// What happened at or after a moment is tested.
+    Time {
+        /// The moment, in milliseconds since 1970.
+        at_ms: i64,
+    },
+    /// The newest interactions are tested.
+    Share {
+        /// The share that is trained on, above 0 and below 1.
+        train: f64,
+    },
+    /// Nothing is tested.
+    None,
+}
+
+impl FromStr for Split {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.strip_prefix("time=")) {
+            ("leave-last-out", _) => Ok(Self::LeaveLastOut),
+            ("none", _) => Ok(Self::None),
+            (_, Some(at)) => {
+                if let Some(at_ms) = time::date_time(at.as_bytes()) {
+                    return Ok(Self::Time { at_ms });
+                }
+                match at.parse::<f64>() {
+                    Ok(train) if train > 0.0 && train < 1.0 => Ok(Self::Share { train }),
+                    _ => Err(format!("{at:?} is neither a date like 2017-10-10T00:00:00Z nor a share between 0 and 1")),
+                }
+            }
+            _ => Err("expected leave-last-out, time=2017-10-10T00:00:00Z, time=0.9 or none".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LeaveLastOut => write!(f, "the last interaction of each user"),
+            Self::Time { at_ms } => write!(f, "what happened at or after {}", super::report::moment(*at_ms)),
+            Self::Share { train } => write!(f, "what happened after the oldest {}", crate::report::percent(*train)),
+            Self::None => write!(f, "nothing"),
+        }
+    }
+}
+
+/// Divides interactions, sorted by user and time; both parts stay so. Costs one pass, and a copy of the times for a share.
+pub fn split(all: Interactions, by: Split) -> (Interactions, Interactions) {
+    let is_test: Vec<bool> = match by {
+        Split::None => return (all, Interactions::default()),
+        Split::LeaveLastOut => {
+            let user = |row: usize| all.user.get(row);
+            let before = |row: usize| row.checked_sub(1).and_then(user);
+            (0..all.len()).map(|row| user(row) != user(row + 1) && user(row) == before(row)).collect()
+        }
+        Split::Time { at_ms } => all.time_ms.iter().map(|time| *time >= at_ms).collect(),
+        Split::Share { train } => {
+            let mut times = all.time_ms.clone();
+            let place = ((times.len() as f64 * train) as usize).min(times.len().saturating_sub(1));
+            let at_ms = if times.is_empty() { 0 } else { *times.select_nth_unstable(place).1 };
+            // Those of the very moment are trained on: a test must not share its moment with what was learned from.
+            all.time_ms.iter().map(|time| *time > at_ms).collect()
+        }
+    };
+    let mut test = all.clone();
+    test.retain(&is_test);
+    let mut train = all;
+    train.retain(&is_test.iter().map(|test| !test).collect::<Vec<bool>>());
+    (train, test)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(rows: &[(u32, i64)]) -> Interactions {
+        let mut all = Interactions::default();
+        for (user, time) in rows {
+            all.push(*user, 0, 0, 1.0, *time);
+        }
+        all
+    }
+
+    #[test]
+    fn the_last_of_each_user_is_left_out_but_never_the_only_one() {
+        let (train, test) = split(rows(&[(0, 1), (0, 2), (0, 3), (1, 9), (2, 4), (2, 5)]), Split::LeaveLastOut);
+        assert_eq!((train.user, train.time_ms), (vec![0, 0, 1, 2], vec![1, 2, 9, 4]));
+        assert_eq!((test.user, test.time_ms), (vec![0, 2], vec![3, 5]));
+    }
+
+    #[test]
+    fn a_moment_or_a_share_divides_all_users_at_once() {
+        let all = rows(&[(0, 1), (0, 5), (1, 2), (1, 6)]);
+        let (train, test) = split(all.clone(), Split::Time { at_ms: 5 });
+        assert_eq!((train.time_ms, test.time_ms), (vec![1, 2], vec![5, 6]));
+        let (train, test) = split(all.clone(), Split::Share { train: 0.5 });
+        assert_eq!((train.time_ms, test.time_ms), (vec![1, 5, 2], vec![6]));
+        let (train, test) = split(all.clone(), Split::None);
+        assert_eq!((train, test.len()), (all, 0));
+        assert_eq!(split(Interactions::default(), Split::Share { train: 0.5 }).1.len(), 0);
+    }
+
+    #[test]
+    fn a_split_is_written_as_a_word() {
+        assert_eq!("leave-last-out".parse(), Ok(Split::LeaveLastOut));
+        assert_eq!("time=2017-10-10".parse(), Ok(Split::Time { at_ms: 1_507_593_600_000 }));
+        assert_eq!("time=0.9".parse(), Ok(Split::Share { train: 0.9 }));
+        assert!("time=1.5".parse::<Split>().unwrap_err().contains("share"));
+        assert!("half".parse::<Split>().unwrap_err().contains("leave-last-out"));
+    }
+}

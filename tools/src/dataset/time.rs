@@ -1,0 +1,241 @@
+//! When something happened, from how a log says it.
+//!
+//! A number counts from 1970-01-01T00:00:00Z in a unit that the whole column shares; a date is `2017-10-10`, or with a time
+//! of day after `T` or a space: `10:23`, `10:23:45` or `10:23:45.678`, then nothing (which means UTC), `Z` or an offset `+02:00`.
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+const MS_PER_DAY: i64 = 86_400_000;
+/// 0001-01-01 and the end of 9999: what is outside is no time of a log, but a number from another column.
+const RANGE_MS: std::ops::RangeInclusive<i64> = -62_135_596_800_000..=253_402_300_799_999;
+
+/// What a number of a time column counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimeUnit {
+    /// Seconds since 1970.
+    #[value(alias = "s")]
+    Seconds,
+    /// Milliseconds since 1970.
+    #[value(alias = "ms")]
+    Milliseconds,
+    /// Microseconds since 1970.
+    #[value(alias = "us")]
+    Microseconds,
+    /// Nanoseconds since 1970.
+    #[value(alias = "ns")]
+    Nanoseconds,
+}
+
+/// A time as it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Time {
+    /// A whole number, in a unit that is known when the column has been read.
+    Number(i64),
+    /// Milliseconds since 1970.
+    Millis(i64),
+}
+
+impl TimeUnit {
+    /// All units, finest last.
+    pub const ALL: [Self; 4] = [Self::Seconds, Self::Milliseconds, Self::Microseconds, Self::Nanoseconds];
+
+    /// The unit that a number of this size is likely to be in: seconds reach 10¹¹ in the year 5138.
+    pub fn told_by(number: i64) -> Self {
+        match number.unsigned_abs() {
+            0..100_000_000_000 => Self::Seconds,
+            100_000_000_000..100_000_000_000_000 => Self::Milliseconds,
+            100_000_000_000_000..100_000_000_000_000_000 => Self::Microseconds,
+            _ => Self::Nanoseconds,
+        }
+    }
+
+    /// A number in this unit as milliseconds; none for what is no time between the years 1 and 9999.
+    pub fn millis(self, number: i64) -> Option<i64> {
+        let ms = match self {
+            Self::Seconds => number.checked_mul(1_000)?,
+            Self::Milliseconds => number,
+            Self::Microseconds => number.div_euclid(1_000),
+            Self::Nanoseconds => number.div_euclid(1_000_000),
+        };
+        RANGE_MS.contains(&ms).then_some(ms)
+    }
+
+    fn fraction_millis(self, number: f64) -> Option<i64> {
+        let per_ms = match self {
+            Self::Seconds => 1e-3,
+            Self::Milliseconds => 1.0,
+            Self::Microseconds => 1e3,
+            Self::Nanoseconds => 1e6,
+        };
+        let ms = (number / per_ms).floor();
+        // The range is far inside what an f64 holds exactly.
+        (ms.is_finite() && RANGE_MS.contains(&(ms as i64))).then_some(ms as i64)
+    }
+}
+
+/// Reads a time. None if it is neither a number nor a date.
+pub fn parse(text: &[u8]) -> Option<Time> {
+    let text = text.trim_ascii();
+    if let Some(number) = whole(text) {
+        return Some(Time::Number(number));
+    }
+    if let Some(ms) = date_time(text) {
+        return Some(Time::Millis(ms));
+    }
+    let number: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
+    if number.fract() == 0.0 && number.abs() < 9e18 {
+        return Some(Time::Number(number as i64));
+    }
+    number.is_finite().then(|| TimeUnit::told_by(number as i64).fraction_millis(number)).flatten().map(Time::Millis)
+}
+
+/// Milliseconds of a date or a date with a time of day.
+pub fn date_time(text: &[u8]) -> Option<i64> {
+    let (date, rest) = text.split_at_checked(10)?;
+    let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] = date else { return None };
+    let year = digits(&[*y1, *y2, *y3, *y4])?;
+    let days = days(year, digits(&[*m1, *m2])?, digits(&[*d1, *d2])?)?;
+    let of_day = match rest.split_first() {
+        None => 0,
+        Some((b'T' | b't' | b' ', rest)) => time_of_day(rest)?,
+        Some(_) => return None,
+    };
+    Some(days * MS_PER_DAY + of_day)
+}
+
+/// Milliseconds since midnight UTC; negative or more than a day where an offset says so.
+fn time_of_day(text: &[u8]) -> Option<i64> {
+    let (clock, rest) = text.split_at_checked(5)?;
+    let [h1, h2, b':', m1, m2] = clock else { return None };
+    let (hour, minute) = (digits(&[*h1, *h2])?, digits(&[*m1, *m2])?);
+    let (second, rest) = match rest.split_at_checked(3) {
+        Some(([b':', s1, s2], rest)) => (digits(&[*s1, *s2])?, rest),
+        _ => (0, rest),
+    };
+    let (fraction, rest) = match rest.split_first() {
+        Some((b'.' | b',', rest)) => {
+            let n = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            let (digits, rest) = rest.split_at_checked(n)?;
+            let ms = digits.iter().chain(b"000").take(3).fold(0, |ms, digit| ms * 10 + i64::from(digit - b'0'));
+            (ms, rest)
+        }
+        _ => (0, rest),
+    };
+    // 60 is a leap second; clocks that have them repeat or smear it.
+    if hour > 24 || minute > 59 || second > 60 {
+        return None;
+    }
+    Some((hour * 3_600 + minute * 60 + second) * 1_000 + fraction - offset(rest)?)
+}
+
+/// Milliseconds that a local clock is ahead of UTC.
+fn offset(text: &[u8]) -> Option<i64> {
+    let (sign, h, m) = match text {
+        [] | [b'Z' | b'z'] | [b' ', b'U', b'T', b'C'] => return Some(0),
+        [sign, h1, h2, b':', m1, m2] | [sign, h1, h2, m1, m2] => (sign, digits(&[*h1, *h2])?, digits(&[*m1, *m2])?),
+        [sign, h1, h2] => (sign, digits(&[*h1, *h2])?, 0),
+        _ => return None,
+    };
+    let ms = (h * 60 + m) * 60_000;
+    match sign {
+        b'+' => Some(ms),
+        b'-' => Some(-ms),
+        _ => None,
+    }
+}
+
+/// Days since 1970-01-01 of a day of the Gregorian calendar; the inverse of [`crate::calendar`], after the same paper.
+fn days(year: i64, month: i64, day: i64) -> Option<i64> {
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let last = match month {
+        2 => 28 + i64::from(leap),
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => return None,
+    };
+    if !(1..=last).contains(&day) || year == 0 {
+        return None;
+    }
+    // Years begin on a 1st of March, so that the leap day is the last of its year.
+    let year = year - i64::from(month <= 2);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let year_of_era = year.rem_euclid(400);
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    Some(year.div_euclid(400) * 146_097 + day_of_era - 719_468)
+}
+
+fn digits(text: &[u8]) -> Option<i64> {
+    text.iter().try_fold(0, |n, byte| byte.is_ascii_digit().then(|| n * 10 + i64::from(byte - b'0')))
+}
+
+/// A whole number of at most 18 digits, which cannot overflow.
+fn whole(text: &[u8]) -> Option<i64> {
+    let (sign, rest) = match text.split_first() {
+        Some((b'-', rest)) => (-1, rest),
+        _ => (1, text),
+    };
+    if rest.is_empty() || rest.len() > 18 {
+        return std::str::from_utf8(text).ok()?.parse().ok();
+    }
+    Some(sign * digits(rest)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::calendar::Moment;
+
+    fn millis(text: &str) -> Option<i64> {
+        match parse(text.as_bytes())? {
+            Time::Millis(ms) => Some(ms),
+            Time::Number(_) => None,
+        }
+    }
+
+    #[test]
+    fn dates_are_read_as_they_are_usually_written() {
+        let at = Some(1_507_630_980_000);
+        for text in ["2017-10-10T10:23:00Z", "2017-10-10 10:23", "2017-10-10T12:23:00+02:00", "2017-10-10 10:23:00 UTC"]
+        {
+            assert_eq!(millis(text), at, "{text}");
+        }
+        assert_eq!(millis("2017-10-10T10:23:00.5-0000"), at.map(|ms| ms + 500));
+        assert_eq!(millis("2017-10-10"), Some(1_507_593_600_000));
+        assert_eq!(millis("1969-12-31T23:59:59Z"), Some(-1_000));
+        for text in
+            ["2017-13-01", "2017-02-29", "2017-10-10T25:00", "10.10.2017", "yesterday", "2017-10-10X", "nan", ""]
+        {
+            assert_eq!(parse(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_told_by_their_size() {
+        let now = 1_508_194_801;
+        for (factor, unit) in [1, 1_000, 1_000_000, 1_000_000_000].into_iter().zip(TimeUnit::ALL) {
+            assert_eq!(TimeUnit::told_by(now * factor), unit);
+            assert_eq!(unit.millis(now * factor), Some(now * 1_000));
+        }
+        assert_eq!(parse(b"1508194801"), Some(Time::Number(now)));
+        assert_eq!(parse(b"1508194801.25"), Some(Time::Millis(now * 1_000 + 250)));
+        assert_eq!(parse(b"1.508194801e9"), Some(Time::Number(now)));
+        assert_eq!(TimeUnit::Seconds.millis(i64::MAX), None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_the_calendar_writes_is_read_back(seconds in 0_u64..253_402_300_800) {
+            let text = Moment(seconds).rfc3339();
+            prop_assert_eq!(millis(&text), Some(seconds as i64 * 1_000));
+        }
+
+        #[test]
+        fn nothing_panics(text in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let _ = parse(&text);
+        }
+    }
+}

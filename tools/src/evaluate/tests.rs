@@ -1,0 +1,115 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use kindred::testing::Fixture;
+
+use super::*;
+
+/// Rows of (user, item, weight, time) as a table.
+fn table(rows: &[(u32, u32, f32, i64)]) -> Interactions {
+    Interactions {
+        user: rows.iter().map(|row| row.0).collect(),
+        item: rows.iter().map(|row| row.1).collect(),
+        kind: vec![0; rows.len()],
+        weight: rows.iter().map(|row| row.2).collect(),
+        time_ms: rows.iter().map(|row| row.3).collect(),
+    }
+}
+
+fn options(ks: &[usize]) -> EvaluateOptions {
+    EvaluateOptions { ks: ks.to_vec(), exact_only: false, users: None, seed: 1 }
+}
+
+fn held_out(fixture: &Fixture, train: &[(u32, u32, f32, i64)], test: &[(u32, u32, f32, i64)]) -> HeldOut {
+    let mut keys = fixture.keys();
+    keys.push("not-in-the-artifact".to_owned());
+    HeldOut { train: table(train), test: table(test), kinds: vec!["view".to_owned()], keys }
+}
+
+fn list<D: AsRef<[u8]>>(model: &Model<D>, history: &[Interaction], limit: usize) -> Vec<u32> {
+    let request = RecommendRequest { limit: Some(limit), exact: true, ..RecommendRequest::new(history, 100) };
+    let mut scratch = RecommendScratch::default();
+    let answer = recommend(model, &Scenario::home(), &Weighting::default(), &request, &mut scratch, &mut |_| ());
+    answer.unwrap().items.iter().map(|item| item.ordinal).collect()
+}
+
+#[test]
+fn asks_exactly_what_a_request_asks() {
+    let fixture = Fixture::shop();
+    let model = fixture.model();
+    let history = |items: &[u32]| -> Vec<Interaction> {
+        items.iter().zip(0..).map(|(i, t)| Interaction::new(Fixture::key(*i as usize), "view", t)).collect()
+    };
+    let (first, second) = (list(&model, &history(&[0, 4]), 10), list(&model, &history(&[1, 5]), 10));
+    // User 3 goes on to the best of the list, user 8 to the third; user 9 to something that is not in it.
+    let missed = (0..60).find(|item| !second.contains(item) && item % 10 != 9 && ![1, 5].contains(item)).unwrap();
+    let train = [(3, 0, 1.0, 0), (3, 4, 1.0, 1), (8, 1, 1.0, 0), (8, 5, 1.0, 1), (9, 1, 1.0, 0), (9, 5, 1.0, 1)];
+    let test = [(3, first[0], 1.0, 100), (8, second[2], 1.0, 100), (9, missed, 1.0, 100)];
+    let held_out = held_out(&fixture, &train, &test);
+    let found =
+        evaluate(&model, &held_out, &Scenario::home(), &Weighting::default(), &options(&[1, 10]), &|_, _| ()).unwrap();
+    assert_eq!((found.n_users, found.n_relevant, found.skipped), (3, 3, Skipped::default()));
+    let names: Vec<&str> = found.systems.iter().map(|system| system.name).collect();
+    assert_eq!(names, ["index", "exact", "popular"]);
+    for system in &found.systems[..2] {
+        let [one, ten] = system.at[..] else { panic!("two lengths") };
+        assert!((one.hit_rate - 1.0 / 3.0).abs() < 1e-9, "{system:?}");
+        assert!((ten.hit_rate - 2.0 / 3.0).abs() < 1e-9, "{system:?}");
+        assert!((ten.mrr - (1.0 + 1.0 / 3.0) / 3.0).abs() < 1e-9, "{system:?}");
+        assert!((ten.ndcg - (1.0 + 0.5) / 3.0).abs() < 1e-9, "{system:?}");
+        assert!((ten.recall - ten.hit_rate).abs() < 1e-9 && (ten.map - ten.mrr).abs() < 1e-9);
+        assert!(ten.coverage >= 10.0 / 60.0 && ten.coverage <= 20.0 / 60.0);
+    }
+    assert!(found.list_overlap.iter().all(|overlap| overlap.share > 0.9), "{:?}", found.list_overlap);
+}
+
+#[test]
+fn what_is_left_out_is_counted() {
+    let fixture = Fixture::shop();
+    let model = fixture.model();
+    let train = [(0, 0, 1.0, 0), (1, 1, 1.0, 0), (3, 2, 1.0, 0)];
+    let test = [
+        (0, 0, 1.0, 9),
+        (0, 4, -1.0, 9),
+        (0, 60, 1.0, 9),
+        (0, 9, 1.0, 9),
+        (1, 5, 1.0, 9),
+        (1, 5, 1.0, 9),
+        (2, 7, 1.0, 9),
+        (3, 6, 1.0, 9),
+    ];
+    let held_out = held_out(&fixture, &train, &test);
+    let asked = |options: &EvaluateOptions| {
+        evaluate(&model, &held_out, &Scenario::home(), &Weighting::default(), options, &|_, _| ()).unwrap()
+    };
+    let wanted = Skipped {
+        without_history: 1,
+        unknown_items: 1,
+        seen_before: 1,
+        not_liked: 1,
+        repeated: 1,
+        unavailable: 1,
+        users_without_any: 2,
+        users_not_sampled: 0,
+    };
+    let found = asked(&options(&[10]));
+    assert_eq!((found.n_users, found.n_relevant, found.skipped), (2, 2, wanted));
+    let found = asked(&EvaluateOptions { users: Some(1), exact_only: true, ..options(&[10]) });
+    assert_eq!((found.n_users, found.skipped.users_not_sampled), (1, 1));
+    assert_eq!(found.systems[0].name, "exact");
+    assert!(found.list_overlap.is_empty());
+}
+
+#[test]
+fn nobody_to_ask_and_lists_of_no_length_are_refused() {
+    let fixture = Fixture::shop();
+    let model = fixture.model();
+    let held_out = held_out(&fixture, &[(0, 0, 1.0, 0)], &[(1, 1, 1.0, 9)]);
+    let asked = |options: &EvaluateOptions| {
+        let error = evaluate(&model, &held_out, &Scenario::home(), &Weighting::default(), options, &|_, _| ());
+        error.unwrap_err()
+    };
+    assert!(matches!(asked(&options(&[10])), EvaluateError::NoUsers { skipped } if skipped.without_history == 1));
+    assert!(matches!(asked(&options(&[0])), EvaluateError::K { found: 0 }));
+    assert!(matches!(asked(&options(&[])), EvaluateError::K { found: 0 }));
+    assert!(matches!(asked(&options(&[1_001])), EvaluateError::K { found: 1_001 }));
+}

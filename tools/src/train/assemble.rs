@@ -1,0 +1,230 @@
+//! A whole model from a dataset and a trainer: factors, rows for cold items, decay, neighbours, popularity, queries.
+
+use kindred::catalog::CatalogItem;
+use kindred::manifest::TrainingWindow;
+use kindred::user_vector::Weighting;
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
+use super::neighbours::{self, NeighbourOptions};
+use super::{Factors, TrainError, TrainProgress, Trainer, TrainingData, by_user, cold, decay};
+use crate::dataset::Interactions;
+use crate::matrix::Matrix;
+use crate::model_dir::{self, ModelDir, ModelInfo};
+
+/// What a model is made of, read from a dataset.
+#[derive(Clone, Debug)]
+pub struct Material {
+    /// The training part, sorted by user and time.
+    pub interactions: Interactions,
+    /// Users; the numbers in the user column are below this.
+    pub n_users: usize,
+    /// Catalogue entries; the numbers in the item column count them.
+    pub items: Vec<CatalogItem>,
+    /// Kinds of interaction, in the order of the kind column.
+    pub kinds: Vec<String>,
+    /// Fingerprint of the dataset.
+    pub fingerprint: Option<String>,
+}
+
+/// How a model is made, beside the trainer's own settings.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct ModelOptions {
+    /// The item-to-item table.
+    pub neighbours: NeighbourOptions,
+    /// The decay by position of the user vector.
+    pub decay: Decay,
+    /// Seconds after which the weight of a visitor's interaction has halved; none if age does not matter.
+    pub half_life_s: Option<f64>,
+}
+
+/// How the decay by position is found.
+#[derive(Clone, Copy, Debug, PartialEq, Default)]
+pub enum Decay {
+    /// On interactions held back from training; [`decay::USUAL`] where there are too few users.
+    #[default]
+    Chosen,
+    /// Given.
+    Fixed(f32),
+}
+
+/// Trains a model.
+///
+/// # Errors
+/// As [`Trainer::train`].
+pub fn model(
+    material: Material,
+    trainer: &dyn Trainer,
+    options: &ModelOptions,
+    progress: &dyn TrainProgress,
+) -> Result<ModelDir, TrainError> {
+    let Material { interactions, n_users, items, kinds, fingerprint } = material;
+    let data = TrainingData { interactions: &interactions, n_users, n_items: items.len() };
+    let mut weighting = weighting(&interactions, &kinds);
+    weighting.half_life_s = options.half_life_s;
+    let mut factors = trainer.train(&data, progress)?;
+    let n_cold_items = cold::fill(&mut factors, &items, trainer.seed());
+    let validation = match options.decay {
+        Decay::Fixed(position_decay) => {
+            weighting.position_decay = position_decay;
+            None
+        }
+        Decay::Chosen => decay::choose(trainer, &data, &kinds, &weighting, progress)?,
+    };
+    if options.decay == Decay::Chosen {
+        weighting.position_decay = validation.as_ref().map_or(decay::USUAL, |validation| validation.chosen);
+    }
+    let table = neighbours::by_interactions(&data, &options.neighbours, progress)?;
+    let Factors { items: item_factors, context: context_factors, metric, loss } = factors;
+    let context = context_factors.as_ref().unwrap_or(&item_factors);
+    let queries = queries(&interactions, &kinds, &weighting, context, trainer.seed());
+    let times = || interactions.time_ms.iter().copied();
+    let window = times().min().zip(times().max()).map(|(first_ms, last_ms)| TrainingWindow { first_ms, last_ms });
+    let info = ModelInfo {
+        format_version: model_dir::FORMAT_VERSION,
+        trainer: trainer.name().to_owned(),
+        parameters: trainer.parameters(),
+        seed: trainer.seed(),
+        factors: item_factors.cols,
+        metric,
+        symmetric: context_factors.is_none(),
+        weighting,
+        kinds,
+        training_window: window,
+        n_users: by_user(&interactions.user).count() as u64,
+        n_items: items.len() as u64,
+        n_interactions: interactions.user.len() as u64,
+        n_cold_items,
+        k_neighbours: table.k,
+        loss,
+        validation,
+        dataset_fingerprint: fingerprint,
+        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let popularity = popularity(&interactions, items.len());
+    let (neighbours, neighbour_similarities) = (table.items, table.similarities);
+    Ok(ModelDir { info, item_factors, context_factors, items, neighbours, neighbour_similarities, popularity, queries })
+}
+
+/// What kinds weigh online: what they weighed, on average, in the training data, so that `kindred prepare --kind-weights` holds
+/// for serving too. Kinds that the data does not have keep their defaults.
+pub fn weighting(interactions: &Interactions, kinds: &[String]) -> Weighting {
+    let mut weighting = Weighting::default();
+    let mut sums = vec![(0.0_f64, 0_u64); kinds.len()];
+    for (kind, weight) in interactions.kind.iter().zip(&interactions.weight) {
+        if let Some((sum, n)) = sums.get_mut(usize::from(*kind)) {
+            (*sum, *n) = (*sum + f64::from(*weight), *n + 1);
+        }
+    }
+    for (kind, (sum, n)) in kinds.iter().zip(sums).filter(|(_, (_, n))| *n > 0) {
+        weighting.kinds.insert(kind.clone(), (sum / n as f64) as f32);
+    }
+    weighting
+}
+
+/// Weighted interactions an item; dislikes do not count against it.
+fn popularity(interactions: &Interactions, n_items: usize) -> Vec<f32> {
+    let mut sums = vec![0.0_f64; n_items];
+    for (item, weight) in interactions.item.iter().zip(&interactions.weight) {
+        if let Some(sum) = sums.get_mut(*item as usize) {
+            *sum += f64::from(weight.max(0.0));
+        }
+    }
+    sums.into_iter().map(|sum| sum as f32).collect()
+}
+
+/// The vectors of some training users: what the index will be asked.
+fn queries(
+    interactions: &Interactions,
+    kinds: &[String],
+    weighting: &Weighting,
+    context: &Matrix,
+    seed: u64,
+) -> Matrix {
+    let mut users: Vec<_> = by_user(&interactions.user).map(|(_, rows)| rows).collect();
+    let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x9e7);
+    users.shuffle(&mut rng);
+    let mut queries = Matrix { rows: 0, cols: context.cols, data: Vec::new() };
+    for rows in users {
+        let now_ms = interactions.time_ms.get(rows.end - 1).copied().unwrap_or_default();
+        let history = decay::history(interactions, rows, kinds);
+        if let Some(vector) = decay::vector(&history, weighting, now_ms, context)
+            && crate::matrix::fault(&vector).is_none()
+        {
+            queries.data.extend(vector);
+            queries.rows += 1;
+        }
+        if queries.rows == model_dir::QUERIES_MAX {
+            break;
+        }
+    }
+    queries
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+    use crate::train::als::Als;
+
+    fn material() -> Material {
+        let mut interactions = Interactions::default();
+        for user in 0..80_u32 {
+            for step in 0..6_u32 {
+                interactions.user.push(user);
+                interactions.item.push(user % 4 * 5 + (user / 4 + step) % 5);
+                interactions.kind.push((step % 2) as u8);
+                interactions.weight.push(if step % 2 == 0 { 1.0 } else { 4.0 });
+                interactions.time_ms.push(i64::from(user * 100 + step));
+            }
+        }
+        Material {
+            interactions,
+            n_users: 80,
+            items: (0..21).map(|i| CatalogItem::new(format!("item-{i}"))).collect(),
+            kinds: vec!["view".to_owned(), "listen".to_owned()],
+            fingerprint: Some("f00d".to_owned()),
+        }
+    }
+
+    #[test]
+    fn a_model_is_whole_and_survives_the_disk() {
+        let als = Als { factors: 8, iterations: 6, ..Als::default() };
+        let made = model(material(), &als, &ModelOptions::default(), &()).unwrap();
+        assert_eq!(made.info.n_cold_items, 1, "nobody touched item 20");
+        assert_eq!((made.info.n_users, made.info.n_items, made.info.n_interactions), (80, 21, 480));
+        assert_eq!(made.info.training_window, Some(TrainingWindow { first_ms: 0, last_ms: 7_905 }));
+        assert_eq!(made.popularity.iter().sum::<f32>(), 80.0 * (3.0 + 12.0));
+        assert_eq!(made.queries.rows, 80);
+        assert_eq!(made.neighbours.len(), 21 * 50);
+        assert!(made.neighbours[0] < 5, "the nearest of item 0 is of its own group: {}", made.neighbours[0]);
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("model");
+        made.write(&dir, false).unwrap();
+        let mut loaded = ModelDir::load(&dir).unwrap();
+        // JSON numbers are read to within their last digit; that is enough for a loss.
+        assert!(loaded.info.loss.iter().zip(&made.info.loss).all(|(a, b)| (a - b).abs() < 1e-12));
+        loaded.info.loss.clone_from(&made.info.loss);
+        assert!(loaded == made);
+    }
+
+    #[test]
+    fn kinds_weigh_online_what_they_weighed_in_training() {
+        let material = material();
+        let weighting = weighting(&material.interactions, &material.kinds);
+        assert_eq!(weighting.kinds["view"], 1.0);
+        assert_eq!(weighting.kinds["listen"], 4.0);
+        assert_eq!(weighting.kinds["purchase"], Weighting::default().kinds["purchase"]);
+    }
+
+    #[test]
+    fn a_given_decay_is_taken_as_it_is() {
+        let als = Als { factors: 4, iterations: 2, ..Als::default() };
+        let options = ModelOptions { decay: Decay::Fixed(7.0), ..ModelOptions::default() };
+        let made = model(material(), &als, &options, &()).unwrap();
+        assert_eq!(made.info.weighting.position_decay, 7.0);
+        assert_eq!(made.info.validation, None);
+    }
+}

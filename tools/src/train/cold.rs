@@ -1,0 +1,129 @@
+//! Rows for items that no interaction said anything about.
+//!
+//! An item that is in the catalogue and in no interaction has no factors, yet it must be findable by its key, filterable and, when a
+//! visitor comes upon it, say something about them. It gets the direction of the items of its categories and a length
+//! as small as those of the items least interacted with, so that it does not crowd out what is known to be liked.
+
+use std::collections::BTreeMap;
+
+use kindred::catalog::CatalogItem;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::Factors;
+use crate::matrix::{self, Matrix};
+use crate::model_dir::ModelMetric;
+
+/// How much of a cold row is random: enough that two items of the same categories are not the same point of the graph.
+const NOISE: f32 = 0.1;
+/// The share of items whose lengths are below that of a cold row.
+const LENGTH_QUANTILE: f64 = 0.05;
+
+/// Fills rows of zeros. Returns how many there were. Costs one pass over the factors and the catalogue.
+///
+/// Where no row at all was learned, nothing is filled in.
+pub fn fill(factors: &mut Factors, catalog: &[CatalogItem], seed: u64) -> u64 {
+    let norms = factors.items.norms();
+    let cold: Vec<usize> = (0..norms.len()).filter(|item| norms[*item] == 0.0).collect();
+    let mut lengths: Vec<f32> = norms.iter().copied().filter(|norm| *norm > 0.0).collect();
+    if cold.is_empty() || lengths.is_empty() {
+        return 0;
+    }
+    lengths.sort_unstable_by(f32::total_cmp);
+    let small = lengths[(lengths.len() as f64 * LENGTH_QUANTILE) as usize];
+    let means = Means::of(&factors.items, catalog);
+    let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0xc01d);
+    for item in &cold {
+        let direction = means.direction(catalog.get(*item), &mut rng);
+        let length = if factors.metric == ModelMetric::Cosine { 1.0 } else { small };
+        scaled_into(factors.items.row_mut(*item), &direction, length);
+        if let Some(context) = &mut factors.context {
+            scaled_into(context.row_mut(*item), &direction, 1.0);
+        }
+    }
+    cold.len() as u64
+}
+
+fn scaled_into(row: &mut [f32], direction: &[f32], length: f32) {
+    row.iter_mut().zip(direction).for_each(|(row, value)| *row = value * length);
+}
+
+/// Mean directions of the items of each category, and of all.
+struct Means<'a> {
+    by_category: BTreeMap<&'a str, Vec<f32>>,
+    all: Vec<f32>,
+}
+
+impl<'a> Means<'a> {
+    fn of(items: &Matrix, catalog: &'a [CatalogItem]) -> Self {
+        let unit = items.to_unit_length();
+        let mut means = Self { by_category: BTreeMap::new(), all: vec![0.0; items.cols] };
+        for (item, row) in catalog.iter().zip(unit.iter()) {
+            add(&mut means.all, row);
+            for category in &item.categories {
+                add(means.by_category.entry(category).or_insert_with(|| vec![0.0; row.len()]), row);
+            }
+        }
+        means
+    }
+
+    /// A vector of length 1: the mean of the item's categories, or of all items, and some noise.
+    fn direction(&self, item: Option<&CatalogItem>, rng: &mut ChaCha8Rng) -> Vec<f32> {
+        let mut sum = vec![0.0; self.all.len()];
+        let categories = item.map(|item| item.categories.as_slice()).unwrap_or_default();
+        categories.iter().filter_map(|category| self.by_category.get(category.as_str())).for_each(|m| add(&mut sum, m));
+        if matrix::norm(&sum) == 0.0 {
+            sum.clone_from(&self.all);
+        }
+        normalise(&mut sum);
+        let mut noise: Vec<f32> = sum.iter().map(|_| rng.random::<f32>() - 0.5).collect();
+        normalise(&mut noise);
+        sum.iter_mut().zip(noise).for_each(|(value, noise)| *value += NOISE * noise);
+        normalise(&mut sum);
+        sum
+    }
+}
+
+fn add(sum: &mut [f32], row: &[f32]) {
+    sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+}
+
+fn normalise(row: &mut [f32]) {
+    let norm = matrix::norm(row);
+    if norm > 0.0 {
+        row.iter_mut().for_each(|value| *value /= norm);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    fn item(id: &str, category: &str) -> CatalogItem {
+        CatalogItem { categories: vec![category.to_owned()], ..CatalogItem::new(id) }
+    }
+
+    #[test]
+    fn cold_items_point_where_their_categories_point() {
+        let catalog =
+            [item("a", "toys"), item("b", "books"), item("c", "toys"), item("d", "toys"), CatalogItem::new("e")];
+        let items = Matrix::from_vec(5, 3, [[2.0, 0.0, 0.0], [0.0, 4.0, 0.0], [0.0; 3], [0.0; 3], [0.0; 3]].concat());
+        let items = items.unwrap();
+        let context = Some(items.to_unit_length());
+        let mut factors = Factors { items, context, metric: ModelMetric::InnerProduct, loss: vec![] };
+        assert_eq!(fill(&mut factors, &catalog, 1), 3);
+        for cold in [2, 3] {
+            let row = factors.items.row(cold);
+            assert!((matrix::norm(row) - 2.0).abs() < 1e-5, "as short as the shortest");
+            assert!(row[0] > 1.9, "{row:?}");
+            assert!((matrix::norm(factors.context.as_ref().unwrap().row(cold)) - 1.0).abs() < 1e-5);
+        }
+        assert_ne!(factors.items.row(2), factors.items.row(3), "no two are the same point");
+        let everything = factors.items.row(4);
+        assert!(everything[0] > 1.0 && everything[1] > 1.0, "{everything:?}");
+        assert_eq!(factors.items.row(1), [0.0, 4.0, 0.0], "learned rows stay");
+        assert_eq!(fill(&mut factors, &catalog, 1), 0);
+    }
+}

@@ -1,0 +1,354 @@
+//! Choosing how fast the past of a visitor fades: the decay by position of the user vector.
+//!
+//! Each user's last training interaction is held back, a shortened training run sees the rest, and for every decay of a
+//! small grid the held-back item is ranked by the user vector that a request would make, among all items but those seen.
+//! The decay with the best NDCG@10, or one that is as good within chance, is stored in the model. The test part of the dataset
+//! takes no part in it.
+
+use kindred::interaction::Interaction;
+use kindred::user_vector::{Weighting, user_vector, weigh};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+
+use super::kernels::{Kernel, Simd, dot, vectorised};
+use super::{TrainError, TrainProgress, Trainer, TrainingData, by_user};
+use crate::dataset::Interactions;
+use crate::matrix::Matrix;
+use crate::model_dir::{Tried, Validation};
+
+/// The decays that are tried.
+pub const DECAYS: [f32; 9] = [1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 8.0, 15.0, 40.0];
+/// The decay to take where there is nothing to choose by: it is on the plateau of every data set tried so far.
+pub const USUAL: f32 = 3.0;
+/// Items the held-back one is ranked among, at most; a larger catalogue is sampled.
+const RANKED_ITEMS_MAX: usize = 20_000;
+/// Users whose last interaction is held back, at most.
+const USERS_MAX: usize = 20_000;
+/// Multiplications spent on ranking, at most: seconds on two cores.
+const WORK_MAX: usize = 30_000_000_000;
+/// Users below this number say too little to choose by.
+const USERS_MIN: usize = 50;
+
+/// Chooses a decay. None if too few users have a history to learn it from, or the shortened run fails to learn anything.
+///
+/// Costs about half a training run, and seconds.
+///
+/// # Errors
+/// As [`Trainer::train`].
+pub fn choose(
+    trainer: &dyn Trainer,
+    data: &TrainingData<'_>,
+    kinds: &[String],
+    weighting: &Weighting,
+    progress: &dyn TrainProgress,
+) -> Result<Option<Validation>, TrainError> {
+    let held_back = HeldBack::of(data, trainer.seed());
+    if held_back.cases.len() < USERS_MIN {
+        return Ok(None);
+    }
+    let rest = TrainingData { interactions: &held_back.rest, ..*data };
+    let factors = match trainer.shortened().train(&rest, &Quiet(progress)) {
+        Ok(factors) => factors,
+        Err(TrainError::NoInteractions) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let context = factors.context.as_ref().unwrap_or(&factors.items);
+    let ranked = sample(factors.items.rows, RANKED_ITEMS_MAX, trainer.seed());
+    let work_per_user = ranked.len() * factors.items.cols * DECAYS.len();
+    let n_users = (WORK_MAX / work_per_user.max(1)).clamp(USERS_MIN, USERS_MAX).min(held_back.cases.len());
+    let cases = &held_back.cases[..n_users];
+    let weightings = DECAYS.map(|position_decay| Weighting { position_decay, ..weighting.clone() });
+    let ranks: Vec<Option<[usize; DECAYS.len()]>> = cases
+        .par_iter()
+        .map(|case| {
+            let history = history(&held_back.rest, case.history.clone(), kinds);
+            let vectors = weightings.each_ref().map(|weighting| vector(&history, weighting, case.now_ms, context));
+            let seen = &held_back.rest.item[case.history.clone()];
+            vectorised(Ranks { vectors: &vectors, item: case.item, seen, targets: &factors.items, among: &ranked })
+        })
+        .collect();
+    progress.step("decay", 1, 1);
+    Ok(Some(summary(&ranks, ranked.len())))
+}
+
+/// The user vector that a request with this history makes; none for a history that says nothing.
+pub(crate) fn vector(
+    history: &[Interaction],
+    weighting: &Weighting,
+    now_ms: i64,
+    context: &Matrix,
+) -> Option<Vec<f32>> {
+    let weighted = weigh(history, weighting, now_ms, |item| item.parse().ok());
+    let mut out = Vec::new();
+    user_vector(&weighted, |ordinal| context.get(ordinal as usize), &mut out).then_some(out)
+}
+
+/// Rows of a table as interactions whose items are named by their numbers.
+pub(crate) fn history(table: &Interactions, rows: std::ops::Range<usize>, kinds: &[String]) -> Vec<Interaction> {
+    let interaction = |at: usize| {
+        let kind = kinds.get(usize::from(table.kind[at])).cloned().unwrap_or_default();
+        Interaction::new(table.item[at].to_string(), kind, table.time_ms[at])
+    };
+    rows.map(interaction).collect()
+}
+
+/// A user whose last interaction was held back.
+#[derive(Clone, Debug, PartialEq)]
+struct Case {
+    /// The user's other interactions, as rows of what is left.
+    history: std::ops::Range<usize>,
+    /// The item held back.
+    item: u32,
+    /// When it was interacted with.
+    now_ms: i64,
+}
+
+/// The training part without the last interaction of some users.
+#[derive(Debug)]
+struct HeldBack {
+    rest: Interactions,
+    /// In random order, so that the first ones are a fair sample.
+    cases: Vec<Case>,
+}
+
+impl HeldBack {
+    /// Holds back an interaction that has a positive weight, an item new to its user, and two others before it.
+    fn of(data: &TrainingData<'_>, seed: u64) -> Self {
+        let from = data.interactions;
+        let mut users: Vec<u32> = by_user(&from.user).map(|(user, _)| user).collect();
+        let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0xdeca);
+        users.shuffle(&mut rng);
+        users.truncate(USERS_MAX);
+        users.sort_unstable();
+        let mut rest = Interactions::default();
+        let mut cases = Vec::new();
+        for (user, rows) in by_user(&from.user) {
+            let start = rest.user.len();
+            let last = rows.end - 1;
+            let new =
+                rows.len() > 2 && from.weight[last] > 0.0 && !from.item[rows.start..last].contains(&from.item[last]);
+            let hold = new && users.binary_search(&user).is_ok();
+            let kept = rows.start..if hold { last } else { rows.end };
+            rest.user.extend_from_slice(&from.user[kept.clone()]);
+            rest.item.extend_from_slice(&from.item[kept.clone()]);
+            rest.kind.extend_from_slice(&from.kind[kept.clone()]);
+            rest.weight.extend_from_slice(&from.weight[kept.clone()]);
+            rest.time_ms.extend_from_slice(&from.time_ms[kept]);
+            if hold {
+                let history = start..rest.user.len();
+                cases.push(Case { history, item: from.item[last], now_ms: from.time_ms[last] });
+            }
+        }
+        cases.shuffle(&mut rng);
+        Self { rest, cases }
+    }
+}
+
+/// At most `most` of `n` items, evenly drawn.
+fn sample(n: usize, most: usize, seed: u64) -> Vec<u32> {
+    let mut items: Vec<u32> = (0..n as u32).collect();
+    if n > most {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x5a3e);
+        items.shuffle(&mut rng);
+        items.truncate(most);
+        items.sort_unstable();
+    }
+    items
+}
+
+/// For each vector, how many unseen items score higher than `item`. None if any of them is missing.
+struct Ranks<'a, const N: usize> {
+    vectors: &'a [Option<Vec<f32>>; N],
+    item: u32,
+    seen: &'a [u32],
+    targets: &'a Matrix,
+    among: &'a [u32],
+}
+
+impl<const N: usize> Kernel for Ranks<'_, N> {
+    type Output = Option<[usize; N]>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Self::Output {
+        let mut vectors: [&[f32]; N] = [&[]; N];
+        let mut wanted = [0.0; N];
+        for at in 0..N {
+            vectors[at] = self.vectors[at].as_deref()?;
+            wanted[at] = dot(simd, vectors[at], self.targets.row(self.item as usize));
+        }
+        let mut seen = self.seen.to_vec();
+        seen.sort_unstable();
+        let mut ranks = [0; N];
+        for other in self.among {
+            let row = self.targets.row(*other as usize);
+            let mut higher = [false; N];
+            for at in 0..N {
+                higher[at] = dot(simd, vectors[at], row) > wanted[at];
+            }
+            if higher.contains(&true) && seen.binary_search(other).is_err() {
+                for at in 0..N {
+                    ranks[at] += usize::from(higher[at]);
+                }
+            }
+        }
+        Some(ranks)
+    }
+}
+
+/// Hit rate and gain of every decay, the best one first, and which to take.
+fn summary(ranks: &[Option<[usize; DECAYS.len()]>], n_items: usize) -> Validation {
+    let ranks: Vec<&[usize; DECAYS.len()]> = ranks.iter().flatten().collect();
+    let share = 1.0 / (ranks.len().max(1) as f64);
+    let of = |at: usize| Tried {
+        position_decay: DECAYS[at],
+        hit_rate_at_10: ranks.iter().filter(|ranks| ranks[at] < 10).count() as f64 * share,
+        ndcg_at_10: ranks.iter().map(|ranks| gain(ranks[at])).sum::<f64>() * share,
+    };
+    let mut order: Vec<usize> = (0..DECAYS.len()).collect();
+    order.sort_by(|a, b| of(*b).ndcg_at_10.total_cmp(&of(*a).ndcg_at_10));
+    // Of the decays that are worse than the best by no more than two standard errors, the one nearest to the usual one is taken:
+    // a few hundred users cannot tell 1.5 from 3, and the usual one is the safer guess.
+    let best = order.first().copied().unwrap_or_default();
+    let as_good = |at: &&usize| {
+        let differences: Vec<f64> = ranks.iter().map(|ranks| gain(ranks[best]) - gain(ranks[**at])).collect();
+        let mean = differences.iter().sum::<f64>() * share;
+        let variance = differences.iter().map(|difference| (difference - mean).powi(2)).sum::<f64>() * share;
+        mean <= 2.0 * (variance * share).sqrt()
+    };
+    let distance = |at: &&usize| (DECAYS[**at] / USUAL).ln().abs();
+    let chosen = order.iter().filter(as_good).min_by(|a, b| distance(a).total_cmp(&distance(b)));
+    Validation {
+        n_users: ranks.len() as u64,
+        n_items: n_items as u64,
+        chosen: chosen.map_or(USUAL, |at| DECAYS[*at]),
+        tried: order.into_iter().map(of).collect(),
+    }
+}
+
+/// The discounted gain of a rank counted from 0, among the first 10.
+fn gain(rank: usize) -> f64 {
+    if rank < 10 { 1.0 / (rank as f64 + 2.0).log2() } else { 0.0 }
+}
+
+/// The shortened run reports under its own name, and its loss to nobody.
+struct Quiet<'a>(&'a dyn TrainProgress);
+
+impl TrainProgress for Quiet<'_> {
+    fn step(&self, _stage: &str, done: u64, total: u64) {
+        self.0.step("trial run", done, total);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.0.cancelled()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use rand::Rng;
+
+    use super::*;
+    use crate::train::als::Als;
+
+    /// Users who stay with one group of items for `stay` interactions and then change to another.
+    fn fickle(stay: usize) -> Interactions {
+        let mut rng = ChaCha8Rng::seed_from_u64(stay as u64);
+        let mut out = Interactions::default();
+        for user in 0..300 {
+            let mut group = 0;
+            let mut order: Vec<u32> = Vec::new();
+            for time in 0..24_u32 {
+                if (time as usize).is_multiple_of(stay) {
+                    group = rng.random_range(0..8);
+                    order = (0..30).collect();
+                    order.shuffle(&mut rng);
+                }
+                out.user.push(user);
+                out.item.push(group * 30 + order[time as usize % 30]);
+                out.kind.push(0);
+                out.weight.push(1.0);
+                out.time_ms.push(i64::from(time) * 1_000);
+            }
+        }
+        out
+    }
+
+    fn chosen(stay: usize) -> Validation {
+        let interactions = fickle(stay);
+        let data = TrainingData { interactions: &interactions, n_users: 300, n_items: 240 };
+        let als = Als { factors: 16, iterations: 8, ..Als::default() };
+        choose(&als, &data, &["view".to_owned()], &Weighting::default(), &()).unwrap().unwrap()
+    }
+
+    #[test]
+    fn those_who_change_often_get_a_shorter_memory() {
+        let (often, seldom) = (chosen(2), chosen(24));
+        assert!(often.chosen < seldom.chosen, "{often:?} {seldom:?}");
+        assert_eq!(often.tried.len(), DECAYS.len());
+        assert!(often.n_users > 250 && often.n_items == 240);
+    }
+
+    #[test]
+    fn chance_does_not_move_it_from_the_usual() {
+        let at = |decay: f32| DECAYS.iter().position(|other| *other == decay).unwrap();
+        // One user of a hundred is better off with 1.5; everybody is worse off with 40.
+        let ranks = |user: usize| {
+            let mut ranks = [1; DECAYS.len()];
+            ranks[at(40.0)] = 5;
+            if user == 0 {
+                ranks[at(1.5)] = 0;
+            }
+            Some(ranks)
+        };
+        let validation = summary(&(0..100).map(ranks).collect::<Vec<_>>(), 10);
+        assert_eq!(validation.tried[0].position_decay, 1.5);
+        assert_eq!(validation.chosen, USUAL);
+        assert_eq!(validation.tried.last().unwrap().position_decay, 40.0);
+        assert_eq!(summary(&[], 10).chosen, USUAL);
+    }
+
+    #[test]
+    fn what_is_held_back_is_not_trained_on() {
+        let interactions = fickle(4);
+        let data = TrainingData { interactions: &interactions, n_users: 300, n_items: 240 };
+        let held_back = HeldBack::of(&data, 1);
+        assert_eq!(held_back.rest.user.len() + held_back.cases.len(), interactions.user.len());
+        for case in &held_back.cases {
+            assert!(!held_back.rest.item[case.history.clone()].contains(&case.item));
+            assert!(held_back.rest.time_ms[case.history.clone()].iter().all(|time| *time < case.now_ms));
+            let users = &held_back.rest.user[case.history.clone()];
+            assert!(users.iter().all(|user| *user == users[0]));
+        }
+    }
+
+    #[test]
+    fn ranks_are_counted_among_unseen_items() {
+        let targets = Matrix::from_vec(4, 1, vec![4.0, 3.0, 2.0, 1.0]).unwrap();
+        let up = Some(vec![1.0]);
+        let down = Some(vec![-1.0]);
+        let ranks = |vectors| {
+            vectorised(Ranks { vectors: &vectors, item: 2, seen: &[0], targets: &targets, among: &[0, 1, 2, 3] })
+        };
+        assert_eq!(ranks([up.clone(), down]), Some([1, 1]));
+        assert_eq!(ranks([up, None]), None);
+    }
+
+    #[test]
+    fn too_few_users_choose_nothing() {
+        let interactions = fickle(4);
+        let few = Interactions {
+            user: interactions.user[..240].to_vec(),
+            item: interactions.item[..240].to_vec(),
+            kind: interactions.kind[..240].to_vec(),
+            weight: interactions.weight[..240].to_vec(),
+            time_ms: interactions.time_ms[..240].to_vec(),
+        };
+        let data = TrainingData { interactions: &few, n_users: 300, n_items: 240 };
+        let kinds = ["view".to_owned()];
+        assert_eq!(choose(&Als::default(), &data, &kinds, &Weighting::default(), &()).unwrap(), None);
+    }
+}

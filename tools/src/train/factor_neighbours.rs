@@ -1,0 +1,205 @@
+//! The item-to-item table of a model that comes without interactions: for each item those whose factors point the same way.
+//!
+//! Every pair is measured while that takes minutes at most. Beyond that the items are gathered around some of them, drawn
+//! evenly, and an item is compared with those gathered around the pivots nearest to it (an inverted file, as in Sivic and
+//! Zisserman 2003, without the training of its centres): most of the true neighbours at a cost that grows with n·√n.
+
+use rayon::prelude::*;
+
+use super::kernels::{Kernel, Simd, dot, vectorised};
+use super::neighbours::{NeighbourTable, table};
+use super::{TrainError, TrainProgress};
+use crate::matrix::Matrix;
+
+/// Multiplications up to which every pair is measured: about two minutes on two cores.
+const WORK_MAX: u128 = 4_000_000_000_000;
+/// Pivots for each square root of the number of items.
+const PIVOTS_PER_ROOT: usize = 2;
+/// Pivots around which an item looks for its neighbours.
+const PROBES: usize = 24;
+
+/// The `k` items of largest cosine for each row of a table, those of no or negative cosine left out.
+///
+/// Costs n²·d multiplications over all threads, or about 14·n·√n·d for large catalogues.
+///
+/// # Errors
+/// A caller who no longer wants the result.
+pub fn nearest(factors: &Matrix, k: usize, progress: &dyn TrainProgress) -> Result<NeighbourTable, TrainError> {
+    let unit = factors.to_unit_length();
+    let work = (unit.rows as u128).pow(2) * unit.cols as u128;
+    if work <= WORK_MAX { every_pair(&unit, k, progress) } else { around_pivots(&unit, k, PROBES, progress) }
+}
+
+fn every_pair(unit: &Matrix, k: usize, progress: &dyn TrainProgress) -> Result<NeighbourTable, TrainError> {
+    let of_item = |_: &mut (), item: usize| {
+        let similarities = vectorised(Products { row: unit.row(item), table: unit });
+        positive(item, (0_u32..).zip(similarities))
+    };
+    table(unit.rows, k, || (), of_item, progress)
+}
+
+fn around_pivots(
+    unit: &Matrix,
+    k: usize,
+    probes: usize,
+    progress: &dyn TrainProgress,
+) -> Result<NeighbourTable, TrainError> {
+    let gathered = Gathered::new(unit, probes);
+    let of_item = |_: &mut (), item: usize| {
+        let pivots = gathered.nearest_pivots.get(item * gathered.probes..(item + 1) * gathered.probes);
+        let near = pivots.unwrap_or_default().iter().filter_map(|pivot| gathered.around.get(*pivot as usize));
+        let others: Vec<u32> = near.flatten().copied().collect();
+        let similarities = vectorised(ProductsOf { row: unit.row(item), table: unit, rows: &others });
+        positive(item, others.into_iter().zip(similarities))
+    };
+    table(unit.rows, k, || (), of_item, progress)
+}
+
+/// The other items that point the same way rather than the opposite.
+fn positive(item: usize, similarities: impl Iterator<Item = (u32, f32)>) -> Vec<(u32, f32)> {
+    similarities.filter(|(other, similarity)| *other as usize != item && *similarity > 0.0).collect()
+}
+
+/// Items gathered around pivots.
+struct Gathered {
+    /// For each pivot, the items to which no other pivot is nearer.
+    around: Vec<Vec<u32>>,
+    /// For each item, `probes` pivots, the nearest first.
+    nearest_pivots: Vec<u32>,
+    probes: usize,
+}
+
+impl Gathered {
+    fn new(unit: &Matrix, probes: usize) -> Self {
+        let n = unit.rows;
+        let n_pivots = (n.isqrt() * PIVOTS_PER_ROOT).clamp(1, n.max(1));
+        let mut pivots = Matrix { rows: 0, cols: unit.cols, data: Vec::with_capacity(n_pivots * unit.cols) };
+        // Evenly spaced: the order of a catalogue is not the order of its directions.
+        for at in 0..n_pivots {
+            pivots.data.extend_from_slice(unit.row(at * n / n_pivots));
+            pivots.rows += 1;
+        }
+        let probes = probes.min(n_pivots);
+        let mut nearest_pivots = vec![0_u32; n * probes];
+        nearest_pivots.par_chunks_mut(probes.max(1)).enumerate().with_min_len(64).for_each(|(item, nearest)| {
+            let similarities = vectorised(Products { row: unit.row(item), table: &pivots });
+            let mut order: Vec<(u32, f32)> = (0_u32..).zip(similarities).collect();
+            let larger = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+            if order.len() > nearest.len() {
+                order.select_nth_unstable_by(nearest.len(), larger);
+                order.truncate(nearest.len());
+            }
+            order.sort_unstable_by(larger);
+            nearest.iter_mut().zip(order).for_each(|(into, (pivot, _))| *into = pivot);
+        });
+        let mut around = vec![Vec::new(); n_pivots];
+        for (item, nearest) in nearest_pivots.chunks_exact(probes.max(1)).enumerate() {
+            if let Some(around) = nearest.first().and_then(|pivot| around.get_mut(*pivot as usize)) {
+                around.push(item as u32);
+            }
+        }
+        Self { around, nearest_pivots, probes }
+    }
+}
+
+/// The dot products of one row with every row of a table.
+struct Products<'a> {
+    row: &'a [f32],
+    table: &'a Matrix,
+}
+
+impl Kernel for Products<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Vec<f32> {
+        let mut out = vec![0.0; self.table.rows];
+        for (out, other) in out.iter_mut().zip(self.table.data.chunks_exact(self.table.cols.max(1))) {
+            *out = dot(simd, self.row, other);
+        }
+        out
+    }
+}
+
+/// The dot products of one row with some rows of a table.
+struct ProductsOf<'a> {
+    row: &'a [f32],
+    table: &'a Matrix,
+    rows: &'a [u32],
+}
+
+impl Kernel for ProductsOf<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Vec<f32> {
+        let mut out = vec![0.0; self.rows.len()];
+        for (out, other) in out.iter_mut().zip(self.rows) {
+            *out = dot(simd, self.row, self.table.row(*other as usize));
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use proptest::prelude::*;
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::model_dir::NO_NEIGHBOUR;
+
+    proptest! {
+        #[test]
+        fn every_pair_is_measured(data in prop::collection::vec(-1.0_f32..1.0, 12 * 5), k in 0..14_usize) {
+            let factors = Matrix::from_vec(12, 5, data).unwrap();
+            let unit = factors.to_unit_length();
+            let found = nearest(&factors, k, &()).unwrap();
+            for item in 0..12 {
+                let cosine = |other: usize| -> f64 {
+                    unit.row(item).iter().zip(unit.row(other)).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+                };
+                let mut best: Vec<f64> =
+                    (0..12).filter(|other| *other != item).map(cosine).filter(|cosine| *cosine > 1e-6).collect();
+                best.sort_by(|a, b| b.total_cmp(a));
+                best.truncate(k);
+                let row = item * k..(item + 1) * k;
+                let similar = found.items[row.clone()].iter().zip(&found.similarities[row]);
+                let similar: Vec<_> = similar.take_while(|(other, _)| **other != NO_NEIGHBOUR).collect();
+                prop_assert_eq!(similar.len(), best.len());
+                for ((other, similarity), best) in similar.into_iter().zip(best) {
+                    prop_assert!((f64::from(*similarity) - best).abs() < 1e-5);
+                    prop_assert!((f64::from(*similarity) - cosine(*other as usize)).abs() < 1e-5);
+                }
+            }
+        }
+    }
+
+    /// Rows scattered around 60 directions.
+    fn clustered(n: usize, d: usize) -> Matrix {
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        let mut noise = |scale: f32| -> Vec<f32> { (0..d).map(|_| (rng.random::<f32>() - 0.5) * scale).collect() };
+        let centres: Vec<Vec<f32>> = (0..60).map(|_| noise(1.0)).collect();
+        let data = (0..n).flat_map(|at| {
+            let row: Vec<f32> = centres[at * 7 % 60].iter().zip(noise(0.8)).map(|(a, b)| a + b).collect();
+            row
+        });
+        Matrix::from_vec(n, d, data.collect()).unwrap()
+    }
+
+    #[test]
+    fn pivots_lead_to_most_of_the_neighbours() {
+        let unit = clustered(3_000, 16).to_unit_length();
+        let exact = every_pair(&unit, 10, &()).unwrap();
+        let found = around_pivots(&unit, 10, PROBES, &()).unwrap();
+        let rows = exact.items.chunks(10).zip(found.items.chunks(10));
+        let share = rows.map(|(exact, found)| exact.iter().filter(|item| found.contains(item)).count()).sum::<usize>();
+        assert!(share > 27_000, "{share} of 30,000");
+        // With every pivot probed, every pair is measured.
+        let all = around_pivots(&unit, 10, usize::MAX, &()).unwrap();
+        assert_eq!(all.items, exact.items);
+    }
+}

@@ -1,0 +1,179 @@
+//! From a dataset to a model: the trainers, one a file, and what every model has beside its factors.
+//!
+//! | file | makes |
+//! |---|---|
+//! | [`als`] | factors, by implicit-feedback alternating least squares |
+//! | [`neighbours`], [`factor_neighbours`] | the item-to-item table, from interactions or from factors |
+//! | [`decay`] | the decay by position of the user vector, chosen on held-back interactions |
+//! | [`cold`] | rows for items that no interaction said anything about |
+//! | [`assemble`] | a whole model from a dataset and a trainer |
+//! | [`import`] | a whole model from factors trained elsewhere |
+//!
+//! A further trainer is a further file with a [`Trainer`] in it and a name in `cmd/train.rs`.
+
+pub mod als;
+pub mod assemble;
+mod cg;
+mod cholesky;
+pub mod cold;
+pub mod decay;
+mod equations;
+pub mod factor_neighbours;
+mod gram;
+pub mod import;
+mod kernels;
+pub mod neighbours;
+pub(crate) mod sparse;
+
+use std::ops::Range;
+
+use thiserror::Error;
+
+use crate::dataset::Interactions;
+use crate::matrix::Matrix;
+use crate::model_dir::ModelMetric;
+
+/// What a trainer learns from.
+#[derive(Clone, Copy, Debug)]
+pub struct TrainingData<'a> {
+    /// Interactions, sorted by user and time.
+    pub interactions: &'a Interactions,
+    /// Users; the numbers in the user column are below this.
+    pub n_users: usize,
+    /// Items; the numbers in the item column are below this.
+    pub n_items: usize,
+}
+
+/// What a trainer makes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Factors {
+    /// Target factors Q, n × d. A row of zeros is an item that the trainer learned nothing about.
+    pub items: Matrix,
+    /// Context factors P, n × d; none when they are the target factors.
+    pub context: Option<Matrix>,
+    /// How the rows are compared.
+    pub metric: ModelMetric,
+    /// Loss after each iteration.
+    pub loss: Vec<f64>,
+}
+
+/// Something that makes factors.
+pub trait Trainer: Sync {
+    /// Its name on the command line and in `model.json`.
+    fn name(&self) -> &'static str;
+
+    /// Its settings, as `model.json` keeps them.
+    fn parameters(&self) -> serde_json::Value;
+
+    /// The seed of everything random in it.
+    fn seed(&self) -> u64;
+
+    /// The same trainer at a share of its effort, for the trial run on which settings are chosen.
+    fn shortened(&self) -> Box<dyn Trainer>;
+
+    /// Learns factors. The same data and settings give the same factors, whatever the number of threads, unless the trainer's
+    /// documentation says otherwise.
+    ///
+    /// # Errors
+    /// Settings out of range, data that cannot be learned from, or a caller who no longer wants the result.
+    fn train(&self, data: &TrainingData<'_>, progress: &dyn TrainProgress) -> Result<Factors, TrainError>;
+}
+
+/// Whoever watches a training run.
+pub trait TrainProgress: Sync {
+    /// Part `done` of `total` of a stage has been done.
+    fn step(&self, stage: &str, done: u64, total: u64);
+
+    /// The loss after an iteration, counted from 1.
+    fn loss(&self, _iteration: usize, _loss: f64) {}
+
+    /// Whether to stop as soon as possible.
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+/// Nobody watches.
+impl TrainProgress for () {
+    fn step(&self, _stage: &str, _done: u64, _total: u64) {}
+}
+
+/// Why a model could not be trained.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// A setting is outside its range.
+    #[error("{setting} is {found}, expected {expected}")]
+    Setting {
+        /// The setting.
+        setting: &'static str,
+        /// What it is.
+        found: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// There is nothing to learn from.
+    #[error(
+        "the training part has no interaction of positive weight: check the kind weights given to `kindred prepare`"
+    )]
+    NoInteractions,
+    /// A number in the data is out of range.
+    #[error("interaction {at}: {column} {found} is out of range (there are {n}); prepare the dataset again")]
+    OutOfRange {
+        /// Row in the training part.
+        at: usize,
+        /// The column.
+        column: &'static str,
+        /// The number found.
+        found: u32,
+        /// What it must be below.
+        n: usize,
+    },
+    /// A weight that is infinite or not a number.
+    #[error("interaction {at}: weight {found} is not finite; prepare the dataset again")]
+    Weight {
+        /// Row in the training part.
+        at: usize,
+        /// The weight found.
+        found: f32,
+    },
+    /// The factors grew beyond what single precision holds.
+    #[error("the factors are no longer finite after iteration {iteration}: use more --regularization or less --alpha")]
+    Diverged {
+        /// The iteration, counted from 1.
+        iteration: usize,
+    },
+    /// The caller no longer wants the result.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl TrainingData<'_> {
+    /// Checks every number once, so that no trainer has to.
+    ///
+    /// # Errors
+    /// The first user, item or weight out of range, or data without any interaction of positive weight.
+    pub fn check(&self) -> Result<(), TrainError> {
+        let Interactions { user, item, weight, .. } = self.interactions;
+        let below = |column, values: &[u32], n: usize| match values.iter().position(|value| *value as usize >= n) {
+            Some(at) => Err(TrainError::OutOfRange { at, column, found: values[at], n }),
+            None => Ok(()),
+        };
+        below("user", user, self.n_users)?;
+        below("item", item, self.n_items)?;
+        if let Some(at) = weight.iter().position(|weight| !weight.is_finite()) {
+            return Err(TrainError::Weight { at, found: weight[at] });
+        }
+        if weight.iter().any(|weight| *weight > 0.0) { Ok(()) } else { Err(TrainError::NoInteractions) }
+    }
+}
+
+/// The users of a table sorted by user, each with the rows of theirs.
+pub(crate) fn by_user(users: &[u32]) -> impl Iterator<Item = (u32, Range<usize>)> {
+    let mut from = 0;
+    users.chunk_by(|a, b| a == b).map(move |rows| {
+        let range = from..from + rows.len();
+        from = range.end;
+        (rows.first().copied().unwrap_or_default(), range)
+    })
+}

@@ -1,0 +1,260 @@
+//! The item-to-item table: for each item the items most like it.
+//!
+//! From interactions: the cosine of two items' columns of the user-item matrix (Sarwar et al. 2001), shrunk towards zero when few
+//! users touched both: `sim(i, j) = Σ_u w_ui w_uj / (‖w_i‖ ‖w_j‖) · n_ij / (n_ij + shrinkage)`.
+//! For models trained elsewhere, which come without interactions, see [`factor_neighbours`](super::factor_neighbours).
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::sparse::{Fading, SparseRows};
+use super::{TrainError, TrainProgress, TrainingData};
+use crate::dataset::Interactions;
+use crate::model_dir::NO_NEIGHBOUR;
+
+/// How the table is made.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NeighbourOptions {
+    /// Neighbours kept per item.
+    pub k: usize,
+    /// Users who must have touched both items before half of their similarity counts.
+    pub shrinkage: f32,
+    /// Most recent interactions of a user that take part: bounds the work that one very busy user makes.
+    pub history: usize,
+    /// Days after which the weight of an interaction has halved; none if age does not matter.
+    pub half_life_days: Option<f64>,
+}
+
+/// The k nearest items of each item.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NeighbourTable {
+    /// Neighbours per item.
+    pub k: usize,
+    /// n × k item numbers, nearest first, [`NO_NEIGHBOUR`] where there are fewer.
+    pub items: Vec<u32>,
+    /// n × k similarities, 0 where there is no neighbour.
+    pub similarities: Vec<f32>,
+}
+
+impl Default for NeighbourOptions {
+    fn default() -> Self {
+        Self { k: 50, shrinkage: 2.0, history: 500, half_life_days: None }
+    }
+}
+
+/// Neighbours by the interactions that items share. Interactions whose weights sum to nothing or less take no part.
+///
+/// Costs the sum over users of the squared number of their items, over all threads. Memory: the pairs of user and item
+/// twice, 8 bytes an item for each thread, and the table.
+///
+/// # Errors
+/// A caller who no longer wants the result.
+pub fn by_interactions(
+    data: &TrainingData<'_>,
+    options: &NeighbourOptions,
+    progress: &dyn TrainProgress,
+) -> Result<NeighbourTable, TrainError> {
+    let recent = most_recent(data.interactions, options.history);
+    let data = TrainingData { interactions: &recent, ..*data };
+    let by_user = SparseRows::users_by_items(&data, Fading { half_life_days: options.half_life_days });
+    let by_user = by_user.mapped(|weight| weight.max(0.0));
+    let by_item = by_user.transposed(data.n_items);
+    let norms: Vec<f32> = (0..data.n_items).map(|item| crate::matrix::norm(by_item.row(item).1)).collect();
+    let of_item = |scratch: &mut Shared, item: usize| {
+        scratch.gather(&by_item, &by_user, item);
+        let similarity = |other: u32, product: f32, users: u32| {
+            let lengths = norms[item] * norms[other as usize];
+            let sure = users as f32 / (users as f32 + options.shrinkage);
+            if lengths > 0.0 { product / lengths * sure } else { 0.0 }
+        };
+        scratch.candidates(item as u32, similarity)
+    };
+    table(data.n_items, options.k, || Shared::new(data.n_items), of_item, progress)
+}
+
+/// Runs `of_item` for every item over all threads, a block of items at a time, and keeps the k best of each.
+pub(crate) fn table<S>(
+    n: usize,
+    k: usize,
+    scratch: impl Fn() -> S + Sync,
+    of_item: impl Fn(&mut S, usize) -> Vec<(u32, f32)> + Sync,
+    progress: &dyn TrainProgress,
+) -> Result<NeighbourTable, TrainError> {
+    const BLOCK: usize = 4_096;
+    let mut out = NeighbourTable { k, items: vec![NO_NEIGHBOUR; n * k], similarities: vec![0.0; n * k] };
+    if k == 0 {
+        return Ok(out);
+    }
+    let blocks = out.items.chunks_mut(BLOCK * k).zip(out.similarities.chunks_mut(BLOCK * k)).enumerate();
+    for (block, (items, similarities)) in blocks {
+        if progress.cancelled() {
+            return Err(TrainError::Cancelled);
+        }
+        let rows = items.par_chunks_mut(k).zip(similarities.par_chunks_mut(k)).enumerate();
+        rows.for_each_init(&scratch, |scratch, (row, (items, similarities))| {
+            let best = nearest(of_item(scratch, block * BLOCK + row), k);
+            for ((item, similarity), (into_items, into_similarities)) in
+                best.iter().zip(items.iter_mut().zip(similarities))
+            {
+                (*into_items, *into_similarities) = (*item, *similarity);
+            }
+        });
+        progress.step("neighbours", ((block + 1) * BLOCK).min(n) as u64, n as u64);
+    }
+    Ok(out)
+}
+
+/// The k most similar, the most similar first, ties by item number.
+fn nearest(mut candidates: Vec<(u32, f32)>, k: usize) -> Vec<(u32, f32)> {
+    let order = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    if candidates.len() > k {
+        candidates.select_nth_unstable_by(k, order);
+        candidates.truncate(k);
+    }
+    candidates.sort_unstable_by(order);
+    candidates
+}
+
+/// The last `most` interactions of each user.
+fn most_recent(interactions: &Interactions, most: usize) -> Interactions {
+    let kept = || {
+        let users = super::by_user(&interactions.user);
+        users.flat_map(move |(_, rows)| rows.end.saturating_sub(most).max(rows.start)..rows.end)
+    };
+    Interactions {
+        user: kept().map(|at| interactions.user[at]).collect(),
+        item: kept().map(|at| interactions.item[at]).collect(),
+        kind: kept().map(|at| interactions.kind[at]).collect(),
+        weight: kept().map(|at| interactions.weight[at]).collect(),
+        time_ms: kept().map(|at| interactions.time_ms[at]).collect(),
+    }
+}
+
+/// What one item shares with every other; one place an item, cleared by walking what was touched.
+struct Shared {
+    products: Vec<f32>,
+    users: Vec<u32>,
+    touched: Vec<u32>,
+}
+
+impl Shared {
+    fn new(n: usize) -> Self {
+        Self { products: vec![0.0; n], users: vec![0; n], touched: Vec::new() }
+    }
+
+    fn gather(&mut self, by_item: &SparseRows, by_user: &SparseRows, item: usize) {
+        let (users, weights) = by_item.row(item);
+        for (user, weight) in users.iter().zip(weights).filter(|(_, weight)| **weight > 0.0) {
+            let (others, other_weights) = by_user.row(*user as usize);
+            for (other, other_weight) in others.iter().zip(other_weights).filter(|(_, weight)| **weight > 0.0) {
+                let at = *other as usize;
+                if self.users[at] == 0 {
+                    self.touched.push(*other);
+                }
+                self.users[at] += 1;
+                self.products[at] += weight * other_weight;
+            }
+        }
+    }
+
+    /// The other items with their similarity, and this is empty again.
+    fn candidates(&mut self, item: u32, similarity: impl Fn(u32, f32, u32) -> f32) -> Vec<(u32, f32)> {
+        let mut out = Vec::with_capacity(self.touched.len());
+        for other in self.touched.drain(..) {
+            let at = other as usize;
+            let (product, users) = (self.products[at], self.users[at]);
+            (self.products[at], self.users[at]) = (0.0, 0);
+            let similarity = similarity(other, product, users);
+            if other != item && similarity > 0.0 {
+                out.push((other, similarity));
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The formula of the module documentation, over a dense matrix in double precision.
+    fn naive(interactions: &Interactions, n_users: usize, n_items: usize, shrinkage: f64) -> Vec<Vec<f64>> {
+        let mut weights: BTreeMap<(usize, usize), f64> = BTreeMap::new();
+        for at in 0..interactions.user.len() {
+            let pair = (interactions.user[at] as usize, interactions.item[at] as usize);
+            *weights.entry(pair).or_default() += f64::from(interactions.weight[at]);
+        }
+        let w = |u: usize, i: usize| weights.get(&(u, i)).copied().unwrap_or_default().max(0.0);
+        let norm = |i: usize| (0..n_users).map(|u| w(u, i) * w(u, i)).sum::<f64>().sqrt();
+        let similarity = |i: usize, j: usize| {
+            let product: f64 = (0..n_users).map(|u| w(u, i) * w(u, j)).sum();
+            let users = (0..n_users).filter(|u| w(*u, i) > 0.0 && w(*u, j) > 0.0).count() as f64;
+            if i == j || users == 0.0 { 0.0 } else { product / (norm(i) * norm(j)) * users / (users + shrinkage) }
+        };
+        (0..n_items).map(|i| (0..n_items).map(|j| similarity(i, j)).collect()).collect()
+    }
+
+    const USERS: usize = 8;
+    const ITEMS: usize = 9;
+
+    fn logs() -> impl Strategy<Value = Interactions> {
+        let event = (0..USERS as u32, 0..ITEMS as u32, prop::sample::select(vec![1.0_f32, 2.0, 5.0, -1.0]));
+        prop::collection::vec(event, 0..60).prop_map(|mut events| {
+            events.sort_by_key(|(user, ..)| *user);
+            Interactions {
+                user: events.iter().map(|e| e.0).collect(),
+                item: events.iter().map(|e| e.1).collect(),
+                kind: vec![0; events.len()],
+                weight: events.iter().map(|e| e.2).collect(),
+                time_ms: (0..events.len() as i64).collect(),
+            }
+        })
+    }
+
+    /// Each row holds the k largest similarities of `wanted`, in order.
+    fn check(table: &NeighbourTable, wanted: &[Vec<f64>]) {
+        for (item, wanted) in wanted.iter().enumerate() {
+            let mut best: Vec<f64> = wanted.iter().copied().filter(|s| *s > 1e-6).collect();
+            best.sort_by(|a, b| b.total_cmp(a));
+            best.truncate(table.k);
+            let row = item * table.k..(item + 1) * table.k;
+            let found: Vec<(u32, f32)> =
+                table.items[row.clone()].iter().copied().zip(table.similarities[row].iter().copied()).collect();
+            let found: Vec<_> = found.into_iter().take_while(|(other, _)| *other != NO_NEIGHBOUR).collect();
+            assert_eq!(found.len(), best.len(), "item {item}");
+            for ((other, similarity), best) in found.iter().zip(best) {
+                assert!((f64::from(*similarity) - best).abs() < 1e-5, "item {item}");
+                assert!((f64::from(*similarity) - wanted[*other as usize]).abs() < 1e-5, "item {item}, {other}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_the_formula(interactions in logs(), k in 1..7_usize, shrinkage in 0.0_f32..4.0) {
+            let data = TrainingData { interactions: &interactions, n_users: USERS, n_items: ITEMS };
+            let options = NeighbourOptions { k, shrinkage, ..NeighbourOptions::default() };
+            let table = by_interactions(&data, &options, &()).unwrap();
+            check(&table, &naive(&interactions, USERS, ITEMS, f64::from(shrinkage)));
+        }
+    }
+
+    #[test]
+    fn only_the_last_interactions_of_a_busy_user_count() {
+        let interactions = Interactions {
+            user: vec![0, 0, 0, 1, 1],
+            item: vec![0, 1, 2, 0, 1],
+            kind: vec![0; 5],
+            weight: vec![1.0; 5],
+            time_ms: vec![0, 1, 2, 0, 1],
+        };
+        let recent = most_recent(&interactions, 2);
+        assert_eq!((recent.user, recent.item), (vec![0, 0, 1, 1], vec![1, 2, 0, 1]));
+    }
+}

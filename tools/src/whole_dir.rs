@@ -1,0 +1,186 @@
+//! A directory that is written whole or not at all: into `<dir>.partial` first, renamed when all of it is on disk.
+//!
+//! Models and datasets are such directories. Each has one file that marks it as what it is, and `--force` replaces only a
+//! directory with that file in it, never anybody's thesis.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// What a directory is, for those who write it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// What messages call it: `model`.
+    pub name: &'static str,
+    /// The file that marks it: `model.json`.
+    pub mark: &'static str,
+}
+
+/// Why a directory may not be or could not be written.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum WholeDirError {
+    /// There is something already.
+    #[error("{path} exists: give another --output, or --force to replace it")]
+    Exists {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// There is something already, and it is of another kind.
+    #[error(
+        "{path} exists and is not a {name} (it has no {mark}): --force replaces a {name} only; remove it by hand",
+        name = kind.name, mark = kind.mark
+    )]
+    Another {
+        /// The directory.
+        path: PathBuf,
+        /// What was to be written there.
+        kind: Kind,
+    },
+    /// The place could not be looked at.
+    #[error("{path}: cannot be read")]
+    Read {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file or directory could not be written.
+    #[error("{path}: cannot be written")]
+    Write {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Whether a directory of this kind may be written to `dir`: asked before the work that makes its content.
+///
+/// # Errors
+/// Something is there and `force` is not given, or is there and is of another kind.
+pub fn writable(dir: &Path, kind: Kind, force: bool) -> Result<(), WholeDirError> {
+    let path = dir.to_owned();
+    match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Err(WholeDirError::Another { path, kind }),
+        Err(source) => Err(WholeDirError::Read { path, source }),
+        Ok(mut entries) => match entries.next() {
+            None => Ok(()),
+            Some(_) if !dir.join(kind.mark).is_file() => Err(WholeDirError::Another { path, kind }),
+            Some(_) if !force => Err(WholeDirError::Exists { path }),
+            Some(_) => Ok(()),
+        },
+    }
+}
+
+/// Writes a directory: `fill` is given an empty one to write its files into, which then takes the place of `dir`.
+///
+/// # Errors
+/// As [`writable`], and whatever `fill` says.
+pub fn write<E: From<WholeDirError>>(
+    dir: &Path,
+    kind: Kind,
+    force: bool,
+    fill: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<(), E> {
+    writable(dir, kind, force)?;
+    let partial = beside(dir, ".partial");
+    remove(&partial)?;
+    fs::create_dir_all(&partial).map_err(cannot_write(&partial))?;
+    fill(&partial)?;
+    Ok(publish(&partial, dir)?)
+}
+
+/// Writes one file and waits until it is on disk.
+///
+/// # Errors
+/// It cannot be written.
+pub fn write_file(
+    path: &Path,
+    content: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> Result<(), WholeDirError> {
+    let mut writer = BufWriter::new(File::create(path).map_err(cannot_write(path))?);
+    content(&mut writer).map_err(cannot_write(path))?;
+    let file = writer.into_inner().map_err(|error| cannot_write(path)(error.into_error()))?;
+    file.sync_all().map_err(cannot_write(path))
+}
+
+fn publish(partial: &Path, dir: &Path) -> Result<(), WholeDirError> {
+    if dir.exists() {
+        // The old one is moved aside first, so that a crash at any point leaves one whole directory under some name.
+        let old = beside(dir, ".old");
+        remove(&old)?;
+        fs::rename(dir, &old).map_err(cannot_write(dir))?;
+        fs::rename(partial, dir).map_err(cannot_write(dir))?;
+        remove(&old)?;
+    } else {
+        fs::rename(partial, dir).map_err(cannot_write(dir))?;
+    }
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent).and_then(|parent| parent.sync_all()).map_err(cannot_write(parent))
+}
+
+fn remove(dir: &Path) -> Result<(), WholeDirError> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(cannot_write(dir)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn cannot_write(path: &Path) -> impl Fn(io::Error) -> WholeDirError {
+    move |source| WholeDirError::Write { path: path.to_owned(), source }
+}
+
+/// The path with a suffix on its last component.
+fn beside(dir: &Path, suffix: &str) -> PathBuf {
+    // `model/` and `model` are the same directory, but only the second can take a suffix.
+    let mut name = dir.components().as_path().as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    const THING: Kind = Kind { name: "thing", mark: "thing.json" };
+
+    fn put(dir: &Path, text: &str, force: bool) -> Result<(), WholeDirError> {
+        write(dir, THING, force, |dir| write_file(&dir.join(THING.mark), |w| w.write_all(text.as_bytes())))
+    }
+
+    #[test]
+    fn only_its_own_kind_is_replaced_and_only_by_force() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = place.path().join("deep/thing/");
+        put(&dir, "1", false).unwrap();
+        assert!(matches!(put(&dir, "2", false), Err(WholeDirError::Exists { .. })));
+        put(&dir, "2", true).unwrap();
+        assert_eq!(fs::read_to_string(dir.join(THING.mark)).unwrap(), "2");
+        assert_eq!(fs::read_dir(place.path().join("deep")).unwrap().count(), 1, "something was left behind");
+        let other = place.path().join("other");
+        fs::create_dir(&other).unwrap();
+        fs::write(other.join("thesis.tex"), "two years of work").unwrap();
+        let error = put(&other, "3", true).unwrap_err().to_string();
+        assert!(error.contains("not a thing (it has no thing.json)"), "{error}");
+    }
+
+    #[test]
+    fn what_failed_leaves_the_old_one_as_it_was() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = place.path().join("thing");
+        put(&dir, "1", false).unwrap();
+        let failed = write(&dir, THING, true, |dir| {
+            write_file(&dir.join(THING.mark), |_| Err(io::Error::from(io::ErrorKind::StorageFull)))
+        });
+        assert!(matches!(failed, Err(WholeDirError::Write { .. })));
+        assert_eq!(fs::read_to_string(dir.join(THING.mark)).unwrap(), "1");
+        put(&dir, "2", true).unwrap();
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "the next write did not clean up");
+    }
+}
