@@ -1,0 +1,90 @@
+use super::*;
+
+fn rules() -> RowRules {
+    let kind_weights = [("view", 1.0), ("cart", 3.0), ("rating", 1.0), ("ignored", 0.0)];
+    let kind_weights = kind_weights.into_iter().map(|(kind, weight)| (kind.to_owned(), weight)).collect();
+    RowRules { kind_weights, default_kind: None, min_rating: None }
+}
+
+fn row<'a>(user: &'a str, item: &'a str, time: &'a str, kind: &'a str, value: &'a str) -> Row<'a> {
+    Row {
+        user: user.as_bytes(),
+        item: item.as_bytes(),
+        time: RowTime::Text(time.as_bytes()),
+        kind: kind.as_bytes(),
+        value: value.as_bytes(),
+        rating: b"",
+    }
+}
+
+#[test]
+fn rows_are_taken_filled_or_counted() {
+    let mut log = Log::default();
+    log.begin("log.csv".to_owned(), true, false);
+    let long = "x".repeat(257);
+    let rows = [
+        row("u", "a", "10", "view", "2"),
+        row("u", "b", "", "add-to-cart", ""),
+        row("v", "a", "30", "", "1"),
+        row("", "a", "1", "view", "1"),
+        row(&long, "a", "1", "view", "1"),
+        row("u", "a", "soon", "view", "1"),
+        row("u", "a", "1", "view", "many"),
+        row("u", "a", "1", "stare", "1"),
+        row("u", "a", "1", "ignored", "1"),
+    ];
+    for (at, row) in rows.iter().enumerate() {
+        log.push(at as u64 + 2, row, &rules()).unwrap();
+    }
+    log.push(11, &Row { user: b"\xff", item: b"a", ..Row::default() }, &rules()).unwrap();
+    assert_eq!((log.user.clone(), log.item.clone()), (vec![0, 0, 1], vec![0, 1, 0]));
+    assert_eq!((log.kind.clone(), log.weight.clone()), (vec![0, 1, 0], vec![2.0, 3.0, 1.0]));
+    assert_eq!(log.settle_times(None), Some(TimeUnit::Seconds));
+    assert_eq!(log.time, [10_000, 10_000, 30_000]);
+    let counts = &log.counts;
+    assert_eq!((counts.rows, counts.n_bad(), counts.weightless), (10, 5, 1));
+    assert_eq!((counts.filled_time, counts.filled_kind, counts.filled_value), (1, 1, 1));
+    assert_eq!(counts.unknown_kinds, BTreeMap::from([("stare".to_owned(), 1)]));
+    let soon = &counts.bad_examples[2];
+    assert_eq!((soon.line, soon.found.as_str()), (7, "soon"));
+}
+
+#[test]
+fn a_rating_below_the_least_is_no_interaction() {
+    let mut log = Log::default();
+    log.begin("r".to_owned(), false, true);
+    let rules = RowRules { min_rating: Some(4.0), ..rules() };
+    for rating in ["5", "4.0", "3.5", ""] {
+        let row = Row { user: b"u", item: b"a", rating: rating.as_bytes(), ..Row::default() };
+        log.push(1, &row, &rules).unwrap();
+    }
+    assert_eq!((log.len(), log.counts.below_min_rating), (2, 2));
+    assert_eq!((log.kinds.clone(), log.weight.clone()), (vec!["rating".to_owned()], vec![1.0, 1.0]));
+}
+
+#[test]
+fn one_odd_number_does_not_decide_the_unit() {
+    let mut log = Log::default();
+    for time in ["1508194801000", "9223372036854775807", "1508194802000", "2017-10-16"] {
+        log.push(1, &row("u", "a", time, "", ""), &rules()).unwrap();
+    }
+    assert_eq!(log.settle_times(None), Some(TimeUnit::Milliseconds));
+    assert_eq!(log.time, [1_508_194_801_000, 1_508_194_802_000, 1_508_112_000_000]);
+    assert_eq!(log.counts.n_bad(), 1);
+}
+
+#[test]
+fn without_any_time_the_place_in_the_log_is_the_time() {
+    let mut log = Log::default();
+    for item in ["a", "b", "c"] {
+        log.push(1, &row("u", item, "", "", ""), &rules()).unwrap();
+    }
+    assert_eq!(log.settle_times(None), None);
+    assert_eq!((log.time.clone(), log.counts.filled_time), (vec![0, 1_000, 2_000], 3));
+    let mut log = Log::default();
+    for time in ["", "", "7"] {
+        log.push(1, &row("u", "a", time, "", ""), &rules()).unwrap();
+    }
+    log.settle_times(None);
+    assert_eq!(log.time, [7_000, 7_000, 7_000]);
+}
