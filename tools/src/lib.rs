@@ -21,5 +21,6 @@ pub mod npy;
 pub mod progress;
 pub mod recall;
 pub mod report;
+pub mod shop;
 pub mod train;
 pub mod whole_dir;
