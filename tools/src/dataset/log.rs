@@ -8,7 +8,7 @@ use kindred::limits;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::columns::excerpt;
+use super::columns::{Mapping, excerpt};
 use super::interner::Interner;
 use super::time::{self, Time, TimeUnit};
 
@@ -72,7 +72,7 @@ pub struct ReadCounts {
     pub weightless: u64,
     /// Rows with a rating below the least, or without one.
     pub below_min_rating: u64,
-    /// Rows without a kind, which got the default.
+    /// Rows without a kind in a log that has a kind column; they got the default.
     pub filled_kind: u64,
     /// Rows without a value in a log that has a value column; they count 1.
     pub filled_value: u64,
@@ -118,8 +118,7 @@ pub struct Log {
     pub counts: ReadCounts,
     seen_kinds: HashMap<Box<[u8]>, SeenKind>,
     file: String,
-    has_value: bool,
-    has_rating: bool,
+    columns: Mapping,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,10 +146,9 @@ pub struct TooMany {
 struct Fault<'a>(&'static str, &'a [u8]);
 
 impl Log {
-    /// Begins a file: its name for messages, and whether it has a value and a rating column.
-    pub fn begin(&mut self, file: String, has_value: bool, has_rating: bool) {
-        self.file = file;
-        (self.has_value, self.has_rating) = (has_value, has_rating);
+    /// Begins a file: its name for messages, and its columns.
+    pub fn begin(&mut self, file: String, columns: Mapping) {
+        (self.file, self.columns) = (file, columns);
         // What a row without a kind is depends on the columns of its file.
         self.seen_kinds.clear();
     }
@@ -229,7 +227,7 @@ impl Log {
             self.counts.weightless += 1;
             return Ok(Ok(()));
         }
-        self.counts.filled_value += u64::from(self.has_value && value.is_none());
+        self.counts.filled_value += u64::from(self.columns.value.is_some() && value.is_none());
         self.counts.filled_time += u64::from(stamp == Stamp::Missing);
         let Some(user) = self.users.number(user) else { return Ok(Err(too_many("users"))) };
         let Some(item) = self.items.number(item) else { return Ok(Err(too_many("items"))) };
@@ -248,7 +246,7 @@ impl Log {
     /// The number and weight of a kind; none, and counted, if it has no weight.
     fn kind(&mut self, text: &[u8], rules: &RowRules) -> Option<(u8, f32)> {
         let text = if is_missing(text) { b"" } else { text };
-        self.counts.filled_kind += u64::from(text.is_empty());
+        self.counts.filled_kind += u64::from(text.is_empty() && self.columns.kind.is_some());
         let seen = match self.seen_kinds.get(text) {
             Some(seen) => *seen,
             None => {
@@ -277,7 +275,7 @@ impl Log {
         let name = match &rules.default_kind {
             _ if !text.is_empty() => usual_kind(&text, rules),
             Some(kind) => kind.clone(),
-            None if self.has_rating => "rating".to_owned(),
+            None if self.columns.rating.is_some() => "rating".to_owned(),
             None => "view".to_owned(),
         };
         let Some(weight) = rules.kind_weights.get(&name) else { return SeenKind::Unknown };

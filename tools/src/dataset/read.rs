@@ -95,22 +95,21 @@ pub fn read(
     };
     progress.start(&format!("reading {}", source.name()), source.size);
     let name = source.name();
-    let mut begin = |mapping: &Mapping| log.begin(name.clone(), mapping.value.is_some(), mapping.rating.is_some());
     let taken = match form {
         Format::Sequences => {
-            begin(&Mapping::default());
+            log.begin(name, Mapping::default());
             delimited::sequences(source, Reading { log, rules: &options.rules, progress })?;
             None
         }
         Format::JsonLines => {
             let (mapping, taken) = columns(&json_lines::keys(&source))?;
-            begin(&mapping);
+            log.begin(name, mapping);
             json_lines::read(source, &taken, Reading { log, rules: &options.rules, progress })?;
             Some(taken)
         }
         Format::Parquet => {
             let (mapping, taken) = columns(&parquet_log::columns(&source.path)?)?;
-            begin(&mapping);
+            log.begin(name, mapping);
             parquet_log::read(&source.path, &taken, Reading { log, rules: &options.rules, progress })?;
             Some(taken)
         }
@@ -122,7 +121,7 @@ pub fn read(
                 Header::FirstLine => columns(&first)?,
                 Header::Names(names) => columns(&names)?,
             };
-            begin(&mapping);
+            log.begin(name, mapping);
             delimited::read(source, form, skip, &mapping, Reading { log, rules: &options.rules, progress })?;
             Some(taken)
         }

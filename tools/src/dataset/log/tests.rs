@@ -20,7 +20,7 @@ fn row<'a>(user: &'a str, item: &'a str, time: &'a str, kind: &'a str, value: &'
 #[test]
 fn rows_are_taken_filled_or_counted() {
     let mut log = Log::default();
-    log.begin("log.csv".to_owned(), true, false);
+    log.begin("log.csv".to_owned(), Mapping { kind: Some(3), value: Some(4), ..Mapping::default() });
     let long = "x".repeat(257);
     let rows = [
         row("u", "a", "10", "view", "2"),
@@ -52,7 +52,7 @@ fn rows_are_taken_filled_or_counted() {
 #[test]
 fn a_rating_below_the_least_is_no_interaction() {
     let mut log = Log::default();
-    log.begin("r".to_owned(), false, true);
+    log.begin("r".to_owned(), Mapping { rating: Some(2), ..Mapping::default() });
     let rules = RowRules { min_rating: Some(4.0), ..rules() };
     for rating in ["5", "4.0", "3.5", ""] {
         let row = Row { user: b"u", item: b"a", rating: rating.as_bytes(), ..Row::default() };

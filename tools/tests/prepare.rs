@@ -1,0 +1,190 @@
+//! `kindred prepare` from outside: the same content in every form is the same dataset; nonsense is refused with a remedy.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use assert_cmd::Command;
+use kindred_tools::dataset::read::Preset;
+use kindred_tools::dataset::split::Split;
+use kindred_tools::dataset::{Dataset, Parts, PrepareOptions, prepare};
+use kindred_tools::progress::Progress;
+use parquet::arrow::ArrowWriter;
+
+const START_MS: i64 = 1_508_194_801_000;
+
+/// A log of a small shop: user, item, milliseconds, kind, value.
+fn rows() -> Vec<(String, String, i64, &'static str, f64)> {
+    let kinds = ["view", "cart", "purchase"];
+    let row = |n: i64| {
+        (format!("u{}", n % 13), format!("itém {}", n * n % 17), START_MS + n * 1_500, kinds[n as usize % 3], 0.5)
+    };
+    (0..200).map(row).collect()
+}
+
+fn text(header: &str, row: impl Fn(&(String, String, i64, &str, f64)) -> String) -> String {
+    rows().iter().fold(header.to_owned(), |text, one| text + &row(one) + "\n")
+}
+
+fn packed(text: &str) -> Vec<u8> {
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packer.write_all(text.as_bytes()).unwrap();
+    packer.finish().unwrap()
+}
+
+fn parquet_file(path: &Path) {
+    let rows = rows();
+    let texts = |of: &dyn Fn(usize) -> String| Arc::new(StringArray::from_iter_values((0..rows.len()).map(of)));
+    let times = rows.iter().map(|row| row.2 * 1_000);
+    let columns: [(&str, ArrayRef); 5] = [
+        ("user_id", texts(&|at| rows[at].0.clone())),
+        ("item_id", texts(&|at| rows[at].1.clone())),
+        ("timestamp", Arc::new(TimestampMicrosecondArray::from_iter_values(times))),
+        ("event", texts(&|at| rows[at].3.to_owned())),
+        ("value", Arc::new(Float64Array::from_iter_values(rows.iter().map(|row| row.4)))),
+    ];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+}
+
+fn put(dir: &Path, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    let path = dir.join(name);
+    fs::write(&path, content).unwrap();
+    path
+}
+
+fn prepared(path: PathBuf) -> Parts {
+    prepare(&PrepareOptions::new(vec![path]), &Progress::hidden()).unwrap()
+}
+
+#[test]
+fn the_same_content_in_every_form_is_the_same_dataset() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path();
+    let csv = text("user_id,item_id,timestamp,event,value\n", |(u, i, t, k, v)| format!("{u},\"{i}\",{t},{k},{v}"));
+    let tsv = text("Time\tEVENT\tValue\tUserId\tItemId\n", |(u, i, t, k, v)| {
+        // The same moment as a date, with a fraction where there is one.
+        let date = kindred_tools::calendar::Moment((t / 1_000) as u64).rfc3339();
+        format!("{}.{:03}Z\t{k}\t{v}\t{u}\t{i}", date.trim_end_matches('Z'), t % 1_000)
+    });
+    let json = text("", |(u, i, t, k, v)| {
+        serde_json::json!({"x": [1], "user": u, "item": i, "time": t, "kind": k, "value": v}).to_string()
+    });
+    let semicolons = text("user;item;ts;action;weight\n", |(u, i, t, k, v)| format!("{u};{i};{t};{k};{v}"));
+    parquet_file(&dir.join("log.parquet"));
+    let first = prepared(put(dir, "log.csv", &csv));
+    let others = [
+        put(dir, "log.tsv", &tsv),
+        put(dir, "log.jsonl", &json),
+        put(dir, "log", &semicolons),
+        put(dir, "log.csv.gz", packed(&csv)),
+        put(dir, "log.json.gz", packed(&json)),
+        put(dir, "crlf.csv", csv.replace('\n', "\r\n")),
+        dir.join("log.parquet"),
+    ];
+    assert_eq!(first.report.n_bad_and_kept(), (0, 200));
+    for path in others {
+        let other = prepared(path.clone());
+        assert_eq!(other.report.fingerprint, first.report.fingerprint, "{}: {}", path.display(), other.report.text());
+        assert_eq!(other.train, first.train, "{}", path.display());
+    }
+    let different = prepared(put(dir, "other.csv", csv.replacen("u1,", "u2,", 1)));
+    assert_ne!(different.report.fingerprint, first.report.fingerprint);
+}
+
+trait Counts {
+    fn n_bad_and_kept(&self) -> (u64, u64);
+}
+
+impl Counts for kindred_tools::dataset::DatasetReport {
+    fn n_bad_and_kept(&self) -> (u64, u64) {
+        (self.read.n_bad(), self.n_train + self.n_test)
+    }
+}
+
+#[test]
+fn well_known_forms_are_read_by_name_or_preset() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path();
+    let forms = [
+        put(dir, "u.data", "1\t10\t5\t881250949\n1\t11\t3\t881250950\n2\t10\t1\t881250951\n"),
+        put(dir, "ratings.dat", "1::10::5::881250949\n1::11::3::881250950\n2::10::1::881250951\n"),
+        put(
+            dir,
+            "ratings.csv",
+            "userId,movieId,rating,timestamp\n1,10,5.0,881250949\n1,11,3.0,881250950\n2,10,1,881250951\n",
+        ),
+    ];
+    let prints: Vec<String> = forms.into_iter().map(|path| prepared(path).report.fingerprint).collect();
+    assert!(prints.iter().all(|print| *print == prints[0]), "{prints:?}");
+    let with = |path: PathBuf, preset| {
+        let mut options = PrepareOptions::new(vec![path]);
+        (options.read.preset, options.split) = (Some(preset), Split::None);
+        prepare(&options, &Progress::hidden()).unwrap()
+    };
+    let sequences = with(put(dir, "s.txt", "1 10 11\n2 10\n3\n"), Preset::Sequences);
+    assert_eq!(sequences.train.time_ms, [0, 1_000, 0]);
+    assert_eq!(sequences.report.read.bad["a user without items"], 1);
+    let bare = with(put(dir, "sessions.tsv", "s1\ta\t5\ns2\tb\t6\n"), Preset::Sessions);
+    let named = with(put(dir, "named.tsv", "SessionId\tTime\tItemId\ns1\t5\ta\ns2\t6\tb\n"), Preset::Sessions);
+    assert_eq!((bare.train.time_ms, bare.items), (named.train.time_ms, named.items));
+}
+
+#[test]
+fn a_dataset_survives_the_disk() {
+    let place = tempfile::tempdir().unwrap();
+    let log = put(place.path(), "log.csv", text("user,item,time\n", |(u, i, t, ..)| format!("{u},{i},{t}")));
+    let items = put(place.path(), "items.csv", "id,title\nitém 1,One\nnew,New\n");
+    let options = PrepareOptions { items: Some(items), ..PrepareOptions::new(vec![log]) };
+    let parts = prepare(&options, &Progress::hidden()).unwrap();
+    let dir = place.path().join("dataset");
+    parts.write(&dir, false).unwrap();
+    let dataset = Dataset::open(&dir).unwrap();
+    assert_eq!(dataset.report, parts.report);
+    assert_eq!((dataset.train().unwrap(), dataset.test().unwrap()), (parts.train, parts.test));
+    assert_eq!(dataset.items().unwrap(), parts.items);
+    assert_eq!(dataset.users().unwrap().len() as u64, dataset.report.n_users);
+    assert!(dataset.items().unwrap().iter().any(|item| item.title == "New"));
+    fs::write(dir.join("train.parquet"), "PAR1 but cut off").unwrap();
+    assert!(dataset.train().unwrap_err().to_string().contains("train.parquet"));
+}
+
+#[test]
+fn nonsense_is_refused_with_what_is_wrong() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path();
+    let long = format!("user,item,time\n{},a,1\n", "x".repeat(300));
+    let cases: [(&[u8], &str, &str); 8] = [
+        (b"", "", "is empty"),
+        (b"\x7fELF\x00\x01", "", "neither text nor Parquet"),
+        (b"user,item\n1,2\n", "--user-column who", "there are: user, item"),
+        (b"a,b\n1,2\n", "", "--user-column"),
+        (b"user,item,time\n1,,5\n,2,6\n2,3,soon\n", "", "line 4: time is neither a number nor a date: \"soon\""),
+        (b"user,item\n1,2\n", "--min-user 2", "lower them"),
+        (b"user,item,event\n1,2,hum\n", "", "--kind-weights hum=1"),
+        (long.as_bytes(), "", "longer than 256 bytes"),
+    ];
+    for (content, arguments, expected) in cases {
+        let log = put(dir, "log.csv", content);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kindred"));
+        command.arg("prepare").arg(log).arg("--output").arg(dir.join("dataset"));
+        let output = command.args(arguments.split_whitespace()).output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{expected}: {error}");
+        assert!(error.contains(expected), "expected {expected}: {error}");
+    }
+    assert!(!dir.join("dataset").exists() && !dir.join("dataset.partial").exists());
+    let log = put(dir, "log.csv", "user,item,time\n\u{1F34E},a,1\n1,b,2\n");
+    let prepare = |force: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kindred"));
+        command.arg("prepare").arg(&log).arg("--output").arg(dir.join("dataset")).args(force).output().unwrap()
+    };
+    assert!(prepare(&[]).status.success());
+    assert!(String::from_utf8_lossy(&prepare(&[]).stderr).contains("--force"));
+    assert!(prepare(&["--force", "--json"]).status.success());
+}
