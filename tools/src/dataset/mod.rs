@@ -19,7 +19,7 @@
 //! | [`clean`] | which interactions say something? |
 //! | [`split`] | what is held out? |
 //! | [`item_table`] | what is known about the items? |
-//! | [`prepare`] | all of it |
+//! | [`mod@prepare`] | all of it |
 
 pub mod clean;
 pub mod columns;
