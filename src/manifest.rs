@@ -34,6 +34,9 @@ pub struct Manifest {
     pub metric: String,
     /// Edges the graph holds: `cosine`, `inner_product` or `united`.
     pub edges: String,
+    /// What built the graph: `hnsw` (our own) or `hnsw_rs`.
+    #[serde(default)]
+    pub builder: String,
     /// Links per item on the upper levels.
     pub m: u32,
     /// Breadth of the search while building.
@@ -113,6 +116,7 @@ impl Default for Manifest {
             dimensions: 0,
             metric: String::new(),
             edges: String::new(),
+            builder: String::new(),
             m: 0,
             ef_construction: 0,
             ef_search: 0,

@@ -8,6 +8,7 @@ use zerocopy::IntoBytes;
 
 use crate::aligned::AlignedBytes;
 use crate::attribute_tables::{AttributeTables, ItemAttributes};
+use crate::codes::Codes;
 use crate::error::WriteError;
 use crate::format::{
     DIMENSIONS_MAX, INDEX_CONTAINER_KIND, ITEMS_MAX, IndexHeader, LEVEL_MAX, M_MAX, M_MIN, M0_STRIDE_MAX, NONE,
@@ -148,6 +149,49 @@ impl FlatGraph {
     }
 }
 
+impl FlatGraph {
+    /// A graph over items of these levels, in which no item has a link yet.
+    #[cfg(feature = "build")]
+    pub(crate) fn without_links(levels: Vec<u8>, m: u32, m0_stride: u32, entry_point: u32) -> Self {
+        let n = levels.len();
+        let mut slots = 0_u32;
+        let mut first_slot = |level: &u8| {
+            let first = if *level == 0 { NONE } else { slots };
+            slots += u32::from(*level);
+            first
+        };
+        let upper_index = levels.iter().map(&mut first_slot).collect();
+        Self {
+            n: n as u32,
+            m,
+            m0_stride,
+            links0: vec![NONE; n * m0_stride as usize],
+            upper_index,
+            upper_links: vec![NONE; slots as usize * m as usize],
+            levels,
+            entry_point,
+        }
+    }
+
+    /// Fills the list of an item on a level with what may stand there.
+    #[cfg(feature = "build")]
+    pub(crate) fn set_links(&mut self, ordinal: u32, level: u8, links: impl Iterator<Item = u32>) {
+        let levels = &self.levels;
+        let on_level = |link: &u32| *link != ordinal && levels.get(*link as usize).is_some_and(|own| *own >= level);
+        let (all, width, list) = if level == 0 {
+            (&mut self.links0, self.m0_stride, ordinal)
+        } else {
+            let first = self.upper_index.get(ordinal as usize).copied().unwrap_or(NONE);
+            (&mut self.upper_links, self.m, first.saturating_add(u32::from(level) - 1))
+        };
+        let from = list as usize * width as usize;
+        let places = all.get_mut(from..from + width as usize).unwrap_or_default();
+        for (place, link) in places.iter_mut().zip(links.filter(on_level)) {
+            *place = link;
+        }
+    }
+}
+
 /// An index that is ready to be written.
 #[derive(Debug)]
 pub struct IndexAssembly<'a> {
@@ -155,6 +199,7 @@ pub struct IndexAssembly<'a> {
     graph: Cow<'a, FlatGraph>,
     edges: EdgeSet,
     tables: Tables,
+    codes: Option<Codes>,
 }
 
 /// What is laid out of an input without its graph.
@@ -190,7 +235,13 @@ impl<'a> IndexAssembly<'a> {
         edges: EdgeSet,
     ) -> Result<Self, AssembleError> {
         graph.check(tables.n)?;
-        Ok(Self { input: *input, graph, edges, tables })
+        Ok(Self { input: *input, graph, edges, tables, codes: None })
+    }
+
+    /// The same index with codes, made of the same rows.
+    #[cfg(feature = "build")]
+    pub(crate) fn with_codes(self, codes: Option<Codes>) -> Self {
+        Self { codes, ..self }
     }
 
     /// The graph that will be in the file.
@@ -239,6 +290,10 @@ impl<'a> IndexAssembly<'a> {
         writer.section(section::UPPER_LINKS, |w| w.write_all(graph.upper_links.as_bytes()))?;
         self.tables.keys.write(&mut writer)?;
         self.tables.attributes.write(&mut writer)?;
+        let (scales, codes): (&[f32], &[u8]) =
+            self.codes.as_ref().map_or((&[], &[]), |codes| (codes.view().scales, codes.as_bytes()));
+        writer.section(section::CODE_SCALES, |w| w.write_all(scales.as_bytes()))?;
+        writer.section(section::CODES, |w| w.write_all(codes))?;
         writer.finish()
     }
 

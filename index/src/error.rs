@@ -217,6 +217,22 @@ pub enum VerifyError {
         /// The item.
         ordinal: u32,
     },
+    /// The scale of a dimension's codes is not a positive number.
+    #[error(
+        "the scale of the codes of dimension {dimension} is {found}, expected a positive number: build the index again"
+    )]
+    CodeScale {
+        /// The dimension.
+        dimension: usize,
+        /// The scale.
+        found: f32,
+    },
+    /// The codes of a row are not those that its values give.
+    #[error("the codes of item {ordinal} are not those of its row: build the index again")]
+    Codes {
+        /// The item.
+        ordinal: u32,
+    },
     /// The offsets of the keys do not cut the key bytes into pieces of 1 to 256 bytes.
     #[error("the key of item {ordinal} has {found} bytes, expected 1 to {KEY_BYTES_MAX}: build the index again")]
     KeyLength {

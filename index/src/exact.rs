@@ -3,7 +3,7 @@
 //! 64 dimensions: about 5 ns per row while the rows come in order from memory, 15 ns where they are scattered.
 
 use crate::allow::AllowSet;
-use crate::metric::{Kernel, prefetch};
+use crate::compare::{ByRows, Compare};
 use crate::pool::Entry;
 use crate::search::{Hit, SearchError};
 use crate::vectors::VectorView;
@@ -27,13 +27,16 @@ pub fn exact_search(
     scratch: &mut Scratch,
 ) -> Result<u32, SearchError> {
     crate::search::check_query(query, vectors.dimensions)?;
-    scratch.query.set(query, 1.0, vectors.stride);
-    Ok(scan(vectors, k, allow, scratch))
+    let mut taken = std::mem::take(&mut scratch.query);
+    taken.set(query, 1.0, vectors.stride);
+    let compared = scan(ByRows::new(&taken, vectors), k, allow, scratch);
+    scratch.query = taken;
+    Ok(compared)
 }
 
-/// As [`exact_search`], with the query that is in the scratch.
-pub(crate) fn scan(vectors: VectorView<'_>, k: usize, allow: Option<&AllowSet>, scratch: &mut Scratch) -> u32 {
-    let mut scan = Scan { vectors, kernel: Kernel::get(), compared: 0 };
+/// As [`exact_search`], with a query that is prepared.
+pub(crate) fn scan(rows: ByRows<'_>, k: usize, allow: Option<&AllowSet>, scratch: &mut Scratch) -> u32 {
+    let mut scan = Scan { rows, compared: 0 };
     scratch.nearest.begin(k);
     match allow {
         None => scan.all(scratch),
@@ -44,14 +47,13 @@ pub(crate) fn scan(vectors: VectorView<'_>, k: usize, allow: Option<&AllowSet>, 
 }
 
 struct Scan<'a> {
-    vectors: VectorView<'a>,
-    kernel: Kernel,
+    rows: ByRows<'a>,
     compared: u32,
 }
 
 impl Scan<'_> {
     fn all(&mut self, scratch: &mut Scratch) {
-        let n = self.vectors.n;
+        let n = self.rows.n();
         for first in (0..n).step_by(BLOCK) {
             let count = (n - first).min(BLOCK as u32);
             for (place, ordinal) in scratch.batch.ordinals.iter_mut().zip(first..first + count) {
@@ -62,9 +64,9 @@ impl Scan<'_> {
     }
 
     fn allowed(&mut self, allow: &AllowSet, scratch: &mut Scratch) {
-        let (mut count, n) = (0, self.vectors.n);
+        let (mut count, n) = (0, self.rows.n());
         for ordinal in allow.iter().take_while(|ordinal| *ordinal < n) {
-            prefetch(self.vectors.row_groups(ordinal));
+            self.rows.ask(ordinal);
             if let Some(place) = scratch.batch.ordinals.get_mut(count) {
                 *place = ordinal;
             }
@@ -78,9 +80,9 @@ impl Scan<'_> {
     }
 
     fn score(&mut self, count: usize, scratch: &mut Scratch) {
-        let Scratch { batch: Batch { ordinals, similarities }, query, nearest, .. } = scratch;
+        let Scratch { batch: Batch { ordinals, similarities }, nearest, .. } = scratch;
         let ordinals = ordinals.get(..count).unwrap_or_default();
-        self.kernel.many(query.groups(), self.vectors.groups(), ordinals, similarities);
+        self.rows.many(ordinals, similarities);
         for (ordinal, similarity) in ordinals.iter().zip(similarities) {
             nearest.offer(Entry::new(*similarity, *ordinal));
         }

@@ -231,8 +231,13 @@ pub mod section {
     /// u32 each.
     pub const NUMBER_ORDINALS: u32 = 15;
 
+    /// f32 per dimension, or nothing.
+    pub const CODE_SCALES: u32 = 16;
+    /// n × code stride u8, or nothing.
+    pub const CODES: u32 = 17;
+
     /// How many kinds there are; an index has each of them once.
-    pub const COUNT: u32 = 15;
+    pub const COUNT: u32 = 17;
 
     /// The name of a section of an index, for messages; "unknown" for other kinds.
     pub fn name(kind: u32) -> &'static str {
@@ -252,6 +257,8 @@ pub mod section {
             POSTINGS => "POSTINGS",
             NUMBER_VALUES => "NUMBER_VALUES",
             NUMBER_ORDINALS => "NUMBER_ORDINALS",
+            CODE_SCALES => "CODE_SCALES",
+            CODES => "CODES",
             _ => "unknown",
         }
     }
@@ -260,6 +267,11 @@ pub mod section {
 /// Floats from one row to the next for vectors of so many dimensions.
 pub const fn row_stride(dimensions: u32) -> u32 {
     dimensions.next_multiple_of(STRIDE_UNIT)
+}
+
+/// Bytes from one coded row to the next for vectors of so many dimensions.
+pub const fn code_stride(dimensions: u32) -> u32 {
+    dimensions.next_multiple_of(ALIGNMENT as u32)
 }
 
 /// The first multiple of 64 that is not below `position`. Positions stay below 2^45, so this cannot overflow.

@@ -14,7 +14,7 @@ pub enum EdgeSet {
 }
 
 /// A graph over borrowed links. Nothing is assumed of them: what leads nowhere is skipped.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct GraphView<'a> {
     pub(crate) n: u32,
     pub(crate) m: u32,
@@ -49,7 +49,7 @@ pub struct GraphStats {
 impl<'a> GraphView<'a> {
     /// The links of an item on a level: none above its own level.
     pub fn links(&self, ordinal: u32, level: u32) -> &'a [u32] {
-        let places = if level == 0 { self.places0(ordinal) } else { self.upper_places(ordinal, level) };
+        let places = self.places(ordinal, level);
         let used = places.iter().position(|link| *link == NONE).unwrap_or(places.len());
         places.get(..used).unwrap_or_default()
     }
@@ -69,6 +69,12 @@ impl<'a> GraphView<'a> {
         self.max_level
     }
 
+    /// The places for links of an item on a level, used or not.
+    #[inline]
+    pub(crate) fn places(&self, ordinal: u32, level: u32) -> &'a [u32] {
+        if level == 0 { self.places0(ordinal) } else { self.upper_places(ordinal, level) }
+    }
+
     /// The places for links of an item on level 0, used or not.
     #[inline(always)]
     pub(crate) fn places0(&self, ordinal: u32) -> &'a [u32] {
@@ -79,7 +85,7 @@ impl<'a> GraphView<'a> {
 
     /// The places for links of an item on a level above 0.
     #[inline]
-    pub(crate) fn upper_places(&self, ordinal: u32, level: u32) -> &'a [u32] {
+    fn upper_places(&self, ordinal: u32, level: u32) -> &'a [u32] {
         if level == 0 || level > u32::from(self.level(ordinal)) {
             return &[];
         }

@@ -7,11 +7,13 @@ use std::sync::OnceLock;
 
 use ::simsimd::SpatialSimilarity;
 
+mod codes;
 mod kernels;
 mod prefetch;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub(crate) use codes::{CODE_GROUP, CODE_ZERO, CodeGroup, CodeKernel, CodedQuery};
 pub(crate) use kernels::{GROUP, Group, Kernel};
 pub(crate) use prefetch::prefetch;
 
@@ -45,7 +47,7 @@ pub fn dot_scalar(a: &[f32], b: &[f32]) -> f32 {
 /// What compares vectors on this machine: the kernel of the batch path, and whether single products are simsimd's.
 pub fn arithmetic() -> String {
     let single = if simsimd_agrees() { "simsimd" } else { "scalar" };
-    format!("{} (single products: {single})", Kernel::get().name())
+    format!("{}, codes by {} (single products: {single})", Kernel::get().name(), CodeKernel::get().name())
 }
 
 /// Makes a vector of unit length; false, leaving it as it is, if its length is zero or not finite.

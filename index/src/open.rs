@@ -6,11 +6,12 @@ use std::ops::Range;
 use zerocopy::FromBytes;
 
 use crate::attributes::AttributeView;
+use crate::codes::CodeView;
 use crate::container::{Container, SectionInfo, cast, range};
 use crate::error::OpenError;
 use crate::format::{
     DIMENSIONS_MAX, FIELDS_MAX, FieldEntry, INDEX_CONTAINER_KIND, ITEMS_MAX, IndexHeader, KEY_TABLE_LOG2_MAX,
-    LEVEL_MAX, M_MAX, M_MIN, M0_STRIDE_MAX, NONE, STRIDE_UNIT, TermEntry, row_stride, section,
+    LEVEL_MAX, M_MAX, M_MIN, M0_STRIDE_MAX, NONE, STRIDE_UNIT, TermEntry, code_stride, row_stride, section,
 };
 use crate::graph::{EdgeSet, GraphView};
 use crate::keys::KeyView;
@@ -143,6 +144,17 @@ impl<D: AsRef<[u8]>> Index<D> {
         }
     }
 
+    /// Whether walks compare codes of one byte per dimension rather than rows.
+    pub fn is_coded(&self) -> bool {
+        !self.section_bytes(section::CODE_SCALES).is_empty()
+    }
+
+    /// The codes, if there are any.
+    pub(crate) fn codes(&self) -> Option<CodeView<'_>> {
+        let scales = cast(self.section_bytes(section::CODE_SCALES)).filter(|scales: &&[f32]| !scales.is_empty())?;
+        Some(CodeView { rows: self.section_bytes(section::CODES).as_chunks().0, scales })
+    }
+
     /// The attributes.
     pub fn attributes(&self) -> AttributeView<'_> {
         AttributeView {
@@ -273,6 +285,8 @@ fn check_sections<D: AsRef<[u8]>>(container: &Container<D>, header: &IndexHeader
         (section::POSTINGS, entries(8, u64::MAX)),
         (section::NUMBER_VALUES, entries(8, u64::MAX)),
         (section::NUMBER_ORDINALS, entries(4, u64::MAX)),
+        (section::CODE_SCALES, entries(4 * header.dimensions as usize, 1)),
+        (section::CODES, Length::Any),
     ];
     let mut places = Places(std::array::from_fn(|_| 0..0));
     for ((kind, length), place) in lengths.into_iter().zip(&mut places.0) {
@@ -293,6 +307,18 @@ fn check_sections<D: AsRef<[u8]>>(container: &Container<D>, header: &IndexHeader
     {
         let (section, offset) = (ordinals.kind, ordinals.offset);
         return Err(OpenError::SectionLength { section, offset, expected: values.len / 2, found: ordinals.len });
+    }
+    if let [Some(scales), Some(codes)] = [section::CODE_SCALES, section::CODES].map(|kind| container.info(kind)) {
+        // All items have codes or none has.
+        let expected = if scales.len == 0 { 0 } else { n * u64::from(code_stride(header.dimensions)) };
+        if codes.len != expected {
+            return Err(OpenError::SectionLength {
+                section: codes.kind,
+                offset: codes.offset,
+                expected,
+                found: codes.len,
+            });
+        }
     }
     Ok(places)
 }

@@ -101,7 +101,18 @@ impl Pool {
         self.entries.get(self.next..).unwrap_or_default().iter().take(LOOK).find(|entry| !entry.is_expanded()).copied()
     }
 
+    /// The similarity of the worst entry, once the pool is full.
+    #[inline]
+    pub(crate) fn worst_of_full(&self) -> Option<f32> {
+        if self.entries.len() < self.capacity { None } else { self.entries.last().map(|worst| worst.similarity()) }
+    }
+
     /// Its entries, best first.
+    pub(crate) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Its entries as hits, best first.
     pub(crate) fn hits(&self) -> impl Iterator<Item = Hit> + '_ {
         self.entries.iter().map(|entry| entry.hit())
     }

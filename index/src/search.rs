@@ -11,12 +11,12 @@
 use thiserror::Error;
 
 use crate::allow::AllowSet;
+use crate::compare::{ByCodes, ByRows, Compare};
 use crate::exact;
 use crate::graph::GraphView;
-use crate::metric::{Kernel, Metric, prefetch, unit_scale};
+use crate::metric::{Metric, prefetch, unit_scale};
 use crate::open::Index;
-use crate::pool::Entry;
-use crate::vectors::VectorView;
+use crate::pool::{Entry, Pool};
 use crate::visited::{Batch, Scratch, Visited};
 use crate::{EF_SEARCH_MAX, K_MAX};
 
@@ -49,6 +49,13 @@ pub struct SearchStats {
     pub hops: u32,
     /// How the hits were found.
     pub plan: Plan,
+}
+
+impl SearchStats {
+    /// Nothing done yet.
+    pub(crate) fn none() -> Self {
+        Self { distances: 0, hops: 0, plan: Plan::Graph }
+    }
 }
 
 /// How hits were found.
@@ -134,9 +141,20 @@ impl<D: AsRef<[u8]>> Index<D> {
             Metric::InnerProduct => 1.0,
             Metric::Cosine => unit_scale(query).ok_or(SearchError::ZeroQuery)?,
         };
-        let searcher = Searcher::new(self.graph(), self.vectors());
-        scratch.query.set(query, scale, searcher.vectors.stride);
-        Ok(searcher.search(params, allow, scratch))
+        let (graph, vectors) = (self.graph(), self.vectors());
+        // Taken out and put back, so that the rest of the scratch can be written to while they are read.
+        let (mut whole, mut coded) = (std::mem::take(&mut scratch.query), std::mem::take(&mut scratch.coded));
+        whole.set(query, scale, vectors.stride);
+        let rows = ByRows::new(&whole, vectors);
+        let stats = match self.codes() {
+            Some(codes) if !params.exact => {
+                coded.set(whole.values(), codes.scales);
+                Searcher { graph, near: ByCodes::new(&coded, codes), rows }.search(params, allow, scratch)
+            }
+            _ => Searcher { graph, near: rows, rows }.search(params, allow, scratch),
+        };
+        (scratch.query, scratch.coded) = (whole, coded);
+        Ok(stats)
     }
 }
 
@@ -169,25 +187,30 @@ const HOPS_MAX: (u32, u32) = (10_000, 16);
 /// Comparisons of a walk, per unit of its breadth: unvisited links of an item. Measured 8 to 14 on real factors at m = 16.
 const DISTANCES_PER_EF: u64 = 12;
 
-/// A graph over rows, whoever holds them: an index, or a builder.
+/// Rows compared in one go when an answer is compared again.
+const REFINED_AT_ONCE: usize = 8;
+
+/// By how many standard deviations of its codes' error an item may be nearer than its codes say. The error is a sum over all dimensions,
+/// so nearly normal: 3 leave out one in 700.
+const DEVIATIONS: f32 = 3.0;
+
+/// A graph over rows, whoever holds them, and a query: an index, or a builder.
 #[derive(Clone, Copy)]
-pub(crate) struct Searcher<'a> {
-    graph: GraphView<'a>,
-    vectors: VectorView<'a>,
-    kernel: Kernel,
+pub(crate) struct Searcher<'a, C> {
+    pub(crate) graph: GraphView<'a>,
+    /// By what the walk compares.
+    pub(crate) near: C,
+    /// By what the answer compares.
+    pub(crate) rows: ByRows<'a>,
 }
 
-impl<'a> Searcher<'a> {
-    pub(crate) fn new(graph: GraphView<'a>, vectors: VectorView<'a>) -> Self {
-        Self { graph, vectors, kernel: Kernel::get() }
-    }
-
-    /// Searches with the query that is in the scratch.
+impl<C: Compare> Searcher<'_, C> {
+    /// Searches; the hits are in the scratch.
     pub(crate) fn search(&self, params: &SearchParams, allow: Option<&AllowSet>, scratch: &mut Scratch) -> SearchStats {
         let possible = allow.map_or(self.graph.n, AllowSet::cardinality);
         let ef = params.ef_search.max(params.k).max(1);
         let wanted = params.k.min(possible as usize);
-        let mut stats = SearchStats { distances: 0, hops: 0, plan: Plan::Exact };
+        let mut stats = SearchStats { plan: Plan::Exact, ..SearchStats::none() };
         scratch.hits.clear();
         if wanted == 0 {
             return stats;
@@ -197,12 +220,12 @@ impl<'a> Searcher<'a> {
                 None => {
                     stats.plan = Plan::Graph;
                     self.walk(ef, scratch, &mut stats);
-                    scratch.hits.extend(scratch.walk.hits().take(params.k));
+                    self.answer(params.k, false, scratch, &mut stats);
                 }
                 Some(allow) if !self.scan_is_cheaper(possible, ef) => {
                     stats.plan = Plan::FilteredGraph;
                     if self.walk_filtered(ef, allow, scratch, &mut stats) {
-                        scratch.hits.extend(scratch.allowed.hits().take(params.k));
+                        self.answer(params.k, true, scratch, &mut stats);
                     }
                 }
                 Some(_) => {}
@@ -211,7 +234,7 @@ impl<'a> Searcher<'a> {
         // Also where the walk gave up, or was cut off from the rest by links that lead nowhere.
         if scratch.hits.len() < wanted {
             stats.plan = Plan::Exact;
-            stats.distances = stats.distances.saturating_add(exact::scan(self.vectors, params.k, allow, scratch));
+            stats.distances = stats.distances.saturating_add(exact::scan(self.rows, params.k, allow, scratch));
         }
         stats
     }
@@ -222,46 +245,106 @@ impl<'a> Searcher<'a> {
         allowed * allowed <= DISTANCES_PER_EF * ef as u64 * n
     }
 
+    /// The best k of what a walk found, compared by rows: those of the walk, best first, until the next could be among the best only
+    /// if its codes were off by more than [`DEVIATIONS`] say.
+    fn answer(&self, k: usize, filtered: bool, scratch: &mut Scratch, stats: &mut SearchStats) {
+        let Scratch { walk, allowed, refined, batch, hits, .. } = scratch;
+        let found: &Pool = if filtered { allowed } else { walk };
+        if C::EXACT {
+            hits.extend(found.hits().take(k));
+            return;
+        }
+        refined.begin(k);
+        let margin = DEVIATIONS * self.near.deviation();
+        let mut rest = found.entries();
+        let mut block = k.clamp(REFINED_AT_ONCE, batch.ordinals.len());
+        while let Some(next) = rest.first() {
+            if refined.worst_of_full().is_some_and(|worst| next.similarity() + margin < worst) {
+                break;
+            }
+            let (now, later) = rest.split_at(block.min(rest.len()));
+            for (place, entry) in batch.ordinals.iter_mut().zip(now) {
+                *place = entry.ordinal();
+                self.rows.ask(entry.ordinal());
+            }
+            let ordinals = batch.ordinals.get(..now.len()).unwrap_or_default();
+            self.rows.many(ordinals, &mut batch.similarities);
+            stats.distances += now.len() as u32;
+            batch.scored(now.len()).for_each(|entry| refined.insert(entry));
+            (rest, block) = (later, REFINED_AT_ONCE);
+        }
+        hits.extend(refined.hits());
+    }
+
+    /// The k nearest that a walk finds, in the scratch; fewer where links lead nowhere.
+    #[cfg(feature = "build")]
+    pub(crate) fn nearest(&self, k: usize, ef: usize, scratch: &mut Scratch) {
+        let mut stats = SearchStats::none();
+        scratch.hits.clear();
+        self.walk(ef.max(k), scratch, &mut stats);
+        self.answer(k, false, scratch, &mut stats);
+    }
+
     /// Where level 0 is entered: the nearest item that the steepest way down from the entry point leads to.
     fn descend(&self, scratch: &mut Scratch, stats: &mut SearchStats) -> Option<Entry> {
-        let Scratch { batch: Batch { ordinals, similarities }, query, .. } = scratch;
-        let entry = self.graph.entry_point()?;
-        let rows = self.vectors.groups();
-        let mut best = (self.kernel.pair(query.groups(), self.vectors.row_groups(entry)), entry);
-        stats.distances += 1;
+        let mut best = self.entry(self.graph.entry_point()?, scratch, stats);
         for level in (1..=self.graph.max_level).rev() {
-            for _ in 0..DESCENT_STEPS_MAX {
-                let from = best;
-                let mut count = 0;
-                for link in self.graph.upper_places(from.1, level).iter().filter(|link| **link < self.graph.n) {
-                    prefetch(self.vectors.row_groups(*link));
-                    if let Some(place) = ordinals.get_mut(count) {
-                        *place = *link;
-                        count += 1;
-                    }
-                }
-                let ordinals = ordinals.get(..count).unwrap_or_default();
-                self.kernel.many(query.groups(), rows, ordinals, similarities);
-                stats.distances += count as u32;
-                stats.hops += 1;
-                for (ordinal, similarity) in ordinals.iter().zip(similarities.iter()) {
-                    if *similarity > best.0 {
-                        best = (*similarity, *ordinal);
-                    }
-                }
-                if best.1 == from.1 {
-                    break;
+            best = self.climb(best, level, scratch, stats);
+        }
+        Some(best)
+    }
+
+    /// An item, compared.
+    pub(crate) fn entry(&self, item: u32, scratch: &mut Scratch, stats: &mut SearchStats) -> Entry {
+        let [similarity, ..] = &mut scratch.batch.similarities;
+        *similarity = 0.0;
+        self.near.many(&[item], std::slice::from_mut(similarity));
+        stats.distances += 1;
+        Entry::new(*similarity, item)
+    }
+
+    /// The nearest item that the steepest way from `best` on one level leads to.
+    pub(crate) fn climb(&self, mut best: Entry, level: u32, scratch: &mut Scratch, stats: &mut SearchStats) -> Entry {
+        let Scratch { batch: Batch { ordinals, similarities }, .. } = scratch;
+        for _ in 0..DESCENT_STEPS_MAX {
+            let from = best;
+            let mut count = 0;
+            let places = self.graph.places(from.ordinal(), level);
+            for link in places.iter().filter(|link| **link < self.graph.n) {
+                self.near.ask(*link);
+                if let Some(place) = ordinals.get_mut(count) {
+                    *place = *link;
+                    count += 1;
                 }
             }
+            let ordinals = ordinals.get(..count).unwrap_or_default();
+            self.near.many(ordinals, similarities);
+            stats.distances += count as u32;
+            stats.hops += 1;
+            for (ordinal, similarity) in ordinals.iter().zip(similarities.iter()) {
+                // Of equals the one that was there first, so that the way has an end.
+                if *similarity > best.similarity() {
+                    best = Entry::new(*similarity, *ordinal);
+                }
+            }
+            if best == from {
+                break;
+            }
         }
-        Some(Entry::new(best.0, best.1))
+        best
     }
 
     /// Fills `scratch.walk` with the `ef` nearest items that a walk over level 0 finds.
     pub(crate) fn walk(&self, ef: usize, scratch: &mut Scratch, stats: &mut SearchStats) {
+        let entry = self.descend(scratch, stats);
+        self.walk_from(entry, ef, scratch, stats);
+    }
+
+    /// As [`Searcher::walk`], from an entry that is known already.
+    pub(crate) fn walk_from(&self, entry: Option<Entry>, ef: usize, scratch: &mut Scratch, stats: &mut SearchStats) {
         scratch.walk.begin(ef);
         scratch.visited.begin(self.graph.n);
-        let Some(entry) = self.descend(scratch, stats) else { return };
+        let Some(entry) = entry else { return };
         scratch.visited.insert(entry.ordinal());
         scratch.walk.insert(entry);
         let hops_most = stats.hops.saturating_add(hops_max(ef));
@@ -310,13 +393,13 @@ impl<'a> Searcher<'a> {
     /// Scores the links of an item that were not visited yet; says how many are now in the batch.
     #[inline(always)]
     fn expand(&self, ordinal: u32, scratch: &mut Scratch, stats: &mut SearchStats) -> usize {
-        let Scratch { visited, batch, query, walk, .. } = scratch;
+        let Scratch { visited, batch, walk, .. } = scratch;
         let count = self.gather(self.graph.places0(ordinal), visited, &mut batch.ordinals);
         if let Some(after) = walk.peek() {
             prefetch(self.graph.places0(after.ordinal()));
         }
         let ordinals = batch.ordinals.get(..count).unwrap_or_default();
-        self.kernel.many(query.groups(), self.vectors.groups(), ordinals, &mut batch.similarities);
+        self.near.many(ordinals, &mut batch.similarities);
         stats.distances += count as u32;
         stats.hops += 1;
         count
@@ -336,7 +419,7 @@ impl<'a> Searcher<'a> {
             {
                 *place = *link;
                 count += 1;
-                prefetch(self.vectors.row_groups(*link));
+                self.near.ask(*link);
             }
         }
         count

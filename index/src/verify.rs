@@ -4,6 +4,7 @@
 //! what a faulty or hostile writer checksummed. All passes are linear in the length of the file.
 
 mod attributes;
+mod codes;
 mod graph;
 mod keys;
 
@@ -46,6 +47,9 @@ impl<D: AsRef<[u8]>> Index<D> {
         rows(&self.vectors(), self.metric())?;
         let (links, upper_links) = graph::verify(&self.graph())?;
         keys::verify(&self.keys(), self.len())?;
+        if let Some(codes) = self.codes() {
+            codes::verify(&codes, &self.vectors())?;
+        }
         let attributes = self.attributes();
         attributes::verify(&attributes)?;
         Ok(VerifyReport {

@@ -10,7 +10,7 @@ use crate::aligned::AlignedBytes;
 use crate::container::cast;
 use crate::exact::Nearest;
 use crate::format::M0_STRIDE_MAX;
-use crate::metric::Group;
+use crate::metric::{CodedQuery, Group};
 use crate::pool::Pool;
 use crate::search::Hit;
 
@@ -57,8 +57,10 @@ pub struct Scratch {
     pub(crate) visited: Visited,
     pub(crate) batch: Batch,
     pub(crate) query: Query,
+    pub(crate) coded: CodedQuery,
     pub(crate) walk: Pool,
     pub(crate) allowed: Pool,
+    pub(crate) refined: Pool,
     pub(crate) nearest: Nearest,
     pub(crate) hits: Vec<Hit>,
 }
@@ -107,6 +109,11 @@ impl Query {
         for (value, scaled) in values.iter_mut().zip(scaled.chain(std::iter::repeat(0.0))) {
             *value = scaled;
         }
+    }
+
+    /// It, with its padding.
+    pub(crate) fn values(&self) -> &[f32] {
+        cast(self.0.as_ref()).unwrap_or_default()
     }
 
     /// It, in groups.

@@ -8,14 +8,21 @@ mod support;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use factors::{Factors, broadly, clustered, exactly, ordinals, share};
-use kindred_index::build::HnswRsBuilder;
-use kindred_index::build::{BuildError, GraphOptions, Progress, build_index};
+use factors::{BUILDERS, Factors, broadly, clustered, exactly, ordinals, share};
+use kindred_index::build::{BuildError, GraphBuilder, GraphOptions, HnswRsBuilder, Progress, build_index};
 use kindred_index::{AssembleError, EdgeSet, Index, Metric, Scratch, WriteError, assemble_index};
 
 /// Every item is among the ten nearest to its own row, or ten are at least as near; the index verifies.
 fn all_found(factors: &Factors, metric: Metric, options: &GraphOptions) {
-    let built = factors.build(metric, options);
+    for builder in BUILDERS {
+        for codes in [true, false] {
+            all_found_by(builder, factors, metric, &GraphOptions { codes, ..*options });
+        }
+    }
+}
+
+fn all_found_by(builder: &dyn GraphBuilder, factors: &Factors, metric: Metric, options: &GraphOptions) {
+    let built = factors.build_by(builder, metric, options);
     let index = Index::open(built.to_bytes().unwrap()).unwrap();
     index.verify().unwrap();
     assert_eq!(u64::from(index.len()), built.report.stats.items_by_level.iter().sum::<u64>());
@@ -57,13 +64,17 @@ fn copies_of_one_row_are_all_reached() {
     }
     for metric in [Metric::Cosine, Metric::InnerProduct] {
         all_found(&factors, metric, &GraphOptions { m: 4, ef_construction: 40, ..GraphOptions::default() });
-        let graph = factors.build(metric, &GraphOptions { m: 4, ef_construction: 40, ..GraphOptions::default() });
-        assert_eq!(reached(graph.graph().view()), 1_500);
+        for builder in BUILDERS {
+            let options = GraphOptions { m: 4, ef_construction: 40, ..GraphOptions::default() };
+            assert_eq!(reached(factors.build_by(builder, metric, &options).graph().view()), 1_500);
+        }
     }
     // Nothing but copies.
     let copies = Factors::new(same.repeat(700), 8);
-    let built = copies.build(Metric::Cosine, &GraphOptions::default());
-    assert_eq!(reached(built.graph().view()), 700);
+    for builder in BUILDERS {
+        let built = copies.build_by(builder, Metric::Cosine, &GraphOptions::default());
+        assert_eq!(reached(built.graph().view()), 700);
+    }
 }
 
 /// How many items the links on level 0 lead to from the entry point.
@@ -93,9 +104,13 @@ fn any_number_of_items_from_none() {
 fn options_out_of_range_are_refused() {
     let factors = clustered(35, 10, 3, 1.0);
     let input = factors.input(Metric::Cosine);
-    let refused = |options: &GraphOptions| match build_index(&input, options, &HnswRsBuilder, &()) {
-        Err(BuildError::Option { option, found, .. }) => (option, found),
-        other => panic!("expected an error, found {other:?}"),
+    let refused = |options: &GraphOptions| {
+        let [first, second] = BUILDERS.map(|builder| match build_index(&input, options, builder, &()) {
+            Err(BuildError::Option { option, found, .. }) => (option, found),
+            other => panic!("expected an error, found {other:?}"),
+        });
+        assert_eq!(first, second);
+        first
     };
     let options = GraphOptions::default();
     for m in [0, 1, 65, 257, usize::MAX] {
@@ -167,15 +182,17 @@ impl Progress for Impatient {
 #[test]
 fn a_build_ends_when_it_is_cancelled() {
     let factors = clustered(38, 1_200, 4, 1.0);
-    let mut patience = 0;
-    // Whenever it is asked for, until there is enough patience for all of it.
-    loop {
-        let progress = Impatient { asked: AtomicU64::new(0), patience };
-        let options = GraphOptions { edges: EdgeSet::United, m: 4, ef_construction: 20, ..GraphOptions::default() };
-        match build_index(&factors.input(Metric::InnerProduct), &options, &HnswRsBuilder, &progress) {
-            Err(BuildError::Cancelled) => patience += 1,
-            other => break assert!(other.is_ok() && patience >= 5, "{patience}: {other:?}"),
+    for builder in BUILDERS {
+        let built = |patience| {
+            let progress = Impatient { asked: AtomicU64::new(0), patience };
+            let options = GraphOptions { edges: EdgeSet::United, m: 4, ef_construction: 20, ..GraphOptions::default() };
+            build_index(&factors.input(Metric::InnerProduct), &options, builder, &progress).map(|_| ())
+        };
+        for patience in [0, 1, 2, 3, 4] {
+            let outcome = built(patience);
+            assert!(matches!(outcome, Err(BuildError::Cancelled)), "{}, {patience}: {outcome:?}", builder.name());
         }
+        assert!(built(u64::MAX).is_ok());
     }
 }
 

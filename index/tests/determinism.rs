@@ -6,26 +6,40 @@
 mod factors;
 mod support;
 
-use factors::clustered;
-use kindred_index::build::GraphOptions;
+use factors::{BUILDERS, clustered};
+use kindred_index::build::{GraphBuilder, GraphOptions, HnswBuilder};
 use kindred_index::{AlignedBytes, EdgeSet, Index, Metric};
 
-fn bytes(seed: u64, metric: Metric, edges: EdgeSet) -> AlignedBytes {
+fn bytes(builder: &dyn GraphBuilder, seed: u64, metric: Metric, edges: EdgeSet) -> AlignedBytes {
     let factors = clustered(20, 2_500, 12, 3.0);
-    let options = GraphOptions { deterministic: true, m: 6, ef_construction: 60, seed, edges };
-    factors.build(metric, &options).to_bytes().unwrap()
+    let options = GraphOptions { deterministic: true, m: 6, ef_construction: 60, seed, edges, codes: true };
+    factors.build_by(builder, metric, &options).to_bytes().unwrap()
 }
 
 #[test]
-fn a_serial_build_gives_the_same_bytes() {
+fn a_deterministic_build_gives_the_same_bytes() {
     for (metric, edges) in [(Metric::Cosine, EdgeSet::Cosine), (Metric::InnerProduct, EdgeSet::United)] {
-        assert!(bytes(1, metric, edges) == bytes(1, metric, edges), "{edges:?}");
+        for builder in BUILDERS {
+            assert!(bytes(builder, 1, metric, edges) == bytes(builder, 1, metric, edges), "{edges:?}");
+        }
     }
 }
 
 #[test]
+fn our_builder_gives_the_same_bytes_for_any_number_of_threads() {
+    let factors = clustered(22, 4_000, 12, 3.0);
+    let built = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let options = GraphOptions { m: 6, ef_construction: 60, edges: EdgeSet::United, ..GraphOptions::default() };
+        pool.install(|| factors.build(Metric::InnerProduct, &options).to_bytes().unwrap())
+    };
+    let alone = built(1);
+    assert!([2, 3, 7].into_iter().all(|threads| built(threads) == alone));
+}
+
+#[test]
 fn the_seed_decides_the_order_of_insertion() {
-    let [first, second] = [1, 2].map(|seed| bytes(seed, Metric::Cosine, EdgeSet::Cosine));
+    let [first, second] = [1, 2].map(|seed| bytes(&HnswBuilder, seed, Metric::Cosine, EdgeSet::Cosine));
     assert!(first != second);
     let [first, second] = [first, second].map(|bytes| Index::open(bytes).unwrap());
     // Ordinals stay the caller's: only the graph differs.

@@ -6,9 +6,9 @@
 mod damage;
 mod support;
 
-use damage::{forged, forged_header, read, verify_error};
+use damage::{forged, forged_header, open_error, read, verify_error};
 use kindred_index::format::{self, IndexHeader, NONE, section};
-use kindred_index::{LinkProblem, OpenError, VerifyError};
+use kindred_index::{Index, LinkProblem, OpenError, VerifyError};
 use support::{DIMENSIONS, M, M0_STRIDE, N, Parts};
 
 #[test]
@@ -107,9 +107,38 @@ fn rows_of_an_inner_product_index() {
     parts.set_header(&IndexHeader { metric: 2, ..header });
     parts.set_f32(section::VECTORS, 0, 1e6);
     parts.set_f32(section::VECTORS, 16, 0.0);
+    // Codes would be those of other rows.
+    parts.section(section::CODE_SCALES).clear();
+    parts.section(section::CODES).clear();
     read(parts.write()).unwrap();
     parts.set_f32(section::VECTORS, 0, 1e20);
     assert_eq!(verify_error(parts.write()), VerifyError::RowNotFinite { ordinal: 0 });
+}
+
+#[test]
+fn codes_that_are_not_those_of_the_rows() {
+    let small = Parts::of(&support::small());
+    for wrong in [0.0, -0.01, f32::NAN, f32::INFINITY, 1e-40] {
+        let mut parts = small.clone();
+        parts.set_f32(section::CODE_SCALES, 2, wrong);
+        assert!(matches!(verify_error(parts.write()), VerifyError::CodeScale { dimension: 2, .. }), "{wrong}");
+    }
+    for (at, ordinal) in [(0, 0), (64 + 3, 1), (64 * 7 + 63, 7)] {
+        let mut parts = small.clone();
+        parts.section(section::CODES)[at] ^= 1;
+        assert_eq!(verify_error(parts.write()), VerifyError::Codes { ordinal });
+    }
+    // None at all is fine; scales without codes are not, nor the other way round.
+    let mut parts = small.clone();
+    parts.section(section::CODES).clear();
+    assert!(matches!(open_error(parts.write()), OpenError::SectionLength { section: section::CODES, .. }));
+    let mut codes_only = small.clone();
+    codes_only.section(section::CODE_SCALES).clear();
+    assert!(matches!(open_error(codes_only.write()), OpenError::SectionLength { section: section::CODES, .. }));
+    parts.section(section::CODE_SCALES).clear();
+    let index = Index::open(parts.write()).unwrap();
+    index.verify().unwrap();
+    assert!(!index.is_coded());
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use kindred_index::format::section;
 use kindred_index::{
     AlignedBytes, AllowSet, AttributeTables, FILTER_DEPTH_MAX, FILTER_PARTS_MAX, FilterError, FilterExpr, Index,
     ItemAttributes, KeyTable, WriteError,
@@ -19,10 +20,10 @@ fn index_with(keys: &[String], attributes: &[ItemAttributes]) -> Index<AlignedBy
     let attributes = AttributeTables::build(n, attributes).unwrap();
     let graph = Parts::of(&support::sized(n, 3));
     let mut bytes = AlignedBytes::new();
-    let mut writer = kindred_index::ContainerWriter::create(&mut bytes, 1, 15).unwrap();
+    let mut writer = kindred_index::ContainerWriter::create(&mut bytes, 1, section::COUNT).unwrap();
     table.write(&mut writer).unwrap();
     attributes.write(&mut writer).unwrap();
-    for kind in 1..=6 {
+    for kind in (1..=6).chain([section::CODE_SCALES, section::CODES]) {
         let mut section = graph.sections[&kind].clone();
         if kind == 1 {
             section[36..40].copy_from_slice(&table.log2().to_le_bytes());

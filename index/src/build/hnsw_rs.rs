@@ -186,35 +186,24 @@ fn shuffled(n: u32, seed: u64) -> Vec<u32> {
 /// Reads the graph out into flat arrays.
 fn export(hnsw: &Graph, n: u32, m: u32) -> FlatGraph {
     let m0_stride = (2 * m).next_multiple_of(STRIDE_UNIT);
-    let mut graph = FlatGraph {
-        n,
-        m,
-        m0_stride,
-        levels: vec![0; n as usize],
-        links0: vec![NONE; n as usize * m0_stride as usize],
-        upper_index: Vec::with_capacity(n as usize),
-        upper_links: Vec::new(),
-        entry_point: NONE,
-    };
+    let mut levels = vec![0; n as usize];
     if n == 0 {
-        return graph;
+        return FlatGraph::without_links(levels, m, m0_stride, NONE);
     }
     let points = hnsw.get_point_indexation();
     let top = points.get_max_level_observed();
     // The iterator of a level gives the points whose own level it is.
     for level in 0..=top {
         for point in points.get_layer_iterator(usize::from(level)) {
-            if let Some(own) = graph.levels.get_mut(point.get_origin_id()) {
+            if let Some(own) = levels.get_mut(point.get_origin_id()) {
                 *own = level;
             }
         }
     }
-    let mut slots = 0_u32;
-    for level in &graph.levels {
-        graph.upper_index.push(if *level == 0 { NONE } else { slots });
-        slots += u32::from(*level);
-    }
-    graph.upper_links = vec![NONE; slots as usize * m as usize];
+    // Any item of the top level will do; the first one is the same in every build that gives the same levels.
+    let highest = levels.iter().copied().max().unwrap_or(0);
+    let entry_point = levels.iter().position(|level| *level == highest).unwrap_or(0) as u32;
+    let mut graph = FlatGraph::without_links(levels, m, m0_stride, entry_point);
     for level in 0..=top {
         for point in points.get_layer_iterator(usize::from(level)) {
             let ordinal = point.get_origin_id() as u32;
@@ -224,27 +213,5 @@ fn export(hnsw: &Graph, n: u32, m: u32) -> FlatGraph {
             }
         }
     }
-    // Any item of the top level will do; the first one is the same in every build that gives the same levels.
-    let highest = graph.levels.iter().copied().max().unwrap_or(0);
-    graph.entry_point = graph.levels.iter().position(|level| *level == highest).unwrap_or(0) as u32;
     graph
-}
-
-impl FlatGraph {
-    /// Fills the list of an item on a level with what may stand there.
-    fn set_links(&mut self, ordinal: u32, level: u8, links: impl Iterator<Item = u32>) {
-        let levels = &self.levels;
-        let on_level = |link: &u32| *link != ordinal && levels.get(*link as usize).is_some_and(|own| *own >= level);
-        let (all, width, list) = if level == 0 {
-            (&mut self.links0, self.m0_stride, ordinal)
-        } else {
-            let first = self.upper_index.get(ordinal as usize).copied().unwrap_or(NONE);
-            (&mut self.upper_links, self.m, first.saturating_add(u32::from(level) - 1))
-        };
-        let from = list as usize * width as usize;
-        let places = all.get_mut(from..from + width as usize).unwrap_or_default();
-        for (place, link) in places.iter_mut().zip(links.filter(on_level)) {
-            *place = link;
-        }
-    }
 }

@@ -11,11 +11,13 @@ use rayon::prelude::*;
 
 use super::{BuildError, Progress, Rows};
 use crate::assemble::FlatGraph;
+use crate::codes::Codes;
+use crate::compare::{ByCodes, ByRows};
 use crate::format::NONE;
-use crate::metric::Kernel;
+use crate::metric::{CodedQuery, Kernel};
 use crate::pool::Entry;
-use crate::search::{SearchParams, SearchStats, Searcher};
-use crate::visited::Scratch;
+use crate::search::{SearchParams, Searcher};
+use crate::visited::{Query, Scratch};
 
 /// Among so many nearest an item must be.
 const K: usize = 10;
@@ -36,13 +38,14 @@ const CHUNK: u32 = 16_384;
 pub(super) fn repair(
     graph: &mut FlatGraph,
     rows: &Rows,
+    codes: Option<&Codes>,
     keys: &[String],
     progress: &dyn Progress,
 ) -> Result<u32, BuildError> {
     if graph.n == 0 {
         return Ok(0);
     }
-    let mut repair = Repair { parents: vec![NONE; graph.n as usize], graph, rows };
+    let mut repair = Repair { parents: vec![NONE; graph.n as usize], graph, rows, codes };
     let mut repaired = repair.reach_all();
     let mut lost = repair.lost_of_all(progress)?;
     for _ in 0..ROUNDS {
@@ -69,9 +72,19 @@ pub(super) fn repair(
     }
 }
 
+/// What a thread searches with.
+#[derive(Default)]
+struct Seeker {
+    scratch: Scratch,
+    query: Query,
+    coded: CodedQuery,
+}
+
 struct Repair<'a> {
     graph: &'a mut FlatGraph,
     rows: &'a Rows,
+    /// What the index will be searched by, if not by rows.
+    codes: Option<&'a Codes>,
     /// From which item each was reached first; NONE where it was not. The entry point is its own.
     parents: Vec<u32>,
 }
@@ -131,24 +144,30 @@ impl Repair<'_> {
     }
 
     fn lost(&self, ordinals: &[u32]) -> BTreeSet<u32> {
-        let searcher = Searcher::new(self.graph.view(), self.rows.view());
-        let is_lost = |scratch: &mut Scratch, ordinal: &u32| {
-            let found = BREADTHS.iter().any(|breadth| self.is_found(&searcher, *ordinal, *breadth, scratch));
+        let is_lost = |seeker: &mut Seeker, ordinal: &u32| {
+            let found = BREADTHS.iter().any(|breadth| self.is_found(*ordinal, *breadth, seeker));
             (!found).then_some(*ordinal)
         };
-        ordinals.par_iter().map_init(Scratch::default, is_lost).flatten().collect()
+        ordinals.par_iter().map_init(Seeker::default, is_lost).flatten().collect()
     }
 
-    fn is_found(&self, searcher: &Searcher<'_>, ordinal: u32, ef_search: usize, scratch: &mut Scratch) -> bool {
-        let vectors = self.rows.view();
-        scratch.query.set(vectors.row(ordinal).unwrap_or_default(), 1.0, vectors.stride);
-        let mut stats = SearchStats { distances: 0, hops: 0, plan: crate::search::Plan::Graph };
-        searcher.walk(ef_search, scratch, &mut stats);
+    /// Whether a search as the index will make it finds an item by its own row.
+    fn is_found(&self, ordinal: u32, ef_search: usize, seeker: &mut Seeker) -> bool {
+        let (vectors, graph) = (self.rows.view(), self.graph.view());
+        let Seeker { scratch, query, coded } = seeker;
+        query.set(vectors.row(ordinal).unwrap_or_default(), 1.0, vectors.stride);
+        let rows = ByRows::new(query, vectors);
+        match self.codes.map(Codes::view) {
+            Some(codes) => {
+                coded.set(query.values(), codes.scales);
+                Searcher { graph, near: ByCodes::new(coded, codes), rows }.nearest(K, ef_search, scratch);
+            }
+            None => Searcher { graph, near: rows, rows }.nearest(K, ef_search, scratch),
+        }
         let row = vectors.row_groups(ordinal);
         let own = Entry::new(Kernel::get().pair(row, row), ordinal).similarity();
-        let mut hits = scratch.walk.hits().take(K);
-        hits.any(|hit| hit.ordinal == ordinal)
-            || scratch.walk.hits().nth(K - 1).is_some_and(|tenth| tenth.similarity >= own)
+        let hits = scratch.hits();
+        hits.iter().any(|hit| hit.ordinal == ordinal) || hits.get(K - 1).is_some_and(|tenth| tenth.similarity >= own)
     }
 
     /// Adds links to an item from near ones that are reached.
@@ -177,10 +196,11 @@ impl Repair<'_> {
     /// Reached items near to an item, by the direction of their rows, nearest first.
     fn near(&self, ordinal: u32) -> Vec<u32> {
         let vectors = self.rows.view();
-        let mut scratch = Scratch::default();
-        scratch.query.set(vectors.row(ordinal).unwrap_or_default(), 1.0, vectors.stride);
+        let (mut scratch, mut query) = (Scratch::default(), Query::default());
+        query.set(vectors.row(ordinal).unwrap_or_default(), 1.0, vectors.stride);
         let params = SearchParams { k: NEAR, ef_search: NEAR, exact: false };
-        Searcher::new(self.graph.view(), vectors).search(&params, None, &mut scratch);
+        let near = ByRows::new(&query, vectors);
+        Searcher { graph: self.graph.view(), near, rows: near }.search(&params, None, &mut scratch);
         let kernel = Kernel::get();
         let query = vectors.row_groups(ordinal);
         let cosine = |other: u32| {

@@ -4,6 +4,7 @@
 
 use std::arch::x86_64::*;
 
+use super::codes::{CODE_GROUP, CODES_ABREAST, CodeGroup, CodeKernel, CodedQuery, codes_in_fours};
 use super::kernels::{ABREAST, GROUP, Group, Kernel, in_fours};
 
 /// The kernels that this machine can run, fastest first.
@@ -26,6 +27,119 @@ pub(super) fn available() -> Vec<Kernel> {
         kernels.push(Kernel { name: "AVX2", many, pair });
     }
     kernels
+}
+
+/// The kernels for rows of codes that this machine can run, fastest first.
+#[allow(unsafe_code)]
+pub(super) fn available_for_codes() -> Vec<CodeKernel> {
+    let mut kernels = Vec::new();
+    if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni") {
+        // SAFETY: the function needs AVX-512F and VNNI, which the machine was just found to have.
+        let many = |q: &CodedQuery, r: &[CodeGroup], o: &[u32], s: &mut [f32]| unsafe { many_codes_vnni(q, r, o, s) };
+        kernels.push(CodeKernel { name: "AVX-512 VNNI", many });
+    }
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the function needs AVX2, which the machine was just found to have.
+        let many = |q: &CodedQuery, r: &[CodeGroup], o: &[u32], s: &mut [f32]| unsafe { many_codes_avx2(q, r, o, s) };
+        kernels.push(CodeKernel { name: "AVX2", many });
+    }
+    kernels
+}
+
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn many_codes_vnni(query: &CodedQuery, rows: &[CodeGroup], ordinals: &[u32], similarities: &mut [f32]) {
+    let one = |query: &CodedQuery, row: &[CodeGroup]| {
+        let [similarity, ..] = four_codes_vnni(query, [row; CODES_ABREAST]);
+        similarity
+    };
+    codes_in_fours(query, rows, ordinals, similarities, |query, rows| four_codes_vnni(query, rows), one);
+}
+
+#[target_feature(enable = "avx2")]
+fn many_codes_avx2(query: &CodedQuery, rows: &[CodeGroup], ordinals: &[u32], similarities: &mut [f32]) {
+    let one = |query: &CodedQuery, row: &[CodeGroup]| {
+        let [similarity, ..] = four_codes_avx2(query, [row; CODES_ABREAST]);
+        similarity
+    };
+    codes_in_fours(query, rows, ordinals, similarities, |query, rows| four_codes_avx2(query, rows), one);
+}
+
+#[target_feature(enable = "avx512f,avx512vnni")]
+#[inline]
+fn four_codes_vnni(query: &CodedQuery, [a, b, c, d]: [&[CodeGroup]; CODES_ABREAST]) -> [f32; CODES_ABREAST] {
+    let mut high = [_mm512_setzero_si512(); CODES_ABREAST];
+    let mut low = [_mm512_setzero_si512(); CODES_ABREAST];
+    let query_groups = query.high().iter().zip(query.low());
+    for (((((query_high, query_low), a), b), c), d) in query_groups.zip(a).zip(b).zip(c).zip(d) {
+        let (query_high, query_low) = (load_codes(query_high), load_codes(query_low));
+        for (place, row) in [a, b, c, d].into_iter().enumerate() {
+            let row = load_codes(row);
+            high[place] = _mm512_dpbusd_epi32(high[place], row, query_high);
+            low[place] = _mm512_dpbusd_epi32(low[place], row, query_low);
+        }
+    }
+    let sum = |place: usize| {
+        let sum = _mm512_add_epi32(_mm512_slli_epi32::<7>(high[place]), low[place]);
+        let sum = _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64::<1>(sum));
+        _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum))
+    };
+    similarities_of(query, [sum(0), sum(1), sum(2), sum(3)])
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn four_codes_avx2(query: &CodedQuery, [a, b, c, d]: [&[CodeGroup]; CODES_ABREAST]) -> [f32; CODES_ABREAST] {
+    let mut sums = [_mm256_setzero_si256(); CODES_ABREAST];
+    for ((((query, a), b), c), d) in query.whole().iter().zip(a).zip(b).zip(c).zip(d) {
+        let (quarters, _) = query.as_chunks::<16>();
+        for (part, quarter) in quarters.iter().enumerate() {
+            let query = load_words(quarter);
+            for (place, row) in [a, b, c, d].into_iter().enumerate() {
+                let Some(codes) = row.as_chunks::<16>().0.get(part) else { continue };
+                let wide = _mm256_cvtepu8_epi16(load_sixteen(codes));
+                sums[place] = _mm256_add_epi32(sums[place], _mm256_madd_epi16(wide, query));
+            }
+        }
+    }
+    let sum =
+        |place: usize| _mm_add_epi32(_mm256_castsi256_si128(sums[place]), _mm256_extracti128_si256::<1>(sums[place]));
+    similarities_of(query, [sum(0), sum(1), sum(2), sum(3)])
+}
+
+/// 4 sums of each row to its similarity, for four rows at once.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn similarities_of(query: &CodedQuery, [a, b, c, d]: [__m128i; CODES_ABREAST]) -> [f32; CODES_ABREAST] {
+    let sums = _mm_hadd_epi32(_mm_hadd_epi32(a, b), _mm_hadd_epi32(c, d));
+    let sums = _mm_sub_epi32(sums, _mm_set1_epi32(query.bias));
+    let mut similarities = [0.0; CODES_ABREAST];
+    store(&mut similarities, _mm_mul_ps(_mm_cvtepi32_ps(sums), _mm_set1_ps(query.scale)));
+    similarities
+}
+
+#[allow(unsafe_code)]
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn load_codes(group: &CodeGroup) -> __m512i {
+    const { assert!(CODE_GROUP == size_of::<__m512i>()) };
+    // SAFETY: a group is 64 bytes, which is what is read; the load needs no alignment.
+    unsafe { _mm512_loadu_si512(group.as_ptr().cast()) }
+}
+
+#[allow(unsafe_code)]
+#[target_feature(enable = "avx2")]
+#[inline]
+fn load_words(words: &[i16; 16]) -> __m256i {
+    // SAFETY: sixteen words are 32 bytes, which is what is read; the load needs no alignment.
+    unsafe { _mm256_loadu_si256(words.as_ptr().cast()) }
+}
+
+#[allow(unsafe_code)]
+#[target_feature(enable = "avx2")]
+#[inline]
+fn load_sixteen(codes: &[u8; 16]) -> __m128i {
+    // SAFETY: 16 bytes are there, which is what is read; the load needs no alignment.
+    unsafe { _mm_loadu_si128(codes.as_ptr().cast()) }
 }
 
 #[target_feature(enable = "avx512f")]

@@ -3,10 +3,13 @@
 #![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use kindred_index::build::HnswRsBuilder;
-use kindred_index::build::{BuiltIndex, GraphOptions, build_index};
+use kindred_index::build::{BuiltIndex, GraphBuilder, GraphOptions, HnswBuilder, build_index};
 use kindred_index::{AlignedBytes, EdgeSet, Index, IndexInput, Metric, Scratch, SearchParams};
 
 use crate::support::Noise;
+
+/// Every builder there is.
+pub const BUILDERS: [&dyn GraphBuilder; 2] = [&HnswBuilder, &HnswRsBuilder];
 
 /// Rows and their keys.
 pub struct Factors {
@@ -49,7 +52,11 @@ impl Factors {
     }
 
     pub fn build(&self, metric: Metric, options: &GraphOptions) -> BuiltIndex<'_> {
-        build_index(&self.input(metric), options, &HnswRsBuilder, &()).unwrap()
+        self.build_by(&HnswBuilder, metric, options)
+    }
+
+    pub fn build_by(&self, builder: &dyn GraphBuilder, metric: Metric, options: &GraphOptions) -> BuiltIndex<'_> {
+        build_index(&self.input(metric), options, builder, &()).unwrap()
     }
 
     /// Built, written, opened and verified.

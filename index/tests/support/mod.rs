@@ -92,19 +92,38 @@ pub fn sized(n: u32, dimensions: u32) -> AlignedBytes {
         zero: [0; 12],
     };
     let mut bytes = AlignedBytes::new();
-    let sections = 6 + KeyTable::SECTIONS + AttributeTables::SECTIONS;
+    let sections = 8 + KeyTable::SECTIONS + AttributeTables::SECTIONS;
+    let rows = rows(n, dimensions);
+    let (scales, codes) = codes(&rows, dimensions as usize);
     let mut writer = ContainerWriter::create(&mut bytes, INDEX_CONTAINER_KIND, sections).unwrap();
     let mut add = |kind, bytes: &[u8]| writer.section(kind, |w| w.write_all(bytes)).unwrap();
     add(section::INDEX_HEADER, &header_bytes(&header));
-    add(section::VECTORS, &floats(&rows(n, dimensions)));
+    add(section::VECTORS, &floats(&rows));
     add(section::LINKS0, &words(&graph.links0));
     add(section::LEVELS, &graph.levels);
     add(section::UPPER_INDEX, &words(&graph.upper_index));
     add(section::UPPER_LINKS, &words(&graph.upper_links));
     keys.write(&mut writer).unwrap();
     attributes.write(&mut writer).unwrap();
+    let mut add = |kind, bytes: &[u8]| writer.section(kind, |w| w.write_all(bytes)).unwrap();
+    add(section::CODE_SCALES, &floats(&scales));
+    add(section::CODES, &codes);
     writer.finish().unwrap();
     bytes
+}
+
+/// Scales and codes of padded rows, as FORMAT.md has them.
+fn codes(rows: &[f32], dimensions: usize) -> (Vec<f32>, Vec<u8>) {
+    let stride = dimensions.next_multiple_of(format::STRIDE_UNIT as usize);
+    let longest = |d: usize| rows.chunks(stride).map(|row| row[d].abs()).fold(0.0, f32::max);
+    let scales: Vec<f32> = (0..dimensions).map(|d| longest(d) / 127.0).collect();
+    let code = |row: &[f32], d: usize| (row[d] / scales[d]).clamp(-127.0, 127.0).round_ties_even() as i16 + 128;
+    let mut codes = Vec::new();
+    for row in rows.chunks(stride) {
+        codes.extend((0..dimensions).map(|d| code(row, d) as u8));
+        codes.resize(codes.len().next_multiple_of(64), 128);
+    }
+    (scales, codes)
 }
 
 /// An index without items.

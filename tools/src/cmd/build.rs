@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::builder::RangedU64ValueParser;
 
 use super::{Exit, Global};
-use crate::build::{self, BuildOptions, BuildReport, EdgeChoice};
+use crate::build::{self, BuildOptions, BuildReport, BuilderChoice, EdgeChoice};
 use crate::model_dir::ModelDir;
 use crate::progress::Progress;
 use crate::report::{Report, Table, bytes, count, emit, seconds};
@@ -43,7 +43,10 @@ pub struct GraphArgs {
     /// Breadth of the search that recall is measured with
     #[arg(long, default_value_t = 200, value_parser = RangedU64ValueParser::<u64>::new().range(1..=20_000))]
     pub ef_search: u64,
-    /// Insert items one by one, so that the same model gives the same index, byte for byte; slower
+    /// What builds the graph
+    #[arg(long, value_enum, default_value_t = BuilderChoice::Hnsw)]
+    pub builder: BuilderChoice,
+    /// Have hnsw-rs insert items one by one, so that the same model gives the same index, byte for byte; hnsw always does
     #[arg(long)]
     pub deterministic: bool,
     /// Which edges the graph gets; `measure` builds each and decides on the model's own queries
@@ -73,6 +76,7 @@ impl GraphArgs {
             m: self.m as usize,
             ef_construction: self.ef_construction as usize,
             ef_search: self.ef_search as usize,
+            builder: self.builder,
             deterministic: self.deterministic,
             edges: self.edges,
             recall_floor: self.recall_floor,

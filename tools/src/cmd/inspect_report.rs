@@ -154,8 +154,9 @@ fn manifest_text(manifest: &Manifest, directory: &Path, text: &mut String) {
     );
     let _ = writeln!(
         text,
-        "{} items × {dimensions}, {metric}, {edges} edges, m {}, ef_construction {}{}",
+        "{} items × {dimensions}, {metric}, {edges} edges by {}, m {}, ef_construction {}{}",
         count((*n_items).into()),
+        manifest.builder,
         manifest.m,
         manifest.ef_construction,
         if manifest.deterministic { ", deterministic" } else { "" }

@@ -1,4 +1,5 @@
-//! `kindred bench index`: recall against speed, beside hnsw_rs on the very same graph and beside an exact scan.
+//! `kindred bench index`: recall against speed, beside hnsw_rs, beside our search of the very graph that hnsw_rs built, and beside an
+//! exact scan.
 //!
 //! The searches take turns within each round, one pass over all queries each, so that whatever else the machine does falls on all of
 //! them alike; of the rounds the median counts. One thread searches.
@@ -10,8 +11,7 @@ use anyhow::{Context, ensure};
 use clap::builder::RangedU64ValueParser;
 use hdrhistogram::Histogram;
 use kindred::artifact;
-use kindred_index::build::GraphOptions;
-use kindred_index::build::{HnswRsBuilder, PeerSearch};
+use kindred_index::build::{GraphOptions, HnswBuilder, HnswRsBuilder, PeerSearch, build_index};
 use kindred_index::{
     AlignedBytes, EF_SEARCH_MAX, EdgeSet, Index, IndexInput, ItemAttributes, MappedFile, Metric, Scratch, SearchParams,
     assemble_index,
@@ -40,9 +40,9 @@ const LATENCY_NS_MAX: u64 = 10_000_000_000;
 
 /// Measure the index: recall@k, queries per second and latency over a sweep of ef_search
 ///
-/// Builds a graph with hnsw_rs over generated factors (or --npy rows), then measures three searches on one thread, in turns: ours on the
-/// flat file, hnsw_rs's own on the same graph, and an exact scan. With --artifact the published graph is searched as it is, without
-/// hnsw_rs beside it. Prints a table, and the speed of both at equal recall, read off their curves.
+/// Builds a graph with our builder and one with hnsw_rs over generated factors (or --npy rows), then measures four searches on one
+/// thread, in turns: ours of our graph, ours of hnsw_rs's graph, hnsw_rs's own of the same, and an exact scan. With --artifact the
+/// published graph is searched as it is, without hnsw_rs beside it. Prints a table, and the speeds at equal recall, read off the curves.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  kindred bench index --items 200000 --dims 64\n  kindred bench index --npy item_factors.npy --query-npy queries.npy --metric inner-product\n  kindred bench index --artifact artifacts --query-npy model/queries.npy"
@@ -84,6 +84,9 @@ pub struct Args {
     /// Nearest items asked for
     #[arg(long, default_value_t = 10, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000))]
     pub k: usize,
+    /// Leave hnsw_rs out, which takes most of the time
+    #[arg(long)]
+    pub without_hnsw_rs: bool,
     /// Rounds; of each number the median counts
     #[arg(long, default_value_t = 3, value_parser = RangedU64ValueParser::<usize>::new().range(1..=100))]
     pub rounds: usize,
@@ -91,10 +94,17 @@ pub struct Args {
 
 /// What is searched, beside the index.
 struct Subject {
-    peer: Option<PeerSearch>,
+    peer: Option<Peer>,
     queries: Matrix,
     source: String,
     build_seconds: Option<f64>,
+}
+
+/// The graph of hnsw_rs, for its own search and for ours.
+struct Peer {
+    search: PeerSearch,
+    index: Index<AlignedBytes>,
+    build_seconds: f64,
 }
 
 /// Times of one search at one breadth, over all rounds.
@@ -143,7 +153,7 @@ fn published(args: &Args, index: &Index<MappedFile>, source: String) -> anyhow::
     Ok(Subject { peer: None, queries, source, build_seconds: None })
 }
 
-/// A graph over generated rows or those of a file, built by hnsw_rs and kept in both forms.
+/// Graphs over generated rows or those of a file: ours, and that of hnsw_rs in both forms.
 fn built(args: &Args, progress: &Progress) -> anyhow::Result<(Index<AlignedBytes>, Subject)> {
     let (rows, queries, source) = data(args, progress)?;
     ensure!(
@@ -154,19 +164,39 @@ fn built(args: &Args, progress: &Progress) -> anyhow::Result<(Index<AlignedBytes
     );
     let (metric, edges) = match args.metric {
         MetricArg::Cosine => (Metric::Cosine, EdgeSet::Cosine),
-        MetricArg::InnerProduct => (Metric::InnerProduct, EdgeSet::InnerProduct),
+        // Ours gets what `kindred build` would give it; hnsw_rs has no graph of two.
+        MetricArg::InnerProduct => (Metric::InnerProduct, EdgeSet::United),
     };
     let keys: Vec<String> = (0..rows.rows).map(|row| row.to_string()).collect();
     let none: &[ItemAttributes] = &[];
     let input = IndexInput { keys: &keys, rows: &rows.data, dims: rows.cols, metric, attributes: none };
-    let options =
-        GraphOptions { m: args.m, ef_construction: args.ef_construction, deterministic: false, seed: args.seed, edges };
+    let options = GraphOptions {
+        m: args.m,
+        ef_construction: args.ef_construction,
+        deterministic: false,
+        seed: args.seed,
+        edges,
+        codes: true,
+    };
     let started = Instant::now();
-    let (graph, peer) = HnswRsBuilder.build_keeping(&input, &options, progress).context("building the graph")?;
+    let ours = build_index(&input, &options, &HnswBuilder, progress).context("building the graph")?;
     let build_seconds = Some(started.elapsed().as_secs_f64());
-    let bytes = assemble_index(&input, &graph, edges).context("laying the index out")?;
+    let bytes = ours.to_bytes().context("laying the index out")?;
     let index = Index::open(bytes).context("opening the index that was just built")?;
-    Ok((index, Subject { peer: Some(peer), queries, source, build_seconds }))
+    let peer = if args.without_hnsw_rs { None } else { Some(peer(&input, &options, progress)?) };
+    Ok((index, Subject { peer, queries, source, build_seconds }))
+}
+
+fn peer(input: &IndexInput<'_>, options: &GraphOptions, progress: &Progress) -> anyhow::Result<Peer> {
+    let edges = if input.metric == Metric::Cosine { EdgeSet::Cosine } else { EdgeSet::InnerProduct };
+    let started = Instant::now();
+    let (graph, search) = HnswRsBuilder
+        .build_keeping(input, &GraphOptions { edges, ..*options }, progress)
+        .context("building the graph of hnsw_rs")?;
+    let build_seconds = started.elapsed().as_secs_f64();
+    let bytes = assemble_index(input, &graph, edges).context("laying the graph of hnsw_rs out")?;
+    let index = Index::open(bytes).context("opening the graph of hnsw_rs")?;
+    Ok(Peer { search, index, build_seconds })
 }
 
 fn data(args: &Args, progress: &Progress) -> anyhow::Result<(Matrix, Matrix, String)> {
@@ -229,6 +259,7 @@ fn measure<D: AsRef<[u8]> + Sync>(
     );
     let mut ours = times(breadths.len())?;
     let mut theirs = times(if peer.is_some() { breadths.len() } else { 0 })?;
+    let mut on_theirs = times(theirs.len())?;
     let mut exact = times(1)?;
     let mut scratch = Scratch::default();
     progress.start("measuring", (args.rounds * breadths.len()) as u64 + 1);
@@ -243,7 +274,8 @@ fn measure<D: AsRef<[u8]> + Sync>(
             let pass = Pass::new(queries, &truth, usize::MAX, counted);
             pass.ours(index, &params, &mut scratch, ours.get_mut(place))?;
             if let Some(peer) = peer {
-                pass.theirs(index, peer, truth.k, ef, theirs.get_mut(place));
+                pass.ours(&peer.index, &params, &mut scratch, on_theirs.get_mut(place))?;
+                pass.theirs(index, &peer.search, truth.k, ef, theirs.get_mut(place));
             }
             progress.inc(u64::from(counted));
         }
@@ -251,9 +283,9 @@ fn measure<D: AsRef<[u8]> + Sync>(
         Pass::new(queries, &truth, EXACT_QUERIES, counted).ours(index, &params, &mut scratch, exact.first_mut())?;
     }
     let points = |times: &[Times]| breadths.iter().zip(times).map(|(ef, times)| times.point(*ef, truth.k)).collect();
-    let (ours, theirs): (Vec<Point>, Vec<Point>) = (points(&ours), points(&theirs));
+    let [ours, on_theirs, theirs]: [Vec<Point>; 3] = [points(&ours), points(&on_theirs), points(&theirs)];
     let exact = exact.first().map(|times| times.point(0, truth.k)).context("no exact scan")?;
-    let at = [0.90, 0.95, 0.99].into_iter().map(|recall| Speed::at(recall, &ours, &theirs)).collect();
+    let at = [0.90, 0.95, 0.99].into_iter().map(|recall| Speed::at(recall, &ours, &on_theirs, &theirs)).collect();
     Ok(IndexReport {
         machine: Machine::here(),
         source: subject.source.clone(),
@@ -264,11 +296,13 @@ fn measure<D: AsRef<[u8]> + Sync>(
         m: index.m(),
         ef_construction: subject.build_seconds.map(|_| args.ef_construction),
         build_seconds: subject.build_seconds,
+        hnsw_rs_build_seconds: peer.as_ref().map(|peer| peer.build_seconds),
         bytes: index.container().file_len(),
         n_queries: queries.rows,
         k: truth.k,
         rounds: args.rounds,
         ours,
+        ours_on_hnsw_rs_graph: on_theirs,
         hnsw_rs: theirs,
         exact,
         at,

@@ -29,6 +29,8 @@ pub struct IndexReport {
     pub ef_construction: Option<usize>,
     /// Seconds it took to build; none for a published graph.
     pub build_seconds: Option<f64>,
+    /// Seconds hnsw_rs took to build its graph.
+    pub hnsw_rs_build_seconds: Option<f64>,
     /// Bytes of the index file.
     pub bytes: u64,
     /// Queries.
@@ -37,9 +39,11 @@ pub struct IndexReport {
     pub k: usize,
     /// Rounds of which the median counts.
     pub rounds: usize,
-    /// Our search.
+    /// Our search of our graph.
     pub ours: Vec<Point>,
-    /// hnsw_rs's own search of the same graph; empty for a published graph.
+    /// Our search of the graph that hnsw_rs built, by rows; empty where hnsw_rs was left out.
+    pub ours_on_hnsw_rs_graph: Vec<Point>,
+    /// hnsw_rs's own search of that graph.
     pub hnsw_rs: Vec<Point>,
     /// The exact scan.
     pub exact: Point,
@@ -54,17 +58,29 @@ pub struct Speed {
     pub recall: f64,
     /// Our queries per second; none if this recall was not reached.
     pub ours: Option<f64>,
+    /// Ours on the graph of hnsw_rs.
+    pub ours_on_hnsw_rs_graph: Option<f64>,
     /// hnsw_rs's queries per second.
     pub hnsw_rs: Option<f64>,
     /// How many times ours is faster.
     pub ratio: Option<f64>,
+    /// How many times ours is faster on the same graph.
+    pub ratio_on_same_graph: Option<f64>,
 }
 
 impl Speed {
-    /// Both speeds at a recall.
-    pub fn at(recall: f64, ours: &[Point], hnsw_rs: &[Point]) -> Self {
-        let (ours, hnsw_rs) = (qps_at(ours, recall), qps_at(hnsw_rs, recall));
-        Self { recall, ours, hnsw_rs, ratio: ours.zip(hnsw_rs).map(|(ours, theirs)| ours / theirs) }
+    /// All speeds at a recall.
+    pub fn at(recall: f64, ours: &[Point], on_theirs: &[Point], hnsw_rs: &[Point]) -> Self {
+        let [ours, on_theirs, hnsw_rs] = [ours, on_theirs, hnsw_rs].map(|points| qps_at(points, recall));
+        let ratio = |ours: Option<f64>| ours.zip(hnsw_rs).map(|(ours, theirs)| ours / theirs);
+        Self {
+            recall,
+            ours,
+            ours_on_hnsw_rs_graph: on_theirs,
+            hnsw_rs,
+            ratio: ratio(ours),
+            ratio_on_same_graph: ratio(on_theirs),
+        }
     }
 }
 
@@ -86,6 +102,9 @@ impl Report for IndexReport {
             bytes(self.bytes),
             self.bytes as f64 / f64::from(self.n_items.max(1))
         );
+        if let Some(s) = self.hnsw_rs_build_seconds {
+            let _ = writeln!(text, "hnsw_rs built its graph in {}", seconds(s));
+        }
         let _ = writeln!(
             text,
             "{} queries, one thread, median of {} rounds in turns",
@@ -98,26 +117,42 @@ impl Report for IndexReport {
         for point in &self.ours {
             table.row(row("kindred", point));
         }
+        for point in &self.ours_on_hnsw_rs_graph {
+            table.row(row("kindred on its graph", point));
+        }
         for point in &self.hnsw_rs {
             table.row(row("hnsw_rs", point));
         }
         table.row(row("exact scan", &self.exact));
         text.push_str(&table.text());
-        let mut table = Table::new(["queries/s at", "kindred", "hnsw_rs", "times faster"]);
-        let number =
-            |n: Option<f64>, decimals: usize| n.map_or_else(|| "not reached".to_owned(), |n| format!("{n:.decimals$}"));
+        if self.hnsw_rs.is_empty() {
+            let mut table = Table::new(["queries/s at", "kindred"]);
+            for speed in &self.at {
+                table.row([format!("{recall} {:.2}", speed.recall), number(speed.ours, 0)]);
+            }
+            text.push_str(&table.text());
+            return text;
+        }
+        let heads =
+            ["queries/s at", "kindred", "on the graph of hnsw_rs", "hnsw_rs", "times faster", "on the same graph"];
+        let mut table = Table::new(heads);
         for speed in &self.at {
-            let (theirs, ratio) = match self.hnsw_rs.is_empty() {
-                true => ("not measured".to_owned(), String::new()),
-                false => {
-                    (number(speed.hnsw_rs, 0), speed.ratio.map_or_else(String::new, |ratio| format!("{ratio:.1}")))
-                }
-            };
-            table.row([format!("{recall} {:.2}", speed.recall), number(speed.ours, 0), theirs, ratio]);
+            table.row([
+                format!("{recall} {:.2}", speed.recall),
+                number(speed.ours, 0),
+                number(speed.ours_on_hnsw_rs_graph, 0),
+                number(speed.hnsw_rs, 0),
+                number(speed.ratio, 1),
+                number(speed.ratio_on_same_graph, 1),
+            ]);
         }
         text.push_str(&table.text());
         text
     }
+}
+
+fn number(n: Option<f64>, decimals: usize) -> String {
+    n.map_or_else(|| "not reached".to_owned(), |n| format!("{n:.decimals$}"))
 }
 
 fn row(name: &str, point: &Point) -> [String; 7] {

@@ -1,0 +1,266 @@
+//! Our own graph builder: levels from the top down, items in batches, links chosen by a heuristic in both directions.
+//!
+//! The graph is that of Malkov and Yashunin (2020), with two differences in how it grows, and one in what is chosen.
+//!
+//! - **From the top down.** Items are put into an order by level, highest first, so the items of each level are the first so many of
+//!   the order, and each level can be finished before the one below it starts: that begins as a copy of the one above, and every
+//!   further item enters where the finished levels lead it.
+//! - **In batches** (as Manohar et al., *ParlayANN*, PPoPP 2024): all items of a batch search the graph as it was before the batch, at
+//!   the same time; then their links are added, item by item of those that are linked to. No list is locked, and the graph is the same to
+//!   the bit for any number of threads. A batch is small beside what is there already, so that missing each other costs its items little.
+//! - **Links** are chosen with a slack: see [`select`].
+//!
+//! Walks compare codes, a quarter of the memory; what they find is compared by rows before links are chosen. Memory, beside the rows
+//! that come in: a copy of them in the order of insertion, their codes, and 12 · m bytes an item of links with their similarities, 8 bytes each.
+
+mod layer;
+mod select;
+
+use std::io;
+
+use rayon::prelude::*;
+use zerocopy::FromBytes;
+
+use self::layer::{Incoming, Layer};
+use self::select::{Candidate, SelectScratch, Selector};
+use super::{BuildError, GraphBuilder, GraphOptions, Progress, Rows, check_options};
+use crate::assemble::FlatGraph;
+use crate::codes::Codes;
+use crate::compare::{ByCodes, ByRows};
+use crate::container::cast;
+use crate::format::{LEVEL_MAX, NONE, STRIDE_UNIT};
+use crate::keys::mix;
+use crate::map::Pages;
+use crate::metric::{CodedQuery, Kernel, Metric, unit_scale};
+use crate::search::Searcher;
+use crate::vectors::VectorView;
+use crate::visited::{Query, Scratch};
+
+/// Builds graphs. Always deterministic: the same rows and options give the same graph, for any number of threads.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HnswBuilder;
+
+/// So many first items of an order are linked by comparing all of them: a walk needs a graph to walk on.
+const COMPARED_MAX: usize = 256;
+/// A batch is at most this share of the items that are in already, and of all.
+const BATCH_OF_PRESENT: usize = 16;
+const BATCH_OF_ALL: usize = 50;
+
+impl GraphBuilder for HnswBuilder {
+    fn name(&self) -> &'static str {
+        "hnsw"
+    }
+
+    fn build(
+        &self,
+        rows: &Rows,
+        metric: Metric,
+        options: &GraphOptions,
+        progress: &dyn Progress,
+    ) -> Result<FlatGraph, BuildError> {
+        check_options(options)?;
+        let order = Order::drawn(rows.len(), options.m, options.seed);
+        let ordered = Ordered::new(rows, &order, metric)?;
+        let mut layers: Vec<Layer> = Vec::new();
+        for level in (0..=order.top()).rev() {
+            let most = if level == 0 { 2 * options.m } else { options.m };
+            let layer = Layer::new(order.count(level), most, layers.last())?;
+            let mut growth = Growth { layer, above: &layers, ordered: &ordered, ef: options.ef_construction, metric };
+            growth.grow(progress)?;
+            layers.push(growth.finish());
+        }
+        layers.reverse();
+        Ok(export(&layers, &order, options.m as u32))
+    }
+}
+
+/// The order in which items are inserted: by level, highest first, and at random within a level. Items often come sorted by category or
+/// age, and a graph that is grown in such an order has worse links than one that is grown everywhere at once.
+struct Order {
+    ordinals: Vec<u32>,
+    /// By place, descending.
+    levels: Vec<u8>,
+}
+
+impl Order {
+    /// Draws levels, each m times rarer than the one below, and the order. Both are a function of ordinal and seed.
+    fn drawn(n: u32, m: usize, seed: u64) -> Self {
+        let scale = 1.0 / (m.max(2) as f64).ln();
+        let draw = |ordinal: u32| {
+            let random = mix(seed ^ mix(u64::from(ordinal)));
+            // In (0, 1], so that its logarithm is finite.
+            let uniform = ((random >> 11) as f64 + 1.0) / (1_u64 << 53) as f64;
+            let level = (-uniform.ln() * scale).min(f64::from(LEVEL_MAX)) as u8;
+            (std::cmp::Reverse(level), mix(random), ordinal)
+        };
+        let mut drawn: Vec<_> = (0..n).map(draw).collect();
+        drawn.par_sort_unstable();
+        let levels = drawn.iter().map(|(level, ..)| level.0).collect();
+        Self { ordinals: drawn.into_iter().map(|(.., ordinal)| ordinal).collect(), levels }
+    }
+
+    fn top(&self) -> u8 {
+        self.levels.first().copied().unwrap_or(0)
+    }
+
+    /// How many items are on a level.
+    fn count(&self, level: u8) -> usize {
+        self.levels.partition_point(|own| *own >= level)
+    }
+
+    fn ordinal(&self, place: u32) -> u32 {
+        self.ordinals.get(place as usize).copied().unwrap_or(NONE)
+    }
+}
+
+/// Rows in the order of insertion, and their codes.
+struct Ordered {
+    rows: Pages,
+    n: u32,
+    stride: usize,
+    dimensions: usize,
+    codes: Codes,
+    /// The similarity that counts as no distance.
+    top: f32,
+}
+
+impl Ordered {
+    fn new(rows: &Rows, order: &Order, metric: Metric) -> io::Result<Self> {
+        let from = rows.view();
+        let (n, stride, dimensions) = (from.len(), from.stride(), from.dimensions());
+        let mut pages = Pages::zeroed(n as usize * stride * size_of::<f32>())?;
+        let all = <[f32]>::mut_from_bytes(pages.as_mut()).unwrap_or_default();
+        let mut longest = 0.0_f32;
+        for (into, ordinal) in all.chunks_exact_mut(stride).zip(&order.ordinals) {
+            let row = from.row(*ordinal).unwrap_or_default();
+            let scale = if metric == Metric::Cosine { unit_scale(row).unwrap_or(1.0) } else { 1.0 };
+            for (into, value) in into.iter_mut().zip(row) {
+                *into = (f64::from(*value) * scale) as f32;
+            }
+            longest = longest.max(into.iter().map(|value| value * value).sum());
+        }
+        let view = VectorView { rows: all, n, stride, dimensions };
+        let codes = Codes::of(&view)?;
+        let top = if metric == Metric::Cosine { 1.0 } else { longest };
+        Ok(Self { rows: pages, n, stride, dimensions, codes, top })
+    }
+
+    fn view(&self) -> VectorView<'_> {
+        let rows = cast(self.rows.as_ref()).unwrap_or_default();
+        VectorView { rows, n: self.n, stride: self.stride, dimensions: self.dimensions }
+    }
+
+    fn selector(&self) -> Selector<'_> {
+        Selector { vectors: self.view(), kernel: Kernel::get(), top: self.top }
+    }
+}
+
+/// A level that grows.
+struct Growth<'a> {
+    layer: Layer,
+    /// The finished levels, highest first.
+    above: &'a [Layer],
+    ordered: &'a Ordered,
+    ef: usize,
+    metric: Metric,
+}
+
+/// What a thread works with.
+#[derive(Default)]
+struct Worker {
+    scratch: Scratch,
+    query: Query,
+    coded: CodedQuery,
+    select: SelectScratch,
+}
+
+impl Growth<'_> {
+    /// Inserts the items that are not on the level above.
+    fn grow(&mut self, progress: &dyn Progress) -> Result<(), BuildError> {
+        let stage = match self.metric {
+            Metric::Cosine => "linking by cosine",
+            Metric::InnerProduct => "linking by inner product",
+        };
+        let n = self.layer.len();
+        let mut done = self.above.last().map_or(0, Layer::len);
+        while done < n {
+            if progress.cancelled() {
+                return Err(BuildError::Cancelled);
+            }
+            progress.step(stage, done as u64, n as u64);
+            let batch = if done < COMPARED_MAX { 1 } else { (done / BATCH_OF_PRESENT).min(n / BATCH_OF_ALL).max(1) };
+            let end = (done + batch).min(n);
+            let links_of = |worker: &mut Worker, item: u32| self.links_of(item, done as u32, worker);
+            let chosen: Vec<Vec<Candidate>> =
+                (done as u32..end as u32).into_par_iter().map_init(Worker::default, links_of).collect();
+            self.link(done as u32, &chosen);
+            done = end;
+        }
+        progress.step(stage, n as u64, n as u64);
+        Ok(())
+    }
+
+    /// The level, with every list cut back to its length.
+    fn finish(mut self) -> Layer {
+        self.layer.cut(&self.ordered.selector());
+        self.layer
+    }
+
+    /// The links that an item should have, among the first `present`.
+    fn links_of(&self, item: u32, present: u32, worker: &mut Worker) -> Vec<Candidate> {
+        let Worker { scratch, query, coded, select } = worker;
+        let (vectors, codes) = (self.ordered.view(), self.ordered.codes.view());
+        query.set(vectors.row(item).unwrap_or_default(), 1.0, vectors.stride);
+        let rows = ByRows::new(query, vectors);
+        let mut found: Vec<u32> = Vec::with_capacity(self.ef);
+        if (present as usize) < COMPARED_MAX {
+            found.extend(0..present);
+        } else {
+            coded.set(query.values(), codes.scales);
+            let near = ByCodes::new(coded, codes);
+            let on = |graph| Searcher { graph, near, rows };
+            let mut stats = crate::search::SearchStats::none();
+            // The first item of the order is on every level.
+            let mut entry = on(self.layer.view(present)).entry(0, scratch, &mut stats);
+            for layer in self.above {
+                entry = on(layer.view(layer.len() as u32)).climb(entry, 0, scratch, &mut stats);
+            }
+            on(self.layer.view(present)).walk_from(Some(entry), self.ef, scratch, &mut stats);
+            found.extend(scratch.walk.entries().iter().map(|entry| entry.ordinal()));
+        }
+        let mut candidates = select.compared(&rows, &found);
+        self.ordered.selector().select(&mut candidates, self.layer.most(), select);
+        candidates
+    }
+
+    /// Gives items from `first` on their links, and those that are linked to links back.
+    fn link(&mut self, first: u32, chosen: &[Vec<Candidate>]) {
+        let mut incoming = Vec::new();
+        for (item, list) in (first..).zip(chosen) {
+            self.layer.set(item, list);
+            incoming.extend(list.iter().map(|one| Incoming { to: one.item, from: item, similarity: one.similarity }));
+        }
+        incoming.par_sort_unstable_by_key(|one| (one.to, one.from));
+        self.layer.add(&incoming, &self.ordered.selector());
+    }
+}
+
+/// Levels, lowest first, as flat arrays over ordinals.
+fn export(layers: &[Layer], order: &Order, m: u32) -> FlatGraph {
+    let n = order.ordinals.len();
+    let m0_stride = (2 * m).next_multiple_of(STRIDE_UNIT);
+    let mut levels = vec![0; n];
+    for (ordinal, level) in order.ordinals.iter().zip(&order.levels) {
+        if let Some(place) = levels.get_mut(*ordinal as usize) {
+            *place = *level;
+        }
+    }
+    let mut graph = FlatGraph::without_links(levels, m, m0_stride, order.ordinal(0));
+    for (level, layer) in (0_u8..).zip(layers) {
+        for place in 0..layer.len() as u32 {
+            let links = layer.list(place).map(|one| order.ordinal(one.item));
+            graph.set_links(order.ordinal(place), level, links);
+        }
+    }
+    graph
+}
