@@ -2,6 +2,9 @@
 
 pub mod bench;
 pub mod build;
+pub mod demo;
+pub mod demo_report;
+pub mod demo_show;
 pub mod evaluate;
 pub mod inspect;
 pub mod inspect_report;
@@ -64,6 +67,8 @@ impl Exit {
 /// The sub-commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the whole way on a generated shop, and serve it
+    Demo(demo::Args),
     /// Make a dataset of a log of interactions
     Prepare(prepare::Args),
     /// Train a model on a dataset, or import factors trained elsewhere
@@ -92,6 +97,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
         progress::silence();
     }
     match &cli.command {
+        Command::Demo(args) => demo::run(args, global),
         Command::Prepare(args) => prepare::run(args, global),
         Command::Train(args) => train::run(args, global),
         Command::Build(args) => build::run(args, global),

@@ -1,0 +1,258 @@
+//! `kindred demo`: the whole way in one command, from a log of interactions to answers that change with what a visitor does.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, ensure};
+use clap::builder::RangedU64ValueParser;
+use kindred::settings::Settings;
+
+use super::demo_report::{DemoReport, Step};
+use super::demo_show;
+use super::verify;
+use super::{Exit, Global};
+use crate::build::{self, BuildOptions};
+use crate::dataset::{self, Dataset, PrepareOptions};
+use crate::model_dir::ModelDir;
+use crate::progress::Progress;
+use crate::report::{count, emit, note, seconds};
+use crate::shop::visitors::PERSON_EVENTS_MAX;
+use crate::shop::{self, ShopOptions};
+use crate::train::als::Als;
+use crate::train::assemble::{self, ModelOptions};
+
+/// What tells a directory that a demo made from one that it did not.
+const MARK: &str = ".kindred-demo";
+/// Generations kept in the demo's artifacts.
+const KEEP: usize = 2;
+
+/// Run the whole way on a generated shop, and serve it
+///
+/// Generates a catalogue and a log of what visitors did (or takes a real log with --data), prepares it, trains a model, builds and verifies
+/// an artifact, serves it, and shows how an event changes the next answer. Everything lies in --dir afterwards, each part as its own command
+/// would have written it; run again, the demo replaces them.
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  kindred demo\n  kindred demo --data ml-1m/ratings.dat --item-table ml-1m/movies.dat --port 9000"
+)]
+pub struct Args {
+    /// Items of the generated shop
+    #[arg(long, default_value_t = 2_000, conflicts_with = "data", value_parser = RangedU64ValueParser::<usize>::new().range(20..=10_000_000))]
+    pub items: usize,
+    /// Visitors of the generated shop
+    #[arg(long, default_value_t = 4_000, conflicts_with = "data", value_parser = RangedU64ValueParser::<usize>::new().range(20..=100_000_000))]
+    pub visitors: usize,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// A real log instead: what `kindred prepare` reads, its format told by its name and first lines
+    #[arg(long, value_name = "FILE")]
+    pub data: Option<PathBuf>,
+    /// Titles, categories and prices of the items in --data
+    #[arg(long, value_name = "FILE", requires = "data")]
+    pub item_table: Option<PathBuf>,
+    /// Port to serve on, on 127.0.0.1; 0 lets the system choose
+    #[arg(long, default_value_t = 8080)]
+    pub port: u16,
+    /// Where everything is written
+    #[arg(long, default_value = "demo", value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Stop when the artifact is verified
+    #[arg(long)]
+    pub no_serve: bool,
+}
+
+/// The demo's directory.
+struct Places {
+    root: PathBuf,
+}
+
+impl Places {
+    fn at(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+}
+
+/// What the demo goes by.
+struct Log {
+    interactions: PathBuf,
+    items: Option<PathBuf>,
+    /// Most interactions of a person, where that is known; else the bound that `kindred prepare` has.
+    busiest: Option<usize>,
+}
+
+/// Goes the whole way; with `--no-serve` to the verified artifact, else until a signal stops the server.
+///
+/// # Errors
+/// The port is taken, the directory is somebody else's, or a step fails.
+pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
+    if !args.no_serve {
+        // Now, and not after minutes of work.
+        drop(port_is_free(args.port)?);
+    }
+    let places = own_directory(&args.dir)?;
+    let progress = Progress::bar("", 0);
+    let mut report = DemoReport::new(&places.root);
+    let published = go(args, &places, &progress, &mut report)?;
+    progress.finish();
+    if !published {
+        emit(&report, global.json)?;
+        return Ok(Exit::No);
+    }
+    if args.no_serve {
+        emit(&report, global.json)?;
+        return Ok(Exit::Done);
+    }
+    serve(args, &places, report, global)?;
+    Ok(Exit::Done)
+}
+
+/// All steps up to the verified artifact. Whether there is one.
+fn go(args: &Args, places: &Places, progress: &Progress, report: &mut DemoReport) -> anyhow::Result<bool> {
+    let log = match &args.data {
+        Some(data) => Log { interactions: data.clone(), items: args.item_table.clone(), busiest: None },
+        None => step(report, progress, "generate", || generate(args, places, progress))?,
+    };
+    step(report, progress, "prepare", || prepare(&log, places, progress))?;
+    let model = step(report, progress, "train", || train(args, places, progress))?;
+    let options = BuildOptions { seed: args.seed, keep: Some(KEEP), ..BuildOptions::default() };
+    let built = step(report, progress, "build", || {
+        let built =
+            build::publish(&model, &places.at("artifacts"), &options, progress).context("building the artifact")?;
+        let said =
+            format!("{} items, {} edges, ann_recall@10 {:.4}", built.n_items, built.edges, built.ann_recall_at_10);
+        Ok((built, said))
+    })?;
+    if built.published.is_none() {
+        report.problem =
+            Some(format!("ann_recall@10 {:.4} is below the floor of {}", built.ann_recall_at_10, built.recall_floor));
+        return Ok(false);
+    }
+    let verified = step(report, progress, "verify", || {
+        let verified = verify::verify(&places.at("artifacts"))?;
+        let said = if verified.ok { "every byte is as published".to_owned() } else { "damaged".to_owned() };
+        Ok((verified, said))
+    })?;
+    report.generation = verified.generation.unwrap_or_default();
+    report.problem = verified.problem;
+    Ok(verified.ok)
+}
+
+/// Runs one step, and says what it did and how long it took.
+fn step<T>(
+    report: &mut DemoReport,
+    progress: &Progress,
+    name: &'static str,
+    work: impl FnOnce() -> anyhow::Result<(T, String)>,
+) -> anyhow::Result<T> {
+    progress.start(name, 0);
+    let started = Instant::now();
+    let (result, said) = work()?;
+    let taken = started.elapsed().as_secs_f64();
+    progress.suspend(|| note(&format!("{name:9} {:>9}  {said}", seconds(taken))));
+    report.steps.push(Step { step: name, seconds: taken, said });
+    Ok(result)
+}
+
+fn generate(args: &Args, places: &Places, progress: &Progress) -> anyhow::Result<(Log, String)> {
+    let dir = places.at("shop");
+    fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+    let options = ShopOptions { n_items: args.items, n_visitors: args.visitors, seed: args.seed };
+    let shop = shop::generate(&options, &dir, progress).context("generating the shop")?;
+    let said = format!(
+        "{} items, {} interactions of {} visitors and a robot",
+        count(args.items as u64),
+        count(shop.counts.rows),
+        count(args.visitors as u64)
+    );
+    Ok((Log { interactions: shop.interactions, items: Some(shop.items), busiest: Some(PERSON_EVENTS_MAX) }, said))
+}
+
+fn prepare(log: &Log, places: &Places, progress: &Progress) -> anyhow::Result<((), String)> {
+    let mut options =
+        PrepareOptions { items: log.items.clone(), ..PrepareOptions::new(vec![log.interactions.clone()]) };
+    if let Some(busiest) = log.busiest {
+        options.clean.max_user_interactions = u32::try_from(busiest).unwrap_or(u32::MAX);
+    }
+    let parts = dataset::prepare(&options, progress).context("preparing the log")?;
+    parts.write(&places.at("dataset"), true).context("writing the dataset")?;
+    let report = &parts.report;
+    let kept = report.n_train + report.n_test;
+    let said = format!(
+        "{} interactions of {} users kept, {} rows dropped, {} held out to test on",
+        count(kept),
+        count(report.n_users),
+        count(report.read.rows.saturating_sub(kept)),
+        count(report.n_test)
+    );
+    Ok(((), said))
+}
+
+fn train(args: &Args, places: &Places, progress: &Progress) -> anyhow::Result<(ModelDir, String)> {
+    let dataset = Dataset::open(&places.at("dataset")).context("opening the dataset")?;
+    let material = super::train::material(&dataset)?;
+    let trainer = Als { seed: args.seed, ..Als::default() };
+    let model = assemble::model(material, &trainer, &ModelOptions::default(), progress).context("training")?;
+    model.write(&places.at("model"), true).context("writing the model")?;
+    let decay = model.info.weighting.position_decay;
+    let said = format!("{} items × {} factors, position decay {decay}", model.len(), model.info.factors);
+    Ok((model, said))
+}
+
+/// Serves, shows what it can do, and waits for Ctrl-C.
+fn serve(args: &Args, places: &Places, mut report: DemoReport, global: &Global) -> anyhow::Result<()> {
+    let mut settings = Settings::load(None).context("reading the settings from the environment")?;
+    settings.http.port = args.port;
+    settings.http.host = "127.0.0.1".to_owned();
+    settings.artifacts.dir = places.at("artifacts");
+    settings.history.path.clone_from(&report.store);
+    // The screen belongs to the demonstration; requests that fail are still logged.
+    settings.log.level = "warn".to_owned();
+    kindred::telemetry::init(&settings.log).context("starting the log")?;
+    let server = kindred::app::spawn(settings).context("starting the server")?;
+    let address = SocketAddr::from(([127, 0, 0, 1], server.port()));
+    report.shown = Some(demo_show::show(address)?);
+    emit(&report, global.json)?;
+    wait_for_a_signal()?;
+    server.stop().context("stopping the server")?;
+    Ok(())
+}
+
+fn wait_for_a_signal() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("waiting for Ctrl-C")?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
+        tokio::select! {
+            outcome = tokio::signal::ctrl_c() => outcome.context("waiting for Ctrl-C"),
+            _ = terminate.recv() => Ok(()),
+        }
+    })
+}
+
+fn port_is_free(port: u16) -> anyhow::Result<TcpListener> {
+    let remedy =
+        || format!("port {port} of 127.0.0.1 cannot be had: give another with --port, or stop the program that has it");
+    TcpListener::bind(("127.0.0.1", port)).with_context(remedy)
+}
+
+/// Makes the directory, or takes one that an earlier demo made.
+fn own_directory(dir: &Path) -> anyhow::Result<Places> {
+    let mark = dir.join(MARK);
+    let is_empty = match fs::read_dir(dir) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
+        Err(error) => return Err(error).with_context(|| format!("looking into {}", dir.display())),
+    };
+    ensure!(
+        is_empty || mark.is_file(),
+        "{} is not empty and not from an earlier demo: nothing in it is touched; give another directory with --dir",
+        dir.display()
+    );
+    fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+    fs::write(&mark, "Written by `kindred demo`, which replaces what it finds beside this file.\n")
+        .with_context(|| format!("writing {}", mark.display()))?;
+    Ok(Places { root: dir.to_owned() })
+}

@@ -1,0 +1,67 @@
+//! What `kindred demo` did and what there is to try.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use kindred::settings::Settings;
+use serde::Serialize;
+
+use super::demo_show::Shown;
+use crate::report::{Report, seconds};
+
+/// What the demo did.
+#[derive(Clone, Debug, Serialize)]
+pub struct DemoReport {
+    /// Where everything lies.
+    pub dir: PathBuf,
+    /// The file of the visitors' interactions, once it is served.
+    pub store: PathBuf,
+    /// The steps, in their order.
+    pub steps: Vec<Step>,
+    /// The generation that was published.
+    pub generation: String,
+    /// Why there is none.
+    pub problem: Option<String>,
+    /// What the server answered.
+    pub shown: Option<Shown>,
+}
+
+/// One step.
+#[derive(Clone, Debug, Serialize)]
+pub struct Step {
+    /// The command that does it alone.
+    pub step: &'static str,
+    /// How long it took.
+    pub seconds: f64,
+    /// What it did.
+    pub said: String,
+}
+
+impl DemoReport {
+    /// Nothing done yet.
+    pub fn new(dir: &Path) -> Self {
+        let store = dir.join(Settings::default().history.path);
+        Self { dir: dir.to_owned(), store, steps: Vec::new(), generation: String::new(), problem: None, shown: None }
+    }
+}
+
+impl Report for DemoReport {
+    fn text(&self) -> String {
+        let total: f64 = self.steps.iter().map(|step| step.seconds).sum();
+        let dir = self.dir.display();
+        let store = self.store.display();
+        let mut text = String::new();
+        if let Some(problem) = &self.problem {
+            let _ = writeln!(text, "Nothing to serve: {problem}");
+            return text;
+        }
+        let _ = writeln!(text, "Built {} in {}; everything is in {dir}.", self.generation, seconds(total));
+        match &self.shown {
+            Some(shown) => text.push_str(&shown.text()),
+            None => {
+                let _ = writeln!(text, "To serve it: kindred serve --artifacts {dir}/artifacts --store {store}");
+            }
+        }
+        text
+    }
+}

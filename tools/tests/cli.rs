@@ -1,0 +1,248 @@
+//! The `kindred` command from outside: arguments in; exit code, stdout and files out.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::{Command as Process, Stdio};
+use std::time::Duration;
+
+use kindred::artifact;
+use serde_json::Value;
+use support::{Workshop, json, kindred};
+
+const COMMANDS: &[&[&str]] = &[
+    &["prepare"],
+    &["train"],
+    &["build"],
+    &["verify"],
+    &["inspect"],
+    &["evaluate"],
+    &["bench", "index"],
+    &["bench", "http"],
+    &["serve"],
+    &["demo"],
+];
+
+#[test]
+fn every_command_explains_itself_with_an_example() {
+    for command in COMMANDS {
+        let output = kindred().args(*command).arg("--help").output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{command:?}");
+        assert!(text.contains("Example") && text.contains("kindred "), "{command:?}: {text}");
+    }
+}
+
+#[test]
+fn wrong_usage_is_two_and_says_what_is_right() {
+    let cases: &[(&[&str], &str)] = &[
+        (&["fly"], "unrecognized subcommand"),
+        (&["build", "--m", "1"], "2..=64"),
+        (&["build", "--recall-floor", "1.5"], "between 0 and 1"),
+        (&["build", "--edges", "all"], "united"),
+        (&["build", "--m", "32", "--ef-construction", "40"], "--ef-construction"),
+        (&["bench", "http"], "--url"),
+        (&["bench", "http", "--spawn", "--mix", "reads=x"], "not a number"),
+        (&["bench", "http", "--url", "http://127.0.0.1:1", "--swaps", "2"], "--artifacts"),
+        (&["bench", "index", "--items", "0"], "1..="),
+        (&["serve", "--workers", "100000"], "http.workers"),
+        (&["serve", "--store", "x", "--memory"], "cannot be used with"),
+    ];
+    for (arguments, expected) in cases {
+        let output = kindred().args(*arguments).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
+        assert!(text.contains(expected), "{arguments:?}: {text}");
+        assert!(output.stdout.is_empty(), "{arguments:?} printed to stdout");
+    }
+}
+
+#[test]
+fn what_is_not_there_is_two_and_named() {
+    let place = tempfile::tempdir().unwrap();
+    let nothing = place.path().join("nothing");
+    for arguments in [["build", "--model"], ["serve", "--config"], ["evaluate", "--artifacts"]] {
+        let output = kindred().args(arguments).arg(&nothing).current_dir(place.path()).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
+        assert!(text.starts_with("Error: ") && text.lines().count() == 1, "{arguments:?}: {text}");
+        assert!(text.contains("nothing"), "{arguments:?}: {text}");
+    }
+    for command in ["verify", "inspect"] {
+        kindred().arg(command).arg(&nothing).assert().code(2);
+    }
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0, "a command that failed left something behind");
+}
+
+#[test]
+fn build_verify_inspect_and_their_json() {
+    let shop = Workshop::new(400);
+    let built = json(shop.build());
+    assert_eq!(built["n_items"], 400);
+    assert_eq!(built["measured_with"], "user_vectors");
+    assert!(built["ann_recall_at_10"].as_f64().unwrap() >= 0.95, "{built}");
+    let live = artifact::current(&shop.artifacts()).unwrap();
+    assert_eq!(built["generation"], live.generation.as_str());
+
+    let verified = json(kindred().arg("verify").arg(shop.artifacts()).arg("--json"));
+    assert_eq!((verified["ok"].clone(), verified["n_items"].clone()), (Value::Bool(true), 400.into()));
+    // The directory of a generation is as good as the directory of all.
+    kindred().arg("verify").arg(&live.directory).assert().success();
+
+    let inspected = json(kindred().arg("inspect").arg(shop.artifacts()).arg("--json"));
+    let levels: u64 =
+        inspected["graph"]["items_by_level"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).sum();
+    assert_eq!(levels, 400);
+    let of_sections: u64 = inspected["sections"].as_array().unwrap().iter().map(|s| s["bytes"].as_u64().unwrap()).sum();
+    let bytes = inspected["bytes"].as_u64().unwrap();
+    assert!(of_sections < bytes && of_sections * 10 > bytes * 9, "{of_sections} of {bytes}");
+    let text = String::from_utf8(kindred().arg("inspect").arg(shop.artifacts()).output().unwrap().stdout).unwrap();
+    assert!(text.contains("VECTORS") && text.contains("category") && text.contains(&live.generation), "{text}");
+
+    let item = json(kindred().arg("inspect").arg(shop.artifacts()).args(["--item", "item-000007", "--json"]));
+    assert_eq!((item["id"].as_str(), item["nearest"].as_array().unwrap().len()), (Some("item-000007"), 10));
+    kindred().arg("inspect").arg(shop.artifacts()).args(["--item", "ITEM-000007"]).assert().code(2);
+}
+
+#[test]
+fn damage_is_a_no_and_where_it_is_said() {
+    let shop = Workshop::new(200);
+    shop.build().assert().success();
+    let live = artifact::current(&shop.artifacts()).unwrap();
+    let file = live.directory.join(artifact::INDEX_FILE);
+    support::flip_a_byte(&file, 5_000);
+    let output = kindred().arg("verify").arg(shop.artifacts()).arg("--json").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["ok"], false);
+    assert!(report["problem"].as_str().unwrap().contains("index.kin"), "{report}");
+}
+
+#[test]
+fn below_the_recall_floor_nothing_is_published() {
+    let shop = Workshop::new(1_500);
+    let output = shop
+        .build()
+        .args(["--m", "2", "--ef-construction", "5", "--ef-search", "1"])
+        .args(["--recall-floor", "1"])
+        .output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["published"], Value::Null);
+    assert!(report["ann_recall_at_10"].as_f64().unwrap() < 1.0);
+    assert!(artifact::current(&shop.artifacts()).is_err());
+}
+
+#[test]
+fn a_deterministic_build_repeats_itself_and_overwrites_nothing() {
+    let shop = Workshop::new(300);
+    let index =
+        || fs::read(artifact::current(&shop.artifacts()).unwrap().directory.join(artifact::INDEX_FILE)).unwrap();
+    shop.build().arg("--deterministic").assert().success();
+    let first = index();
+    shop.build().arg("--deterministic").assert().success();
+    assert!(first == index(), "the same model gave another index");
+    assert_eq!(artifact::generations(&shop.artifacts()).unwrap().len(), 2);
+    shop.build().args(["--keep", "1"]).assert().success();
+    assert_eq!(artifact::generations(&shop.artifacts()).unwrap().len(), 1);
+    kindred().arg("verify").arg(shop.artifacts()).assert().success();
+}
+
+#[test]
+fn a_build_killed_at_any_moment_leaves_a_whole_artifact() {
+    let shop = Workshop::new(600);
+    shop.build().assert().success();
+    let first = artifact::current(&shop.artifacts()).unwrap().generation;
+    for delay_ms in [1, 10, 30, 60, 100, 150, 220, 300] {
+        let mut build = shop.build_process().stdout(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(delay_ms));
+        build.kill().unwrap();
+        build.wait().unwrap();
+        let live = artifact::current(&shop.artifacts()).unwrap();
+        assert!(live.generation >= first);
+        kindred().arg("verify").arg(shop.artifacts()).assert().success();
+    }
+    shop.build().assert().success();
+    let partial = fs::read_dir(shop.artifacts())
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().ends_with(artifact::PARTIAL_SUFFIX));
+    assert_eq!(partial.count(), 0, "the next build did not clean up");
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let shop = Workshop::new(100);
+    shop.build().assert().success();
+    let mut command = Process::new(env!("CARGO_BIN_EXE_kindred"));
+    let mut child =
+        command.arg("inspect").arg(shop.artifacts()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn the_demo_asks_for_its_port_before_the_work() {
+    let place = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let dir = place.path().join("demo");
+    let output = kindred().args(["demo", "--port", &port, "--dir"]).arg(&dir).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains(&port) && text.contains("--port"), "{text}");
+    assert!(!dir.exists());
+}
+
+#[test]
+fn the_demo_takes_no_directory_that_is_not_its_own() {
+    let place = tempfile::tempdir().unwrap();
+    fs::write(place.path().join("thesis.txt"), "two years of work").unwrap();
+    let output = kindred().args(["demo", "--no-serve", "--dir"]).arg(place.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--dir"));
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_small_bench_of_the_index_has_all_its_numbers() {
+    let arguments = "bench index --items 600 --dims 16 --queries 30 --rounds 1 --ef-search 10,40,200 --json";
+    let report = json(kindred().args(arguments.split(' ')));
+    for search in ["ours", "hnsw_rs"] {
+        let points = report[search].as_array().unwrap();
+        assert_eq!(points.len(), 3, "{report}");
+        assert!(points.last().unwrap()["recall"].as_f64().unwrap() > 0.95, "{report}");
+    }
+    assert!((report["exact"]["recall"].as_f64().unwrap() - 1.0).abs() < 1e-9);
+    let shop = Workshop::new(200);
+    shop.build().assert().success();
+    let report =
+        json(kindred().args(["bench", "index", "--rounds", "1", "--json", "--artifact"]).arg(shop.artifacts()));
+    assert_eq!((report["n_items"].as_u64(), report["hnsw_rs"].as_array().unwrap().len()), (Some(200), 0));
+}
+
+#[test]
+fn a_small_bench_of_the_server_fails_no_request_while_artifacts_are_swapped() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("bench");
+    let arguments = "bench http --spawn --items 300 --dims 16 --connections 2 --duration 1 --warm-up 0.2 --rate 100 \
+                     --mix reads=80,writes=20 --swaps 2 --json --dir";
+    let report = json(kindred().args(arguments.split_whitespace()).arg(&dir));
+    let phase = &report["phases"][0];
+    assert_eq!((phase["failed"].as_u64(), phase["swaps"]["done"].as_u64()), (Some(0), Some(2)), "{report}");
+    assert_eq!((phase["loop"].as_str(), phase["rate"].as_f64()), (Some("open"), Some(100.0)));
+    assert!(
+        phase["reads"]["count"].as_u64().unwrap() > 50 && phase["writes"]["count"].as_u64().unwrap() > 5,
+        "{report}"
+    );
+    assert!(phase["shares"]["parts"].as_array().unwrap().iter().any(|part| part["part"] == "search"), "{report}");
+    // The second time the generated artifact is there already.
+    let before = artifact::current(&dir).unwrap();
+    let arguments = "bench http --spawn --items 300 --dims 16 --duration 0.3 --warm-up 0.1 --closed --json --dir";
+    let report = json(kindred().args(arguments.split_whitespace()).arg(&dir));
+    assert_eq!(report["phases"][0]["failed"].as_u64(), Some(0), "{report}");
+    assert_eq!(artifact::current(&dir).unwrap(), before);
+}
