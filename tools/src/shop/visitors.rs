@@ -26,8 +26,10 @@ const GOES_ON: f64 = 0.35;
 /// Chance that the taste has changed between two sessions.
 const DRIFT: f64 = 0.3;
 /// Chances of the next step: to an item that belongs to this one, to one of the shelf that fits the taste, else anywhere.
-const RELATED: f64 = 0.45;
-const TO_TASTE: f64 = 0.43;
+const RELATED: f64 = 0.5;
+const TO_TASTE: f64 = 0.38;
+/// Mean of how many items a walk goes back before it goes on, rounded down.
+const STEPS_BACK: f64 = 2.0;
 /// How often people shop at each hour of the day, UTC.
 const HOURS: [f64; 24] = [
     2.0, 1.0, 0.5, 0.5, 0.5, 1.0, 2.0, 4.0, 5.0, 6.0, 6.0, 6.0, 7.0, 6.0, 5.0, 5.0, 6.0, 7.0, 9.0, 11.0, 12.0, 11.0,
@@ -72,7 +74,8 @@ pub struct Visitor<'a> {
     catalogue: &'a Catalogue,
     dice: Dice,
     taste: Taste,
-    last: Option<usize>,
+    /// What was looked at, the newest last.
+    looked_at: Vec<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -105,7 +108,7 @@ impl<'a> Visitor<'a> {
     pub fn new(number: u64, catalogue: &'a Catalogue, seed: u64) -> Self {
         let mut dice = Dice::new(seed, Stream::Visitor(number));
         let taste = Taste::new(catalogue, &mut dice);
-        Self { catalogue, dice, taste, last: None }
+        Self { catalogue, dice, taste, looked_at: Vec::new() }
     }
 
     /// Everything that the visitor does, into `events`, in the order of time.
@@ -145,7 +148,7 @@ impl<'a> Visitor<'a> {
     fn session(&mut self, session: u32, begin: u64, events: &mut Vec<Event>) {
         let mut shelf = self.taste.shelf(&mut self.dice);
         let mut at_s = begin;
-        let going_on = self.last.filter(|_| self.dice.chance(GOES_ON));
+        let going_on = self.one_of_the_last().filter(|_| self.dice.chance(GOES_ON));
         let mut searched = going_on.is_none();
         let mut item = match going_on {
             Some(last) => {
@@ -160,8 +163,9 @@ impl<'a> Visitor<'a> {
             let kind = if searched && self.dice.chance(0.35) { Kind::SearchClick } else { Kind::View };
             let event = Event { item, kind, quantity: 1, at_s, session };
             events.push(event);
+            self.looked_at.push(item);
             at_s = self.react(&event, &mut basket, events) + 8 + self.dice.exponential(35.0).min(90.0) as u64;
-            (item, searched) = self.next(item, shelf, at_s);
+            (item, searched) = self.next(shelf, at_s);
         }
         if self.dice.chance(0.45) {
             at_s += 40;
@@ -170,7 +174,6 @@ impl<'a> Visitor<'a> {
                 events.push(Event { item, kind: Kind::Purchase, quantity, at_s, session });
             }
         }
-        self.last = Some(item);
     }
 
     /// What follows a look at an item, and when it is over.
@@ -194,9 +197,9 @@ impl<'a> Visitor<'a> {
     }
 
     /// The item looked at next, and whether it was searched for.
-    fn next(&mut self, item: usize, shelf: usize, at_s: u64) -> (usize, bool) {
+    fn next(&mut self, shelf: usize, at_s: u64) -> (usize, bool) {
         let chance = self.dice.unit();
-        if chance < RELATED {
+        if let Some(item) = self.one_of_the_last().filter(|_| chance < RELATED) {
             (self.catalogue.related(item, at_s, &mut self.dice), false)
         } else if chance < RELATED + TO_TASTE {
             (self.pick_by_taste(shelf, at_s), true)
@@ -218,6 +221,13 @@ impl<'a> Visitor<'a> {
             }
         }
         best.1
+    }
+
+    /// Where a walk goes on: not always at the very last item, for people go back.
+    fn one_of_the_last(&mut self) -> Option<usize> {
+        let back = self.dice.exponential(STEPS_BACK) as usize;
+        let newest = self.looked_at.len().checked_sub(1)?;
+        self.looked_at.get(newest.saturating_sub(back)).copied()
     }
 
     fn shelf_of(&self, item: usize) -> usize {
@@ -333,16 +343,17 @@ mod tests {
             let seen: HashSet<usize> = events.iter().take(events.len() - 1).map(|event| event.item).collect();
             let Some(target) = events.last().filter(|last| !seen.contains(&last.item)) else { continue };
             let line = |item: usize| catalogue.item(item).map(|one| (one.shelf, one.brand, one.style));
-            let guess = |from: usize| {
-                let near = popular.iter().filter(|item| line(**item) == line(from) && !seen.contains(item));
-                near.take(10).any(|item| *item == target.item)
+            let guess = |from: &mut dyn Iterator<Item = &Event>| {
+                let lines: Vec<_> = from.take(5).map(|event| line(event.item)).collect();
+                let near = lines.iter().flat_map(|of| popular.iter().filter(move |item| line(**item) == *of));
+                near.filter(|item| !seen.contains(item)).take(10).any(|item| *item == target.item)
             };
             asked += 1;
             by_popularity += usize::from(
                 popular.iter().filter(|item| !seen.contains(item)).take(10).any(|item| *item == target.item),
             );
-            by_line += usize::from(guess(events[events.len() - 2].item));
-            by_old_line += usize::from(guess(events[0].item));
+            by_line += usize::from(guess(&mut events.iter().rev().skip(1)));
+            by_old_line += usize::from(guess(&mut events.iter()));
         }
         assert!(asked > 1_000);
         assert!(by_line > 8 * by_popularity, "line {by_line}, popularity {by_popularity} of {asked}");
