@@ -46,9 +46,9 @@ impl Progress {
 
     /// Begins the next stage of the work on the same line, at 0 of `total`; 0 where the total is not known.
     pub fn start(&self, label: &str, total: u64) {
-        self.bar.reset();
         self.bar.set_style(style(total > 0));
         self.bar.set_message(label.to_owned());
+        self.bar.reset();
         if total > 0 {
             self.bar.disable_steady_tick();
             self.bar.set_length(total);

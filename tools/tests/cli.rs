@@ -198,6 +198,17 @@ fn the_demo_asks_for_its_port_before_the_work() {
 }
 
 #[test]
+fn the_demo_looks_for_its_files_before_the_work() {
+    let place = tempfile::tempdir().unwrap();
+    let (dir, nothing) = (place.path().join("demo"), place.path().join("log.csv"));
+    let output =
+        kindred().args(["demo", "--no-serve", "--dir"]).arg(&dir).arg("--data").arg(&nothing).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("log.csv"));
+    assert!(!dir.exists());
+}
+
+#[test]
 fn the_demo_takes_no_directory_that_is_not_its_own() {
     let place = tempfile::tempdir().unwrap();
     fs::write(place.path().join("thesis.txt"), "two years of work").unwrap();

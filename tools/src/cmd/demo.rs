@@ -89,12 +89,17 @@ struct Log {
 /// The port is taken, the directory is somebody else's, or a step fails.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     if !args.no_serve {
-        // Now, and not after minutes of work.
+        // Now, and not after minutes of work; the same goes for the files.
         drop(port_is_free(args.port)?);
+    }
+    for given in args.data.iter().chain(&args.item_table) {
+        let file = fs::metadata(given).with_context(|| format!("looking at {}", given.display()))?;
+        ensure!(file.is_file(), "{} is not a file: give the file of the log, or of its items", given.display());
     }
     let places = own_directory(&args.dir)?;
     let progress = Progress::bar("", 0);
     let mut report = DemoReport::new(&places.root);
+    forget(&report.store)?;
     let published = go(args, &places, &progress, &mut report)?;
     progress.finish();
     if !published {
@@ -176,7 +181,8 @@ fn prepare(log: &Log, places: &Places, progress: &Progress) -> anyhow::Result<((
     if let Some(busiest) = log.busiest {
         options.clean.max_user_interactions = u32::try_from(busiest).unwrap_or(u32::MAX);
     }
-    let parts = dataset::prepare(&options, progress).context("preparing the log")?;
+    let parts = dataset::prepare(&options, progress)
+        .context("preparing the log (`kindred prepare` has options for logs of any form)")?;
     parts.write(&places.at("dataset"), true).context("writing the dataset")?;
     let report = &parts.report;
     let kept = report.n_train + report.n_test;
@@ -236,6 +242,16 @@ fn port_is_free(port: u16) -> anyhow::Result<TcpListener> {
     let remedy =
         || format!("port {port} of 127.0.0.1 cannot be had: give another with --port, or stop the program that has it");
     TcpListener::bind(("127.0.0.1", port)).with_context(remedy)
+}
+
+/// Removes what an earlier demo's visitors did: the items may be others now, with the same ids.
+fn forget(store: &Path) -> anyhow::Result<()> {
+    match fs::remove_file(store) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", store.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Makes the directory, or takes one that an earlier demo made.

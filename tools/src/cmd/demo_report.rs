@@ -56,12 +56,11 @@ impl Report for DemoReport {
             return text;
         }
         let _ = writeln!(text, "Built {} in {}; everything is in {dir}.", self.generation, seconds(total));
-        match &self.shown {
-            Some(shown) => text.push_str(&shown.text()),
-            None => {
-                let _ = writeln!(text, "To serve it: kindred serve --artifacts {dir}/artifacts --store {store}");
-            }
+        if let Some(shown) = &self.shown {
+            text.push_str(&shown.text());
         }
+        let again = if self.shown.is_some() { "\nTo serve it again later" } else { "To serve it" };
+        let _ = writeln!(text, "{again}: kindred serve --artifacts {dir}/artifacts --store {store}");
         text
     }
 }

@@ -113,7 +113,11 @@ impl Shown {
         let _ = writeln!(
             text,
             "  curl -s {}",
-            quoted(&format!("{}/v1/items/{}/similar?limit={SHOWN}", self.url, in_path(&self.viewed.id)))
+            quoted(&format!(
+                "{}/v1/items/{}/similar?limit={SHOWN}&with_items=true",
+                self.url,
+                in_path(&self.viewed.id)
+            ))
         );
         text
     }
