@@ -126,8 +126,12 @@ fn go(args: &Args, places: &Places, progress: &Progress, report: &mut DemoReport
     let built = step(report, progress, "build", || {
         let built =
             build::publish(&model, &places.at("artifacts"), &options, progress).context("building the artifact")?;
-        let said =
-            format!("{} items, {} edges, ann_recall@10 {:.4}", built.n_items, built.edges, built.ann_recall_at_10);
+        let said = format!(
+            "{} items, {} edges, ann_recall@10 {:.4}",
+            count(built.n_items as u64),
+            built.edges,
+            built.ann_recall_at_10
+        );
         Ok((built, said))
     })?;
     if built.published.is_none() {
@@ -203,7 +207,7 @@ fn train(args: &Args, places: &Places, progress: &Progress) -> anyhow::Result<(M
     let model = assemble::model(material, &trainer, &ModelOptions::default(), progress).context("training")?;
     model.write(&places.at("model"), true).context("writing the model")?;
     let decay = model.info.weighting.position_decay;
-    let said = format!("{} items × {} factors, position decay {decay}", model.len(), model.info.factors);
+    let said = format!("{} items × {} factors, position decay {decay}", count(model.len() as u64), model.info.factors);
     Ok((model, said))
 }
 
