@@ -1,5 +1,7 @@
 //! `kindred train`: a dataset to a model, or factors trained elsewhere to a model.
 
+mod softmax;
+
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -36,8 +38,17 @@ pub struct Args {
     /// What makes the factors.
     #[arg(long, value_enum, default_value = "als", conflicts_with = "import")]
     trainer: TrainerName,
+    /// Numbers per item: more know finer tastes and make search slower.
+    #[arg(long, value_name = "N", default_value_t = Als::default().factors)]
+    factors: usize,
+    /// Seed of everything random: the same seed makes the same model, for any number of threads.
+    #[arg(long, value_name = "N", default_value_t = Als::default().seed)]
+    seed: u64,
+    /// Settings of the `softmax` trainer.
+    #[command(flatten, next_help_heading = "Trainer softmax")]
+    softmax: softmax::SoftmaxArgs,
     /// Settings of the `als` trainer.
-    #[command(flatten, next_help_heading = "Trainer")]
+    #[command(flatten, next_help_heading = "Trainer als")]
     als: AlsArgs,
     /// Settings of the tables beside the factors.
     #[command(flatten, next_help_heading = "User vector and neighbours")]
@@ -50,6 +61,8 @@ pub struct Args {
 /// The trainers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum TrainerName {
+    /// Softmax over cosines, with learned weights by position (after CORE, Hou et al. 2022): learns what comes next.
+    Softmax,
     /// Implicit-feedback alternating least squares (Hu, Koren, Volinsky 2008).
     Als,
 }
@@ -83,9 +96,6 @@ enum MetricName {
 
 #[derive(Debug, clap::Args)]
 struct AlsArgs {
-    /// Numbers per item: more know finer tastes and make search slower.
-    #[arg(long, value_name = "N", default_value_t = Als::default().factors)]
-    factors: usize,
     /// How strongly factors are held small.
     #[arg(long, value_name = "X", default_value_t = Als::default().regularization)]
     regularization: f64,
@@ -110,14 +120,12 @@ struct AlsArgs {
     /// What an item says about the visitor who touched it.
     #[arg(long, value_enum, default_value = "unit")]
     context_factors: ContextName,
-    /// Seed of everything random: the same seed makes the same model, for any number of threads.
-    #[arg(long, value_name = "N", default_value_t = Als::default().seed)]
-    seed: u64,
 }
 
 #[derive(Debug, clap::Args)]
 struct BesideArgs {
-    /// Interactions after which one counts 1/e in the user vector; without it the best on held-back interactions is taken.
+    /// Interactions after which one counts 1/e in the user vector; without it what the trainer learned, or what is best on held-back
+    /// interactions.
     #[arg(long, value_name = "N")]
     position_decay: Option<f32>,
     /// Seconds after which an interaction counts half in the user vector; without it age does not matter.
@@ -185,8 +193,10 @@ impl Args {
     fn trained(&self, progress: &Progress) -> anyhow::Result<ModelDir> {
         let Some(dir) = &self.dataset else { bail!("give --dataset DIR, the output of `kindred prepare`") };
         let material = material(&Dataset::open(dir)?)?;
-        let TrainerName::Als = self.trainer;
-        let trainer: Box<dyn Trainer> = Box::new(self.als.trainer());
+        let trainer: Box<dyn Trainer> = match self.trainer {
+            TrainerName::Softmax => Box::new(self.softmax.trainer(self.factors, self.seed)),
+            TrainerName::Als => Box::new(self.als.trainer(self.factors, self.seed)),
+        };
         let options = ModelOptions {
             neighbours: NeighbourOptions {
                 k: self.beside.neighbours,
@@ -221,16 +231,16 @@ impl Args {
             metric,
             weighting,
             k_neighbours: self.beside.neighbours,
-            seed: self.als.seed,
+            seed: self.seed,
         };
         Ok(import::import(&wanted, progress)?)
     }
 }
 
 impl AlsArgs {
-    fn trainer(&self) -> Als {
+    fn trainer(&self, factors: usize, seed: u64) -> Als {
         Als {
-            factors: self.factors,
+            factors,
             regularization: self.regularization,
             alpha: self.alpha,
             iterations: self.iterations,
@@ -245,7 +255,7 @@ impl AlsArgs {
                 ContextName::Unit => Context::UnitLength,
                 ContextName::Same => Context::Same,
             },
-            seed: self.seed,
+            seed,
         }
     }
 }
@@ -293,7 +303,10 @@ impl Report for Trained<'_> {
         if let [first, .., last] = info.loss[..] {
             text.push_str(&format!("loss {first:.6} after the first iteration, {last:.6} after {}\n", info.loss.len()));
         }
-        text.push_str(&format!("position decay {}", info.weighting.position_decay));
+        match &info.weighting.position_weights {
+            Some(weights) => text.push_str(&format!("{} learned weights by position", weights.len())),
+            None => text.push_str(&format!("position decay {}", info.weighting.position_decay)),
+        }
         match &info.validation {
             Some(validation) => {
                 let users = report::count(validation.n_users);
@@ -318,6 +331,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::train::softmax::Softmax;
 
     #[derive(Debug, Parser)]
     struct Line {
@@ -332,11 +346,16 @@ mod tests {
     #[test]
     fn the_defaults_are_those_of_the_trainer() {
         let args = parsed("--dataset d").unwrap();
-        assert_eq!(args.als.trainer(), Als::default());
+        assert_eq!(args.als.trainer(args.factors, args.seed), Als::default());
+        assert_eq!(args.softmax.trainer(args.factors, args.seed), Softmax::default());
         assert_eq!(args.output, PathBuf::from("model"));
         let args = parsed("--dataset d --solver cholesky --context-factors same --factors 7").unwrap();
         let wanted = Als { factors: 7, solver: Solver::Cholesky, context: Context::Same, ..Als::default() };
-        assert_eq!(args.als.trainer(), wanted);
+        assert_eq!(args.als.trainer(args.factors, args.seed), wanted);
+        let args =
+            parsed("--dataset d --trainer softmax --symmetry asymmetric --epochs 3 --history 9 --seed 5").unwrap();
+        let wanted = Softmax { symmetric: Some(false), epochs: Some(3), history: 9, seed: 5, ..Softmax::default() };
+        assert_eq!(args.softmax.trainer(args.factors, args.seed), wanted);
     }
 
     #[test]

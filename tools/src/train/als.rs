@@ -120,7 +120,8 @@ impl Trainer for Als {
             Context::UnitLength => Some(items.to_unit_length()),
             Context::Same => None,
         };
-        Ok(Factors { items, context, metric: ModelMetric::InnerProduct, loss })
+        let metric = ModelMetric::InnerProduct;
+        Ok(Factors { items, context, metric, loss, position_weights: None, parameters: None })
     }
 }
 

@@ -8,7 +8,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::neighbours::{self, NeighbourOptions};
-use super::{Factors, TrainError, TrainProgress, Trainer, TrainingData, by_user, cold, decay};
+use super::{Factors, TrainError, TrainProgress, Trainer, TrainingData, by_user, cold, decay, kind_weights};
 use crate::dataset::Interactions;
 use crate::matrix::Matrix;
 use crate::model_dir::{self, ModelDir, ModelInfo};
@@ -42,10 +42,10 @@ pub struct ModelOptions {
 /// How the decay by position is found.
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
 pub enum Decay {
-    /// On interactions held back from training; [`decay::USUAL`] where there are too few users.
+    /// As the trainer learned it; else on interactions held back from training, or [`decay::USUAL`] where there are too few users.
     #[default]
     Chosen,
-    /// Given.
+    /// Given, whatever the trainer learned.
     Fixed(f32),
 }
 
@@ -65,18 +65,24 @@ pub fn model(
     weighting.half_life_s = options.half_life_s;
     let mut factors = trainer.train(&data, progress)?;
     let n_cold_items = cold::fill(&mut factors, &items, trainer.seed());
-    let validation = match options.decay {
-        Decay::Fixed(position_decay) => {
+    let validation = match (options.decay, factors.position_weights.take()) {
+        (Decay::Fixed(position_decay), _) => {
             weighting.position_decay = position_decay;
             None
         }
-        Decay::Chosen => decay::choose(trainer, &data, &kinds, &weighting, progress)?,
+        (Decay::Chosen, Some(learned)) => {
+            weighting.max_interactions = learned.len();
+            weighting.position_weights = Some(learned);
+            None
+        }
+        (Decay::Chosen, None) => {
+            let validation = decay::choose(trainer, &data, &kinds, &weighting, progress)?;
+            weighting.position_decay = validation.as_ref().map_or(decay::USUAL, |validation| validation.chosen);
+            validation
+        }
     };
-    if options.decay == Decay::Chosen {
-        weighting.position_decay = validation.as_ref().map_or(decay::USUAL, |validation| validation.chosen);
-    }
     let table = neighbours::by_interactions(&data, &options.neighbours, progress)?;
-    let Factors { items: item_factors, context: context_factors, metric, loss } = factors;
+    let Factors { items: item_factors, context: context_factors, metric, loss, parameters, .. } = factors;
     let context = context_factors.as_ref().unwrap_or(&item_factors);
     let queries = queries(&interactions, &kinds, &weighting, context, trainer.seed());
     let times = || interactions.time_ms.iter().copied();
@@ -84,7 +90,7 @@ pub fn model(
     let info = ModelInfo {
         format_version: model_dir::FORMAT_VERSION,
         trainer: trainer.name().to_owned(),
-        parameters: trainer.parameters(),
+        parameters: parameters.unwrap_or_else(|| trainer.parameters()),
         seed: trainer.seed(),
         factors: item_factors.cols,
         metric,
@@ -111,14 +117,8 @@ pub fn model(
 /// for serving too. Kinds that the data does not have keep their defaults.
 pub fn weighting(interactions: &Interactions, kinds: &[String]) -> Weighting {
     let mut weighting = Weighting::default();
-    let mut sums = vec![(0.0_f64, 0_u64); kinds.len()];
-    for (kind, weight) in interactions.kind.iter().zip(&interactions.weight) {
-        if let Some((sum, n)) = sums.get_mut(usize::from(*kind)) {
-            (*sum, *n) = (*sum + f64::from(*weight), *n + 1);
-        }
-    }
-    for (kind, (sum, n)) in kinds.iter().zip(sums).filter(|(_, (_, n))| *n > 0) {
-        weighting.kinds.insert(kind.clone(), (sum / n as f64) as f32);
+    for (kind, weight) in kinds.iter().zip(kind_weights(interactions)).filter(|(_, weight)| *weight != 0.0) {
+        weighting.kinds.insert(kind.clone(), weight);
     }
     weighting
 }
@@ -168,6 +168,7 @@ mod tests {
 
     use super::*;
     use crate::train::als::Als;
+    use crate::train::softmax::Softmax;
 
     fn material() -> Material {
         let mut interactions = Interactions::default();
@@ -208,6 +209,23 @@ mod tests {
         assert!(loaded.info.loss.iter().zip(&made.info.loss).all(|(a, b)| (a - b).abs() < 1e-12));
         loaded.info.loss.clone_from(&made.info.loss);
         assert!(loaded == made);
+    }
+
+    #[test]
+    fn learned_weights_by_position_are_those_of_the_model() {
+        let softmax = Softmax { factors: 8, history: 4, epochs: Some(2), ..Softmax::default() };
+        let made = model(material(), &softmax, &ModelOptions::default(), &()).unwrap();
+        let weights = made.info.weighting.position_weights.clone().unwrap();
+        assert_eq!((weights.len(), made.info.weighting.max_interactions), (4, 4));
+        assert!(weights.iter().all(|weight| (0.0..=1.0).contains(weight)), "{weights:?}");
+        assert_eq!(made.info.metric, model_dir::ModelMetric::Cosine);
+        assert_eq!(made.info.parameters["epochs"], 2);
+        assert!(made.item_factors.is_unit_length());
+        let root = tempfile::tempdir().unwrap();
+        made.write(&root.path().join("model"), false).unwrap();
+        assert_eq!(ModelDir::load(&root.path().join("model")).unwrap().info.weighting, made.info.weighting);
+        let options = ModelOptions { decay: Decay::Fixed(7.0), ..ModelOptions::default() };
+        assert_eq!(model(material(), &softmax, &options, &()).unwrap().info.weighting.position_weights, None);
     }
 
     #[test]

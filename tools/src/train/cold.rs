@@ -112,7 +112,8 @@ mod tests {
         let items = Matrix::from_vec(5, 3, [[2.0, 0.0, 0.0], [0.0, 4.0, 0.0], [0.0; 3], [0.0; 3], [0.0; 3]].concat());
         let items = items.unwrap();
         let context = Some(items.to_unit_length());
-        let mut factors = Factors { items, context, metric: ModelMetric::InnerProduct, loss: vec![] };
+        let metric = ModelMetric::InnerProduct;
+        let mut factors = Factors { items, context, metric, loss: vec![], position_weights: None, parameters: None };
         assert_eq!(fill(&mut factors, &catalog, 1), 3);
         for cold in [2, 3] {
             let row = factors.items.row(cold);

@@ -96,26 +96,27 @@ pub(crate) fn history(table: &Interactions, rows: std::ops::Range<usize>, kinds:
 
 /// A user whose last interaction was held back.
 #[derive(Clone, Debug, PartialEq)]
-struct Case {
+pub(crate) struct Case {
     /// The user's other interactions, as rows of what is left.
-    history: std::ops::Range<usize>,
+    pub(crate) history: std::ops::Range<usize>,
     /// The item held back.
-    item: u32,
+    pub(crate) item: u32,
     /// When it was interacted with.
-    now_ms: i64,
+    pub(crate) now_ms: i64,
 }
 
 /// The training part without the last interaction of some users.
 #[derive(Debug)]
-struct HeldBack {
-    rest: Interactions,
+pub(crate) struct HeldBack {
+    /// The others.
+    pub(crate) rest: Interactions,
     /// In random order, so that the first ones are a fair sample.
-    cases: Vec<Case>,
+    pub(crate) cases: Vec<Case>,
 }
 
 impl HeldBack {
     /// Holds back an interaction that has a positive weight, an item new to its user, and two others before it.
-    fn of(data: &TrainingData<'_>, seed: u64) -> Self {
+    pub(crate) fn of(data: &TrainingData<'_>, seed: u64) -> Self {
         let from = data.interactions;
         let mut users: Vec<u32> = by_user(&from.user).map(|(user, _)| user).collect();
         let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0xdeca);
@@ -147,7 +148,7 @@ impl HeldBack {
 }
 
 /// At most `most` of `n` items, evenly drawn.
-fn sample(n: usize, most: usize, seed: u64) -> Vec<u32> {
+pub(crate) fn sample(n: usize, most: usize, seed: u64) -> Vec<u32> {
     let mut items: Vec<u32> = (0..n as u32).collect();
     if n > most {
         let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x5a3e);
@@ -159,12 +160,12 @@ fn sample(n: usize, most: usize, seed: u64) -> Vec<u32> {
 }
 
 /// For each vector, how many unseen items score higher than `item`. None if any of them is missing.
-struct Ranks<'a, const N: usize> {
-    vectors: &'a [Option<Vec<f32>>; N],
-    item: u32,
-    seen: &'a [u32],
-    targets: &'a Matrix,
-    among: &'a [u32],
+pub(crate) struct Ranks<'a, const N: usize> {
+    pub(crate) vectors: &'a [Option<Vec<f32>>; N],
+    pub(crate) item: u32,
+    pub(crate) seen: &'a [u32],
+    pub(crate) targets: &'a Matrix,
+    pub(crate) among: &'a [u32],
 }
 
 impl<const N: usize> Kernel for Ranks<'_, N> {
@@ -228,7 +229,7 @@ fn summary(ranks: &[Option<[usize; DECAYS.len()]>], n_items: usize) -> Validatio
 }
 
 /// The discounted gain of a rank counted from 0, among the first 10.
-fn gain(rank: usize) -> f64 {
+pub(crate) fn gain(rank: usize) -> f64 {
     if rank < 10 { 1.0 / (rank as f64 + 2.0).log2() } else { 0.0 }
 }
 

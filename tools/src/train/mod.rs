@@ -3,6 +3,7 @@
 //! | file | makes |
 //! |---|---|
 //! | [`als`] | factors, by implicit-feedback alternating least squares |
+//! | [`softmax`] | factors and weights by position, by softmax over cosines |
 //! | [`neighbours`], [`factor_neighbours`] | the item-to-item table, from interactions or from factors |
 //! | [`decay`] | the decay by position of the user vector, chosen on held-back interactions |
 //! | [`cold`] | rows for items that no interaction said anything about |
@@ -23,6 +24,7 @@ mod gram;
 pub mod import;
 mod kernels;
 pub mod neighbours;
+pub mod softmax;
 pub(crate) mod sparse;
 
 use std::ops::Range;
@@ -55,6 +57,10 @@ pub struct Factors {
     pub metric: ModelMetric,
     /// Loss after each iteration.
     pub loss: Vec<f64>,
+    /// Weights of the user vector by position, the most recent first, if they were learned with the factors.
+    pub position_weights: Option<Vec<f32>>,
+    /// The trainer's settings as it chose them itself; none if they are those it was given.
+    pub parameters: Option<serde_json::Value>,
 }
 
 /// Something that makes factors.
@@ -117,6 +123,11 @@ pub enum TrainError {
         "the training part has no interaction of positive weight: check the kind weights given to `kindred prepare`"
     )]
     NoInteractions,
+    /// Nobody did one thing after another.
+    #[error(
+        "no user of the training part has two interactions with different items, so there is no order to learn from: use another --trainer"
+    )]
+    NoSequences,
     /// A number in the data is out of range.
     #[error("interaction {at}: {column} {found} is out of range (there are {n}); prepare the dataset again")]
     OutOfRange {
@@ -166,6 +177,17 @@ impl TrainingData<'_> {
         }
         if weight.iter().any(|weight| *weight > 0.0) { Ok(()) } else { Err(TrainError::NoInteractions) }
     }
+}
+
+/// What each kind weighs in a user vector: what it weighed, on average, in the training data. Kinds that are not there weigh 0.
+pub(crate) fn kind_weights(interactions: &Interactions) -> Vec<f32> {
+    let mut sums = vec![(0.0_f64, 0_u64); usize::from(u8::MAX) + 1];
+    for (kind, weight) in interactions.kind.iter().zip(&interactions.weight) {
+        if let Some((sum, n)) = sums.get_mut(usize::from(*kind)) {
+            (*sum, *n) = (*sum + f64::from(*weight), *n + 1);
+        }
+    }
+    sums.into_iter().map(|(sum, n)| if n == 0 { 0.0 } else { (sum / n as f64) as f32 }).collect()
 }
 
 /// The users of a table sorted by user, each with the rows of theirs.

@@ -1,0 +1,60 @@
+//! What is learned from: each interaction of a user as the one that follows those before it.
+
+use std::ops::Range;
+
+use super::super::{TrainingData, by_user};
+
+/// The histories, and which of their interactions are to be predicted from those before them.
+///
+/// Takes 12 bytes an interaction and 4 an example.
+#[derive(Debug)]
+pub(super) struct Examples {
+    /// Items of all histories, one history after the other, each oldest first.
+    pub(super) items: Vec<u32>,
+    /// What each interaction weighs by its kind.
+    pub(super) weights: Vec<f32>,
+    /// Where the history that an interaction belongs to begins.
+    begins: Vec<u32>,
+    /// Interactions to be predicted: at least one is before them, and their item is new to the history.
+    pub(super) targets: Vec<u32>,
+    /// Interactions that take part in a prediction, at most.
+    pub(super) history: usize,
+}
+
+impl Examples {
+    /// All examples of a training part. `kind_weights` has the online weight of each kind, since a request will weigh so too;
+    /// kinds that weigh nothing are passed over as they are there.
+    pub(super) fn of(data: &TrainingData<'_>, kind_weights: &[f32], history: usize) -> Self {
+        let from = data.interactions;
+        let mut out = Self { items: vec![], weights: vec![], begins: vec![], targets: vec![], history };
+        for (_, rows) in by_user(&from.user) {
+            let begin = out.items.len();
+            for row in rows {
+                let kind = from.kind.get(row).copied().map_or(0, usize::from);
+                let weight = kind_weights.get(kind).copied().unwrap_or(0.0);
+                let Some(item) = from.item.get(row).copied().filter(|_| weight != 0.0) else { continue };
+                let at = out.items.len();
+                let before = out.items.get(begin.max(at.saturating_sub(history))..).unwrap_or_default();
+                if weight > 0.0 && !before.is_empty() && !before.contains(&item) {
+                    out.targets.push(at as u32);
+                }
+                out.items.push(item);
+                out.weights.push(weight);
+                out.begins.push(begin as u32);
+            }
+        }
+        out
+    }
+
+    /// The interactions that a target is predicted from, oldest first.
+    pub(super) fn context(&self, target: u32) -> Range<usize> {
+        let at = target as usize;
+        let begin = self.begins.get(at).map_or(at, |begin| *begin as usize);
+        begin.max(at.saturating_sub(self.history))..at
+    }
+
+    /// The item of an interaction.
+    pub(super) fn item(&self, at: u32) -> u32 {
+        self.items.get(at as usize).copied().unwrap_or_default()
+    }
+}
