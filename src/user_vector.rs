@@ -183,6 +183,14 @@ impl Weighting {
         Ok(())
     }
 
+    /// How the weight falls with position, in words for a report.
+    pub fn recency(&self) -> String {
+        match &self.position_weights {
+            Some(weights) => format!("weights learned for the last {} interactions", weights.len()),
+            None => format!("falling to 1/e in {} interactions", self.position_decay),
+        }
+    }
+
     /// Weight of an interaction of a kind that weighs `kind_weight`, at a position, of an age in milliseconds.
     /// Events from the future count as of age 0: clocks differ.
     pub fn weight(&self, kind_weight: f32, position: u32, age_ms: i64) -> f32 {
@@ -394,6 +402,8 @@ mod tests {
         let weighted = weigh(&history, &weighting, 100, resolve(9));
         let weights: Vec<_> = weighted.iter().map(|one| (one.ordinal, one.weight, one.position)).collect();
         assert_eq!(weights, [(3, 0.7, 0), (1, 0.25, 2)], "the fourth is beyond the table");
+        assert_eq!(weighting.recency(), "weights learned for the last 3 interactions");
+        assert_eq!(Weighting::default().recency(), "falling to 1/e in 5 interactions");
         let json = serde_json::to_string(&weighting).unwrap();
         assert_eq!(serde_json::from_str::<Weighting>(&json).unwrap(), weighting);
         let without = serde_json::to_string(&Weighting::default()).unwrap();

@@ -50,7 +50,7 @@ struct Evaluated {
     scenario: String,
     split: serde_json::Value,
     trained_on_this_dataset: bool,
-    position_decay: f32,
+    recency: String,
     #[serde(flatten)]
     evaluation: Evaluation,
 }
@@ -95,7 +95,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         scenario: args.scenario.clone(),
         split: serde_json::to_value(dataset.report.split)?,
         trained_on_this_dataset,
-        position_decay: manifest.weighting.position_decay,
+        recency: manifest.weighting.recency(),
         evaluation,
     };
     report::emit(&evaluated, global.json)?;
@@ -119,10 +119,10 @@ impl Report for Evaluated {
     fn text(&self) -> String {
         let Evaluation { n_users, n_relevant, skipped, systems, list_overlap } = &self.evaluation;
         let mut text = format!(
-            "generation {}, scenario {}, position decay {}\n{} users, {} held-out items looked for\n",
+            "generation {}, scenario {}, {}\n{} users, {} held-out items looked for\n",
             self.generation,
             self.scenario,
-            self.position_decay,
+            self.recency,
             report::count(*n_users),
             report::count(*n_relevant),
         );
@@ -215,7 +215,7 @@ mod tests {
             scenario: "home".to_owned(),
             split: serde_json::Value::Null,
             trained_on_this_dataset: true,
-            position_decay: 3.0,
+            recency: "falling to 1/e in 3 interactions".to_owned(),
             evaluation: Evaluation {
                 n_users: 6_040,
                 n_relevant: 6_040,

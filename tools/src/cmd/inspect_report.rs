@@ -170,12 +170,7 @@ fn manifest_text(manifest: &Manifest, directory: &Path, text: &mut String) {
     }
     let kinds: Vec<String> = manifest.weighting.kinds.iter().map(|(kind, weight)| format!("{kind} {weight}")).collect();
     let _ = writeln!(text, "trained by {} {}", manifest.trainer, manifest.hyper_parameters);
-    let _ = writeln!(
-        text,
-        "interactions weigh: {}; falling to 1/e in {} interactions",
-        kinds.join(", "),
-        manifest.weighting.position_decay
-    );
+    let _ = writeln!(text, "interactions weigh: {}; {}", kinds.join(", "), manifest.weighting.recency());
     for (metric, value) in &manifest.held_out {
         let _ = writeln!(text, "held out: {metric} {value:.4}");
     }

@@ -303,10 +303,7 @@ impl Report for Trained<'_> {
         if let [first, .., last] = info.loss[..] {
             text.push_str(&format!("loss {first:.6} after the first iteration, {last:.6} after {}\n", info.loss.len()));
         }
-        match &info.weighting.position_weights {
-            Some(weights) => text.push_str(&format!("{} learned weights by position", weights.len())),
-            None => text.push_str(&format!("position decay {}", info.weighting.position_decay)),
-        }
+        text.push_str(&format!("interactions weigh by position: {}", info.weighting.recency()));
         match &info.validation {
             Some(validation) => {
                 let users = report::count(validation.n_users);
