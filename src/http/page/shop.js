@@ -69,7 +69,7 @@ async function refresh() {
   const personal = answer.events_used > 0 && answer.fallback === null;
   document.getElementById("home-title").textContent = personal ? "For you, right now" : "Popular now";
   const hint = document.getElementById("home-hint");
-  if (hint && personal) hint.textContent = "From the " + answer.events_used + " things you did last.";
+  if (hint && personal) hint.textContent = answer.events_used === 1 ? "From what you did last." : "From the " + answer.events_used + " things you did last.";
   document.getElementById("took").textContent = " · answered in " + (answer.took_us / 1000).toFixed(2) + " ms";
 }
 

@@ -35,13 +35,13 @@ pub struct Args {
 #[derive(Clone, Debug, clap::Args)]
 pub struct GraphArgs {
     /// Links per item on the upper levels, twice as many at level 0
-    #[arg(long, default_value_t = 16, value_parser = RangedU64ValueParser::<u64>::new().range(2..=64))]
+    #[arg(long, default_value_t = BuildOptions::default().m as u64, value_parser = RangedU64ValueParser::<u64>::new().range(2..=64))]
     pub m: u64,
     /// Breadth of the search while building; more than 2 m, larger is slower to build and finds more
-    #[arg(long, default_value_t = 200, value_parser = RangedU64ValueParser::<u64>::new().range(5..=10_000))]
+    #[arg(long, default_value_t = BuildOptions::default().ef_construction as u64, value_parser = RangedU64ValueParser::<u64>::new().range(5..=10_000))]
     pub ef_construction: u64,
     /// Breadth of the search that recall is measured with
-    #[arg(long, default_value_t = 200, value_parser = RangedU64ValueParser::<u64>::new().range(1..=20_000))]
+    #[arg(long, default_value_t = BuildOptions::default().ef_search as u64, value_parser = RangedU64ValueParser::<u64>::new().range(1..=20_000))]
     pub ef_search: u64,
     /// What builds the graph
     #[arg(long, value_enum, default_value_t = BuilderChoice::Hnsw)]

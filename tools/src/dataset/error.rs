@@ -14,7 +14,7 @@ use crate::whole_dir::WholeDirError;
 #[non_exhaustive]
 pub enum PrepareError {
     /// A file could not be read.
-    #[error("{path}: cannot be read; a packed file may be cut off")]
+    #[error("{path}: cannot be read; is the path right, and a packed file whole?")]
     Read {
         /// The file.
         path: PathBuf,
@@ -63,7 +63,7 @@ pub enum PrepareError {
         most: u64,
     },
     /// The columns are not known.
-    #[error("{path}: {source}")]
+    #[error("{path}")]
     Columns {
         /// The file.
         path: PathBuf,
