@@ -91,8 +91,10 @@ impl Default for Scenario {
     fn default() -> Self {
         Self {
             limit: 20,
-            candidates: 100,
-            ef_search: 100,
+            // Through the index, 128 ALS factors, 64 candidates instead of 100 cost no HR@10 on MovieLens-1M (3,416 items) and 0.0003 of
+            // 0.2261 on 11,777 news articles, and a quarter of the time of a request over 200,000 items.
+            candidates: 64,
+            ef_search: 64,
             exclude_seen: true,
             weights: SourceWeights::default(),
             require_available: true,

@@ -96,9 +96,10 @@ impl Pool {
 
     /// What [`Pool::expand`] would give next, if nothing better came in; a look at a few entries only.
     #[inline]
-    pub(crate) fn peek(&self) -> Option<Entry> {
+    pub(crate) fn peek(&self) -> impl Iterator<Item = Entry> + '_ {
         const LOOK: usize = 8;
-        self.entries.get(self.next..).unwrap_or_default().iter().take(LOOK).find(|entry| !entry.is_expanded()).copied()
+        let ahead = self.entries.get(self.next..).unwrap_or_default().iter().take(LOOK);
+        ahead.filter(|entry| !entry.is_expanded()).copied()
     }
 
     /// The similarity of the worst entry, once the pool is full.
@@ -144,7 +145,7 @@ mod tests {
     fn expanding_goes_back_to_what_came_in_before() {
         let mut pool = Pool::default();
         pool.begin(3);
-        assert!(pool.expand().is_none() && pool.peek().is_none());
+        assert!(pool.expand().is_none() && pool.peek().next().is_none());
         for ordinal in [5, 4, 3] {
             pool.insert(Entry::new(ordinal as f32, ordinal));
         }
@@ -152,7 +153,7 @@ mod tests {
         assert_eq!(pool.expand().map(Entry::ordinal), Some(4));
         pool.insert(Entry::new(9.0, 9));
         pool.insert(Entry::new(1.0, 1));
-        assert_eq!(pool.peek().map(Entry::ordinal), Some(9));
+        assert_eq!(pool.peek().next().map(Entry::ordinal), Some(9));
         assert_eq!(pool.expand().map(Entry::ordinal), Some(9));
         assert!(pool.expand().is_none(), "3 was pushed out, 5 and 4 are done");
         assert_eq!(pool.hits().map(|hit| hit.ordinal).collect::<Vec<_>>(), [9, 5, 4]);

@@ -187,6 +187,10 @@ const HOPS_MAX: (u32, u32) = (10_000, 16);
 /// Comparisons of a walk, per unit of its breadth: unvisited links of an item. Measured 8 to 14 on real factors at m = 16.
 const DISTANCES_PER_EF: u64 = 12;
 
+/// Items expanded at once: the memory answers for the links of both together. The second would mostly have been next anyway; 824 comparisons
+/// instead of 804 at recall 0.95 on 200,000 generated factors.
+pub(crate) const ABREAST: usize = 2;
+
 /// Rows compared in one go when an answer is compared again.
 const REFINED_AT_ONCE: usize = 8;
 
@@ -349,8 +353,11 @@ impl<C: Compare> Searcher<'_, C> {
         scratch.walk.insert(entry);
         let hops_most = stats.hops.saturating_add(hops_max(ef));
         while stats.hops < hops_most {
-            let Some(next) = scratch.walk.expand() else { break };
-            let count = self.expand(next.ordinal(), scratch, stats);
+            let next: [Option<Entry>; ABREAST] = std::array::from_fn(|_| scratch.walk.expand());
+            if next.iter().all(Option::is_none) {
+                break;
+            }
+            let count = self.expand(next.into_iter().flatten(), scratch, stats);
             let Scratch { batch, walk, .. } = &mut *scratch;
             for entry in batch.scored(count) {
                 walk.insert(entry);
@@ -376,7 +383,7 @@ impl<C: Compare> Searcher<'_, C> {
             if !scratch.allowed.admits(next) {
                 return true;
             }
-            let count = self.expand(next.ordinal(), scratch, stats);
+            let count = self.expand(std::iter::once(next), scratch, stats);
             let Scratch { batch, walk, allowed, .. } = &mut *scratch;
             for entry in batch.scored(count) {
                 if allowed.admits(entry) {
@@ -392,16 +399,20 @@ impl<C: Compare> Searcher<'_, C> {
 
     /// Scores the links of an item that were not visited yet; says how many are now in the batch.
     #[inline(always)]
-    fn expand(&self, ordinal: u32, scratch: &mut Scratch, stats: &mut SearchStats) -> usize {
+    fn expand(&self, items: impl Iterator<Item = Entry>, scratch: &mut Scratch, stats: &mut SearchStats) -> usize {
         let Scratch { visited, batch, walk, .. } = scratch;
-        let count = self.gather(self.graph.places0(ordinal), visited, &mut batch.ordinals);
-        if let Some(after) = walk.peek() {
+        let mut count = 0;
+        for item in items {
+            let free = batch.ordinals.get_mut(count..).unwrap_or_default();
+            count += self.gather(self.graph.places0(item.ordinal()), visited, free);
+            stats.hops += 1;
+        }
+        for after in walk.peek().take(ABREAST) {
             prefetch(self.graph.places0(after.ordinal()));
         }
         let ordinals = batch.ordinals.get(..count).unwrap_or_default();
         self.near.many(ordinals, &mut batch.similarities);
         stats.distances += count as u32;
-        stats.hops += 1;
         count
     }
 

@@ -12,10 +12,10 @@ use crate::exact::Nearest;
 use crate::format::M0_STRIDE_MAX;
 use crate::metric::{CodedQuery, Group};
 use crate::pool::Pool;
-use crate::search::Hit;
+use crate::search::{ABREAST, Hit};
 
-/// Items scored in one go: as many as one item can have links.
-pub(crate) const BATCH: usize = M0_STRIDE_MAX as usize;
+/// Items scored in one go: as many as items that are expanded at once can have links.
+pub(crate) const BATCH: usize = ABREAST * M0_STRIDE_MAX as usize;
 
 /// The items that a search has seen, as one byte per item: those stamped with the present epoch.
 ///

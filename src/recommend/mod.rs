@@ -241,7 +241,9 @@ pub fn recommend<D: AsRef<[u8]>, H: Borrow<Interaction>>(
     let RecommendScratch { weigh, weighted, taste, table, order, search } = scratch;
     let mut plan = Plan::new(scenario, request.limit, request.ef_search, request.exclude.len())?;
     (plan.exact, plan.explain) = (request.exact, request.explain);
-    let resolve = |key: &str| model.index().ordinal(key);
+    let keys = model.index().keys();
+    keys.touch(request.history.iter().map(|interaction| interaction.borrow().item_id.as_str()));
+    let resolve = |key: &str| keys.ordinal(key);
     weigh_into(request.history, weighting, request.now_ms, resolve, weigh, weighted);
     view.touch(weighted.iter().map(|one| one.ordinal), scenario.weights.neighbours > 0.0);
     taste.set_history(&view, weighted);
