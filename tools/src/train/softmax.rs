@@ -10,7 +10,7 @@
 //! Adam (Kingma, Ba 2015) takes the steps, and what is kept is a running mean of the parameters (Polyak, Juditsky 1992), so that
 //! training may end after any epoch. Dropout (Srivastava et al. 2014) leaves out dimensions: of a whole history at once, and of
 //! each target row. Catalogues above 20,000 items are sampled (Bengio, Senécal 2008).
-//! What is left open in the settings is chosen on interactions held back from training; see [`trial`].
+//! What is left open in the settings is chosen on interactions held back from training; see `softmax/trial.rs`.
 //!
 //! The result is the same to the bit for any number of threads. Memory: 10 rows an item, 16 bytes an interaction, and
 //! one batch's scores. An epoch costs `6 · n_examples · n_scored · d` floating-point operations.
