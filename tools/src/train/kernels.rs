@@ -6,6 +6,8 @@
 //! Everything here must be inlined into the kernel, so it is free of iterator adapters that take closures;
 //! what is not inlined is merely slower.
 
+#[cfg(test)]
+pub(crate) use pulp::Scalar;
 pub(crate) use pulp::Simd;
 
 /// A computation to be compiled once for each width of vector registers. `run` must be `#[inline(always)]`, and so must all that
@@ -244,7 +246,7 @@ mod tests {
                 prop_assert!((f64::from(product) - slow_dot(row, &b)).abs() < 1e-4);
                 prop_assert!((f64::from(vectorised(Dot(row, &b))) - slow_dot(row, &b)).abs() < 1e-4);
                 // The scalar twin, which is what runs on a processor without vector registers.
-                prop_assert!((f64::from(dot(pulp::Scalar::new(), row, &b)) - slow_dot(row, &b)).abs() < 1e-4);
+                prop_assert!((f64::from(dot(Scalar::new(), row, &b)) - slow_dot(row, &b)).abs() < 1e-4);
             }
             let sum = |together| {
                 let mut out = b.clone();

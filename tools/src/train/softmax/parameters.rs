@@ -303,7 +303,11 @@ impl Parameters {
     pub(super) fn gradients_of(&self, item: usize, gradients: &Gradients<'_>, dropout: Dropout) -> [Vec<f32>; 2] {
         let row = self.row(item);
         let (mut of_row, mut of_shift) = (row.to_vec(), row.to_vec());
-        Back { item, row, sum: row, gradients, dropout }.run(pulp::Scalar::new(), &mut of_row, &mut of_shift);
+        Back { item, row, sum: row, gradients, dropout }.run(
+            crate::train::kernels::Scalar::new(),
+            &mut of_row,
+            &mut of_shift,
+        );
         [of_row, of_shift]
     }
 }
