@@ -162,14 +162,16 @@ mod tests {
                 let cosine = |other: usize| -> f64 {
                     unit.row(item).iter().zip(unit.row(other)).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
                 };
-                let mut best: Vec<f64> =
-                    (0..12).filter(|other| *other != item).map(cosine).filter(|cosine| *cosine > 1e-6).collect();
+                let mut best: Vec<f64> = (0..12).filter(|other| *other != item).map(cosine).collect();
                 best.sort_by(|a, b| b.total_cmp(a));
                 best.truncate(k);
+                // Whether a cosine this near to zero is above it, single precision cannot say.
+                let above = |least: f64| best.iter().filter(|cosine| **cosine > least).count();
+                let (surely, perhaps) = (above(1e-6), above(-1e-6));
                 let row = item * k..(item + 1) * k;
                 let similar = found.items[row.clone()].iter().zip(&found.similarities[row]);
                 let similar: Vec<_> = similar.take_while(|(other, _)| **other != NO_NEIGHBOUR).collect();
-                prop_assert_eq!(similar.len(), best.len());
+                prop_assert!((surely..=perhaps).contains(&similar.len()), "{surely} to {perhaps}: {similar:?}");
                 for ((other, similarity), best) in similar.into_iter().zip(best) {
                     prop_assert!((f64::from(*similarity) - best).abs() < 1e-5);
                     prop_assert!((f64::from(*similarity) - cosine(*other as usize)).abs() < 1e-5);
