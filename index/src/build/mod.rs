@@ -22,6 +22,7 @@ use crate::graph::{EdgeSet, GraphStats};
 use crate::metric::Metric;
 use crate::vectors::VectorView;
 
+mod codes;
 mod hnsw;
 mod hnsw_rs;
 mod repair;
