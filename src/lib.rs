@@ -3,7 +3,7 @@
 //! This crate is the service and the arithmetic that the service shares with the offline tools.
 //!
 //! ```text
-//! pure      interaction, user_vector, catalog, manifest, model, scenario, recommend
+//! pure      interaction, user_vector, catalog, filter, manifest, model, scenario, recommend
 //! data      artifact, codec, snapshot, reload, history
 //! edge      http, app, settings, telemetry
 //! ```
@@ -16,6 +16,7 @@ pub mod app;
 pub mod artifact;
 pub mod catalog;
 pub mod codec;
+pub mod filter;
 pub mod history;
 pub mod http;
 pub mod interaction;

@@ -10,7 +10,9 @@ use kindred_index::{FilterError, SearchError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::filter::FilterSyntaxError;
 use crate::history::HistoryError;
+use crate::limits;
 use crate::recommend::RecommendError;
 use crate::reload::ReloadError;
 use crate::telemetry::chain;
@@ -227,6 +229,19 @@ impl From<RecommendError> for Problem {
                 Self::new(Code::LimitExceeded, error.to_string(), see)
             }
             other => Self::invalid(other.to_string(), see),
+        }
+    }
+}
+
+impl From<FilterSyntaxError> for Problem {
+    fn from(error: FilterSyntaxError) -> Self {
+        match error {
+            FilterSyntaxError::Shape { path, what, remedy } => {
+                Self::new(Code::InvalidFilter, format!("{path} {what}"), remedy)
+            }
+            FilterSyntaxError::TooMany { found } => {
+                Self::limit("filter conditions", found, limits::FILTER_CONDITIONS_MAX)
+            }
         }
     }
 }

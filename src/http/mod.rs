@@ -9,7 +9,6 @@ use serde::Serialize;
 
 mod body;
 mod error;
-mod filter;
 mod interactions;
 mod items;
 pub(crate) mod middleware;

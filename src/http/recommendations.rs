@@ -9,11 +9,11 @@ use utoipa::ToSchema;
 
 use super::body::{Body, check_count, json};
 use super::error::Problem;
-use super::filter::Filter;
 use super::items::{RecommendedItem, render_items};
 use super::state::{State, Worker};
 use super::stopwatch::{StageTimes, Stopwatch};
 use super::visitor::{RecentDto, VisitorIds, recent_to_history};
+use crate::filter::Filter;
 use crate::history::gather::gather;
 use crate::interaction::Interaction;
 use crate::limits;

@@ -8,10 +8,10 @@ use utoipa::ToSchema;
 
 use super::body::{Body, check_count, check_id, json};
 use super::error::{Problem, ProblemBody};
-use super::filter::Filter;
 use super::items::{ItemDto, entry};
 use super::state::{State, Worker};
 use super::stopwatch::Stopwatch;
+use crate::filter::Filter;
 use crate::limits;
 use crate::model::Model;
 

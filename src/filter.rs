@@ -1,4 +1,4 @@
-//! Filters on the wire, in the words people know from vector databases: `must`, `should`, `must_not` over conditions on a key.
+//! Filters as they are written, on the wire and in the settings, in the words people know from vector databases: `must`, `should`, `must_not` over conditions on a key.
 //!
 //! ```json
 //! {"must": [{"key": "category", "match": {"any": ["toys", "games"]}}, {"key": "price", "range": {"lt": 20}}],
@@ -6,61 +6,61 @@
 //! ```
 
 use kindred_index::FilterExpr;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
 use utoipa::ToSchema;
 
-use super::error::{Code, Problem};
 use crate::limits;
 
 /// A condition on one key, or a group of conditions. An item passes a group if it passes all of `must`, at least one of `should` (when
 /// there are any) and none of `must_not`.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Filter {
+pub struct Filter {
     /// All of these.
     #[serde(default)]
     #[schema(no_recursion)]
-    pub(crate) must: Option<Vec<Filter>>,
+    pub must: Option<Vec<Filter>>,
     /// At least one of these.
     #[serde(default)]
     #[schema(no_recursion)]
-    pub(crate) should: Option<Vec<Filter>>,
+    pub should: Option<Vec<Filter>>,
     /// None of these.
     #[serde(default)]
     #[schema(no_recursion)]
-    pub(crate) must_not: Option<Vec<Filter>>,
+    pub must_not: Option<Vec<Filter>>,
     /// The attribute a condition is about: `category`, `price`, `available` or an attribute of the catalogue.
     #[serde(default)]
     #[schema(example = "category")]
-    pub(crate) key: Option<String>,
+    pub key: Option<String>,
     /// The attribute has this value, or any of these.
     #[serde(default, rename = "match")]
-    pub(crate) matches: Option<Match>,
+    pub matches: Option<Match>,
     /// The attribute is a number within these bounds.
     #[serde(default)]
-    pub(crate) range: Option<Range>,
+    pub range: Option<Range>,
     /// The attribute is there (true) or is not (false).
     #[serde(default)]
-    pub(crate) exists: Option<bool>,
+    pub exists: Option<bool>,
 }
 
 /// Values to match: one of the two.
-#[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Match {
+pub struct Match {
     /// This value.
     #[serde(default)]
     #[schema(example = "toys")]
-    pub(crate) value: Option<Value>,
+    pub value: Option<Value>,
     /// Any of these values.
     #[serde(default)]
-    pub(crate) any: Option<Vec<Value>>,
+    pub any: Option<Vec<Value>>,
 }
 
 /// A value of an attribute: text, true or false, or a number.
-#[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged, expecting = "expected a string, true, false or a number")]
-pub(crate) enum Value {
+pub enum Value {
     /// Text.
     Text(String),
     /// True or false, kept as the text `true` or `false`.
@@ -70,35 +70,57 @@ pub(crate) enum Value {
 }
 
 /// Bounds of a number; at least one.
-#[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Range {
+pub struct Range {
     /// Greater than.
     #[serde(default)]
-    pub(crate) gt: Option<f64>,
+    pub gt: Option<f64>,
     /// Greater than or equal.
     #[serde(default)]
-    pub(crate) gte: Option<f64>,
+    pub gte: Option<f64>,
     /// Less than.
     #[serde(default)]
-    pub(crate) lt: Option<f64>,
+    pub lt: Option<f64>,
     /// Less than or equal.
     #[serde(default)]
-    pub(crate) lte: Option<f64>,
+    pub lte: Option<f64>,
+}
+
+/// What is wrong with a filter, with the path to it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum FilterSyntaxError {
+    /// A condition or group says too much or too little.
+    #[error("{path} {what}: {remedy}")]
+    Shape {
+        /// Where it stands, as `filter.must[1]`.
+        path: String,
+        /// What is wrong with it.
+        what: String,
+        /// What to do about it.
+        remedy: &'static str,
+    },
+    /// More conditions and values than allowed.
+    #[error("the filter has {found} conditions, at most {most} are allowed", most = limits::FILTER_CONDITIONS_MAX)]
+    TooMany {
+        /// The number found, at least.
+        found: usize,
+    },
 }
 
 impl Filter {
     /// The expression that the index evaluates; `None` for a filter that lets everything pass.
     ///
     /// # Errors
-    /// [`Problem`] with the path to the condition that cannot be used.
-    pub(crate) fn expression(self) -> Result<Option<FilterExpr>, Problem> {
+    /// [`FilterSyntaxError`] with the path to the condition that cannot be used.
+    pub fn expression(self) -> Result<Option<FilterExpr>, FilterSyntaxError> {
         let mut left = limits::FILTER_CONDITIONS_MAX;
         let parts = self.convert("filter", 0, &mut left)?;
         Ok(if matches!(&parts, FilterExpr::And(all) if all.is_empty()) { None } else { Some(parts) })
     }
 
-    fn convert(self, path: &str, depth: usize, left: &mut usize) -> Result<FilterExpr, Problem> {
+    fn convert(self, path: &str, depth: usize, left: &mut usize) -> Result<FilterExpr, FilterSyntaxError> {
         if depth > limits::FILTER_DEPTH_MAX {
             let most = limits::FILTER_DEPTH_MAX;
             return Err(refuse(
@@ -107,9 +129,9 @@ impl Filter {
                 "write the filter with fewer groups in groups",
             ));
         }
-        *left = left.checked_sub(1).ok_or_else(|| {
-            Problem::limit("filter conditions", limits::FILTER_CONDITIONS_MAX + 1, limits::FILTER_CONDITIONS_MAX)
-        })?;
+        *left = left
+            .checked_sub(1)
+            .ok_or_else(|| FilterSyntaxError::TooMany { found: limits::FILTER_CONDITIONS_MAX + 1 })?;
         let grouped = self.must.is_some() || self.should.is_some() || self.must_not.is_some();
         if self.key.is_some() || self.matches.is_some() || self.range.is_some() || self.exists.is_some() {
             if grouped {
@@ -137,16 +159,15 @@ impl Filter {
         Ok(FilterExpr::And(all))
     }
 
-    fn condition(self, path: &str, left: &mut usize) -> Result<FilterExpr, Problem> {
+    fn condition(self, path: &str, left: &mut usize) -> Result<FilterExpr, FilterSyntaxError> {
         let field = self.key.ok_or_else(|| {
             refuse(path, "has no key", "say which attribute it is about, for example \"key\": \"category\"")
         })?;
         match (self.matches, self.range, self.exists) {
             (Some(Match { value: Some(value), any: None }), None, None) => Ok(equals(field, value)),
             (Some(Match { value: None, any: Some(values) }), None, None) => {
-                *left = left
-                    .checked_sub(values.len())
-                    .ok_or_else(|| Problem::limit("filter conditions", values.len(), limits::FILTER_CONDITIONS_MAX))?;
+                *left =
+                    left.checked_sub(values.len()).ok_or_else(|| FilterSyntaxError::TooMany { found: values.len() })?;
                 Ok(any_of(field, values))
             }
             (Some(_), None, None) => {
@@ -165,7 +186,7 @@ impl Filter {
 }
 
 impl Range {
-    fn convert(self, path: &str, field: String) -> Result<FilterExpr, Problem> {
+    fn convert(self, path: &str, field: String) -> Result<FilterExpr, FilterSyntaxError> {
         if self.gt.is_none() && self.gte.is_none() && self.lt.is_none() && self.lte.is_none() {
             return Err(refuse(path, "has a range without bounds", "give at least one of gt, gte, lt and lte"));
         }
@@ -201,15 +222,15 @@ fn any_of(field: String, values: Vec<Value>) -> FilterExpr {
     FilterExpr::Or(parts)
 }
 
-fn refuse(path: &str, what: &str, remedy: &str) -> Problem {
-    Problem::new(Code::InvalidFilter, format!("{path} {what}"), remedy)
+fn refuse(path: &str, what: &str, remedy: &'static str) -> FilterSyntaxError {
+    FilterSyntaxError::Shape { path: path.to_owned(), what: what.to_owned(), remedy }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<Option<FilterExpr>, Problem> {
+    fn parse(text: &str) -> Result<Option<FilterExpr>, FilterSyntaxError> {
         serde_json::from_str::<Filter>(text).unwrap().expression()
     }
 
@@ -248,7 +269,7 @@ mod tests {
             (r#"{"key": "a", "exists": true, "must": []}"#, "filter"),
         ] {
             let problem = parse(text).unwrap_err().to_string();
-            assert!(problem.starts_with(&format!("invalid_filter: {path} ")), "{text}: {problem}");
+            assert!(problem.starts_with(&format!("{path} ")), "{text}: {problem}");
         }
     }
 
@@ -257,6 +278,6 @@ mod tests {
         let deep = (0..40).fold("{}".to_owned(), |inner, _| format!(r#"{{"must": [{inner}]}}"#));
         assert!(parse(&deep).unwrap_err().to_string().contains("nested deeper"));
         let many = vec![r#"{"key": "a", "exists": true}"#; limits::FILTER_CONDITIONS_MAX + 1].join(",");
-        assert!(parse(&format!(r#"{{"must": [{many}]}}"#)).unwrap_err().to_string().contains("limit_exceeded"));
+        assert!(parse(&format!(r#"{{"must": [{many}]}}"#)).unwrap_err().to_string().contains("at most"));
     }
 }
