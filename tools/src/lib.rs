@@ -22,5 +22,6 @@ pub mod progress;
 pub mod recall;
 pub mod report;
 pub mod shop;
+pub mod svg;
 pub mod train;
 pub mod whole_dir;
