@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use kindred::Interaction;
-use kindred::history::embedded::{EmbeddedHistory, EmbeddedOptions};
 use kindred::history::memory::MemoryHistory;
 use kindred::history::{Actor, Incoming, Lookup, Recent, RecentInteractions};
+use kindred::store::embedded::{EmbeddedOptions, EmbeddedStore};
 use kindred::testing::Noise;
 use tokio::runtime::Runtime;
 
@@ -26,7 +26,7 @@ type Store = Arc<dyn RecentInteractions>;
 
 fn embedded(directory: &tempfile::TempDir, name: &str, cache_mb: u64) -> Store {
     let options = EmbeddedOptions { keep: 100, cache_mb, page_cache_mb: 64, queue: 65_536, retention_ms: None };
-    Arc::new(EmbeddedHistory::open(&directory.path().join(name), options, || 0).unwrap())
+    Arc::new(EmbeddedStore::open(&directory.path().join(name), options, || 0).unwrap())
 }
 
 fn memory() -> Store {

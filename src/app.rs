@@ -13,13 +13,14 @@ use actix_web::dev::{Server, ServerHandle};
 use actix_web::{App, HttpServer, web};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::history::embedded::{EmbeddedHistory, EmbeddedOptions};
+use crate::history::RecentInteractions;
 use crate::history::memory::MemoryHistory;
-use crate::history::{HistoryError, RecentInteractions};
 use crate::http;
 use crate::http::state::{Names, State, Worker};
 use crate::reload::Reloader;
 use crate::settings::{HistorySettings, HttpSettings, Settings, SettingsError, StoreKind};
+use crate::store::embedded::{EmbeddedOptions, EmbeddedStore};
+use crate::store::{Documents, StoreError};
 use crate::telemetry::{Metrics, TelemetryError};
 use crate::user_vector::Weighting;
 
@@ -33,9 +34,9 @@ pub enum StartError {
     /// Logs or metrics.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
-    /// The history store.
+    /// The store.
     #[error(transparent)]
-    History(#[from] HistoryError),
+    Store(#[from] StoreError),
     /// The address.
     #[error("cannot listen on {address}: {source}; choose another http.port, or stop the program that has it")]
     Listen {
@@ -55,6 +56,22 @@ pub enum StartError {
     /// The server's thread ended before it served.
     #[error("the server's thread ended before it served; its log says why")]
     Ended,
+}
+
+/// What a server keeps things in; usually one store under two names.
+#[derive(Clone)]
+pub struct Stores {
+    /// Interactions.
+    pub history: Arc<dyn RecentInteractions>,
+    /// Everything else.
+    pub documents: Arc<dyn Documents>,
+}
+
+impl Stores {
+    /// A store that keeps both.
+    pub fn one(store: Arc<impl RecentInteractions + Documents>) -> Self {
+        Self { history: store.clone(), documents: store }
+    }
 }
 
 /// A server that is listening, and serves while [`Application::run_until_stopped`] is awaited.
@@ -79,18 +96,15 @@ impl Application {
     /// [`StartError`], with the remedy in its message.
     pub async fn build(settings: Settings) -> Result<Self, StartError> {
         settings.validate()?;
-        let history = open_history(&settings.history)?;
-        Self::build_with_history(settings, history).await
+        let stores = open_stores(&settings.history)?;
+        Self::build_with_stores(settings, stores).await
     }
 
-    /// [`Application::build`] with a store of the caller's.
+    /// [`Application::build`] with stores of the caller's.
     ///
     /// # Errors
     /// [`StartError`], with the remedy in its message.
-    pub async fn build_with_history(
-        settings: Settings,
-        history: Arc<dyn RecentInteractions>,
-    ) -> Result<Self, StartError> {
+    pub async fn build_with_stores(settings: Settings, stores: Stores) -> Result<Self, StartError> {
         settings.validate()?;
         let (listener, port) = listen(&settings.http)?;
         let metrics = Arc::new(Metrics::new()?);
@@ -99,7 +113,8 @@ impl Application {
             .map_err(|source| StartError::System { what: "starting the reload thread", source })?;
         let state = web::Data::new(State {
             reloader: Arc::new(reloader),
-            history,
+            history: stores.history,
+            documents: stores.documents,
             metrics,
             scenarios: settings.scenarios,
             read_timeout: Duration::from_millis(settings.history.read_timeout_ms),
@@ -199,22 +214,19 @@ pub struct RunningApplication {
 /// [`StartError`], with the remedy in its message.
 pub fn spawn(settings: Settings) -> Result<RunningApplication, StartError> {
     settings.validate()?;
-    let history = open_history(&settings.history)?;
-    spawn_with_history(settings, history)
+    let stores = open_stores(&settings.history)?;
+    spawn_with_stores(settings, stores)
 }
 
-/// [`spawn`] with a store of the caller's.
+/// [`spawn`] with stores of the caller's.
 ///
 /// # Errors
 /// [`StartError`], with the remedy in its message.
-pub fn spawn_with_history(
-    settings: Settings,
-    history: Arc<dyn RecentInteractions>,
-) -> Result<RunningApplication, StartError> {
+pub fn spawn_with_stores(settings: Settings, stores: Stores) -> Result<RunningApplication, StartError> {
     let (sender, receiver) = std::sync::mpsc::sync_channel(1);
     let serve = move || {
         actix_web::rt::System::new().block_on(async move {
-            let application = Application::build_with_history(settings, history).await?;
+            let application = Application::build_with_stores(settings, stores).await?;
             // The one who waits may have given up; then the server serves until its handle is gone with the process.
             let _ = sender.send((application.port(), application.handle()));
             application.run_until_stopped().await
@@ -291,11 +303,11 @@ fn serve(settings: &HttpSettings, listener: TcpListener, state: web::Data<State>
     Ok(server.run())
 }
 
-fn open_history(settings: &HistorySettings) -> Result<Arc<dyn RecentInteractions>, HistoryError> {
+fn open_stores(settings: &HistorySettings) -> Result<Stores, StoreError> {
     match settings.store {
         StoreKind::Memory => {
             let idle = Duration::from_secs(settings.idle_seconds);
-            Ok(Arc::new(MemoryHistory::new(settings.cache_mb, settings.keep_per_actor, idle)))
+            Ok(Stores::one(Arc::new(MemoryHistory::new(settings.cache_mb, settings.keep_per_actor, idle))))
         }
         StoreKind::Embedded => {
             let options = EmbeddedOptions {
@@ -305,7 +317,7 @@ fn open_history(settings: &HistorySettings) -> Result<Arc<dyn RecentInteractions
                 queue: settings.queue,
                 retention_ms: (settings.retention_days > 0).then(|| i64::from(settings.retention_days) * 86_400_000),
             };
-            Ok(Arc::new(EmbeddedHistory::open(&settings.path, options, system_now_ms)?))
+            Ok(Stores::one(Arc::new(EmbeddedStore::open(&settings.path, options, system_now_ms)?)))
         }
     }
 }

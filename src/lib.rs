@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! pure      interaction, user_vector, catalog, filter, manifest, model, scenario, recommend
-//! data      artifact, codec, snapshot, reload, history
+//! data      artifact, codec, snapshot, reload, history, store
 //! edge      http, app, settings, telemetry
 //! ```
 //!
@@ -28,6 +28,7 @@ pub mod reload;
 pub mod scenario;
 pub mod settings;
 pub mod snapshot;
+pub mod store;
 pub mod telemetry;
 #[doc(hidden)]
 pub mod testing;

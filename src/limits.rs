@@ -59,7 +59,7 @@ pub const CURRENT_BYTES_MAX: u64 = 256;
 /// Longest generation name, in bytes. It becomes a directory name.
 pub const GENERATION_BYTES_MAX: usize = 128;
 
-/// Largest record the history store may write or read, in bytes.
+/// Largest record the store may write or read, in bytes.
 pub const RECORD_BYTES_MAX: u64 = 64 * 1024;
 
 const _: () = assert!(ANSWER_ITEMS_MAX <= CANDIDATES_MAX);
@@ -93,11 +93,23 @@ pub const CLOCK_AHEAD_MS_MAX: i64 = 10 * 60 * 1000;
 /// Ids that the memory store remembers to know a duplicate.
 pub const IDS_IN_MEMORY_MAX: u64 = 1_000_000;
 
-/// Look-ups that may wait for the history store's disk; further ones are answered without.
-pub const HISTORY_READS_MAX: usize = 64;
+/// Look-ups that may wait for the store's disk; further ones are answered without.
+pub const STORE_READS_MAX: usize = 64;
 
-/// Interactions committed in one transaction at most: bounds its memory and the wait of those behind it.
-pub const COMMIT_INTERACTIONS_MAX: usize = 8_192;
+/// Longest key of a document, in bytes: two identifiers and what joins them.
+pub const DOCUMENT_KEY_BYTES_MAX: usize = 1024;
+
+/// Largest document, in bytes: a catalogue entry with what is known about it.
+pub const DOCUMENT_BYTES_MAX: usize = 256 * 1024;
+
+/// Most documents changed in one call.
+pub const DOCUMENT_WRITES_MAX: usize = 8_192;
+
+/// Bytes of changes that may wait to be committed, whatever their number.
+pub const STORE_QUEUE_BYTES_MAX: u64 = 128 * 1024 * 1024;
+
+/// Interactions and document changes committed in one transaction at most: bounds its memory and the wait of those behind it.
+pub const COMMIT_CHANGES_MAX: u64 = 8_192;
 
 /// Longest time that a commit gathers company. It starts as soon as nothing more is waiting.
 pub const COMMIT_WINDOW: std::time::Duration = std::time::Duration::from_millis(10);
@@ -108,4 +120,4 @@ pub const PRUNE_INTERACTIONS_MAX: usize = 2_000;
 /// Reloads that may wait for the one in progress.
 pub const RELOADS_WAITING_MAX: usize = 16;
 
-const _: () = assert!(BATCH_INTERACTIONS_MAX <= COMMIT_INTERACTIONS_MAX);
+const _: () = assert!(BATCH_INTERACTIONS_MAX as u64 <= COMMIT_CHANGES_MAX);

@@ -253,7 +253,7 @@ impl Default for Settings {
             artifacts: ArtifactSettings { dir: PathBuf::from("artifacts"), poll_ms: 1000 },
             history: HistorySettings {
                 store: StoreKind::Embedded,
-                path: PathBuf::from(crate::history::embedded::DEFAULT_PATH),
+                path: PathBuf::from(crate::store::embedded::DEFAULT_PATH),
                 keep_per_actor: 100,
                 cache_mb: 128,
                 page_cache_mb: 64,

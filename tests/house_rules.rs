@@ -78,6 +78,21 @@ const WALLS: &[Wall] = &[
         because: "history keeps interactions: it knows no index, no ranking and no HTTP",
     },
     Wall {
+        room: &["src/store"],
+        forbidden: &[
+            "kindred_index",
+            "crate::recommend",
+            "crate::http",
+            "crate::model",
+            "crate::snapshot",
+            "crate::catalog",
+            "crate::settings",
+            "actix",
+            "SystemTime",
+        ],
+        because: "the store keeps interactions and bytes under names: it knows no items, people, ranking, HTTP, settings or calendar",
+    },
+    Wall {
         room: &["tools/src"],
         forbidden: &["kindred::http", "kindred::history", "redb", "moka"],
         because: "the tools read datasets and publish artifacts: they know neither the HTTP edge nor a live store",
@@ -92,7 +107,7 @@ const NAMED_ONCE: &[(&str, &[&str])] = &[
     ("memmap2", &["index/src/map.rs"]),
     ("bincode", &["src/codec.rs"]),
     ("pulp", &["tools/src/train/kernels.rs"]),
-    ("redb", &["src/history/embedded.rs", "src/history/embedded/"]),
+    ("redb", &["src/store/embedded/"]),
     ("arc_swap", &["src/reload.rs"]),
     ("StatusCode", &["src/http/error.rs"]),
 ];

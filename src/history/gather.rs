@@ -5,8 +5,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::{Actor, HistoryError, Lookup, Recent, RecentInteractions};
+use super::{Actor, Lookup, Recent, RecentInteractions};
 use crate::interaction::Interaction;
+use crate::store::StoreError;
 
 /// What was fetched, and why it may be incomplete.
 #[derive(Debug, Default)]
@@ -14,7 +15,7 @@ pub struct Gathered {
     user: Option<Recent>,
     session: Option<Recent>,
     /// The failure that left something out.
-    pub failure: Option<HistoryError>,
+    pub failure: Option<StoreError>,
 }
 
 /// Fetches the stored interactions of a user and a session, waiting for both together at most `patience`.
@@ -39,13 +40,13 @@ async fn settle(
     lookup: Option<Lookup>,
     deadline: tokio::time::Instant,
     patience: Duration,
-    failure: &mut Option<HistoryError>,
+    failure: &mut Option<StoreError>,
 ) -> Option<Recent> {
     let answer = match lookup? {
         Lookup::Ready(recent) => Ok(recent),
         Lookup::Failed(error) => Err(error),
         Lookup::Pending(pending) => tokio::time::timeout_at(deadline, pending).await.unwrap_or_else(|_| {
-            Err(HistoryError::TimedOut { waited_ms: u64::try_from(patience.as_millis()).unwrap_or(u64::MAX) })
+            Err(StoreError::TimedOut { waited_ms: u64::try_from(patience.as_millis()).unwrap_or(u64::MAX) })
         }),
     };
     match answer {
@@ -90,7 +91,8 @@ fn same(a: &Interaction, b: &Interaction) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::{BoxFuture, HistoryStats, Incoming, Kept};
+    use crate::history::{Erased, HistoryStats, Incoming, Kept};
+    use crate::store::{BoxFuture, Write};
     use std::sync::Arc;
 
     fn interaction(item: &str, at: i64, id: Option<&str>) -> Interaction {
@@ -127,11 +129,22 @@ mod tests {
     struct Stuck;
 
     impl RecentInteractions for Stuck {
-        fn append(&self, _: Vec<Incoming>) -> BoxFuture<'_, Result<crate::history::Ack, HistoryError>> {
+        fn append(&self, _: Vec<Incoming>) -> BoxFuture<'_, Result<crate::history::Ack, StoreError>> {
             Box::pin(std::future::pending())
         }
         fn recent(&self, _: &Actor) -> Lookup {
             Lookup::Pending(Box::pin(std::future::pending()))
+        }
+        fn page(
+            &self,
+            _: &Actor,
+            _: Option<(i64, u64)>,
+            _: usize,
+        ) -> BoxFuture<'static, Result<Vec<Kept>, StoreError>> {
+            Box::pin(std::future::pending())
+        }
+        fn erase(&self, _: Vec<Actor>, _: Vec<Write>) -> BoxFuture<'static, Result<Erased, StoreError>> {
+            Box::pin(std::future::pending())
         }
         fn stats(&self) -> HistoryStats {
             HistoryStats::default()
@@ -142,7 +155,7 @@ mod tests {
     fn a_store_that_never_answers_leaves_the_body() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let gathered = runtime.block_on(gather(&Stuck, Some("u"), Some("s"), Duration::from_millis(5)));
-        assert!(matches!(gathered.failure, Some(HistoryError::TimedOut { waited_ms: 5 })));
+        assert!(matches!(gathered.failure, Some(StoreError::TimedOut { waited_ms: 5 })));
         let body = [interaction("now", 1, None)];
         assert_eq!(gathered.union(&body, 10).len(), 1);
     }

@@ -2,17 +2,22 @@
 //!
 //! For tests, for demos, and for a server whose history lives elsewhere. An append is done when the call returns.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use moka::ops::compute::Op;
 use moka::sync::Cache;
 
-use super::{Ack, Actor, BoxFuture, HistoryError, HistoryStats, Incoming, Kept, Lookup, Recent, RecentInteractions};
+use super::{Ack, Actor, Erased, HistoryStats, Incoming, Kept, Lookup, Recent, RecentInteractions};
 use crate::limits;
+use crate::store::memory::MemoryDocuments;
+use crate::store::{BoxFuture, Documents, Page, StoreError, Table, Write};
 
-/// A bounded store in memory.
+/// A bounded store in memory; its documents are in memory as well.
 pub struct MemoryHistory {
+    documents: MemoryDocuments,
     lists: Cache<String, Recent>,
     ids: Cache<String, ()>,
     keep: usize,
@@ -32,6 +37,7 @@ impl MemoryHistory {
             .build();
         let ids = Cache::builder().max_capacity(limits::IDS_IN_MEMORY_MAX).time_to_live(idle).build();
         Self {
+            documents: MemoryDocuments::default(),
             lists,
             ids,
             keep,
@@ -61,12 +67,45 @@ impl MemoryHistory {
             }
         }
         self.committed.fetch_add(u64::from(ack.accepted), Ordering::Relaxed);
+        ack.watermark = self.watermark();
         ack
+    }
+
+    fn watermark(&self) -> u64 {
+        self.next_sequence.load(Ordering::Relaxed) - 1
+    }
+
+    /// Forgets the interactions that are held for these actors, here and in the lists of whoever shares them. Of those that are no longer held the
+    /// ids stay known until they age.
+    fn erase_now(&self, actors: &[Actor], documents: Vec<Write>) -> Result<Erased, StoreError> {
+        self.documents.write_now(documents)?;
+        let mut gone: HashMap<u64, Option<String>> = HashMap::new();
+        for actor in actors {
+            let list = self.lists.remove(actor.as_str()).unwrap_or_else(|| Arc::from([]));
+            gone.extend(list.iter().map(|kept| (kept.sequence, kept.interaction.interaction_id.clone())));
+        }
+        gone.values().flatten().for_each(|id| self.ids.invalidate(id));
+        let shared: Vec<Arc<String>> = self
+            .lists
+            .iter()
+            .filter(|(_, list)| list.iter().any(|kept| gone.contains_key(&kept.sequence)))
+            .map(|(actor, _)| actor)
+            .collect();
+        for actor in shared {
+            self.lists.entry(actor.to_string()).and_compute_with(|entry| match entry {
+                None => Op::Nop,
+                Some(old) => {
+                    let old = old.into_value();
+                    Op::Put(old.iter().filter(|kept| !gone.contains_key(&kept.sequence)).cloned().collect())
+                }
+            });
+        }
+        Ok(Erased { interactions: gone.len() as u64, watermark: self.watermark() })
     }
 }
 
 impl RecentInteractions for MemoryHistory {
-    fn append(&self, batch: Vec<Incoming>) -> BoxFuture<'_, Result<Ack, HistoryError>> {
+    fn append(&self, batch: Vec<Incoming>) -> BoxFuture<'_, Result<Ack, StoreError>> {
         let ack = self.append_now(batch);
         Box::pin(std::future::ready(Ok(ack)))
     }
@@ -74,6 +113,21 @@ impl RecentInteractions for MemoryHistory {
     fn recent(&self, actor: &Actor) -> Lookup {
         self.hits.fetch_add(1, Ordering::Relaxed);
         Lookup::Ready(self.lists.get(actor.as_str()).unwrap_or_else(|| Arc::from([])))
+    }
+
+    fn page(
+        &self,
+        actor: &Actor,
+        before: Option<(i64, u64)>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Kept>, StoreError>> {
+        let list = self.lists.get(actor.as_str()).unwrap_or_else(|| Arc::from([]));
+        let older = |kept: &&Kept| before.is_none_or(|at| (kept.interaction.occurred_at_ms, kept.sequence) < at);
+        Box::pin(std::future::ready(Ok(list.iter().filter(older).take(limit).cloned().collect())))
+    }
+
+    fn erase(&self, actors: Vec<Actor>, documents: Vec<Write>) -> BoxFuture<'static, Result<Erased, StoreError>> {
+        Box::pin(std::future::ready(self.erase_now(&actors, documents)))
     }
 
     fn stats(&self) -> HistoryStats {
@@ -84,5 +138,57 @@ impl RecentInteractions for MemoryHistory {
             hits: self.hits.load(Ordering::Relaxed),
             ..HistoryStats::default()
         }
+    }
+}
+
+impl Documents for MemoryHistory {
+    fn write(&self, writes: Vec<Write>) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.documents.write(writes)
+    }
+
+    fn blocking_get(&self, table: Table, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.documents.blocking_get(table, key)
+    }
+
+    fn blocking_scan(&self, table: Table, after: Option<&str>, limit: usize) -> Result<Page, StoreError> {
+        self.documents.blocking_scan(table, after, limit)
+    }
+
+    fn get(&self, table: Table, key: &str) -> BoxFuture<'static, Result<Option<Vec<u8>>, StoreError>> {
+        self.documents.get(table, key)
+    }
+
+    fn scan(&self, table: Table, after: Option<&str>, limit: usize) -> BoxFuture<'static, Result<Page, StoreError>> {
+        self.documents.scan(table, after, limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interaction::Interaction;
+
+    #[test]
+    fn what_is_erased_is_gone_for_everyone_and_its_ids_are_free() {
+        let store = MemoryHistory::new(8, 5, Duration::from_secs(60));
+        let of = |user: Option<&str>, session: Option<&str>, id: &str| Incoming {
+            user_id: user.map(str::to_owned),
+            session_id: session.map(str::to_owned),
+            interaction: Interaction { interaction_id: Some(id.to_owned()), ..Interaction::new(id, "view", 1) },
+        };
+        let ack = store.append_now(vec![of(Some("u"), Some("s"), "both"), of(None, Some("s"), "alone")]);
+        assert_eq!(ack, Ack { accepted: 2, duplicates: 0, watermark: 2 });
+        let note = Write::put(Table::Erasures, "u", vec![1]);
+        let erased = store.erase_now(&[Actor::user("u")], vec![note]).unwrap();
+        assert_eq!(erased, Erased { interactions: 1, watermark: 2 });
+        let items = |actor: Actor| match store.recent(&actor) {
+            Lookup::Ready(recent) => recent.iter().map(|kept| kept.interaction.item_id.clone()).collect(),
+            _ => Vec::new(),
+        };
+        assert!(items(Actor::user("u")).is_empty());
+        assert_eq!(items(Actor::session("s")), ["alone"]);
+        assert_eq!(store.blocking_get(Table::Erasures, "u").unwrap(), Some(vec![1]));
+        assert_eq!(store.append_now(vec![of(Some("u"), None, "both")]).accepted, 1);
+        assert_eq!(store.append_now(vec![of(Some("u"), None, "alone")]).duplicates, 1);
     }
 }

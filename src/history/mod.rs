@@ -2,24 +2,15 @@
 //!
 //! A store is append-only to its callers: [`RecentInteractions::append`] answers once the interactions are as safe as the store makes them,
 //! and what it acknowledged is in the next [`RecentInteractions::recent`] of the same actor. Two stores: [`memory`] (bounded, lost at a
-//! restart) and [`embedded`] (one file, durable). Stores know nothing of items, ranking or HTTP.
+//! restart) and [`crate::store::embedded`] (one file, durable). Neither knows anything of items, ranking or HTTP.
 
-use std::future::Future;
-use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::interaction::Interaction;
+use crate::store::{BoxFuture, StoreError, Write};
 
-pub mod embedded;
 pub mod gather;
 pub mod memory;
-
-/// What an embedded store said, shared because one failed commit answers many callers.
-pub type StoreError = Arc<dyn std::error::Error + Send + Sync>;
-
-/// A boxed future that may move between threads.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Whose interactions: a signed-in user or an anonymous session. Two names in two spaces that never meet.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -83,6 +74,18 @@ pub struct Ack {
     pub accepted: u32,
     /// Interactions whose `interaction_id` had been accepted before; they changed nothing.
     pub duplicates: u32,
+    /// Sequence of the last interaction in the store when the batch was in it. It never falls, and what a store has up to a watermark it has for
+    /// good, but for what is erased or pruned.
+    pub watermark: u64,
+}
+
+/// What became of an erasure.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Erased {
+    /// Interactions that are gone.
+    pub interactions: u64,
+    /// Sequence of the last interaction in the store at that moment.
+    pub watermark: u64,
 }
 
 /// The answer to a look-up: at hand, or on its way from the disk.
@@ -90,9 +93,9 @@ pub enum Lookup {
     /// It was in memory.
     Ready(Recent),
     /// It is being read; dropping the future gives up waiting, not the read.
-    Pending(BoxFuture<'static, Result<Recent, HistoryError>>),
+    Pending(BoxFuture<'static, Result<Recent, StoreError>>),
     /// It cannot be had.
-    Failed(HistoryError),
+    Failed(StoreError),
 }
 
 /// What a store tells about itself, for `/metrics` and `/readyz`.
@@ -121,10 +124,24 @@ pub struct HistoryStats {
 /// A store of recent interactions.
 pub trait RecentInteractions: Send + Sync + 'static {
     /// Keeps a batch, whole or not at all, and answers when it is as safe as the store makes it.
-    fn append(&self, batch: Vec<Incoming>) -> BoxFuture<'_, Result<Ack, HistoryError>>;
+    fn append(&self, batch: Vec<Incoming>) -> BoxFuture<'_, Result<Ack, StoreError>>;
 
     /// The newest interactions of an actor; none for one never seen. About a microsecond when [`Lookup::Ready`].
     fn recent(&self, actor: &Actor) -> Lookup;
+
+    /// Interactions of an actor beyond the recent ones: at most `limit`, newest first, with `before` only those that come after this
+    /// (occurred_at_ms, sequence) in that order. For listings and exports; one look-up on the disk for each.
+    fn page(
+        &self,
+        actor: &Actor,
+        before: Option<(i64, u64)>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Kept>, StoreError>>;
+
+    /// Removes every interaction of these actors, whoever else it was kept for, with the ids that made them idempotent, and applies changes of
+    /// documents: all of it or nothing, answered when it is as safe as an append. Appends made before it are removed, later ones are new. A look-up
+    /// that began before may still answer the old list once; none that begins after the answer does.
+    fn erase(&self, actors: Vec<Actor>, documents: Vec<Write>) -> BoxFuture<'static, Result<Erased, StoreError>>;
 
     /// Numbers for the operator.
     fn stats(&self) -> HistoryStats;
@@ -133,113 +150,12 @@ pub trait RecentInteractions: Send + Sync + 'static {
     ///
     /// # Errors
     /// The failure that it met last, while that lasts.
-    fn check(&self) -> Result<(), HistoryError> {
+    fn check(&self) -> Result<(), StoreError> {
         Ok(())
     }
 
-    /// Commits what is queued and lets go of files and threads. Later appends fail with [`HistoryError::Closed`]. Blocks.
+    /// Commits what is queued and lets go of files and threads. Later appends fail with [`StoreError::Closed`]. Blocks.
     fn close(&self) {}
-}
-
-/// What can go wrong with a store. Cheap to clone, because one failed commit answers many callers.
-#[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum HistoryError {
-    /// The directory of the store cannot be made.
-    #[error("cannot create directory {path} for the history store: {source}; check permissions or set history.path")]
-    Directory {
-        /// The directory.
-        path: PathBuf,
-        /// What the system said.
-        source: Arc<std::io::Error>,
-    },
-    /// Another process has the store open.
-    #[error(
-        "history store {path} is in use by another process; stop the other kindred-server or set history.path to another file"
-    )]
-    InUse {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The file is not a store that this version can open.
-    #[error(
-        "cannot open history store {path}: {source}; restore it from a backup, or move it away to start with an empty one"
-    )]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// What the store said.
-        source: StoreError,
-    },
-    /// The file was written by a version with another layout.
-    #[error(
-        "history store {path} has layout version {found}, this server reads {expected}; use the server version that wrote it, or move it away to start with an empty one"
-    )]
-    Version {
-        /// The file.
-        path: PathBuf,
-        /// The version found.
-        found: u64,
-        /// The version this server reads.
-        expected: u64,
-    },
-    /// An operation on the open store failed.
-    #[error(
-        "history store {path}: {operation} failed: {source}; check that the disk has space and is healthy, then restart the server"
-    )]
-    Storage {
-        /// The file.
-        path: PathBuf,
-        /// What was being done.
-        operation: &'static str,
-        /// What the store said.
-        source: StoreError,
-    },
-    /// A record does not decode.
-    #[error(
-        "history store {path}: record {sequence} is damaged: {reason}; restore the file from a backup, or move it away to start with an empty one"
-    )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// The record's place in the order of arrival.
-        sequence: u64,
-        /// Why it does not decode.
-        reason: String,
-    },
-    /// More interactions are waiting than the queue holds.
-    #[error(
-        "{queued} interactions are waiting to be stored, the queue holds {limit}; send again later, or raise history.queue"
-    )]
-    Busy {
-        /// Interactions waiting.
-        queued: u64,
-        /// What the queue holds.
-        limit: u64,
-    },
-    /// Too many look-ups are waiting for the disk.
-    #[error("{limit} look-ups are already waiting for the history store's disk")]
-    ReadsBusy {
-        /// How many may wait.
-        limit: u64,
-    },
-    /// The answer did not come in time.
-    #[error("the history store did not answer within {waited_ms} ms")]
-    TimedOut {
-        /// How long was waited.
-        waited_ms: u64,
-    },
-    /// The store has been closed, or its thread has ended.
-    #[error("the history store is closed; restart the server if it is not stopping")]
-    Closed,
-}
-
-impl HistoryError {
-    /// Whether sending again later may succeed without anyone mending anything.
-    #[must_use]
-    pub fn is_overload(&self) -> bool {
-        matches!(self, Self::Busy { .. } | Self::ReadsBusy { .. } | Self::TimedOut { .. })
-    }
 }
 
 /// Puts `new` into `list` (newest first) and keeps the newest `keep`; one that is already there (by sequence) is not put twice.
@@ -271,7 +187,7 @@ pub(crate) fn cached_size(actor: &str, list: &Recent) -> u32 {
     u32::try_from(LIST_OVERHEAD + actor.len() + interactions).unwrap_or(u32::MAX)
 }
 
-fn text_bytes(interaction: &Interaction) -> usize {
+pub(crate) fn text_bytes(interaction: &Interaction) -> usize {
     let context: usize = interaction.context.iter().map(|(key, value)| key.len() + value.len() + 64).sum();
     interaction.item_id.len()
         + interaction.kind.len()

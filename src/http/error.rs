@@ -11,10 +11,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::filter::FilterSyntaxError;
-use crate::history::HistoryError;
 use crate::limits;
 use crate::recommend::RecommendError;
 use crate::reload::ReloadError;
+use crate::store::StoreError;
 use crate::telemetry::chain;
 
 /// Seconds in Retry-After while no artifact is loaded.
@@ -172,7 +172,7 @@ impl Problem {
     }
 
     /// A failed append; `retry_after` for those that may pass by themselves.
-    pub(crate) fn history(error: &HistoryError, retry_after: u32) -> Self {
+    pub(crate) fn history(error: &StoreError, retry_after: u32) -> Self {
         if error.is_overload() {
             let problem =
                 Self::new(Code::HistoryBusy, error.to_string(), format!("send it again after {retry_after} s"));

@@ -15,6 +15,7 @@ use crate::history::RecentInteractions;
 use crate::recommend::RecommendScratch;
 use crate::reload::{Live, Reloader};
 use crate::scenario::Scenario;
+use crate::store::Documents;
 use crate::telemetry::Metrics;
 use crate::user_vector::Weighting;
 
@@ -24,6 +25,9 @@ pub(crate) struct State {
     pub(crate) reloader: Arc<Reloader>,
     /// Recent interactions.
     pub(crate) history: Arc<dyn RecentInteractions>,
+    /// What else is kept durably: named tables of documents.
+    #[allow(dead_code, reason = "the endpoints that keep documents read it")]
+    pub(crate) documents: Arc<dyn Documents>,
     /// Every metric.
     pub(crate) metrics: Arc<Metrics>,
     /// The placements a request may name.

@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kindred::history::memory::MemoryHistory;
-use kindred::history::{
-    Ack, Actor, BoxFuture, HistoryError, HistoryStats, Incoming, Lookup, Recent, RecentInteractions,
-};
+use kindred::history::{Ack, Actor, Erased, HistoryStats, Incoming, Kept, Lookup, Recent, RecentInteractions};
+use kindred::store::{BoxFuture, StoreError, Write};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
@@ -37,21 +36,21 @@ impl Faulty {
         (Arc::new(Self { fault, gate: Arc::clone(&gate), inner }), gate)
     }
 
-    fn error(&self) -> Option<HistoryError> {
+    fn error(&self) -> Option<StoreError> {
         match self.fault {
             Fault::Slow => None,
-            Fault::Broken => Some(HistoryError::Storage {
+            Fault::Broken => Some(StoreError::Storage {
                 path: "history.redb".into(),
                 operation: "committing",
                 source: Arc::new(std::io::Error::other("no space left on device")),
             }),
-            Fault::Full => Some(HistoryError::Busy { queued: 7, limit: 7 }),
+            Fault::Full => Some(StoreError::Busy { queued: 7, limit: 7 }),
         }
     }
 }
 
 impl RecentInteractions for Faulty {
-    fn append(&self, batch: Vec<Incoming>) -> BoxFuture<'_, Result<Ack, HistoryError>> {
+    fn append(&self, batch: Vec<Incoming>) -> BoxFuture<'_, Result<Ack, StoreError>> {
         Box::pin(async move {
             if let Some(error) = self.error() {
                 return Err(error);
@@ -72,11 +71,24 @@ impl RecentInteractions for Faulty {
         }))
     }
 
+    fn page(
+        &self,
+        actor: &Actor,
+        before: Option<(i64, u64)>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Kept>, StoreError>> {
+        self.inner.page(actor, before, limit)
+    }
+
+    fn erase(&self, actors: Vec<Actor>, documents: Vec<Write>) -> BoxFuture<'static, Result<Erased, StoreError>> {
+        self.inner.erase(actors, documents)
+    }
+
     fn stats(&self) -> HistoryStats {
         HistoryStats::default()
     }
 
-    fn check(&self) -> Result<(), HistoryError> {
+    fn check(&self) -> Result<(), StoreError> {
         self.error().map_or(Ok(()), Err)
     }
 }

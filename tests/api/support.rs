@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use kindred::app::{RunningApplication, spawn, spawn_with_history};
+use kindred::app::{RunningApplication, Stores, spawn, spawn_with_stores};
 use kindred::history::RecentInteractions;
 use kindred::settings::Settings;
+use kindred::store::memory::MemoryDocuments;
 use kindred::testing::Fixture;
 use serde_json::Value;
 use ureq::Agent;
@@ -194,7 +195,8 @@ impl Server {
         Fixture::shop().publish(&directory.path().join("artifacts"), "g1");
         let mut settings = settings(directory.path());
         change(&mut settings);
-        Self::started(directory, spawn_with_history(settings, history).unwrap())
+        let documents = Arc::new(MemoryDocuments::default());
+        Self::started(directory, spawn_with_stores(settings, Stores { history, documents }).unwrap())
     }
 
     fn started(directory: tempfile::TempDir, running: RunningApplication) -> Self {

@@ -5,8 +5,11 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use super::super::{Ack, HistoryError, Incoming};
-use super::{Job, Shared};
+use tokio::sync::oneshot;
+
+use super::super::StoreError;
+use super::apply::Committed;
+use super::{Change, Job, Outcome, Shared};
 use crate::limits;
 
 /// How often old interactions are looked for.
@@ -45,59 +48,61 @@ impl Writer {
         }
     }
 
-    /// What is waiting now, up to a bound of interactions and of time. While one group commits the next one gathers, so nobody waits
-    /// for company.
+    /// What is waiting now, up to a bound of changes and of time. While one group commits the next one gathers, so nobody waits for company.
     fn collect(&self, first: Job) -> Vec<Job> {
         let started = Instant::now();
-        let mut count = first.batch.len();
+        let mut count = first.size.count;
         let mut group = vec![first];
-        while count < limits::COMMIT_INTERACTIONS_MAX && started.elapsed() < limits::COMMIT_WINDOW {
+        while count < limits::COMMIT_CHANGES_MAX && started.elapsed() < limits::COMMIT_WINDOW {
             let Ok(job) = self.jobs.try_recv() else { break };
-            count += job.batch.len();
+            count += job.size.count;
             group.push(job);
         }
         group
     }
 
     fn commit(&self, group: Vec<Job>) {
-        let mut all: Vec<Incoming> = Vec::new();
+        let mut changes: Vec<Change> = Vec::with_capacity(group.len());
         let mut answers = Vec::with_capacity(group.len());
-        for mut job in group {
-            answers.push((job.batch.len(), job.answer));
-            all.append(&mut job.batch);
+        for job in group {
+            self.shared.leave(job.size);
+            changes.push(job.change);
+            answers.push(job.answer);
         }
         let started = Instant::now();
-        let outcome = self.shared.store.commit(&all, (self.now_ms)());
+        let committed = self.shared.file.commit(&changes, (self.now_ms)());
         let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.shared.queued.fetch_sub(all.len() as u64, Ordering::AcqRel);
         self.shared.commit_nanos.fetch_add(nanos, Ordering::Relaxed);
-        match outcome {
-            Ok(committed) => {
-                self.shared.commits.fetch_add(1, Ordering::Relaxed);
-                let accepted = committed.accepted.iter().filter(|accepted| **accepted).count() as u64;
-                self.shared.committed.fetch_add(accepted, Ordering::Relaxed);
-                self.shared.set_failure(None);
-                for (actor, (new, fresh)) in committed.changed {
-                    self.shared.cache_committed(actor, new, fresh);
-                }
-                let mut verdicts = committed.accepted.into_iter();
-                for (count, answer) in answers {
-                    // A caller that has gone away is no reason to stop.
-                    let _ = answer.send(Ok(ack(verdicts.by_ref().take(count))));
-                }
-            }
+        match committed {
+            Ok(committed) => self.publish(committed, answers),
             Err(error) => self.refuse(answers, &error),
         }
     }
 
-    fn refuse(
-        &self,
-        answers: Vec<(usize, tokio::sync::oneshot::Sender<Result<Ack, HistoryError>>)>,
-        error: &HistoryError,
-    ) {
-        tracing::error!(%error, waiting = answers.len(), "interactions were not stored");
+    /// Readers learn of the commit before those who asked for it: what was acknowledged is in the next look-up.
+    fn publish(&self, committed: Committed, answers: Vec<oneshot::Sender<Result<Outcome, StoreError>>>) {
+        self.shared.commits.fetch_add(1, Ordering::Relaxed);
+        self.shared.set_failure(None);
+        for (actor, (new, fresh)) in committed.changed {
+            self.shared.cache.committed(actor, new, fresh);
+        }
+        // After the additions: a list made of them may hold what an erasure of the same group removed.
+        for actor in committed.gone {
+            self.shared.cache.forget(actor);
+        }
+        for (outcome, answer) in committed.outcomes.into_iter().zip(answers) {
+            if let Outcome::Appended(ack) = outcome {
+                self.shared.committed.fetch_add(u64::from(ack.accepted), Ordering::Relaxed);
+            }
+            // A caller that has gone away is no reason to stop.
+            let _ = answer.send(Ok(outcome));
+        }
+    }
+
+    fn refuse(&self, answers: Vec<oneshot::Sender<Result<Outcome, StoreError>>>, error: &StoreError) {
+        tracing::error!(%error, waiting = answers.len(), "changes were not stored");
         self.shared.set_failure(Some(error.clone()));
-        for (_, answer) in answers {
+        for answer in answers {
             let _ = answer.send(Err(error.clone()));
         }
     }
@@ -109,8 +114,9 @@ impl Writer {
             return;
         }
         let before_ms = (self.now_ms)().saturating_sub(retention_ms);
-        match self.shared.store.prune(before_ms, limits::PRUNE_INTERACTIONS_MAX) {
-            Ok(removed) => {
+        match self.shared.file.prune(before_ms, limits::PRUNE_INTERACTIONS_MAX) {
+            Ok((removed, gone)) => {
+                gone.into_iter().for_each(|actor| self.shared.cache.forget(actor));
                 self.shared.pruned.fetch_add(removed, Ordering::Relaxed);
                 let more = removed == limits::PRUNE_INTERACTIONS_MAX as u64;
                 self.next_prune = Instant::now() + if more { Duration::from_millis(100) } else { PRUNE_EVERY };
@@ -121,16 +127,4 @@ impl Writer {
             }
         }
     }
-}
-
-fn ack(verdicts: impl Iterator<Item = bool>) -> Ack {
-    let mut ack = Ack::default();
-    for accepted in verdicts {
-        if accepted {
-            ack.accepted += 1;
-        } else {
-            ack.duplicates += 1;
-        }
-    }
-    ack
 }
