@@ -1,13 +1,13 @@
 //! How good an artifact is on interactions that it was not trained on: by calling [`recommend`] exactly as a request does.
 //!
-//! For each user of the test part the history is the user's training interactions, the present is the time of the first test
-//! interaction, and what counts as right is every item of the test part that a list could contain. Each user is asked twice,
-//! through the index and by scoring every item, so that what the approximation costs stands beside what the model is worth;
-//! and the most popular items that the user has not seen are measured too, as the floor that any model has to beat.
+//! Who is asked what is the [`Protocol`]'s business (`evaluate/cases.rs`): once for all that a user did in the test part, or for each
+//! step of a test session from the steps before it. Each case is asked twice, through the index and by scoring every item, so
+//! that what the approximation costs stands beside what the model is worth; and the most popular items that the user has not
+//! seen are measured too, as the floor that any model has to beat.
 
-use std::cell::Cell;
+mod cases;
+
 use std::collections::HashSet;
-use std::ops::Range;
 
 use kindred::interaction::Interaction;
 use kindred::limits;
@@ -16,16 +16,14 @@ use kindred::recommend::{RecommendError, RecommendRequest, RecommendScratch, rec
 use kindred::scenario::Scenario;
 use kindred::user_vector::Weighting;
 use kindred_index::AllowSet;
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::dataset::Interactions;
 use crate::metrics;
-use crate::train::by_user;
+
+use cases::Case;
 
 /// Most items a list is judged by.
 pub const K_MAX: usize = limits::ANSWER_ITEMS_MAX;
@@ -50,17 +48,35 @@ pub struct EvaluateOptions {
     pub ks: Vec<usize>,
     /// Whether to leave the approximate search out.
     pub exact_only: bool,
+    /// What is asked.
+    pub protocol: Protocol,
     /// Users to ask, at most; none for all. A seeded sample.
     pub users: Option<usize>,
     /// Seed of the sample.
     pub seed: u64,
 }
 
+/// What is asked of a model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// Once a user: from the training interactions, everything that the user did in the test part.
+    #[default]
+    HeldOut,
+    /// Each test interaction, from the user's training and test interactions before it. The first of a user of whom nothing
+    /// is known is not asked for.
+    NextEvent,
+}
+
 /// What was measured.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Evaluation {
+    /// What was asked.
+    pub protocol: Protocol,
     /// Users asked.
     pub n_users: u64,
+    /// Lists asked for; one a user unless each event is predicted.
+    pub n_lists: u64,
     /// Test items looked for, over all users.
     pub n_relevant: u64,
     /// What was left out, and why.
@@ -157,17 +173,6 @@ pub enum EvaluateError {
     Recommend(#[from] RecommendError),
 }
 
-/// One user to ask.
-#[derive(Clone, Debug, PartialEq)]
-struct Case {
-    /// Training rows.
-    history: Range<usize>,
-    /// Ordinals to look for, sorted.
-    relevant: Vec<u32>,
-    /// The present.
-    now_ms: i64,
-}
-
 /// What one user was given.
 struct Answer {
     index: Vec<u32>,
@@ -191,7 +196,7 @@ pub fn evaluate<D: AsRef<[u8]> + Sync>(
         return Err(EvaluateError::K { found });
     }
     let longest = options.ks.iter().copied().max().ok_or(EvaluateError::K { found: 0 })?;
-    let (cases, skipped) = cases(model, held_out, scenario, options);
+    let (cases, skipped) = cases::cases(model, held_out, scenario, options);
     if cases.is_empty() {
         return Err(EvaluateError::NoUsers { skipped });
     }
@@ -218,7 +223,9 @@ pub fn evaluate<D: AsRef<[u8]> + Sync>(
         list_overlap.extend(options.ks.iter().map(|k| overlap(*k, &answers)));
     }
     let n_relevant = cases.iter().map(|case| case.relevant.len() as u64).sum();
-    Ok(Evaluation { n_users: total, n_relevant, skipped, systems, list_overlap })
+    let n_users = cases.chunk_by(|a, b| a.user == b.user).count() as u64;
+    let protocol = options.protocol;
+    Ok(Evaluation { protocol, n_users, n_lists: total, n_relevant, skipped, systems, list_overlap })
 }
 
 /// All that a user is asked with.
@@ -233,7 +240,7 @@ struct Asker<'a, D> {
 
 impl<D: AsRef<[u8]>> Asker<'_, D> {
     fn ask(&self, case: &Case, scratch: &mut RecommendScratch) -> Result<Answer, RecommendError> {
-        let history = self.history(case.history.clone());
+        let history = self.history(case);
         let mut list = |exact: bool| -> Result<Vec<u32>, RecommendError> {
             let limit = Some(self.longest);
             let request = RecommendRequest { limit, exact, ..RecommendRequest::new(&history, case.now_ms) };
@@ -250,73 +257,18 @@ impl<D: AsRef<[u8]>> Asker<'_, D> {
         Ok(Answer { index, exact, popular })
     }
 
-    /// The most recent training interactions, as many as the service would look at.
-    fn history(&self, rows: Range<usize>) -> Vec<Interaction> {
-        let HeldOut { train, kinds, keys, .. } = self.held_out;
-        let from = rows.end.saturating_sub(limits::HISTORY_MAX).max(rows.start);
-        let interaction = |at: usize| {
-            let key = keys.get(train.item[at] as usize).cloned().unwrap_or_default();
-            let kind = kinds.get(usize::from(train.kind[at])).cloned().unwrap_or_default();
-            Interaction::new(key, kind, train.time_ms[at])
+    /// What the user did before, as much of it as the service would look at.
+    fn history(&self, case: &Case) -> Vec<Interaction> {
+        let HeldOut { train, test, kinds, keys } = self.held_out;
+        let interaction = |(table, at): (&Interactions, usize)| {
+            let key = keys.get(table.item[at] as usize).cloned().unwrap_or_default();
+            let kind = kinds.get(usize::from(table.kind[at])).cloned().unwrap_or_default();
+            Interaction::new(key, kind, table.time_ms[at])
         };
-        (from..rows.end).map(interaction).collect()
+        let before = case.history.clone().map(|at| (train, at)).chain(case.prefix.clone().map(|at| (test, at)));
+        let too_old = (case.history.len() + case.prefix.len()).saturating_sub(limits::HISTORY_MAX);
+        before.skip(too_old).map(interaction).collect()
     }
-}
-
-/// The users to ask and what to look for, and what was left out.
-fn cases<D: AsRef<[u8]>>(
-    model: &Model<D>,
-    held_out: &HeldOut,
-    scenario: &Scenario,
-    options: &EvaluateOptions,
-) -> (Vec<Case>, Skipped) {
-    let HeldOut { train, test, keys, .. } = held_out;
-    let skipped = Cell::new(Skipped::default());
-    let skip = |count: &dyn Fn(&mut Skipped) -> &mut u64, n: usize| {
-        let mut now = skipped.get();
-        *count(&mut now) += n as u64;
-        skipped.set(now);
-    };
-    let ordinals: Vec<Option<u32>> = keys.iter().map(|key| model.index().ordinal(key)).collect();
-    let available = available(model, scenario);
-    let histories: Vec<(u32, Range<usize>)> = by_user(&train.user).collect();
-    let mut cases = Vec::new();
-    for (user, rows) in by_user(&test.user) {
-        let Ok(at) = histories.binary_search_by_key(&user, |(user, _)| *user) else {
-            skip(&|s| &mut s.without_history, rows.len());
-            skip(&|s| &mut s.users_without_any, 1);
-            continue;
-        };
-        let history = histories[at].1.clone();
-        let seen: HashSet<u32> = train.item[history.clone()].iter().copied().collect();
-        let mut relevant: Vec<u32> = Vec::new();
-        for row in rows.clone() {
-            let item = test.item[row];
-            match ordinals.get(item as usize).copied().flatten() {
-                _ if test.weight[row] <= 0.0 => skip(&|s| &mut s.not_liked, 1),
-                None => skip(&|s| &mut s.unknown_items, 1),
-                Some(_) if scenario.exclude_seen && seen.contains(&item) => skip(&|s| &mut s.seen_before, 1),
-                Some(ordinal) if available.is_some_and(|set| !set.contains(ordinal)) => {
-                    skip(&|s| &mut s.unavailable, 1)
-                }
-                Some(ordinal) if relevant.contains(&ordinal) => skip(&|s| &mut s.repeated, 1),
-                Some(ordinal) => relevant.push(ordinal),
-            }
-        }
-        if relevant.is_empty() {
-            skip(&|s| &mut s.users_without_any, 1);
-            continue;
-        }
-        relevant.sort_unstable();
-        cases.push(Case { history, relevant, now_ms: test.time_ms[rows.start] });
-    }
-    if let Some(most) = options.users.filter(|most| *most < cases.len()) {
-        skip(&|s| &mut s.users_not_sampled, cases.len() - most);
-        cases.shuffle(&mut ChaCha8Rng::seed_from_u64(options.seed));
-        cases.truncate(most);
-        cases.sort_by_key(|case| case.history.start);
-    }
-    (cases, skipped.get())
 }
 
 /// The items that a list of this scenario may contain; none for all.

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{Exit, Global};
 use crate::dataset::Dataset;
-use crate::evaluate::{self, AtK, EvaluateOptions, Evaluation, HeldOut};
+use crate::evaluate::{self, AtK, EvaluateOptions, Evaluation, HeldOut, Protocol};
 use crate::progress::Progress;
 use crate::report::{self, Report, Table};
 
@@ -32,6 +32,12 @@ pub struct Args {
     /// Settings file with scenarios; without it the built-in ones.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// What is asked: all that a user did in the test part at once, or each event from those before it.
+    #[arg(long, value_enum, default_value = "held-out")]
+    protocol: Protocol,
+    /// Lists may contain what the visitor has seen, whatever the scenario says; what comes again is looked for too.
+    #[arg(long)]
+    allow_seen: bool,
     /// Leave the approximate search out.
     #[arg(long)]
     exact_only: bool,
@@ -84,11 +90,14 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let mut ks = args.k.clone();
     ks.sort_unstable();
     ks.dedup();
-    let options = EvaluateOptions { ks, exact_only: args.exact_only, users: args.users, seed: args.seed };
+    let protocol = args.protocol;
+    let mut scenario = scenario.clone();
+    scenario.exclude_seen &= !args.allow_seen;
+    let options = EvaluateOptions { protocol, ks, exact_only: args.exact_only, users: args.users, seed: args.seed };
     let progress = Progress::bar("evaluating", 0);
     let step = |done, total| progress.step("evaluating", done, total);
     let held_out = held_out(&dataset)?;
-    let evaluation = evaluate::evaluate(snapshot.model(), &held_out, scenario, &manifest.weighting, &options, &step)?;
+    let evaluation = evaluate::evaluate(snapshot.model(), &held_out, &scenario, &manifest.weighting, &options, &step)?;
     progress.finish();
     let evaluated = Evaluated {
         generation: snapshot.generation().to_owned(),
@@ -117,13 +126,14 @@ pub fn held_out(dataset: &Dataset) -> anyhow::Result<HeldOut> {
 
 impl Report for Evaluated {
     fn text(&self) -> String {
-        let Evaluation { n_users, n_relevant, skipped, systems, list_overlap } = &self.evaluation;
+        let Evaluation { n_users, n_lists, n_relevant, skipped, systems, list_overlap, .. } = &self.evaluation;
         let mut text = format!(
-            "generation {}, scenario {}, {}\n{} users, {} held-out items looked for\n",
+            "generation {}, scenario {}, {}\n{} users, {} lists, {} held-out items looked for\n",
             self.generation,
             self.scenario,
             self.recency,
             report::count(*n_users),
+            report::count(*n_lists),
             report::count(*n_relevant),
         );
         let reasons = [
@@ -217,7 +227,9 @@ mod tests {
             trained_on_this_dataset: true,
             recency: "falling to 1/e in 3 interactions".to_owned(),
             evaluation: Evaluation {
+                protocol: Protocol::HeldOut,
                 n_users: 6_040,
+                n_lists: 6_040,
                 n_relevant: 6_040,
                 skipped: Skipped { unknown_items: 3, ..Skipped::default() },
                 systems: vec![system("index", 0.2345), system("exact", 0.2367), system("popular", 0.0363)],

@@ -24,6 +24,13 @@ pub enum Split {
         /// The share that is trained on, above 0 and below 1.
         train: f64,
     },
+    /// The last basket of each user who has more than one is tested: all interactions of the user's last moment.
+    LastBasket,
+    /// Users whose last interaction is among the newest are tested whole: for logs whose users are sessions.
+    Sessions {
+        /// How long before the newest interaction of all, in seconds.
+        last_s: u32,
+    },
     /// Nothing is tested.
     None,
 }
@@ -34,7 +41,12 @@ impl FromStr for Split {
     fn from_str(text: &str) -> Result<Self, String> {
         match (text, text.strip_prefix("time=")) {
             ("leave-last-out", _) => Ok(Self::LeaveLastOut),
+            ("last-basket", _) => Ok(Self::LastBasket),
             ("none", _) => Ok(Self::None),
+            _ if text.starts_with("sessions=") => match text.trim_start_matches("sessions=").parse() {
+                Ok(last_s) if last_s > 0 => Ok(Self::Sessions { last_s }),
+                _ => Err("give seconds above 0, as in sessions=14400".to_owned()),
+            },
             (_, Some(at)) => {
                 if let Some(at_ms) = time::date_time(at.as_bytes()) {
                     return Ok(Self::Time { at_ms });
@@ -44,7 +56,10 @@ impl FromStr for Split {
                     _ => Err(format!("{at:?} is neither a date like 2017-10-10T00:00:00Z nor a share between 0 and 1")),
                 }
             }
-            _ => Err("expected leave-last-out, time=2017-10-10T00:00:00Z, time=0.9 or none".to_owned()),
+            _ => {
+                Err("expected leave-last-out, last-basket, sessions=14400, time=2017-10-10T00:00:00Z, time=0.9 or none"
+                    .to_owned())
+            }
         }
     }
 }
@@ -55,6 +70,8 @@ impl fmt::Display for Split {
             Self::LeaveLastOut => write!(f, "the last interaction of each user"),
             Self::Time { at_ms } => write!(f, "what happened at or after {}", super::report::moment(*at_ms)),
             Self::Share { train } => write!(f, "what happened after the oldest {}", crate::report::percent(*train)),
+            Self::LastBasket => write!(f, "all of each user's last moment"),
+            Self::Sessions { last_s } => write!(f, "users whose last interaction is of the newest {last_s} seconds"),
             Self::None => write!(f, "nothing"),
         }
     }
@@ -68,6 +85,19 @@ pub fn split(all: Interactions, by: Split) -> (Interactions, Interactions) {
             let user = |row: usize| all.user.get(row);
             let before = |row: usize| row.checked_sub(1).and_then(user);
             (0..all.len()).map(|row| user(row) != user(row + 1) && user(row) == before(row)).collect()
+        }
+        Split::LastBasket => of_users(&all.user, |rows| {
+            let times = &all.time_ms[rows.clone()];
+            let last = times.last().copied();
+            let more = times.first().copied() != last;
+            times.iter().map(|time| more && Some(*time) == last).collect()
+        }),
+        Split::Sessions { last_s } => {
+            let newest = all.time_ms.iter().copied().max().unwrap_or_default();
+            let after = newest.saturating_sub(i64::from(last_s) * 1_000);
+            of_users(&all.user, |rows| {
+                vec![all.time_ms.get(rows.end - 1).is_some_and(|last| *last > after); rows.len()]
+            })
         }
         Split::Time { at_ms } => all.time_ms.iter().map(|time| *time >= at_ms).collect(),
         Split::Share { train } => {
@@ -83,6 +113,11 @@ pub fn split(all: Interactions, by: Split) -> (Interactions, Interactions) {
     let mut train = all;
     train.retain(&is_test.iter().map(|test| !test).collect::<Vec<bool>>());
     (train, test)
+}
+
+/// What a rule says of the rows of each user, end to end.
+fn of_users(users: &[u32], rule: impl Fn(std::ops::Range<usize>) -> Vec<bool>) -> Vec<bool> {
+    crate::train::by_user(users).flat_map(|(_, rows)| rule(rows)).collect()
 }
 
 #[cfg(test)]
@@ -117,10 +152,27 @@ mod tests {
     }
 
     #[test]
+    fn a_basket_is_a_moment_and_the_last_of_several_is_tested() {
+        let all = rows(&[(0, 1), (0, 1), (0, 7), (0, 7), (1, 5), (1, 5)]);
+        let (train, test) = split(all, Split::LastBasket);
+        assert_eq!((train.time_ms, test.time_ms), (vec![1, 1, 5, 5], vec![7, 7]));
+    }
+
+    #[test]
+    fn sessions_are_tested_whole_or_not_at_all() {
+        let all = rows(&[(0, 1_000), (0, 3_000), (1, 2_000), (1, 9_000), (2, 8_000), (2, 9_500)]);
+        let (train, test) = split(all, Split::Sessions { last_s: 1 });
+        assert_eq!((train.user, test.user), (vec![0, 0], vec![1, 1, 2, 2]));
+    }
+
+    #[test]
     fn a_split_is_written_as_a_word() {
         assert_eq!("leave-last-out".parse(), Ok(Split::LeaveLastOut));
         assert_eq!("time=2017-10-10".parse(), Ok(Split::Time { at_ms: 1_507_593_600_000 }));
         assert_eq!("time=0.9".parse(), Ok(Split::Share { train: 0.9 }));
+        assert_eq!("sessions=14400".parse(), Ok(Split::Sessions { last_s: 14_400 }));
+        assert_eq!("last-basket".parse(), Ok(Split::LastBasket));
+        assert!("sessions=0".parse::<Split>().unwrap_err().contains("seconds"));
         assert!("time=1.5".parse::<Split>().unwrap_err().contains("share"));
         assert!("half".parse::<Split>().unwrap_err().contains("leave-last-out"));
     }

@@ -16,7 +16,7 @@ fn table(rows: &[(u32, u32, f32, i64)]) -> Interactions {
 }
 
 fn options(ks: &[usize]) -> EvaluateOptions {
-    EvaluateOptions { ks: ks.to_vec(), exact_only: false, users: None, seed: 1 }
+    EvaluateOptions { ks: ks.to_vec(), exact_only: false, protocol: Protocol::HeldOut, users: None, seed: 1 }
 }
 
 fn held_out(fixture: &Fixture, train: &[(u32, u32, f32, i64)], test: &[(u32, u32, f32, i64)]) -> HeldOut {
@@ -112,4 +112,29 @@ fn nobody_to_ask_and_lists_of_no_length_are_refused() {
     assert!(matches!(asked(&options(&[0])), EvaluateError::K { found: 0 }));
     assert!(matches!(asked(&options(&[])), EvaluateError::K { found: 0 }));
     assert!(matches!(asked(&options(&[1_001])), EvaluateError::K { found: 1_001 }));
+}
+
+#[test]
+fn each_event_is_predicted_from_those_before_it() {
+    let fixture = Fixture::shop();
+    let model = fixture.model();
+    let history = |items: &[u32]| -> Vec<Interaction> {
+        items.iter().zip(0..).map(|(i, t)| Interaction::new(Fixture::key(*i as usize), "view", t)).collect()
+    };
+    // User 1 is known and goes on to the best item twice; user 2 is not, so that the first of three steps says nothing.
+    let first = list(&model, &history(&[0]), 1)[0];
+    let second = list(&model, &history(&[0, first]), 1)[0];
+    let train = [(1, 0, 1.0, 0)];
+    let test = [(1, first, 1.0, 1), (1, second, 1.0, 2), (2, 4, 1.0, 1), (2, 5, 1.0, 2), (2, 4, 1.0, 3)];
+    let held_out = held_out(&fixture, &train, &test);
+    let asked = |scenario: &Scenario| {
+        let options = EvaluateOptions { protocol: Protocol::NextEvent, ..options(&[1]) };
+        evaluate(&model, &held_out, scenario, &Weighting::default(), &options, &|_, _| ()).unwrap()
+    };
+    let found = asked(&Scenario::home());
+    assert_eq!((found.n_users, found.n_lists, found.n_relevant), (2, 3, 3));
+    assert_eq!((found.skipped.without_history, found.skipped.seen_before), (1, 1));
+    assert!(found.systems[1].at[0].hit_rate >= 2.0 / 3.0 - 1e-9, "{:?}", found.systems[1]);
+    let found = asked(&Scenario { exclude_seen: false, ..Scenario::home() });
+    assert_eq!((found.n_lists, found.skipped.seen_before), (4, 0));
 }
