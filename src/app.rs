@@ -109,7 +109,7 @@ impl Application {
         let (listener, port) = listen(&settings.http)?;
         let metrics = Arc::new(Metrics::new()?);
         let poll = (settings.artifacts.poll_ms > 0).then(|| Duration::from_millis(settings.artifacts.poll_ms));
-        let reloader = Reloader::start(&settings.artifacts.dir, poll, Arc::clone(&metrics))
+        let reloader = Reloader::start(&settings.artifacts.dir, poll, Arc::clone(&metrics), system_now_ms)
             .map_err(|source| StartError::System { what: "starting the reload thread", source })?;
         let state = web::Data::new(State {
             reloader: Arc::new(reloader),

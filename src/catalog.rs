@@ -4,10 +4,13 @@
 
 use std::collections::BTreeMap;
 
+pub mod attributes;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::limits;
+use crate::timestamp::Timestamp;
 
 /// One item of the catalogue.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,7 +35,16 @@ pub struct CatalogItem {
     /// Whether it may be recommended at all.
     #[serde(default = "yes")]
     pub available: bool,
-    /// Anything else; text, numbers, truth values and lists of text can be filtered on.
+    /// Whether it is kept out of every list, available or not.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub hidden: bool,
+    /// From when on it is kept out of every list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// When it was last changed. Of two accounts of an item the later one counts; one without a time is the older.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updated_at: Option<Timestamp>,
+    /// Anything else; text, numbers, truth values, times, points and lists of text can be filtered on.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, serde_json::Value>,
 }
@@ -86,6 +98,10 @@ pub struct CatalogView<'a> {
     json: &'a [u8],
 }
 
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 fn yes() -> bool {
     true
 }
@@ -101,6 +117,9 @@ impl CatalogItem {
             price: None,
             image: None,
             available: true,
+            hidden: false,
+            expires_at: None,
+            updated_at: None,
             attributes: BTreeMap::new(),
         }
     }

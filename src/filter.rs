@@ -129,9 +129,7 @@ impl Filter {
                 "write the filter with fewer groups in groups",
             ));
         }
-        *left = left
-            .checked_sub(1)
-            .ok_or_else(|| FilterSyntaxError::TooMany { found: limits::FILTER_CONDITIONS_MAX + 1 })?;
+        *left = left.checked_sub(1).ok_or(FilterSyntaxError::TooMany { found: limits::FILTER_CONDITIONS_MAX + 1 })?;
         let grouped = self.must.is_some() || self.should.is_some() || self.must_not.is_some();
         if self.key.is_some() || self.matches.is_some() || self.range.is_some() || self.exists.is_some() {
             if grouped {
@@ -166,8 +164,7 @@ impl Filter {
         match (self.matches, self.range, self.exists) {
             (Some(Match { value: Some(value), any: None }), None, None) => Ok(equals(field, value)),
             (Some(Match { value: None, any: Some(values) }), None, None) => {
-                *left =
-                    left.checked_sub(values.len()).ok_or_else(|| FilterSyntaxError::TooMany { found: values.len() })?;
+                *left = left.checked_sub(values.len()).ok_or(FilterSyntaxError::TooMany { found: values.len() })?;
                 Ok(any_of(field, values))
             }
             (Some(_), None, None) => {

@@ -21,8 +21,11 @@ pub mod history;
 pub mod http;
 pub mod interaction;
 pub mod limits;
+pub mod live_catalog;
+pub mod live_items;
 pub mod manifest;
 pub mod model;
+pub mod nearest;
 pub mod recommend;
 pub mod reload;
 pub mod scenario;
@@ -32,6 +35,7 @@ pub mod store;
 pub mod telemetry;
 #[doc(hidden)]
 pub mod testing;
+pub mod timestamp;
 pub mod user_vector;
 
 pub use artifact::ArtifactError;

@@ -11,13 +11,15 @@ mod write;
 
 use std::sync::OnceLock;
 
-use kindred_index::{AllowSet, Container, FilterExpr, Index, OpenError, VectorView, VerifyError};
+use kindred_index::{AllowSet, Container, FilterExpr, Index, KeyView, OpenError, VectorView, VerifyError};
 use thiserror::Error;
 
 use self::layout::{Header, section};
 pub use self::layout::{MODEL_CONTAINER_KIND, index_fingerprint};
 pub use self::write::{ModelData, ModelWriteError};
 use crate::catalog::CatalogView;
+use crate::catalog::attributes::HIDDEN;
+use crate::live_items::LiveItems;
 use crate::manifest::Manifest;
 
 /// The attribute field that says whether an item may be recommended, and the value that says yes.
@@ -42,10 +44,13 @@ pub struct Neighbour {
     pub similarity: f32,
 }
 
-/// The arrays of a model, looked up once and borrowed for the length of a request.
+/// The arrays of a model, looked up once and borrowed for the length of a request, and what changed in the catalogue since the model was made.
 #[derive(Clone, Copy, Debug)]
 pub struct ModelView<'a> {
     n: u32,
+    keys: KeyView<'a>,
+    catalog: CatalogView<'a>,
+    live: Option<&'a LiveItems>,
     stride: usize,
     dimensions: usize,
     k_neighbours: usize,
@@ -205,8 +210,16 @@ impl<D: AsRef<[u8]>> Model<D> {
 
     /// The arrays, looked up once. Take one view per request rather than one per item.
     pub fn view(&self) -> ModelView<'_> {
+        self.view_with(None)
+    }
+
+    /// As [`Model::view`], with what changed in the catalogue since.
+    pub fn view_with<'a>(&'a self, live: Option<&'a LiveItems>) -> ModelView<'a> {
         ModelView {
             n: self.header.n,
+            keys: self.index.keys(),
+            catalog: self.catalog(),
+            live,
             stride: self.header.stride as usize,
             dimensions: self.dimensions(),
             k_neighbours: self.k_neighbours(),
@@ -245,15 +258,20 @@ impl<D: AsRef<[u8]>> Model<D> {
         CatalogView::new(offsets, self.data.section(section::CATALOG_JSON.kind).unwrap_or_default())
     }
 
-    /// The items that may be recommended, or none where all may: the index has no such attribute, or all items have it.
+    /// The items that are available and not hidden, or none where all are: the index has no such attribute, or all items have it.
     ///
     /// Evaluated on the first call, in time linear in the number of items, and kept: warm it before the first request.
     pub fn available(&self) -> Option<&AllowSet> {
         let evaluate = || {
             let (field, value) = AVAILABLE;
             let expression = FilterExpr::Match { field: field.to_owned(), value: value.to_owned() };
-            // An index without the attribute does not restrict anything.
-            let set = self.index.attributes().evaluate(&expression, self.len()).ok()?;
+            let hidden = FilterExpr::Match { field: HIDDEN.to_owned(), value: true.to_string() };
+            let evaluate = |filter| self.index.attributes().evaluate(filter, self.len()).ok();
+            // An index without an attribute does not restrict anything by it.
+            let mut set = evaluate(&expression).unwrap_or_else(|| AllowSet::full(self.len()));
+            if let Some(hidden) = evaluate(&hidden) {
+                set.and_not(&hidden);
+            }
             (set.cardinality() < self.len()).then_some(set)
         };
         self.available.get_or_init(evaluate).as_ref()
@@ -261,14 +279,37 @@ impl<D: AsRef<[u8]>> Model<D> {
 }
 
 impl<'a> ModelView<'a> {
-    /// Number of items.
+    /// Number of items that have an ordinal: those of the model, and beyond them those that came in since.
     pub fn len(&self) -> u32 {
-        self.n
+        self.live.map_or(self.n, LiveItems::end)
     }
 
     /// Whether there is no item.
     pub fn is_empty(&self) -> bool {
-        self.n == 0
+        self.len() == 0
+    }
+
+    /// What changed in the catalogue since the model was made.
+    pub fn live(&self) -> Option<&'a LiveItems> {
+        self.live
+    }
+
+    /// The item of a key.
+    pub fn ordinal(&self, key: &str) -> Option<u32> {
+        self.keys.ordinal(key).or_else(|| self.live?.ordinal(key))
+    }
+
+    /// The key of an item.
+    pub fn key(&self, ordinal: u32) -> Option<&'a str> {
+        self.keys.key(ordinal).or_else(|| Some(self.live?.entry(ordinal)?.id()))
+    }
+
+    /// The JSON of an item's entry, as it now is; none if there is no such item, or no longer.
+    pub fn entry(&self, ordinal: u32) -> Option<&'a str> {
+        match self.live.and_then(|live| live.entry(ordinal)) {
+            Some(entry) => entry.json(),
+            None => self.catalog.raw(ordinal),
+        }
     }
 
     /// Length of a vector, in floats.
@@ -278,14 +319,15 @@ impl<'a> ModelView<'a> {
 
     /// The target row of an item: what is recommended.
     pub fn row(&self, ordinal: u32) -> Option<&'a [f32]> {
-        self.vectors.row(ordinal)
+        self.vectors.row(ordinal).or_else(|| self.live?.row(ordinal))
     }
 
     /// The context row of an item: what it says about the visitor who touched it.
     pub fn context_row(&self, ordinal: u32) -> Option<&'a [f32]> {
         let Some(context) = self.context else { return self.row(ordinal) };
         let from = (ordinal as usize).checked_mul(self.stride)?;
-        context.get(from..from.checked_add(self.dimensions)?)
+        let row = context.get(from..from.checked_add(self.dimensions)?);
+        row.or_else(|| self.live?.context_row(ordinal))
     }
 
     /// The stored neighbours of an item, nearest first.

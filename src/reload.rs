@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLockReadGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,8 @@ use tokio::sync::oneshot;
 
 use crate::artifact::{self, ArtifactError};
 use crate::limits;
+use crate::live_catalog::Overlay;
+use crate::live_items::LiveItems;
 use crate::snapshot::Snapshot;
 use crate::telemetry::{Metrics, chain};
 
@@ -26,8 +28,18 @@ const IDLE_TICK: Duration = Duration::from_secs(1);
 pub struct Live {
     /// The opened artifact.
     pub snapshot: Snapshot,
+    /// What changed in the catalogue since it was built.
+    pub overlay: Overlay,
     /// When it went into service.
     pub since: Instant,
+}
+
+impl Live {
+    /// What changed in the catalogue, seen to until now; none where nothing did, which costs a read of two numbers. Hold it for the length of one
+    /// computation.
+    pub fn changes(&self, now_ms: i64) -> Option<RwLockReadGuard<'_, LiveItems>> {
+        self.overlay.read(now_ms)
+    }
 }
 
 /// What a reload did.
@@ -80,10 +92,21 @@ impl Reloader {
     /// # Errors
     /// The system's error if no thread can be started. A bad or missing artifact is not an error: it is logged, and the service
     /// starts without one.
-    pub fn start(dir: &Path, poll: Option<Duration>, metrics: Arc<Metrics>) -> std::io::Result<Self> {
+    pub fn start(
+        dir: &Path,
+        poll: Option<Duration>,
+        metrics: Arc<Metrics>,
+        clock: fn() -> i64,
+    ) -> std::io::Result<Self> {
         let live = Arc::new(ArcSwapOption::empty());
-        let mut watcher =
-            Watcher { dir: dir.to_path_buf(), live: Arc::clone(&live), metrics, refused: None, retired: Vec::new() };
+        let mut watcher = Watcher {
+            dir: dir.to_path_buf(),
+            live: Arc::clone(&live),
+            metrics,
+            clock,
+            refused: None,
+            retired: Vec::new(),
+        };
         watcher.first();
         let (sender, receiver) = sync_channel(limits::RELOADS_WAITING_MAX);
         let thread = std::thread::Builder::new()
@@ -144,6 +167,8 @@ struct Watcher {
     dir: PathBuf,
     live: Arc<ArcSwapOption<Live>>,
     metrics: Arc<Metrics>,
+    /// Milliseconds since 1970.
+    clock: fn() -> i64,
     /// The generation that was refused last: a look by the clock does not try it again.
     refused: Option<String>,
     /// Artifacts out of service that requests may still hold.
@@ -210,7 +235,8 @@ impl Watcher {
 
     fn swap_in(&mut self, snapshot: Snapshot, generation: &str, started: Instant) {
         let items = snapshot.model().len();
-        let live = Arc::new(Live { snapshot, since: Instant::now() });
+        let overlay = Overlay::new(LiveItems::new(snapshot.model(), (self.clock)()));
+        let live = Arc::new(Live { snapshot, overlay, since: Instant::now() });
         let old = self.live.swap(Some(live));
         self.retired.extend(old);
         self.refused = None;

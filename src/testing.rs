@@ -12,6 +12,7 @@ use kindred_index::{AlignedBytes, EdgeSet, FlatGraph, Index, IndexInput, ItemAtt
 
 use crate::artifact::{INDEX_FILE, MODEL_FILE, Publication};
 use crate::catalog::CatalogItem;
+use crate::catalog::attributes::of_items;
 use crate::manifest::{AnnRecall, Manifest};
 use crate::model::{Model, ModelData};
 
@@ -204,7 +205,7 @@ impl Fixture {
 
     /// The attributes, in ordinal order.
     pub fn attributes(&self) -> Vec<ItemAttributes> {
-        self.items.iter().map(attributes).collect()
+        of_items(&self.items).0
     }
 
     /// The bytes of `index.kin`.
@@ -289,14 +290,6 @@ impl Fixture {
         self.write(&mut publication);
         publication.commit(self.manifest(), keep_last).unwrap()
     }
-}
-
-/// The attributes that `kindred build` makes of a catalogue entry, as far as fixtures have them.
-fn attributes(item: &CatalogItem) -> ItemAttributes {
-    let mut terms: Vec<(String, String)> =
-        item.categories.iter().map(|category| ("category".to_owned(), category.clone())).collect();
-    terms.push(("available".to_owned(), item.available.to_string()));
-    ItemAttributes { terms, numbers: item.price.map(|price| ("price".to_owned(), price)).into_iter().collect() }
 }
 
 fn scale_of(row: &[f32]) -> f32 {

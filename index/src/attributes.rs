@@ -8,6 +8,7 @@ use crate::allow::AllowSet;
 use crate::container::cast;
 use crate::filter::Bounds;
 use crate::format::{FieldEntry, POSTINGS_BITMAP, POSTINGS_LIST, Postings, TermEntry};
+use crate::keys::KeyView;
 
 /// The attributes of an opened index.
 #[derive(Clone, Copy)]
@@ -19,6 +20,7 @@ pub struct AttributeView<'a> {
     pub(crate) postings: &'a [u8],
     pub(crate) number_values: &'a [f64],
     pub(crate) number_ordinals: &'a [u32],
+    pub(crate) keys: KeyView<'a>,
 }
 
 /// One field of the attributes.
@@ -131,12 +133,38 @@ impl<'a> Field<'a> {
     }
 
     pub(crate) fn add_numbers(&self, bounds: &Bounds, into: &mut AllowSet) {
+        self.within(bounds).for_each(|(ordinal, _)| {
+            into.insert(ordinal);
+        });
+    }
+
+    /// The items with a number within bounds, and that number; in order of the numbers.
+    pub(crate) fn within(&self, bounds: &Bounds) -> impl Iterator<Item = (u32, f64)> + use<'a> {
         let (values, ordinals) = self.numbers();
         let from = values.partition_point(|value| bounds.below(*value));
         let to = values.partition_point(|value| !bounds.above(*value));
-        for ordinal in ordinals.get(from..to).unwrap_or_default() {
-            into.insert(*ordinal);
+        let (values, ordinals) = (values.get(from..to), ordinals.get(from..to));
+        ordinals.unwrap_or_default().iter().copied().zip(values.unwrap_or_default().iter().copied())
+    }
+
+    /// Adds the items with a text value or number that is none of these. Costs a step per value of the field.
+    pub(crate) fn add_except(&self, values: &[String], numbers: &[f64], into: &mut AllowSet) {
+        for term in self.term_entries() {
+            let value = self.view.string(term.value_start, term.value_len);
+            if !values.iter().any(|except| Some(except.as_bytes()) == value) {
+                self.view.add_postings(&term.items, into);
+            }
         }
+        for (ordinal, number) in self.within(&Bounds::NONE) {
+            if !numbers.contains(&number) {
+                into.insert(ordinal);
+            }
+        }
+    }
+
+    /// Its numbers with the item of each, ascending by number.
+    pub fn numbered(&self) -> impl Iterator<Item = (u32, f64)> + use<'a> {
+        self.within(&Bounds::NONE)
     }
 
     pub(crate) fn add_present(&self, into: &mut AllowSet) {

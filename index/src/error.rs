@@ -288,6 +288,12 @@ pub enum FilterError {
         /// The field.
         field: String,
     },
+    /// The middle or radius of a circle is outside its range.
+    #[error("the circle around {field:?} needs a lat of -90 to 90, a lon of -180 to 180 and a radius_m of at least 0")]
+    NoCircle {
+        /// The point asked for.
+        field: String,
+    },
     /// Conditions stand too deep in one another.
     #[error("the filter is nested more than {FILTER_DEPTH_MAX} deep: write it with fewer groups in groups")]
     TooDeep,

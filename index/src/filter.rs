@@ -3,6 +3,7 @@
 use crate::allow::AllowSet;
 use crate::attributes::{AttributeView, Field};
 use crate::error::FilterError;
+use crate::geo::{Circle, latitude_field, longitude_field};
 
 /// Deepest nesting of groups. Evaluation recurses, so this bounds its stack.
 pub const FILTER_DEPTH_MAX: usize = 32;
@@ -40,7 +41,32 @@ pub enum FilterExpr {
         /// Less than or equal.
         lte: Option<f64>,
     },
-    /// The field has any value or number.
+    /// The field has a value or number that is none of these.
+    Except {
+        /// The field.
+        field: String,
+        /// The values.
+        values: Vec<String>,
+        /// The numbers.
+        numbers: Vec<f64>,
+    },
+    /// The point of this name is at most so far from another on the sphere. A point is the two numbers `NAME.lat` and `NAME.lon`.
+    GeoRadius {
+        /// The name of the point.
+        field: String,
+        /// Latitude of the middle, in degrees north.
+        lat: f64,
+        /// Longitude of the middle, in degrees east.
+        lon: f64,
+        /// Greatest distance, in metres.
+        radius_m: f64,
+    },
+    /// The item's key is any of these.
+    HasId {
+        /// The keys.
+        ids: Vec<String>,
+    },
+    /// The field has any value or number, or is a point.
     Exists {
         /// The field.
         field: String,
@@ -63,11 +89,33 @@ impl AttributeView<'_> {
     /// # Errors
     /// An unknown field, a field of the other type, a bound that is not a number, or a filter beyond the limits.
     pub fn evaluate(&self, filter: &FilterExpr, n: u32) -> Result<AllowSet, FilterError> {
-        let mut parts = 0;
-        check_size(filter, 0, &mut parts)?;
-        self.set_of(filter, n)
+        self.evaluate_beside(filter, n, &|_| false)
     }
 
+    /// As [`AttributeView::evaluate`], where items that are not in the index may have further fields: a field that `also` knows is no error, and
+    /// no item of the index has it.
+    ///
+    /// # Errors
+    /// As [`AttributeView::evaluate`], for fields that `also` does not know either.
+    pub fn evaluate_beside(
+        &self,
+        filter: &FilterExpr,
+        n: u32,
+        also: &dyn Fn(&str) -> bool,
+    ) -> Result<AllowSet, FilterError> {
+        let mut parts = 0;
+        check_size(filter, 0, &mut parts)?;
+        Evaluation { view: *self, also }.set_of(filter, n)
+    }
+}
+
+/// One evaluation: the attributes, and the fields that are known beside them.
+struct Evaluation<'a> {
+    view: AttributeView<'a>,
+    also: &'a dyn Fn(&str) -> bool,
+}
+
+impl Evaluation<'_> {
     fn set_of(&self, filter: &FilterExpr, n: u32) -> Result<AllowSet, FilterError> {
         match filter {
             FilterExpr::And(parts) => self.all_of(parts, n),
@@ -100,44 +148,125 @@ impl AttributeView<'_> {
     /// Adds the items that a filter lets pass. Unions need no bitmap of their own this way.
     fn add(&self, filter: &FilterExpr, into: &mut AllowSet) -> Result<(), FilterError> {
         match filter {
-            FilterExpr::Match { field, value } => self.text_field(field)?.add_term(value, into),
+            FilterExpr::Match { field, value } => {
+                if let Some(field) = self.text_field(field)? {
+                    field.add_term(value, into);
+                }
+            }
             FilterExpr::Any { field, values } => {
-                let field = self.text_field(field)?;
-                values.iter().for_each(|value| field.add_term(value, into));
+                if let Some(field) = self.text_field(field)? {
+                    values.iter().for_each(|value| field.add_term(value, into));
+                }
+            }
+            FilterExpr::Except { field, values, numbers } => {
+                if numbers.iter().any(|number| number.is_nan()) {
+                    return Err(FilterError::BoundNotANumber { field: field.clone() });
+                }
+                if let Some(field) = self.known_field(field)? {
+                    field.add_except(values, numbers, into);
+                }
             }
             FilterExpr::Range { field, gt, gte, lt, lte } => {
                 let bounds = Bounds { gt: *gt, gte: *gte, lt: *lt, lte: *lte };
                 if bounds.any_is_nan() {
                     return Err(FilterError::BoundNotANumber { field: field.clone() });
                 }
-                let field = self.number_field(field)?;
-                field.add_numbers(&bounds, into);
+                if let Some(field) = self.number_field(field)? {
+                    field.add_numbers(&bounds, into);
+                }
             }
-            FilterExpr::Exists { field } => self.known_field(field)?.add_present(into),
+            FilterExpr::GeoRadius { field, lat, lon, radius_m } => {
+                let circle = Circle { lat: *lat, lon: *lon, radius_m: *radius_m };
+                self.add_circle(field, &circle, into)?;
+            }
+            FilterExpr::Exists { field } => self.add_present(field, into)?,
+            FilterExpr::HasId { ids } => {
+                for ordinal in ids.iter().filter_map(|id| self.view.keys.ordinal(id)) {
+                    into.insert(ordinal);
+                }
+            }
             FilterExpr::Or(parts) => parts.iter().try_for_each(|part| self.add(part, into))?,
             FilterExpr::And(_) | FilterExpr::Not(_) => into.or(&self.set_of(filter, into.n())?),
         }
         Ok(())
     }
 
-    fn known_field(&self, name: &str) -> Result<Field<'_>, FilterError> {
-        self.field(name).ok_or_else(|| FilterError::UnknownField {
-            field: name.to_owned(),
-            known: self.fields().map(|field| field.name().to_owned()).collect(),
-        })
+    /// The items whose point lies in a circle: those in its band of latitudes, looked up among those in its longitudes.
+    fn add_circle(&self, name: &str, circle: &Circle, into: &mut AllowSet) -> Result<(), FilterError> {
+        if !circle.is_sound() {
+            return Err(FilterError::NoCircle { field: name.to_owned() });
+        }
+        let Some((latitude, longitude)) = self.point(name) else {
+            return match self.known_field(name)? {
+                Some(_) => Err(FilterError::WrongType {
+                    field: name.to_owned(),
+                    holds: "text or numbers",
+                    asked: "a point with lat and lon",
+                }),
+                None => Ok(()),
+            };
+        };
+        let (south, north) = circle.latitudes();
+        let mut band: Vec<(u32, f64)> = latitude.within(&Bounds::between(south, north)).collect();
+        band.sort_unstable_by_key(|(ordinal, _)| *ordinal);
+        for (west, east) in circle.longitudes() {
+            for (ordinal, lon) in longitude.within(&Bounds::between(west, east)) {
+                let first = band.partition_point(|(other, _)| *other < ordinal);
+                let same = band.get(first..).unwrap_or_default().iter().take_while(|(other, _)| *other == ordinal);
+                if same.into_iter().any(|(_, lat)| circle.contains(*lat, lon)) {
+                    into.insert(ordinal);
+                }
+            }
+        }
+        Ok(())
     }
 
-    fn text_field(&self, name: &str) -> Result<Field<'_>, FilterError> {
+    fn add_present(&self, name: &str, into: &mut AllowSet) -> Result<(), FilterError> {
+        let Some((latitude, longitude)) = self.point(name) else {
+            if let Some(field) = self.known_field(name)? {
+                field.add_present(into);
+            }
+            return Ok(());
+        };
+        if let Some(field) = self.view.field(name) {
+            field.add_present(into);
+        }
+        let (mut points, mut across) = (AllowSet::new_empty(into.n()), AllowSet::new_empty(into.n()));
+        latitude.add_numbers(&Bounds::NONE, &mut points);
+        longitude.add_numbers(&Bounds::NONE, &mut across);
+        points.and(&across);
+        into.or(&points);
+        Ok(())
+    }
+
+    /// The two fields of a point, where there is one of this name.
+    fn point(&self, name: &str) -> Option<(Field<'_>, Field<'_>)> {
+        Some((self.view.field(&latitude_field(name))?, self.view.field(&longitude_field(name))?))
+    }
+
+    /// The field of a name; none where only items beside the index have it.
+    fn known_field(&self, name: &str) -> Result<Option<Field<'_>>, FilterError> {
+        match self.view.field(name) {
+            Some(field) => Ok(Some(field)),
+            None if (self.also)(name) => Ok(None),
+            None => Err(FilterError::UnknownField {
+                field: name.to_owned(),
+                known: self.view.fields().map(|field| field.name().to_owned()).collect(),
+            }),
+        }
+    }
+
+    fn text_field(&self, name: &str) -> Result<Option<Field<'_>>, FilterError> {
         let field = self.known_field(name)?;
-        if field.n_terms() == 0 && field.n_numbers() > 0 {
+        if field.is_some_and(|field| field.n_terms() == 0 && field.n_numbers() > 0) && !(self.also)(name) {
             return Err(FilterError::WrongType { field: name.to_owned(), holds: "numbers", asked: "text" });
         }
         Ok(field)
     }
 
-    fn number_field(&self, name: &str) -> Result<Field<'_>, FilterError> {
+    fn number_field(&self, name: &str) -> Result<Option<Field<'_>>, FilterError> {
         let field = self.known_field(name)?;
-        if field.n_numbers() == 0 && field.n_terms() > 0 {
+        if field.is_some_and(|field| field.n_numbers() == 0 && field.n_terms() > 0) && !(self.also)(name) {
             return Err(FilterError::WrongType { field: name.to_owned(), holds: "text", asked: "numbers" });
         }
         Ok(field)
@@ -147,13 +276,21 @@ impl AttributeView<'_> {
 /// The bounds of a range; those that are absent bind nothing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
-    gt: Option<f64>,
-    gte: Option<f64>,
-    lt: Option<f64>,
-    lte: Option<f64>,
+    pub(crate) gt: Option<f64>,
+    pub(crate) gte: Option<f64>,
+    pub(crate) lt: Option<f64>,
+    pub(crate) lte: Option<f64>,
 }
 
 impl Bounds {
+    /// Every number.
+    pub(crate) const NONE: Self = Self { gt: None, gte: None, lt: None, lte: None };
+
+    /// The numbers from one to another, both included.
+    pub(crate) fn between(least: f64, most: f64) -> Self {
+        Self { gte: Some(least), lte: Some(most), ..Self::NONE }
+    }
+
     fn any_is_nan(&self) -> bool {
         [self.gt, self.gte, self.lt, self.lte].into_iter().flatten().any(f64::is_nan)
     }
@@ -176,6 +313,8 @@ fn check_size(filter: &FilterExpr, depth: usize, parts: &mut usize) -> Result<()
     }
     *parts += match filter {
         FilterExpr::Any { values, .. } => 1 + values.len(),
+        FilterExpr::Except { values, numbers, .. } => 1 + values.len() + numbers.len(),
+        FilterExpr::HasId { ids } => 1 + ids.len(),
         _ => 1,
     };
     if *parts > FILTER_PARTS_MAX {

@@ -165,6 +165,7 @@ impl<D: AsRef<[u8]>> Index<D> {
             postings: self.section_bytes(section::POSTINGS),
             number_values: cast(self.section_bytes(section::NUMBER_VALUES)).unwrap_or_default(),
             number_ordinals: self.words(section::NUMBER_ORDINALS),
+            keys: self.keys(),
         }
     }
 

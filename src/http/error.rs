@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use crate::filter::FilterSyntaxError;
 use crate::limits;
+use crate::nearest::NearestError;
 use crate::recommend::RecommendError;
 use crate::reload::ReloadError;
 use crate::store::StoreError;
@@ -259,6 +260,15 @@ impl From<FilterError> for Problem {
 impl From<SearchError> for Problem {
     fn from(error: SearchError) -> Self {
         Self::invalid(chain(&error), "send another query; GET /v1/model tells the model's dimensions")
+    }
+}
+
+impl From<NearestError> for Problem {
+    fn from(error: NearestError) -> Self {
+        match error {
+            NearestError::Filter(error) => Self::from(error),
+            NearestError::Search(error) => Self::from(error),
+        }
     }
 }
 

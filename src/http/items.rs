@@ -3,7 +3,6 @@
 use std::borrow::Borrow;
 
 use actix_web::{HttpResponse, web};
-use kindred_index::MappedFile;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
@@ -14,7 +13,7 @@ use super::recommendations::fallback_name;
 use super::state::{State, Worker};
 use super::stopwatch::{StageTimes, Stopwatch};
 use crate::interaction::Interaction;
-use crate::model::Model;
+use crate::model::ModelView;
 use crate::recommend::{Reasons, Recommendation, Recommendations, SimilarRequest, Source, similar};
 use crate::settings::SIMILAR;
 use crate::telemetry::RequestStage;
@@ -145,8 +144,9 @@ pub(crate) struct SimilarQuery {
 pub(crate) async fn get(state: web::Data<State>, id: web::Path<String>) -> Result<HttpResponse, Problem> {
     check_id(&"item id", &id)?;
     state.with_live(|live| {
-        let model = live.snapshot.model();
-        let entry = model.index().ordinal(&id).and_then(|ordinal| model.catalog().raw(ordinal));
+        let changes = live.changes(state.now_ms());
+        let view = live.snapshot.model().view_with(changes.as_deref());
+        let entry = view.ordinal(&id).and_then(|ordinal| view.entry(ordinal));
         let entry = entry.ok_or_else(|| Problem::item_not_found(&id))?;
         Ok(HttpResponse::Ok().content_type("application/json").body(entry.to_owned()))
     })
@@ -173,8 +173,12 @@ pub(crate) async fn get_similar(
     let (name, scenario) = state.scenario(query.scenario.as_deref().unwrap_or(SIMILAR))?;
     state.with_live(|live| {
         let model = live.snapshot.model();
-        let seed = model.index().ordinal(&id).ok_or_else(|| Problem::item_not_found(&id))?;
+        let changes = live.changes(state.now_ms());
+        let view = model.view_with(changes.as_deref());
+        let seed = view.ordinal(&id).filter(|seed| view.entry(*seed).is_some());
+        let seed = seed.ok_or_else(|| Problem::item_not_found(&id))?;
         let request = SimilarRequest {
+            live: changes.as_deref(),
             limit: query.limit,
             explain: query.explain,
             exact: query.exact,
@@ -187,7 +191,7 @@ pub(crate) async fn get_similar(
         let history: [&Interaction; 0] = [];
         super::render(&SimilarAnswer {
             item_id: &id,
-            items: render_items(model, &list, &history, query.with_items),
+            items: render_items(&view, &list, &history, query.with_items),
             scenario: name,
             generation: live.snapshot.generation(),
             fallback: list.fallback.map(fallback_name),
@@ -199,37 +203,37 @@ pub(crate) async fn get_similar(
 
 /// The items of a list as they are sent. `history` is what the list was made from, for its reasons.
 pub(super) fn render_items<'a, H: Borrow<Interaction>>(
-    model: &'a Model<MappedFile>,
+    view: &ModelView<'a>,
     list: &Recommendations,
     history: &'a [H],
     with_items: bool,
 ) -> Vec<RecommendedItem<'a>> {
     let render = |item: &Recommendation| RecommendedItem {
-        item_id: model.index().key(item.ordinal).unwrap_or_default(),
+        item_id: view.key(item.ordinal).unwrap_or_default(),
         score: item.score,
         source: match item.source {
             Source::Vector => "vector",
             Source::Neighbours => "neighbours",
             Source::Popular => "popular",
         },
-        reasons: item.reasons.as_ref().map(|reasons| render_reasons(model, reasons, history)),
-        item: if with_items { entry(model, item.ordinal) } else { None },
+        reasons: item.reasons.as_ref().map(|reasons| render_reasons(view, reasons, history)),
+        item: if with_items { entry(view, item.ordinal) } else { None },
     };
     list.items.iter().map(render).collect()
 }
 
 /// The catalogue's entry as it lies there; it has been checked to be JSON when the artifact was opened.
-pub(super) fn entry(model: &Model<MappedFile>, ordinal: u32) -> Option<&RawValue> {
-    model.catalog().raw(ordinal).and_then(|text| serde_json::from_str(text).ok())
+pub(super) fn entry<'a>(view: &ModelView<'a>, ordinal: u32) -> Option<&'a RawValue> {
+    view.entry(ordinal).and_then(|text| serde_json::from_str(text).ok())
 }
 
 fn render_reasons<'a, H: Borrow<Interaction>>(
-    model: &'a Model<MappedFile>,
+    view: &ModelView<'a>,
     reasons: &Reasons,
     history: &'a [H],
 ) -> ReasonsDto<'a> {
     let because = reasons.because.iter().map(|because| BecauseDto {
-        item_id: model.index().key(because.ordinal).unwrap_or_default(),
+        item_id: view.key(because.ordinal).unwrap_or_default(),
         kind: history.get(because.index as usize).map(|interaction| interaction.borrow().kind.as_str()),
         share: because.share(),
     });

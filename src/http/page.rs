@@ -13,7 +13,8 @@ use super::error::Problem;
 use super::state::{State, Worker};
 use crate::catalog::CatalogItem;
 use crate::interaction::Interaction;
-use crate::model::Model;
+use crate::live_items::LiveItems;
+use crate::model::{Model, ModelView};
 use crate::recommend::{RecommendRequest, Recommendations, SimilarRequest, recommend, similar};
 use crate::settings::{HOME, SIMILAR};
 
@@ -27,12 +28,13 @@ pub(crate) async fn home(state: web::Data<State>, worker: web::Data<Worker>) -> 
         return Ok(waiting());
     }
     state.with_live(|live| {
-        let model = live.snapshot.model();
-        let list = popular(&state, &worker, model)?;
+        let changes = live.changes(state.now_ms());
+        let view = live.snapshot.model().view_with(changes.as_deref());
+        let list = popular(&state, &worker, live.snapshot.model(), changes.as_deref())?;
         let main = format!(
             "<section><h1 id=\"home-title\">Popular now</h1><p class=\"hint\" id=\"home-hint\">Open an item: this list follows what you look at.</p>\
              <div class=\"grid\" id=\"for-you\">{}</div></section>",
-            cards(model, &list)
+            cards(&view, &list)
         );
         Ok(page("Shop", "", &main, live.snapshot.generation()))
     })
@@ -51,16 +53,23 @@ pub(crate) async fn item(
     let (_, scenario) = state.scenario(SIMILAR)?;
     state.with_live(|live| {
         let model = live.snapshot.model();
-        let Some(seed) = model.index().ordinal(&id) else { return Ok(missing(&id, live.snapshot.generation())) };
-        let shown = entry(model, seed);
-        let request = SimilarRequest { limit: Some(LIST_ITEMS), ..SimilarRequest::new(std::slice::from_ref(&seed)) };
+        let changes = live.changes(state.now_ms());
+        let view = model.view_with(changes.as_deref());
+        let seed = view.ordinal(&id).filter(|seed| view.entry(*seed).is_some());
+        let Some(seed) = seed else { return Ok(missing(&id, live.snapshot.generation())) };
+        let shown = entry(&view, seed);
+        let request = SimilarRequest {
+            limit: Some(LIST_ITEMS),
+            live: changes.as_deref(),
+            ..SimilarRequest::new(std::slice::from_ref(&seed))
+        };
         let list = similar(model, scenario, &request, &mut worker.scratch.borrow_mut(), &mut |_| ())?;
         let main = format!(
             "{}<section><h2>Similar items</h2><div class=\"grid\">{}</div></section>\
              <section><h2 id=\"home-title\">For you</h2><div class=\"grid\" id=\"for-you\">{}</div></section>",
             product(&shown),
-            cards(model, &list),
-            cards(model, &popular(&state, &worker, model)?),
+            cards(&view, &list),
+            cards(&view, &popular(&state, &worker, model, changes.as_deref())?),
         );
         Ok(page(title(&shown), &shown.id, &main, live.snapshot.generation()))
     })
@@ -77,25 +86,30 @@ pub(crate) async fn script() -> HttpResponse {
 }
 
 /// What a visitor gets about whom nothing is known. The script asks again for the one who is there.
-fn popular(state: &State, worker: &Worker, model: &Model<MappedFile>) -> Result<Recommendations, Problem> {
+fn popular(
+    state: &State,
+    worker: &Worker,
+    model: &Model<MappedFile>,
+    live: Option<&LiveItems>,
+) -> Result<Recommendations, Problem> {
     let (_, scenario) = state.scenario(HOME)?;
     let nobody: [Interaction; 0] = [];
-    let request = RecommendRequest { limit: Some(LIST_ITEMS), ..RecommendRequest::new(&nobody, state.now_ms()) };
+    let request = RecommendRequest { limit: Some(LIST_ITEMS), live, ..RecommendRequest::new(&nobody, state.now_ms()) };
     let weighting = &model.manifest().weighting;
     Ok(recommend(model, scenario, weighting, &request, &mut worker.scratch.borrow_mut(), &mut |_| ())?)
 }
 
-fn entry(model: &Model<MappedFile>, ordinal: u32) -> CatalogItem {
-    let known = model.catalog().item(ordinal).ok().flatten();
-    known.unwrap_or_else(|| CatalogItem::new(model.index().key(ordinal).unwrap_or_default()))
+fn entry(view: &ModelView<'_>, ordinal: u32) -> CatalogItem {
+    let known = view.entry(ordinal).and_then(|json| serde_json::from_str(json).ok());
+    known.unwrap_or_else(|| CatalogItem::new(view.key(ordinal).unwrap_or_default()))
 }
 
 fn title(item: &CatalogItem) -> &str {
     if item.title.is_empty() { &item.id } else { &item.title }
 }
 
-fn cards(model: &Model<MappedFile>, list: &Recommendations) -> String {
-    list.items.iter().map(|found| card(&entry(model, found.ordinal))).collect()
+fn cards(view: &ModelView<'_>, list: &Recommendations) -> String {
+    list.items.iter().map(|found| card(&entry(view, found.ordinal))).collect()
 }
 
 /// One item of a list. The script makes the same from the API's answer.

@@ -17,6 +17,7 @@ use crate::filter::Filter;
 use crate::history::gather::gather;
 use crate::interaction::Interaction;
 use crate::limits;
+use crate::live_items::LiveItems;
 use crate::recommend::{Fallback, RecommendRequest, Recommendations, recommend};
 use crate::reload::Live;
 use crate::scenario::Scenario;
@@ -135,14 +136,16 @@ pub(crate) async fn post(
     // From here on nothing waits, and everything is of one artifact.
     state.with_live(|live| {
         let history = if late { &[] } else { history.as_slice() };
-        let list = compute(live, scenario, &request, &checked, history, &state, &worker, &mut watch)?;
+        let changes = live.changes(state.now_ms());
+        let list =
+            compute(live, changes.as_deref(), scenario, &request, &checked, history, &state, &worker, &mut watch)?;
         let fallback = if late { Some("deadline") } else { list.fallback.map(fallback_name) };
         if let Some(reason) = fallback {
             state.metrics.fallback(reason);
         }
-        let model = live.snapshot.model();
+        let view = live.snapshot.model().view_with(changes.as_deref());
         let answer = RecommendationsAnswer {
-            items: render_items(model, &list, history, request.with_items),
+            items: render_items(&view, &list, history, request.with_items),
             recommendation_id: state.names.next(),
             scenario: name,
             generation: live.snapshot.generation(),
@@ -171,6 +174,7 @@ fn check(request: &mut RecommendationsRequest, state: &State) -> Result<Checked,
 #[allow(clippy::too_many_arguments, reason = "one call, of everything that a request has gathered")]
 fn compute(
     live: &Live,
+    changes: Option<&LiveItems>,
     scenario: &Scenario,
     request: &RecommendationsRequest,
     checked: &Checked,
@@ -186,6 +190,7 @@ fn compute(
         limit: request.limit,
         exclude: &request.exclude,
         filter: checked.filter.as_ref(),
+        live: changes,
         explain: request.explain,
         exact: request.exact,
         ef_search: request.ef_search,

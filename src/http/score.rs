@@ -95,9 +95,12 @@ pub(crate) async fn post(
     let degraded = degraded(&state, gathered.failure.is_some(), false);
     state.with_live(|live| {
         let model = live.snapshot.model();
+        let changes = live.changes(state.now_ms());
         let mut scratch = worker.scratch.borrow_mut();
         let weighting = &model.manifest().weighting;
-        let found = score(model, scenario, weighting, &history, state.now_ms(), &request.item_ids, &mut scratch)?;
+        let live_items = changes.as_deref();
+        let found =
+            score(model, live_items, scenario, weighting, &history, state.now_ms(), &request.item_ids, &mut scratch)?;
         let scores = request.item_ids.iter().zip(found.scores);
         super::render(&ScoreAnswer {
             scores: scores.map(|(item_id, score)| ItemScore { item_id, score }).collect(),

@@ -1,7 +1,7 @@
 //! `POST /v1/search`: the index itself. Items nearest to a vector, or to examples.
 
 use actix_web::{HttpResponse, web};
-use kindred_index::{AllowSet, FilterExpr, Index, MappedFile, Plan, Scratch, SearchParams, SearchStats};
+use kindred_index::{Hit, MappedFile, Plan, SearchParams};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -13,7 +13,8 @@ use super::state::{State, Worker};
 use super::stopwatch::Stopwatch;
 use crate::filter::Filter;
 use crate::limits;
-use crate::model::Model;
+use crate::model::{Model, ModelView};
+use crate::nearest::nearest;
 
 /// What to look near to: a vector, or examples, not both.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -133,18 +134,24 @@ pub(crate) async fn post(
     let filter = request.filter.take().map(Filter::expression).transpose()?.flatten();
     state.with_live(|live| {
         let model = live.snapshot.model();
-        let index = model.index();
-        let query = query_of(index, &request)?;
-        let allow = allowed(index, filter.as_ref(), &query.examples)?;
+        let changes = live.changes(state.now_ms());
+        let view = model.view_with(changes.as_deref());
+        let query = query_of(&view, &request)?;
         let params = params(model, &request)?;
         let mut scratch = worker.search.borrow_mut();
-        let stats = index.search(&query.vector, &params, allow.as_ref(), &mut scratch)?;
-        if scratch.hits().iter().any(|hit| !hit.similarity.is_finite()) {
+        let found = nearest(model, &view, &query.vector, &params, filter.as_ref(), &query.examples, &mut scratch)?;
+        if found.0.iter().any(|hit| !hit.similarity.is_finite()) {
             let overflow = "the vector is so long that its similarities are infinite";
             return Err(Problem::invalid(overflow, "send a shorter one; with unit length the order is the same"));
         }
-        let answer = answer(model, &request, &scratch, &stats, live.snapshot.generation(), watch.total_us());
-        super::render(&answer)
+        super::render(&SearchAnswer {
+            hits: hits(&view, &request, &found.0),
+            generation: live.snapshot.generation(),
+            metric: &model.manifest().metric,
+            plan: plan_name(found.1.plan),
+            distances: found.1.distances,
+            took_us: watch.total_us(),
+        })
     })
 }
 
@@ -154,20 +161,20 @@ struct Query {
     examples: Vec<u32>,
 }
 
-fn query_of(index: &Index<MappedFile>, request: &SearchRequest) -> Result<Query, Problem> {
+fn query_of(view: &ModelView<'_>, request: &SearchRequest) -> Result<Query, Problem> {
     let by_example = !request.positive.is_empty() || !request.negative.is_empty();
     match &request.vector {
         Some(_) if by_example => Err(Problem::invalid("both a vector and examples are given", "send one of the two")),
         Some(vector) => {
-            if vector.len() != index.dimensions() {
+            if vector.len() != view.dimensions() {
                 return Err(Problem::invalid(
-                    format!("the vector has {} numbers, the model has {} dimensions", vector.len(), index.dimensions()),
+                    format!("the vector has {} numbers, the model has {} dimensions", vector.len(), view.dimensions()),
                     "send a vector made by the same model; GET /v1/model tells its dimensions",
                 ));
             }
             Ok(Query { vector: vector.clone(), examples: Vec::new() })
         }
-        None if by_example => sum_of_examples(index, request),
+        None if by_example => sum_of_examples(view, request),
         None => {
             Err(Problem::invalid("neither a vector nor examples are given", "send vector, or positive and negative"))
         }
@@ -175,8 +182,8 @@ fn query_of(index: &Index<MappedFile>, request: &SearchRequest) -> Result<Query,
 }
 
 /// The weighted sum of the unit vectors of the examples, so that a long row does not drown the others.
-fn sum_of_examples(index: &Index<MappedFile>, request: &SearchRequest) -> Result<Query, Problem> {
-    let mut query = Query { vector: vec![0.0; index.dimensions()], examples: Vec::new() };
+fn sum_of_examples(view: &ModelView<'_>, request: &SearchRequest) -> Result<Query, Problem> {
+    let mut query = Query { vector: vec![0.0; view.dimensions()], examples: Vec::new() };
     let signed = request.positive.iter().map(|example| (example, 1.0f32));
     for (example, sign) in signed.chain(request.negative.iter().map(|example| (example, -1.0))) {
         let (id, weight) = match example {
@@ -190,33 +197,15 @@ fn sum_of_examples(index: &Index<MappedFile>, request: &SearchRequest) -> Result
                 "give a weight greater than 0; what should be far goes into negative",
             ));
         }
-        let ordinal = index.ordinal(id).ok_or_else(|| Problem::item_not_found(id))?;
-        let row = index.row(ordinal).unwrap_or_default();
+        let ordinal = view.ordinal(id).filter(|ordinal| view.entry(*ordinal).is_some());
+        let ordinal = ordinal.ok_or_else(|| Problem::item_not_found(id))?;
+        let row = view.row(ordinal).unwrap_or_default();
         let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
         let factor = sign * weight / norm.max(f32::MIN_POSITIVE);
         query.vector.iter_mut().zip(row).for_each(|(sum, x)| *sum += factor * x);
         query.examples.push(ordinal);
     }
     Ok(query)
-}
-
-/// The items that may be found; `None` for all.
-fn allowed(
-    index: &Index<MappedFile>,
-    filter: Option<&FilterExpr>,
-    examples: &[u32],
-) -> Result<Option<AllowSet>, Problem> {
-    if filter.is_none() && examples.is_empty() {
-        return Ok(None);
-    }
-    let mut allow = match filter {
-        Some(filter) => index.attributes().evaluate(filter, index.len())?,
-        None => AllowSet::full(index.len()),
-    };
-    examples.iter().for_each(|example| {
-        allow.remove(*example);
-    });
-    Ok(Some(allow))
 }
 
 fn params(model: &Model<MappedFile>, request: &SearchRequest) -> Result<SearchParams, Problem> {
@@ -238,31 +227,20 @@ fn params(model: &Model<MappedFile>, request: &SearchRequest) -> Result<SearchPa
     Ok(SearchParams { k, ef_search, exact: request.exact })
 }
 
-fn answer<'a>(
-    model: &'a Model<MappedFile>,
-    request: &SearchRequest,
-    scratch: &Scratch,
-    stats: &SearchStats,
-    generation: &'a str,
-    took_us: u64,
-) -> SearchAnswer<'a> {
-    let index = model.index();
-    let hits = scratch.hits().iter().map(|hit| HitDto {
-        item_id: index.key(hit.ordinal).unwrap_or_default(),
+fn hits<'a>(view: &ModelView<'a>, request: &SearchRequest, found: &[Hit]) -> Vec<HitDto<'a>> {
+    let render = |hit: &Hit| HitDto {
+        item_id: view.key(hit.ordinal).unwrap_or_default(),
         similarity: hit.similarity,
-        vector: if request.with_vector { index.row(hit.ordinal) } else { None },
-        item: if request.with_items { entry(model, hit.ordinal) } else { None },
-    });
-    SearchAnswer {
-        hits: hits.collect(),
-        generation,
-        metric: &model.manifest().metric,
-        plan: match stats.plan {
-            Plan::Exact => "exact",
-            Plan::Graph => "graph",
-            Plan::FilteredGraph => "filtered_graph",
-        },
-        distances: stats.distances,
-        took_us,
+        vector: if request.with_vector { view.row(hit.ordinal) } else { None },
+        item: if request.with_items { entry(view, hit.ordinal) } else { None },
+    };
+    found.iter().map(render).collect()
+}
+
+fn plan_name(plan: Plan) -> &'static str {
+    match plan {
+        Plan::Exact => "exact",
+        Plan::Graph => "graph",
+        Plan::FilteredGraph => "filtered_graph",
     }
 }

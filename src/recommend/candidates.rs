@@ -176,6 +176,8 @@ impl CandidateTable {
                 view.popular().iter().copied().all(&mut propose);
             }
         }
+        // Nobody has done anything with them that the model knows of, so they come last.
+        eligible.added().iter().copied().all(&mut propose);
     }
 
     /// The entry of an item, made if there is none.

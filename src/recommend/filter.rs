@@ -3,8 +3,8 @@
 use kindred_index::{AllowSet, FilterExpr};
 
 use super::RecommendError;
-use super::candidates::CandidateTable;
-use crate::model::Model;
+use super::candidates::{Candidate, CandidateTable};
+use crate::model::{Model, ModelView};
 use crate::scenario::Scenario;
 
 /// Up to this many seen and excluded items the search is simply asked for that many more; beyond, they are taken out of the
@@ -14,7 +14,10 @@ const ASK_FOR_MORE_MAX: usize = 64;
 /// The items that pass filter and availability. Excluded items are in the candidate table; the set may leave them out too.
 #[derive(Debug)]
 pub(super) struct Eligible<'a> {
+    n: u32,
     allow: Allow<'a>,
+    /// Items beside the model that pass, in order.
+    added: Vec<u32>,
     ask_for_more: usize,
 }
 
@@ -29,26 +32,40 @@ impl<'a> Eligible<'a> {
     /// Looks up excluded keys, evaluates the filter, and takes what is not available into account.
     pub(super) fn new<D: AsRef<[u8]>>(
         model: &'a Model<D>,
+        view: &ModelView<'a>,
         scenario: &Scenario,
         exclude: &[String],
         filter: Option<&FilterExpr>,
         table: &mut CandidateTable,
     ) -> Result<Self, RecommendError> {
-        for ordinal in exclude.iter().filter_map(|key| model.index().ordinal(key)) {
+        for ordinal in exclude.iter().filter_map(|key| view.ordinal(key)) {
             table.exclude(&[ordinal]);
         }
-        let available = if scenario.require_available { model.available() } else { None };
-        let mut allow = match (filter, available) {
+        let attributes = model.index().attributes();
+        let allowed = match view.live() {
+            Some(live) => Some(live.allowed(scenario.require_available)).filter(|set| set.cardinality() < model.len()),
+            None if scenario.require_available => model.available(),
+            None => None,
+        };
+        let mut allow = match (filter, allowed) {
             (None, None) => Allow::Everything,
-            (None, Some(available)) => Allow::Kept(available),
-            (Some(filter), available) => {
-                let mut set = model.index().attributes().evaluate(filter, model.len())?;
-                if let Some(available) = available {
-                    set.and(available);
+            (None, Some(allowed)) => Allow::Kept(allowed),
+            (Some(filter), allowed) => {
+                let mut set = match view.live() {
+                    Some(live) => live.evaluate(&attributes, filter)?,
+                    None => attributes.evaluate(filter, model.len())?,
+                };
+                if let Some(allowed) = allowed {
+                    set.and(allowed);
                 }
                 Allow::Made(set)
             }
         };
+        let added = view.live().map_or_else(Vec::new, |live| {
+            let mut added = live.added(scenario.require_available, filter);
+            added.retain(|ordinal| !table.get(*ordinal).is_some_and(Candidate::is_excluded));
+            added
+        });
         if table.n_excluded() > ASK_FOR_MORE_MAX {
             allow = match allow {
                 Allow::Everything => Allow::Made(AllowSet::full(model.len())),
@@ -63,7 +80,7 @@ impl<'a> Eligible<'a> {
             });
             ask_for_more = 0;
         }
-        Ok(Self { allow, ask_for_more })
+        Ok(Self { n: model.len(), allow, added, ask_for_more })
     }
 
     /// The set that the search may return from; none where that is every item.
@@ -77,10 +94,19 @@ impl<'a> Eligible<'a> {
 
     /// Whether an item passes.
     pub(super) fn allows(&self, ordinal: u32) -> bool {
-        self.set().is_none_or(|set| set.contains(ordinal))
+        match self.set() {
+            _ if ordinal >= self.n => self.added.binary_search(&ordinal).is_ok(),
+            Some(set) => set.contains(ordinal),
+            None => true,
+        }
     }
 
-    /// The items that pass, where they are at most `most`.
+    /// The items beside the model that pass.
+    pub(super) fn added(&self) -> &[u32] {
+        &self.added
+    }
+
+    /// The items of the model that pass, where they are at most `most`.
     pub(super) fn few(&self, most: u32) -> Option<impl Iterator<Item = u32> + '_> {
         self.set().filter(|set| set.cardinality() <= most).map(AllowSet::iter)
     }

@@ -30,6 +30,7 @@ use self::rank::{Plan, Ranked, answer};
 use self::taste::Taste;
 use crate::interaction::Interaction;
 use crate::limits;
+use crate::live_items::LiveItems;
 use crate::model::Model;
 use crate::scenario::Scenario;
 use crate::user_vector::{WeighScratch, Weighted, Weighting, weigh_into};
@@ -47,6 +48,8 @@ pub struct RecommendRequest<'a, H = Interaction> {
     pub exclude: &'a [String],
     /// What items must fulfil.
     pub filter: Option<&'a FilterExpr>,
+    /// What changed in the catalogue since the model was made.
+    pub live: Option<&'a LiveItems>,
     /// Whether to say why each item is there.
     pub explain: bool,
     /// Whether to score every item rather than candidates: the oracle that approximate answers are judged by.
@@ -66,6 +69,8 @@ pub struct SimilarRequest<'a> {
     pub exclude: &'a [String],
     /// What items must fulfil.
     pub filter: Option<&'a FilterExpr>,
+    /// What changed in the catalogue since the model was made.
+    pub live: Option<&'a LiveItems>,
     /// Whether to say why each item is there.
     pub explain: bool,
     /// Whether to score every item rather than candidates.
@@ -212,14 +217,33 @@ pub struct RecommendScratch {
 impl<'a, H> RecommendRequest<'a, H> {
     /// A request with nothing but a history.
     pub fn new(history: &'a [H], now_ms: i64) -> Self {
-        Self { history, now_ms, limit: None, exclude: &[], filter: None, explain: false, exact: false, ef_search: None }
+        Self {
+            history,
+            now_ms,
+            limit: None,
+            exclude: &[],
+            filter: None,
+            live: None,
+            explain: false,
+            exact: false,
+            ef_search: None,
+        }
     }
 }
 
 impl<'a> SimilarRequest<'a> {
     /// A request with nothing but its seeds.
     pub fn new(seeds: &'a [u32]) -> Self {
-        Self { seeds, limit: None, exclude: &[], filter: None, explain: false, exact: false, ef_search: None }
+        Self {
+            seeds,
+            limit: None,
+            exclude: &[],
+            filter: None,
+            live: None,
+            explain: false,
+            exact: false,
+            ef_search: None,
+        }
     }
 }
 
@@ -237,13 +261,13 @@ pub fn recommend<D: AsRef<[u8]>, H: Borrow<Interaction>>(
     scratch: &mut RecommendScratch,
     observe: &mut dyn FnMut(Stage),
 ) -> Result<Recommendations, RecommendError> {
-    let view = model.view();
+    let view = model.view_with(request.live);
     let RecommendScratch { weigh, weighted, taste, table, order, search } = scratch;
     let mut plan = Plan::new(scenario, request.limit, request.ef_search, request.exclude.len())?;
     (plan.exact, plan.explain) = (request.exact, request.explain);
     let keys = model.index().keys();
     keys.touch(request.history.iter().map(|interaction| interaction.borrow().item_id.as_str()));
-    let resolve = |key: &str| keys.ordinal(key);
+    let resolve = |key: &str| view.ordinal(key);
     weigh_into(request.history, weighting, request.now_ms, resolve, weigh, weighted);
     view.touch(weighted.iter().map(|one| one.ordinal), scenario.weights.neighbours > 0.0);
     taste.set_history(&view, weighted);
@@ -253,9 +277,9 @@ pub fn recommend<D: AsRef<[u8]>, H: Borrow<Interaction>>(
     if scenario.exclude_seen {
         table.exclude(&weigh.seen);
     }
-    let eligible = Eligible::new(model, scenario, request.exclude, request.filter, table)?;
+    let eligible = Eligible::new(model, &view, scenario, request.exclude, request.filter, table)?;
     observe(Stage::Filter);
-    answer(model, &plan, taste, fallback, &eligible, table, order, search, observe)
+    answer(model, &view, &plan, taste, fallback, &eligible, table, order, search, observe)
 }
 
 /// What resembles the given items, best first.
@@ -272,24 +296,24 @@ pub fn similar<D: AsRef<[u8]>>(
     scratch: &mut RecommendScratch,
     observe: &mut dyn FnMut(Stage),
 ) -> Result<Recommendations, RecommendError> {
-    let view = model.view();
+    let view = model.view_with(request.live);
     let RecommendScratch { taste, table, order, search, .. } = scratch;
     let mut plan = Plan::new(scenario, request.limit, request.ef_search, request.exclude.len())?;
     (plan.exact, plan.explain) = (request.exact, request.explain);
     if request.seeds.is_empty() || request.seeds.len() > limits::SIMILAR_SEEDS_MAX {
         return Err(RecommendError::Seeds { found: request.seeds.len() });
     }
-    if let Some(&ordinal) = request.seeds.iter().find(|seed| **seed >= model.len()) {
-        return Err(RecommendError::UnknownSeed { ordinal, n_items: model.len() });
+    if let Some(&ordinal) = request.seeds.iter().find(|seed| **seed >= view.len()) {
+        return Err(RecommendError::UnknownSeed { ordinal, n_items: view.len() });
     }
     taste.set_seeds(&view, request.seeds);
     let fallback = taste.fallback(false);
     observe(Stage::UserVector);
     table.clear();
     table.exclude(request.seeds);
-    let eligible = Eligible::new(model, scenario, request.exclude, request.filter, table)?;
+    let eligible = Eligible::new(model, &view, scenario, request.exclude, request.filter, table)?;
     observe(Stage::Filter);
-    answer(model, &plan, taste, fallback, &eligible, table, order, search, observe)
+    answer(model, &view, &plan, taste, fallback, &eligible, table, order, search, observe)
 }
 
 /// The predicted affinity of a visitor to given items: the score that [`recommend`] would give them, whether or not they
@@ -297,8 +321,10 @@ pub fn similar<D: AsRef<[u8]>>(
 ///
 /// # Errors
 /// More items than allowed.
+#[allow(clippy::too_many_arguments, reason = "what a score depends on; a struct would only rename them")]
 pub fn score<D: AsRef<[u8]>, H: Borrow<Interaction>, K: AsRef<str>>(
     model: &Model<D>,
+    live: Option<&LiveItems>,
     scenario: &Scenario,
     weighting: &Weighting,
     history: &[H],
@@ -309,9 +335,9 @@ pub fn score<D: AsRef<[u8]>, H: Borrow<Interaction>, K: AsRef<str>>(
     if items.len() > limits::SCORE_ITEMS_MAX {
         return Err(RecommendError::TooManyToScore { found: items.len() });
     }
-    let view = model.view();
+    let view = model.view_with(live);
     let RecommendScratch { weigh, weighted, taste, table, .. } = scratch;
-    let resolve = |key: &str| model.index().ordinal(key);
+    let resolve = |key: &str| view.ordinal(key);
     weigh_into(history, weighting, now_ms, resolve, weigh, weighted);
     taste.set_history(&view, weighted);
     let fallback = taste.fallback(history.is_empty());

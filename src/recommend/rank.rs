@@ -94,6 +94,7 @@ impl Plan {
 #[allow(clippy::too_many_arguments)] // One private seam between two callers; a struct would only rename its arguments.
 pub(super) fn answer<D: AsRef<[u8]>>(
     model: &Model<D>,
+    view: &ModelView<'_>,
     plan: &Plan,
     taste: &Taste,
     fallback: Option<Fallback>,
@@ -103,20 +104,19 @@ pub(super) fn answer<D: AsRef<[u8]>>(
     search: &mut Scratch,
     observe: &mut dyn FnMut(Stage),
 ) -> Result<Recommendations, RecommendError> {
-    let view = model.view();
-    let scorer = Scorer { view, taste, weights: &plan.weights };
+    let scorer = Scorer { view: *view, taste, weights: &plan.weights };
     let nobody = matches!(fallback, Some(Fallback::Newcomer | Fallback::UnknownItems));
     if fallback.is_some() && plan.fallback == FallbackList::Nothing {
         return Ok(Recommendations { fallback, ..Recommendations::default() });
     }
     if !nobody && plan.weights.neighbours > 0.0 {
-        table.add_neighbours(&view, taste);
+        table.add_neighbours(view, taste);
     }
     let mut stats = None;
     let mut label = fallback;
     if fallback.is_some() {
         let most = if nobody { plan.limit } else { plan.candidates };
-        table.propose_popular(&view, most, eligible, |a, b| by_key(model, a, b));
+        table.propose_popular(view, most, eligible, |a, b| by_key(view, a, b));
         observe(Stage::Neighbours);
     } else if plan.exact {
         observe(Stage::Neighbours);
@@ -126,13 +126,13 @@ pub(super) fn answer<D: AsRef<[u8]>>(
         }
         observe(Stage::Neighbours);
         if plan.weights.vector > 0.0 {
-            stats = Some(find(model, plan, taste, eligible, table, search)?);
+            stats = Some(find(model, view, plan, taste, eligible, table, order, search)?);
         }
         let proposed = table.n_proposed();
         if proposed < plan.limit {
             label = Some(Fallback::TooFewCandidates);
             if plan.fallback == FallbackList::Popular {
-                table.propose_popular(&view, plan.limit - proposed, eligible, |a, b| by_key(model, a, b));
+                table.propose_popular(view, plan.limit - proposed, eligible, |a, b| by_key(view, a, b));
             }
         }
         observe(Stage::Search);
@@ -149,8 +149,8 @@ pub(super) fn answer<D: AsRef<[u8]>>(
         quick(model, &scorer, table, nobody, order);
         order.len() as u32
     };
-    cut(model, order, keep);
-    let items = render(model, plan, &scorer, nobody, table, order);
+    cut(view, order, keep);
+    let items = render(plan, &scorer, nobody, table, order);
     observe(Stage::Rank);
     Ok(Recommendations { items, fallback: label, search: stats, candidates })
 }
@@ -174,12 +174,15 @@ pub(super) fn scores(
 }
 
 /// The graph search: proposes what it finds.
+#[allow(clippy::too_many_arguments)] // As `answer`, of which it is a step.
 fn find<D: AsRef<[u8]>>(
     model: &Model<D>,
+    view: &ModelView<'_>,
     plan: &Plan,
     taste: &Taste,
     eligible: &Eligible<'_>,
     table: &mut CandidateTable,
+    order: &mut Vec<Ranked>,
     search: &mut Scratch,
 ) -> Result<SearchStats, RecommendError> {
     // Items that were seen take up places, so enough are asked for that the list can be filled without them.
@@ -193,6 +196,14 @@ fn find<D: AsRef<[u8]>>(
     };
     for hit in search.hits() {
         table.propose_found(hit.ordinal, hit.similarity * scale);
+    }
+    if !eligible.added().is_empty() {
+        // Items beside the model are in no graph: all are compared, and as many of the nearest go on as the search brings.
+        order.clear();
+        let score = |ordinal: u32| dot(taste.vector(), view.row(ordinal).unwrap_or_default());
+        order.extend(eligible.added().iter().map(|&ordinal| Ranked { score: score(ordinal), ordinal }));
+        cut(view, order, k);
+        order.iter().for_each(|one| table.propose_found(one.ordinal, one.score));
     }
     Ok(stats)
 }
@@ -229,7 +240,7 @@ fn scan<D: AsRef<[u8]>>(
     order.clear();
     let rows_are_unit = model.index().metric() == Metric::Cosine;
     let mut scored = 0;
-    for ordinal in 0..model.len() {
+    for ordinal in 0..scorer.view.len() {
         let known = table.get(ordinal);
         if !eligible.allows(ordinal) || known.is_some_and(|one| one.is_excluded()) {
             continue;
@@ -240,25 +251,24 @@ fn scan<D: AsRef<[u8]>>(
         scored += 1;
         // Cutting at every doubling keeps the list short at a constant cost per item.
         if order.len() >= 4 * keep {
-            cut(model, order, keep);
+            cut(&scorer.view, order, keep);
         }
     }
     scored
 }
 
 /// Keeps the best `keep`, in no particular order; ties by key.
-fn cut<D: AsRef<[u8]>>(model: &Model<D>, order: &mut Vec<Ranked>, keep: usize) {
+fn cut(view: &ModelView<'_>, order: &mut Vec<Ranked>, keep: usize) {
     if order.len() > keep {
         let by_score =
-            |a: &Ranked, b: &Ranked| b.score.total_cmp(&a.score).then_with(|| by_key(model, a.ordinal, b.ordinal));
+            |a: &Ranked, b: &Ranked| b.score.total_cmp(&a.score).then_with(|| by_key(view, a.ordinal, b.ordinal));
         order.select_nth_unstable_by(keep, by_score);
         order.truncate(keep);
     }
 }
 
 /// Scores the survivors in double precision, sorts them and cuts to the limit.
-fn render<D: AsRef<[u8]>>(
-    model: &Model<D>,
+fn render(
     plan: &Plan,
     scorer: &Scorer<'_>,
     nobody: bool,
@@ -272,7 +282,8 @@ fn render<D: AsRef<[u8]>>(
         let source = if is_fill { Source::Popular } else { parts.source() };
         items.push(Recommendation { ordinal: one.ordinal, score: parts.total(), source, reasons: None });
     }
-    items.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then_with(|| by_key(model, a.ordinal, b.ordinal)));
+    let view = &scorer.view;
+    items.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then_with(|| by_key(view, a.ordinal, b.ordinal)));
     items.truncate(plan.limit);
     if plan.explain {
         for item in &mut items {
@@ -285,8 +296,8 @@ fn render<D: AsRef<[u8]>>(
     items
 }
 
-fn by_key<D: AsRef<[u8]>>(model: &Model<D>, a: u32, b: u32) -> Ordering {
-    model.index().key(a).cmp(&model.index().key(b)).then(a.cmp(&b))
+fn by_key(view: &ModelView<'_>, a: u32, b: u32) -> Ordering {
+    view.key(a).cmp(&view.key(b)).then(a.cmp(&b))
 }
 
 impl Scorer<'_> {

@@ -205,7 +205,7 @@ proptest! {
         let mut keys: Vec<_> = answer.items.iter().map(|item| model.index().key(item.ordinal).unwrap().to_owned()).collect();
         keys.push("no such item".to_owned());
         let scratch = &mut RecommendScratch::default();
-        let scores = score(&model, &scenario, &Weighting::default(), &history, NOW_MS, &keys, scratch).unwrap();
+        let scores = score(&model, None, &scenario, &Weighting::default(), &history, NOW_MS, &keys, scratch).unwrap();
         let expected: Vec<_> = answer.items.iter().map(|item| Some(item.score)).chain([None]).collect();
         prop_assert_eq!(scores.scores, expected);
     }

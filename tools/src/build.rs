@@ -10,13 +10,13 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 use clap::ValueEnum;
 use kindred::artifact::{ArtifactError, INDEX_FILE, MODEL_FILE, Publication};
+use kindred::catalog::attributes::{self, LeftOut};
 use kindred::manifest::{AnnRecall, Manifest};
 use kindred::model::ModelData;
 use kindred_index::build::{GraphBuilder, GraphOptions, HnswBuilder, HnswRsBuilder, build_index};
 use kindred_index::{AlignedBytes, EdgeSet, Index, IndexInput, Metric, crc32};
 use serde::Serialize;
 
-use crate::attributes::{self, LeftOut};
 use crate::calendar::Moment;
 use crate::matrix::{Matrix, norm};
 use crate::model_dir::{ModelDir, ModelMetric};

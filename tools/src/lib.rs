@@ -4,7 +4,6 @@
 //! without a process. This crate is the only writer of artifacts. Training and serving never differ in how a user vector is
 //! made or a list is ranked, since both call `kindred::recommend`.
 
-pub mod attributes;
 pub mod build;
 pub mod calendar;
 pub mod cmd;

@@ -1,17 +1,28 @@
 //! From catalogue entries to what a filter can ask: text values and numbers by field.
+//!
+//! `kindred build` lays these out as tables, and the service asks them of items that changed after the build; both call this.
 
-use kindred::catalog::CatalogItem;
 use kindred_index::ItemAttributes;
 use kindred_index::format::{FIELD_NAME_BYTES_MAX, TERM_BYTES_MAX};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
+
+use super::CatalogItem;
+use crate::timestamp::parse_rfc3339;
 
 /// The field of an item's categories.
 pub const CATEGORY: &str = "category";
 /// The field that says whether an item may be recommended.
-pub const AVAILABLE: &str = kindred::model::AVAILABLE.0;
+pub const AVAILABLE: &str = "available";
 /// The field of an item's price.
 pub const PRICE: &str = "price";
+/// The field of items that are kept out of every list; it has the value `true` or none.
+pub const HIDDEN: &str = "hidden";
+/// The field of the time from when on an item is kept out of every list, in milliseconds since 1970.
+pub const EXPIRES_AT: &str = "expires_at";
+
+/// Names that attributes may not have, because an item has them of its own.
+pub const RESERVED: [&str; 5] = [CATEGORY, AVAILABLE, PRICE, HIDDEN, EXPIRES_AT];
 
 /// What was left out of the filterable attributes. It stays in the catalogue entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -24,16 +35,18 @@ pub struct LeftOut {
 
 /// The filterable attributes of every item, in order.
 ///
-/// `category` for each category, `available` true or false, `price`, and every attribute that is text, a number, a truth
-/// value or a list of these under its own name. What cannot be asked for is counted, not refused: a catalogue may carry more
-/// than its filters need.
+/// `category` for each category, `available` true or false, `hidden` true, `price`, `expires_at`, and under its own name every attribute that
+/// is text, a number, a truth value or a list of these. Text that is a time in RFC 3339 is also a number, its milliseconds since 1970. A point,
+/// `{"lat": 47.4, "lon": 8.5}`, is the numbers `NAME.lat` and `NAME.lon`. What cannot be asked for is counted, not refused: a catalogue
+/// may carry more than its filters need.
 pub fn of_items(items: &[CatalogItem]) -> (Vec<ItemAttributes>, LeftOut) {
     let mut left_out = LeftOut::default();
     let all = items.iter().map(|item| of_item(item, &mut left_out)).collect();
     (all, left_out)
 }
 
-fn of_item(item: &CatalogItem, left_out: &mut LeftOut) -> ItemAttributes {
+/// The filterable attributes of one item.
+pub fn of_item(item: &CatalogItem, left_out: &mut LeftOut) -> ItemAttributes {
     let mut attributes = ItemAttributes::default();
     for category in &item.categories {
         term(&mut attributes, CATEGORY, category, left_out);
@@ -42,23 +55,52 @@ fn of_item(item: &CatalogItem, left_out: &mut LeftOut) -> ItemAttributes {
     if let Some(price) = item.price.filter(|price| price.is_finite()) {
         attributes.numbers.push((PRICE.to_owned(), price));
     }
+    if item.hidden {
+        attributes.terms.push((HIDDEN.to_owned(), true.to_string()));
+    }
+    if let Some(time) = item.expires_at {
+        attributes.numbers.push((EXPIRES_AT.to_owned(), time.0 as f64));
+    }
     for (name, value) in &item.attributes {
-        if name.is_empty() || name.len() > FIELD_NAME_BYTES_MAX || [CATEGORY, AVAILABLE, PRICE].contains(&name.as_str())
-        {
+        if name.is_empty() || name.len() > FIELD_NAME_BYTES_MAX || RESERVED.contains(&name.as_str()) {
             left_out.names += 1;
             continue;
         }
         match value {
             Value::Array(values) => values.iter().for_each(|value| single(&mut attributes, name, value, left_out)),
+            Value::Object(object) => {
+                match point(object).filter(|_| name.len() + POINT_SUFFIX <= FIELD_NAME_BYTES_MAX) {
+                    Some((lat, lon)) => {
+                        attributes.numbers.push((format!("{name}.lat"), lat));
+                        attributes.numbers.push((format!("{name}.lon"), lon));
+                    }
+                    None => left_out.values += 1,
+                }
+            }
             value => single(&mut attributes, name, value, left_out),
         }
     }
     attributes
 }
 
+/// Bytes that the fields of a point are longer than its name.
+const POINT_SUFFIX: usize = ".lat".len();
+
+/// A point, if the object is one: latitude and longitude in degrees, and nothing else.
+pub fn point(object: &Map<String, Value>) -> Option<(f64, f64)> {
+    let degrees = |name: &str, most: f64| object.get(name)?.as_f64().filter(|degrees| degrees.abs() <= most);
+    let (lat, lon) = (degrees("lat", 90.0)?, degrees("lon", 180.0)?);
+    (object.len() == 2).then_some((lat, lon))
+}
+
 fn single(attributes: &mut ItemAttributes, name: &str, value: &Value, left_out: &mut LeftOut) {
     match value {
-        Value::String(text) => term(attributes, name, text, left_out),
+        Value::String(text) => {
+            if let Some(ms) = parse_rfc3339(text) {
+                attributes.numbers.push((name.to_owned(), ms as f64));
+            }
+            term(attributes, name, text, left_out);
+        }
         Value::Bool(truth) => term(attributes, name, &truth.to_string(), left_out),
         Value::Number(number) => match number.as_f64().filter(|number| number.is_finite()) {
             Some(number) => attributes.numbers.push((name.to_owned(), number)),
@@ -94,6 +136,8 @@ mod tests {
                 ("maker", json!("Steiff")),
                 ("nested", json!({"a": 1})),
                 ("price", json!("cheap")),
+                ("shop", json!({"lat": 47.4, "lon": 8.5})),
+                ("since", json!("2000-02-29T12:00:00Z")),
             ]
             .map(|(name, value)| (name.to_owned(), value))
             .into(),
@@ -101,11 +145,12 @@ mod tests {
         };
         let (all, left_out) = of_items(&[item]);
         let terms: Vec<String> = all.iter().flat_map(|a| &a.terms).map(|(f, v)| format!("{f}={v}")).collect();
-        let expected =
-            "category=toys category=bears available=false colour=brown colour=black maker=Steiff washable=true";
+        let expected = "category=toys category=bears available=false colour=brown colour=black maker=Steiff since=2000-02-29T12:00:00Z washable=true";
         assert_eq!(terms.join(" "), expected);
         let numbers: Vec<_> = all.iter().flat_map(|a| a.numbers.clone()).collect();
-        assert_eq!(numbers, [("price".to_owned(), 9.5), ("weight".to_owned(), 1.25)]);
+        let expected =
+            [("price", 9.5), ("shop.lat", 47.4), ("shop.lon", 8.5), ("since", 951_825_600_000.0), ("weight", 1.25)];
+        assert_eq!(numbers, expected.map(|(name, number)| (name.to_owned(), number)));
         assert_eq!(left_out, LeftOut { values: 1, names: 1 });
     }
 }

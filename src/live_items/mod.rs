@@ -1,0 +1,319 @@
+//! What changed in the catalogue since an artifact was built, laid over that artifact.
+//!
+//! An item of the artifact keeps its ordinal and its rows; only what is shown of it, whether it may be shown, and what filters can ask are
+//! the change's. An item that the artifact does not know gets an ordinal beyond the artifact's last, and rows of its own. So the rest of the
+//! service speaks of ordinals and need not know which is which. Lists of such items are short, since the next build takes them in:
+//! they are compared one by one.
+
+mod entry;
+mod rows;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use kindred_index::{AllowSet, AttributeView, FilterError, FilterExpr};
+
+pub use self::entry::{LiveEntry, LiveEntryError};
+pub use self::rows::LiveRows;
+use crate::catalog::attributes::{EXPIRES_AT, HIDDEN};
+use crate::model::Model;
+
+/// Changes laid over one artifact.
+#[derive(Debug)]
+pub struct LiveItems {
+    n: u32,
+    /// Items of the artifact that changed, in order, so that what is counted over them is the same every time.
+    changed: BTreeMap<u32, Arc<LiveEntry>>,
+    /// Items beside the artifact, by ordinal from n on; none where one was taken out.
+    added: Vec<Option<Added>>,
+    free: Vec<u32>,
+    by_key: HashMap<String, u32>,
+    /// Items of the artifact that are there, not hidden and not expired.
+    shown: AllowSet,
+    /// Those of them that are available.
+    recommendable: AllowSet,
+    /// When items expire. May name items that have changed since.
+    expiring: BTreeSet<(i64, u32)>,
+    /// Fields that changed and added items have, and how many of them.
+    fields: HashMap<String, u32>,
+    /// The latest time that expiry has been seen to.
+    now_ms: i64,
+    /// Whether the artifact itself hides items or lets them expire.
+    restricts: bool,
+}
+
+#[derive(Debug)]
+struct Added {
+    entry: Arc<LiveEntry>,
+    rows: LiveRows,
+    shown: bool,
+}
+
+impl LiveItems {
+    /// No change yet. Costs what evaluating three conditions costs, and a step for each item that expires.
+    pub fn new<D: AsRef<[u8]>>(model: &Model<D>, now_ms: i64) -> Self {
+        let n = model.len();
+        let attributes = model.index().attributes();
+        let mut shown = AllowSet::full(n);
+        let hidden = FilterExpr::Match { field: HIDDEN.to_owned(), value: true.to_string() };
+        // An index without the field hides nothing.
+        if let Ok(hidden) = attributes.evaluate(&hidden, n) {
+            shown.and_not(&hidden);
+        }
+        let expiry = attributes.field(EXPIRES_AT);
+        let expiring: BTreeSet<_> =
+            expiry.into_iter().flat_map(|field| field.numbered()).map(|(ordinal, at)| (at as i64, ordinal)).collect();
+        let mut recommendable = shown.clone();
+        if let Some(available) = model.available() {
+            recommendable.and(available);
+        }
+        let restricts = shown.cardinality() < n || !expiring.is_empty();
+        let mut items = Self {
+            n,
+            changed: BTreeMap::new(),
+            added: Vec::new(),
+            free: Vec::new(),
+            by_key: HashMap::new(),
+            shown,
+            recommendable,
+            expiring,
+            fields: HashMap::new(),
+            now_ms,
+            restricts,
+        };
+        items.expire(now_ms);
+        items
+    }
+
+    /// Whether requests can do without: nothing changed, and the artifact hides nothing.
+    pub fn is_idle(&self) -> bool {
+        !self.restricts && self.changed.is_empty() && self.by_key.is_empty()
+    }
+
+    /// Whether the artifact already says what the change says: it has the item as the change left it or as it became later, or does not
+    /// have an item that is gone. Costs parsing one entry of the catalogue.
+    pub fn is_contained<D: AsRef<[u8]>>(model: &Model<D>, entry: &LiveEntry) -> bool {
+        let built = model.index().ordinal(entry.id()).and_then(|ordinal| model.catalog().item(ordinal).ok().flatten());
+        match (built, entry.item()) {
+            (None, item) => item.is_none(),
+            (Some(built), Some(item)) if built.updated_at.is_none() => {
+                built == crate::catalog::CatalogItem { updated_at: None, ..item.clone() }
+            }
+            (Some(built), _) => built.updated_at.is_some_and(|at| at.0 >= entry.updated_at_ms()),
+        }
+    }
+
+    /// Takes a change in. `rows` are those of an item that the artifact does not know; without them it is kept, and recommended last.
+    pub fn apply<D: AsRef<[u8]>>(&mut self, model: &Model<D>, entry: Arc<LiveEntry>, rows: Option<LiveRows>) {
+        match model.index().ordinal(entry.id()) {
+            Some(ordinal) => self.change(ordinal, entry),
+            None => self.add(model.dimensions(), entry, rows),
+        }
+    }
+
+    fn change(&mut self, ordinal: u32, entry: Arc<LiveEntry>) {
+        self.note_fields(&entry);
+        self.mark(ordinal, entry.is_shown(self.now_ms), entry.is_recommendable(self.now_ms));
+        self.expiring.extend(entry.expires_at_ms().map(|at| (at, ordinal)));
+        if let Some(old) = self.changed.insert(ordinal, entry) {
+            self.forget_fields(&old);
+        }
+    }
+
+    fn add(&mut self, dimensions: usize, entry: Arc<LiveEntry>, rows: Option<LiveRows>) {
+        if let Some(place) = self.by_key.remove(entry.id()) {
+            if let Some(old) = self.added.get_mut(place as usize).and_then(Option::take) {
+                self.forget_fields(&old.entry);
+            }
+            self.free.push(place);
+        }
+        if entry.item().is_none() {
+            return;
+        }
+        self.note_fields(&entry);
+        let nothing = || LiveRows { target: vec![0.0; dimensions].into(), context: None };
+        let id = entry.id().to_owned();
+        let (shown, expires) = (entry.is_shown(self.now_ms), entry.expires_at_ms());
+        let added = Some(Added { entry, rows: rows.unwrap_or_else(nothing), shown });
+        let place = match self.free.pop() {
+            Some(place) => {
+                if let Some(slot) = self.added.get_mut(place as usize) {
+                    *slot = added;
+                }
+                place
+            }
+            None => {
+                self.added.push(added);
+                (self.added.len() - 1) as u32
+            }
+        };
+        self.by_key.insert(id, place);
+        self.expiring.extend(expires.map(|at| (at, self.n + place)));
+    }
+
+    fn mark(&mut self, ordinal: u32, shown: bool, recommendable: bool) {
+        let put = |set: &mut AllowSet, is_in| if is_in { set.insert(ordinal) } else { set.remove(ordinal) };
+        put(&mut self.shown, shown);
+        put(&mut self.recommendable, recommendable);
+    }
+
+    /// When the next item may expire; before that time, [`LiveItems::expire`] does nothing.
+    pub fn next_expiry_ms(&self) -> Option<i64> {
+        self.expiring.first().map(|(at, _)| *at)
+    }
+
+    /// Takes out what has expired by now. Costs a step per item that did.
+    pub fn expire(&mut self, now_ms: i64) {
+        self.now_ms = self.now_ms.max(now_ms);
+        while let Some((at, ordinal)) = self.expiring.first().copied().filter(|(at, _)| *at <= self.now_ms) {
+            self.expiring.pop_first();
+            let stale = self.entry(ordinal).is_some_and(|entry| entry.expires_at_ms() != Some(at));
+            if stale {
+                continue;
+            }
+            match ordinal.checked_sub(self.n) {
+                None => self.mark(ordinal, false, false),
+                Some(place) => {
+                    if let Some(added) = self.added.get_mut(place as usize).and_then(Option::as_mut) {
+                        added.shown = false;
+                    }
+                }
+            }
+        }
+    }
+
+    fn note_fields(&mut self, entry: &LiveEntry) {
+        let names: BTreeSet<&str> = entry.attributes().fields().collect();
+        for name in names {
+            match self.fields.get_mut(name) {
+                Some(count) => *count += 1,
+                None => {
+                    self.fields.insert(name.to_owned(), 1);
+                }
+            }
+        }
+    }
+
+    fn forget_fields(&mut self, entry: &LiveEntry) {
+        let names: BTreeSet<&str> = entry.attributes().fields().collect();
+        for name in names {
+            if let Some(count) = self.fields.get_mut(name) {
+                *count -= 1;
+                if *count == 0 {
+                    self.fields.remove(name);
+                }
+            }
+        }
+    }
+
+    /// One more than the last ordinal.
+    pub fn end(&self) -> u32 {
+        self.n.saturating_add(self.added.len() as u32)
+    }
+
+    /// Items of the artifact that changed.
+    pub fn n_changed(&self) -> usize {
+        self.changed.len()
+    }
+
+    /// Items beside the artifact.
+    pub fn n_added(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// The ordinal of an item beside the artifact.
+    pub fn ordinal(&self, key: &str) -> Option<u32> {
+        self.by_key.get(key).map(|place| self.n + place)
+    }
+
+    /// The change of an item, if it changed or was added.
+    pub fn entry(&self, ordinal: u32) -> Option<&LiveEntry> {
+        match self.slot(ordinal) {
+            Some(added) => Some(&added.entry),
+            None => self.changed.get(&ordinal).map(Arc::as_ref),
+        }
+    }
+
+    fn slot(&self, ordinal: u32) -> Option<&Added> {
+        self.added.get(ordinal.checked_sub(self.n)? as usize)?.as_ref()
+    }
+
+    /// The target row of an item beside the artifact.
+    pub fn row(&self, ordinal: u32) -> Option<&[f32]> {
+        self.slot(ordinal).map(|added| &*added.rows.target)
+    }
+
+    /// The context row of an item beside the artifact.
+    pub fn context_row(&self, ordinal: u32) -> Option<&[f32]> {
+        self.slot(ordinal).map(|added| added.rows.context.as_deref().unwrap_or(&added.rows.target))
+    }
+
+    /// Whether an item is there, neither hidden nor expired.
+    pub fn is_shown(&self, ordinal: u32) -> bool {
+        match self.slot(ordinal) {
+            Some(added) => added.shown,
+            None => self.shown.contains(ordinal),
+        }
+    }
+
+    /// Whether an item was taken out of the catalogue.
+    pub fn is_deleted(&self, ordinal: u32) -> bool {
+        self.changed.get(&ordinal).is_some_and(|entry| entry.item().is_none())
+    }
+
+    /// The items of the artifact that lists may hold, of all or of those that can be had.
+    pub fn allowed(&self, require_available: bool) -> &AllowSet {
+        if require_available { &self.recommendable } else { &self.shown }
+    }
+
+    /// The items beside the artifact that lists may hold and that pass a filter, in order.
+    ///
+    /// Costs the filter's conditions for each of them.
+    pub fn added(&self, require_available: bool, filter: Option<&FilterExpr>) -> Vec<u32> {
+        let passes = |added: &Added| {
+            let entry = &added.entry;
+            let can_be_had = !require_available || entry.item().is_some_and(|item| item.available);
+            added.shown && can_be_had && filter.is_none_or(|filter| filter.matches(entry.id(), entry.attributes()))
+        };
+        let slots = (self.n..).zip(&self.added);
+        slots.filter(|(_, slot)| slot.as_ref().is_some_and(passes)).map(|(ordinal, _)| ordinal).collect()
+    }
+
+    /// All items beside the artifact, hidden ones too.
+    pub fn all_added(&self) -> impl Iterator<Item = &LiveEntry> {
+        self.added.iter().flatten().map(|added| added.entry.as_ref())
+    }
+
+    /// The items of the artifact that pass a filter as they now are, shown or not.
+    ///
+    /// Costs the evaluation over the artifact's tables and the filter's conditions for each item that changed.
+    ///
+    /// # Errors
+    /// As [`AttributeView::evaluate`], for fields that no changed or added item has either.
+    pub fn evaluate(&self, attributes: &AttributeView<'_>, filter: &FilterExpr) -> Result<AllowSet, FilterError> {
+        let knows = |field: &str| self.fields.contains_key(field);
+        let mut set = attributes.evaluate_beside(filter, self.n, &knows).map_err(|error| self.with_fields(error))?;
+        for (ordinal, entry) in &self.changed {
+            if entry.item().is_some() && filter.matches(entry.id(), entry.attributes()) {
+                set.insert(*ordinal);
+            } else {
+                set.remove(*ordinal);
+            }
+        }
+        Ok(set)
+    }
+
+    /// Names the fields of changed items too.
+    fn with_fields(&self, error: FilterError) -> FilterError {
+        match error {
+            FilterError::UnknownField { field, known } => {
+                let all: BTreeSet<String> = known.into_iter().chain(self.fields.keys().cloned()).collect();
+                FilterError::UnknownField { field, known: all.into_iter().collect() }
+            }
+            other => other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,79 @@
+//! The items nearest to a vector: what the index finds, and beside it the items that the index does not know yet.
+
+use kindred_index::{
+    AllowSet, FilterError, FilterExpr, Hit, Metric, Scratch, SearchError, SearchParams, SearchStats, dot, normalise,
+};
+use thiserror::Error;
+
+use crate::model::{Model, ModelView};
+
+/// Why nothing was searched.
+#[derive(Clone, Debug, Error, PartialEq)]
+#[non_exhaustive]
+pub enum NearestError {
+    /// The filter cannot be used.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+    /// The vector or the parameters cannot be used.
+    #[error(transparent)]
+    Search(#[from] SearchError),
+}
+
+/// The nearest items, best first, ties by ordinal, at most `params.k`. Items that are hidden, expired or taken out are not among them, nor are
+/// those of `leave_out`; whether an item is available is for the filter to ask.
+///
+/// Costs the search, and a dot product for each item beside the model.
+///
+/// # Errors
+/// A filter, vector or parameter that cannot be used.
+pub fn nearest<D: AsRef<[u8]>>(
+    model: &Model<D>,
+    view: &ModelView<'_>,
+    query: &[f32],
+    params: &SearchParams,
+    filter: Option<&FilterExpr>,
+    leave_out: &[u32],
+    scratch: &mut Scratch,
+) -> Result<(Vec<Hit>, SearchStats), NearestError> {
+    let index = model.index();
+    let allow = allowed(model, view, filter, leave_out)?;
+    let stats = index.search(query, params, allow.as_ref(), scratch)?;
+    let mut hits = scratch.hits().to_vec();
+    if let Some(live) = view.live() {
+        let mut unit = query.to_vec();
+        if index.metric() == Metric::Cosine {
+            normalise(&mut unit);
+        }
+        let mut added = live.added(false, filter);
+        added.retain(|ordinal| !leave_out.contains(ordinal));
+        let similarity = |ordinal: u32| dot(&unit, view.row(ordinal).unwrap_or_default());
+        hits.extend(added.iter().map(|&ordinal| Hit { ordinal, similarity: similarity(ordinal) }));
+        hits.sort_by(|a, b| b.similarity.total_cmp(&a.similarity).then(a.ordinal.cmp(&b.ordinal)));
+        hits.truncate(params.k);
+    }
+    Ok((hits, stats))
+}
+
+/// The items of the model that may be found; none for all.
+fn allowed<D: AsRef<[u8]>>(
+    model: &Model<D>,
+    view: &ModelView<'_>,
+    filter: Option<&FilterExpr>,
+    leave_out: &[u32],
+) -> Result<Option<AllowSet>, FilterError> {
+    let attributes = model.index().attributes();
+    let shown = view.live().map(|live| live.allowed(false)).filter(|set| set.cardinality() < model.len());
+    let mut allow = match (filter, view.live()) {
+        (Some(filter), Some(live)) => live.evaluate(&attributes, filter)?,
+        (Some(filter), None) => attributes.evaluate(filter, model.len())?,
+        (None, _) if shown.is_none() && leave_out.is_empty() => return Ok(None),
+        (None, _) => AllowSet::full(model.len()),
+    };
+    if let Some(shown) = shown {
+        allow.and(shown);
+    }
+    leave_out.iter().for_each(|ordinal| {
+        allow.remove(*ordinal);
+    });
+    Ok(Some(allow))
+}
