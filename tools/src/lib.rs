@@ -23,4 +23,5 @@ pub mod report;
 pub mod shop;
 pub mod svg;
 pub mod train;
+pub mod tune;
 pub mod whole_dir;

@@ -11,6 +11,7 @@ pub mod inspect_report;
 pub mod prepare;
 pub mod serve;
 pub mod train;
+pub mod tune;
 pub mod verify;
 
 use clap::{Parser, Subcommand};
@@ -73,6 +74,8 @@ pub enum Command {
     Prepare(prepare::Args),
     /// Train a model on a dataset, or import factors trained elsewhere
     Train(train::Args),
+    /// Search the settings of a trainer on held-back training interactions
+    Tune(tune::Args),
     /// Build the index of a model and publish it as an artifact
     Build(build::Args),
     /// Check every byte of an artifact
@@ -100,6 +103,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Demo(args) => demo::run(args, global),
         Command::Prepare(args) => prepare::run(args, global),
         Command::Train(args) => train::run(args, global),
+        Command::Tune(args) => tune::run(args, global),
         Command::Build(args) => build::run(args, global),
         Command::Verify(args) => verify::run(args, global),
         Command::Inspect(args) => inspect::run(args, global),

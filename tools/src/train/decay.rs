@@ -13,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use super::kernels::{Kernel, Simd, dot, vectorised};
-use super::{TrainError, TrainProgress, Trainer, TrainingData, by_user};
+use super::{Factors, TrainError, TrainProgress, Trainer, TrainingData, by_user};
 use crate::dataset::Interactions;
 use crate::matrix::Matrix;
 use crate::model_dir::{Tried, Validation};
@@ -54,23 +54,63 @@ pub fn choose(
         Err(TrainError::NoInteractions) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let context = factors.context.as_ref().unwrap_or(&factors.items);
-    let ranked = sample(factors.items.rows, RANKED_ITEMS_MAX, trainer.seed());
-    let work_per_user = ranked.len() * factors.items.cols * DECAYS.len();
-    let n_users = (WORK_MAX / work_per_user.max(1)).clamp(USERS_MIN, USERS_MAX).min(held_back.cases.len());
-    let cases = &held_back.cases[..n_users];
     let weightings = DECAYS.map(|position_decay| Weighting { position_decay, ..weighting.clone() });
-    let ranks: Vec<Option<[usize; DECAYS.len()]>> = cases
-        .par_iter()
-        .map(|case| {
-            let history = history(&held_back.rest, case.history.clone(), kinds);
-            let vectors = weightings.each_ref().map(|weighting| vector(&history, weighting, case.now_ms, context));
-            let seen = &held_back.rest.item[case.history.clone()];
-            vectorised(Ranks { vectors: &vectors, item: case.item, seen, targets: &factors.items, among: &ranked })
-        })
-        .collect();
+    let (ranks, n_ranked) = ranks(&factors, &held_back, kinds, &weightings, trainer.seed());
     progress.step("decay", 1, 1);
-    Ok(Some(summary(&ranks, ranked.len())))
+    Ok(Some(summary(&ranks, n_ranked)))
+}
+
+/// How many items score higher than the held-back one, for each case that is looked at and each weighting; and among how many.
+fn ranks<const N: usize>(
+    factors: &Factors,
+    held_back: &HeldBack,
+    kinds: &[String],
+    weightings: &[Weighting; N],
+    seed: u64,
+) -> (Vec<Option<[usize; N]>>, usize) {
+    let context = factors.context.as_ref().unwrap_or(&factors.items);
+    let among = sample(factors.items.rows, RANKED_ITEMS_MAX, seed);
+    let work_per_user = among.len() * factors.items.cols * N;
+    let n_users = (WORK_MAX / work_per_user.max(1)).clamp(USERS_MIN, USERS_MAX).min(held_back.cases.len());
+    let rank = |case: &Case| {
+        let history = history(&held_back.rest, case.history.clone(), kinds);
+        let vectors = weightings.each_ref().map(|weighting| vector(&history, weighting, case.now_ms, context));
+        let seen = &held_back.rest.item[case.history.clone()];
+        vectorised(Ranks { vectors: &vectors, item: case.item, seen, targets: &factors.items, among: &among })
+    };
+    (held_back.cases[..n_users].par_iter().map(rank).collect(), among.len())
+}
+
+/// What factors are worth on held-back interactions, by the user vector that a request would make of them: hit rate and NDCG, both
+/// at 10, with the weights by position that were learned with the factors, or else with the decay that is best here.
+pub(crate) fn worth(
+    factors: &Factors,
+    held_back: &HeldBack,
+    kinds: &[String],
+    weighting: &Weighting,
+    seed: u64,
+) -> Tried {
+    if let Some(learned) = &factors.position_weights {
+        let position_weights = Some(learned.clone());
+        let weighting = Weighting { position_weights, max_interactions: learned.len(), ..weighting.clone() };
+        let position_decay = weighting.position_decay;
+        let (ranks, _) = ranks(factors, held_back, kinds, &[weighting], seed);
+        let ranks: Vec<usize> = ranks.into_iter().flatten().map(|[rank]| rank).collect();
+        return tried(position_decay, &ranks);
+    }
+    let weightings = DECAYS.map(|position_decay| Weighting { position_decay, ..weighting.clone() });
+    let (ranks, n_ranked) = ranks(factors, held_back, kinds, &weightings, seed);
+    let best = summary(&ranks, n_ranked).tried.into_iter().next();
+    best.unwrap_or(Tried { position_decay: USUAL, hit_rate_at_10: 0.0, ndcg_at_10: 0.0 })
+}
+
+fn tried(position_decay: f32, ranks: &[usize]) -> Tried {
+    let share = 1.0 / (ranks.len().max(1) as f64);
+    Tried {
+        position_decay,
+        hit_rate_at_10: ranks.iter().filter(|rank| **rank < 10).count() as f64 * share,
+        ndcg_at_10: ranks.iter().map(|rank| gain(*rank)).sum::<f64>() * share,
+    }
 }
 
 /// The user vector that a request with this history makes; none for a history that says nothing.
@@ -202,11 +242,7 @@ impl<const N: usize> Kernel for Ranks<'_, N> {
 fn summary(ranks: &[Option<[usize; DECAYS.len()]>], n_items: usize) -> Validation {
     let ranks: Vec<&[usize; DECAYS.len()]> = ranks.iter().flatten().collect();
     let share = 1.0 / (ranks.len().max(1) as f64);
-    let of = |at: usize| Tried {
-        position_decay: DECAYS[at],
-        hit_rate_at_10: ranks.iter().filter(|ranks| ranks[at] < 10).count() as f64 * share,
-        ndcg_at_10: ranks.iter().map(|ranks| gain(ranks[at])).sum::<f64>() * share,
-    };
+    let of = |at: usize| tried(DECAYS[at], &ranks.iter().map(|ranks| ranks[at]).collect::<Vec<_>>());
     let mut order: Vec<usize> = (0..DECAYS.len()).collect();
     order.sort_by(|a, b| of(*b).ndcg_at_10.total_cmp(&of(*a).ndcg_at_10));
     // Of the decays that are worse than the best by no more than two standard errors, the one nearest to the usual one is taken:
