@@ -32,6 +32,12 @@ pub const SIMILAR_SEEDS_MAX: usize = 100;
 /// Neighbours stored per item.
 pub const NEIGHBOURS_PER_ITEM_MAX: usize = 1_000;
 
+/// Sessions kept per item, the most recent ones: what VMIS-kNN calls m. Its authors found nothing better above.
+pub const SESSIONS_PER_ITEM_MAX: usize = 500;
+
+/// Sessions that may count as similar to a visitor's.
+pub const SIMILAR_SESSIONS_MAX: usize = 100;
+
 /// Kinds of interaction a weighting may name.
 pub const KINDS_MAX: usize = 255;
 

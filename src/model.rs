@@ -6,6 +6,7 @@
 //! [`Model::verify`] checks everything else. No byte pattern makes a method panic, verified or not.
 
 mod layout;
+mod sessions;
 mod verify;
 mod write;
 
@@ -16,6 +17,7 @@ use thiserror::Error;
 
 use self::layout::{Header, section};
 pub use self::layout::{MODEL_CONTAINER_KIND, index_fingerprint};
+pub use self::sessions::{SessionsData, SessionsView};
 pub use self::write::{ModelData, ModelWriteError};
 use crate::catalog::CatalogView;
 use crate::catalog::attributes::HIDDEN;
@@ -230,6 +232,11 @@ impl<D: AsRef<[u8]>> Model<D> {
             popularity: section::floats(&self.data, section::POPULARITY),
             popular: section::words(&self.data, section::POPULAR),
         }
+    }
+
+    /// The sessions it keeps; none in a model without any.
+    pub fn sessions(&self) -> SessionsView<'_> {
+        SessionsView::of(&self.data, self.len())
     }
 
     /// What an item says about the visitor who touched it; the index row when the model is symmetric.

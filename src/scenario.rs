@@ -32,10 +32,10 @@ pub struct Scenario {
     pub deadline_ms: u64,
 }
 
-/// What each part of a score weighs: `score = vector · u·Q[j] + neighbours · s(j) + popularity · pop(j)`.
+/// What each part of a score weighs: `score = vector · u·Q[j] + neighbours · s(j) + sessions · k(j) + popularity · pop(j)`.
 ///
-/// The three parts are in comparable units: factors are trained so that u·Q is around 0 to 1, neighbour similarity and
-/// popularity are between 0 and 1.
+/// The parts are in comparable units: factors are trained so that u·Q is around 0 to 1, the
+/// others are between 0 and 1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SourceWeights {
@@ -43,6 +43,8 @@ pub struct SourceWeights {
     pub vector: f32,
     /// Weight of the mean similarity to the items of the history, from the item-to-item table.
     pub neighbours: f32,
+    /// Weight of the share of the most similar sessions that had the item; without effect on a model that keeps no sessions.
+    pub sessions: f32,
     /// Weight of the item's popularity.
     pub popularity: f32,
 }
@@ -83,7 +85,9 @@ pub enum ScenarioError {
         found: f32,
     },
     /// Every weight is zero, so that every item would score the same.
-    #[error("all of weights.vector, weights.neighbours and weights.popularity are zero: give at least one a weight")]
+    #[error(
+        "all of weights.vector, weights.neighbours, weights.sessions and weights.popularity are zero: give at least one a weight"
+    )]
     NoWeight,
 }
 
@@ -109,7 +113,7 @@ impl Default for SourceWeights {
         // Measured on MovieLens-1M (leave last out on a validation split, 128 ALS factors, e-folding 3, whole catalogue ranked):
         // neighbours 0, 0.1, 0.2, 0.5, 1.0 give HR@10 / NDCG@10 of .240/.128, .240/.129, .239/.130, .230/.126, .217/.120;
         // popularity up to 0.02 changes nothing there. The little that both weigh helps where factors know little.
-        Self { vector: 1.0, neighbours: 0.1, popularity: 0.01 }
+        Self { vector: 1.0, neighbours: 0.1, sessions: 0.0, popularity: 0.01 }
     }
 }
 
@@ -121,7 +125,10 @@ impl Scenario {
 
     /// What resembles an item. Popularity weighs nothing here: a visitor who asks for similar items wants similar ones.
     pub fn similar() -> Self {
-        Self { weights: SourceWeights { vector: 1.0, neighbours: 1.0, popularity: 0.0 }, ..Self::default() }
+        Self {
+            weights: SourceWeights { vector: 1.0, neighbours: 1.0, sessions: 0.0, popularity: 0.0 },
+            ..Self::default()
+        }
     }
 
     /// The scenarios that exist without any setting, by name.
@@ -144,7 +151,12 @@ impl Scenario {
 
 impl SourceWeights {
     fn validate(&self) -> Result<(), ScenarioError> {
-        let named = [("vector", self.vector), ("neighbours", self.neighbours), ("popularity", self.popularity)];
+        let named = [
+            ("vector", self.vector),
+            ("neighbours", self.neighbours),
+            ("sessions", self.sessions),
+            ("popularity", self.popularity),
+        ];
         for (field, found) in named {
             if !found.is_finite() || found < 0.0 {
                 return Err(ScenarioError::Weight { field, found });
@@ -196,7 +208,7 @@ mod tests {
         let weights = SourceWeights { vector: -1.0, ..SourceWeights::default() };
         let negative = Scenario { weights, ..Scenario::home() };
         assert_eq!(negative.validate(), Err(ScenarioError::Weight { field: "vector", found: -1.0 }));
-        let weights = SourceWeights { vector: 0.0, neighbours: 0.0, popularity: 0.0 };
+        let weights = SourceWeights { vector: 0.0, neighbours: 0.0, sessions: 0.0, popularity: 0.0 };
         assert_eq!(Scenario { weights, ..Scenario::home() }.validate(), Err(ScenarioError::NoWeight));
     }
 }

@@ -14,7 +14,7 @@ use crate::artifact::{INDEX_FILE, MODEL_FILE, Publication};
 use crate::catalog::CatalogItem;
 use crate::catalog::attributes::of_items;
 use crate::manifest::{AnnRecall, Manifest};
-use crate::model::{Model, ModelData};
+use crate::model::{Model, ModelData, SessionsData};
 
 /// Links per item on level 0 of a fixture's graph.
 const LINKS: usize = 16;
@@ -32,6 +32,8 @@ pub struct Fixture {
     pub neighbours: Vec<u32>,
     pub similarities: Vec<f32>,
     pub popularity: Vec<f32>,
+    /// Where each session begins, and their items, the oldest session first.
+    pub sessions: Option<(Vec<u32>, Vec<u32>)>,
     pub created_at: String,
 }
 
@@ -117,6 +119,7 @@ impl Fixture {
             neighbours: Vec::new(),
             similarities: Vec::new(),
             popularity,
+            sessions: None,
             created_at: "2026-11-24T14:25:01Z".to_owned(),
         };
         fixture.draw_neighbours(&mut noise, clusters);
@@ -230,7 +233,18 @@ impl Fixture {
             neighbours: &self.neighbours,
             neighbour_similarities: &self.similarities,
             popularity: &self.popularity,
+            sessions: self.sessions.as_ref().map(|(offsets, items)| SessionsData { offsets, items }),
         }
+    }
+
+    /// Gives the model sessions, the oldest first.
+    pub fn set_sessions<'a>(&mut self, sessions: impl IntoIterator<Item = &'a [u32]>) {
+        let (mut offsets, mut items) = (vec![0], Vec::new());
+        for session in sessions {
+            items.extend_from_slice(session);
+            offsets.push(items.len() as u32);
+        }
+        self.sessions = Some((offsets, items));
     }
 
     /// The bytes of `model.kin` that belongs to an index.

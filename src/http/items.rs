@@ -214,6 +214,7 @@ pub(super) fn render_items<'a, H: Borrow<Interaction>>(
         source: match item.source {
             Source::Vector => "vector",
             Source::Neighbours => "neighbours",
+            Source::Sessions => "sessions",
             Source::Popular => "popular",
         },
         reasons: item.reasons.as_ref().map(|reasons| render_reasons(view, reasons, history)),

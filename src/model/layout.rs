@@ -12,6 +12,7 @@ pub const MODEL_CONTAINER_KIND: u16 = 2;
 pub(super) const HEADER_BYTES: usize = 64;
 
 const FLAG_CONTEXT: u32 = 1;
+const FLAG_SESSIONS: u32 = 2;
 
 /// The sections and how to look at them.
 pub(super) mod section {
@@ -41,6 +42,15 @@ pub(super) mod section {
     /// The header.
     pub(crate) const MODEL_HEADER: Section = Section { kind: 107, name: "MODEL_HEADER" };
 
+    /// One offset a session and one more; this section and the next three only where the model keeps sessions.
+    pub(crate) const SESSION_OFFSETS: Section = Section { kind: 120, name: "SESSION_OFFSETS" };
+    /// Ordinals, session by session, the oldest session first.
+    pub(crate) const SESSION_ITEMS: Section = Section { kind: 121, name: "SESSION_ITEMS" };
+    /// n + 1 offsets.
+    pub(crate) const ITEM_SESSION_OFFSETS: Section = Section { kind: 122, name: "ITEM_SESSION_OFFSETS" };
+    /// Sessions, item by item, the newest session first.
+    pub(crate) const ITEM_SESSIONS: Section = Section { kind: 123, name: "ITEM_SESSIONS" };
+
     /// A section as floats; empty where it is missing, which opening has ruled out.
     pub(crate) fn floats<D: AsRef<[u8]>>(data: &Container<D>, section: Section) -> &[f32] {
         data.section(section.kind).and_then(cast).unwrap_or_default()
@@ -65,6 +75,7 @@ pub(super) struct Header {
     pub(super) stride: u32,
     pub(super) k_neighbours: u32,
     pub(super) has_context: bool,
+    pub(super) has_sessions: bool,
     pub(super) index_fingerprint: u64,
 }
 
@@ -87,7 +98,8 @@ pub fn index_fingerprint<D: AsRef<[u8]>>(index: &Index<D>) -> u64 {
 impl Header {
     pub(super) fn to_bytes(self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
-        let flags = if self.has_context { FLAG_CONTEXT } else { 0 };
+        let flag = |has: bool, flag: u32| if has { flag } else { 0 };
+        let flags = flag(self.has_context, FLAG_CONTEXT) | flag(self.has_sessions, FLAG_SESSIONS);
         let words = [self.n, self.dimensions, self.stride, self.k_neighbours, flags];
         for (into, word) in bytes.chunks_exact_mut(4).zip(words) {
             into.copy_from_slice(&word.to_le_bytes());
@@ -113,11 +125,13 @@ impl Header {
             u32::from_le_bytes([a, b, c, d])
         });
         let index_fingerprint = u64::from_le_bytes(std::array::from_fn(|byte| bytes[24 + byte]));
-        expect("flags", u64::from(FLAG_CONTEXT), u64::from(flags), flags <= FLAG_CONTEXT)?;
+        let known = FLAG_CONTEXT | FLAG_SESSIONS;
+        expect("flags", u64::from(known), u64::from(flags), flags & !known == 0)?;
         expect("padding", 0, u64::from(zero), zero == 0 && bytes[32..].iter().all(|byte| *byte == 0))?;
         let most = limits::NEIGHBOURS_PER_ITEM_MAX as u32;
         expect("k_neighbours", u64::from(most), u64::from(k_neighbours), k_neighbours <= most)?;
-        Ok(Self { n, dimensions, stride, k_neighbours, has_context: flags == FLAG_CONTEXT, index_fingerprint })
+        let (has_context, has_sessions) = (flags & FLAG_CONTEXT != 0, flags & FLAG_SESSIONS != 0);
+        Ok(Self { n, dimensions, stride, k_neighbours, has_context, has_sessions, index_fingerprint })
     }
 
     /// Every section is there with exactly the size that the header calls for.
@@ -137,6 +151,14 @@ impl Header {
         }
         if self.has_context {
             size(data, section::CONTEXT, context)?;
+        }
+        if self.has_sessions {
+            size(data, section::ITEM_SESSION_OFFSETS, 4 * (n + 1))?;
+            for section::Section { kind, name } in
+                [section::SESSION_OFFSETS, section::SESSION_ITEMS, section::ITEM_SESSIONS]
+            {
+                data.section(kind).ok_or(ModelError::SectionMissing { section: kind, name })?;
+            }
         }
         let section::Section { kind, name } = section::CATALOG_JSON;
         data.section(kind).map(|_| ()).ok_or(ModelError::SectionMissing { section: kind, name })

@@ -8,6 +8,7 @@ pub(super) fn values<D: AsRef<[u8]>>(model: &Model<D>) -> Result<(), ModelError>
     context(model)?;
     neighbours(model)?;
     popularity(model)?;
+    model.sessions().check()?;
     model
         .catalog()
         .check()

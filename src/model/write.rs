@@ -5,6 +5,7 @@ use std::io::{self, Seek, Write};
 use kindred_index::{ContainerWriter, Index, WriteError};
 use thiserror::Error;
 
+use super::SessionsData;
 use super::layout::{Header, MODEL_CONTAINER_KIND, index_fingerprint, section, stride_floats};
 use crate::catalog::{CatalogError, CatalogItem};
 use crate::limits;
@@ -24,6 +25,8 @@ pub struct ModelData<'a> {
     pub neighbour_similarities: &'a [f32],
     /// How often each item was interacted with, weighted as one likes; negative counts are taken as zero.
     pub popularity: &'a [f32],
+    /// Sessions of the training part, if the model keeps any.
+    pub sessions: Option<SessionsData<'a>>,
 }
 
 /// Why a model file could not be written.
@@ -95,12 +98,14 @@ impl ModelData<'_> {
             stride: stride_floats(dimensions),
             k_neighbours: self.k_neighbours as u32,
             has_context: self.context.is_some(),
+            has_sessions: self.sessions.is_some(),
             index_fingerprint: index_fingerprint(index),
         };
         let popularity = scaled(self.popularity);
         let popular = by_popularity(&popularity, self.items);
         let lines = self.encode()?;
-        let mut container = ContainerWriter::create(into, MODEL_CONTAINER_KIND, 7 + u32::from(header.has_context))?;
+        let more = u32::from(header.has_context) + self.sessions.map_or(0, |_| SessionsData::N_SECTIONS);
+        let mut container = ContainerWriter::create(into, MODEL_CONTAINER_KIND, 7 + more)?;
         if let Some(context) = self.context {
             container.section(section::CONTEXT.kind, |w| rows(w, context, dimensions, header.stride))?;
         }
@@ -111,6 +116,9 @@ impl ModelData<'_> {
         container.section(section::CATALOG_OFFSETS.kind, |w| offsets(w, &lines))?;
         container
             .section(section::CATALOG_JSON.kind, |w| lines.iter().try_for_each(|line| w.write_all(line.as_bytes())))?;
+        if let Some(sessions) = self.sessions {
+            sessions.write(header.n, &mut container)?;
+        }
         container.section(section::MODEL_HEADER.kind, |w| w.write_all(&header.to_bytes()))?;
         container.finish()?;
         Ok(())
@@ -138,6 +146,7 @@ impl ModelData<'_> {
                 return Err(ModelWriteError::Order { ordinal, expected, found: item.id.clone() });
             }
         }
+        self.sessions.map_or(Ok(()), |sessions| sessions.validate(index.len()))?;
         self.check_neighbours(index.len())
     }
 

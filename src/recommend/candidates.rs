@@ -3,9 +3,10 @@
 use std::cmp::Ordering;
 
 use super::filter::Eligible;
+use super::sessions::SimilarSessions;
 use super::taste::Taste;
 use crate::limits;
-use crate::model::ModelView;
+use crate::model::{ModelView, SessionsView};
 
 /// The item may not be in the answer.
 const EXCLUDED: u8 = 1;
@@ -25,6 +26,8 @@ pub(super) struct Candidate {
     pub(super) similarity: Option<f32>,
     /// Sum over all anchors of share × similarity in the item-to-item table.
     pub(super) neighbours: f64,
+    /// The share of similar sessions that had it.
+    pub(super) sessions: f64,
 }
 
 /// Candidates by ordinal: open addressing over a list, cheap to clear, in the first-level cache for usual requests.
@@ -38,6 +41,11 @@ pub(super) struct CandidateTable {
 }
 
 impl Candidate {
+    /// An item of which nothing is known yet.
+    pub(super) fn new(ordinal: u32) -> Self {
+        Self { ordinal, flags: 0, similarity: None, neighbours: 0.0, sessions: 0.0 }
+    }
+
     /// Whether it is to be scored.
     pub(super) fn is_proposed(&self) -> bool {
         self.flags & (PROPOSED | EXCLUDED) == PROPOSED
@@ -137,6 +145,32 @@ impl CandidateTable {
         }
     }
 
+    /// Adds up the sessions part of the score for all items of similar sessions.
+    pub(super) fn add_sessions(&mut self, view: &SessionsView<'_>, similar: &SimilarSessions) {
+        similar.each(view, |ordinal, share| {
+            if let Some(one) = self.entry(ordinal) {
+                one.sessions += share;
+            }
+        });
+    }
+
+    /// Proposes the `most` items with the greatest sessions part; ties go to who came first, the item of the more similar session.
+    pub(super) fn propose_of_sessions(&mut self, most: usize, eligible: &Eligible<'_>) {
+        let Self { list, near, .. } = self;
+        near.clear();
+        let fits = |one: &Candidate| one.sessions > 0.0 && !one.is_excluded() && eligible.allows(one.ordinal);
+        near.extend((0_u32..).zip(list.iter()).filter(|(_, one)| fits(one)).map(|(at, one)| (one.sessions, at)));
+        if near.len() > most {
+            near.select_nth_unstable_by(most, |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+            near.truncate(most);
+        }
+        for (_, at) in near.iter() {
+            if let Some(one) = list.get_mut(*at as usize) {
+                one.flags |= PROPOSED;
+            }
+        }
+    }
+
     /// Items that are proposed and may be in the answer.
     pub(super) fn n_proposed(&self) -> usize {
         self.list.iter().filter(|one| one.is_proposed()).count()
@@ -188,7 +222,7 @@ impl CandidateTable {
         let at = self.find(ordinal)?;
         let slot = self.slots.get_mut(at)?;
         if *slot == 0 {
-            self.list.push(Candidate { ordinal, flags: 0, similarity: None, neighbours: 0.0 });
+            self.list.push(Candidate::new(ordinal));
             *slot = self.list.len() as u32;
         }
         self.list.get_mut((*slot - 1) as usize)

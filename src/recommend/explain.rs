@@ -1,7 +1,7 @@
 //! Why an item is in a list: the exact parts of its score.
 
 use super::taste::Taste;
-use crate::model::ModelView;
+use crate::model::{ModelView, SessionsView};
 use crate::scenario::SourceWeights;
 
 /// The parts of one item's score. They add up to it within 1e-6.
@@ -24,12 +24,14 @@ pub struct Because {
     pub vector: f64,
     /// Its share of the neighbours part.
     pub neighbours: f64,
+    /// Its share of the sessions part.
+    pub sessions: f64,
 }
 
 impl Because {
     /// Its share of the score.
     pub fn share(&self) -> f64 {
-        self.vector + self.neighbours
+        self.vector + self.neighbours + self.sessions
     }
 }
 
@@ -45,7 +47,13 @@ impl Reasons {
     }
 
     /// The parts of an item's score by the formula. Costs a dot product and a walk over k neighbours per anchor.
-    pub(super) fn new(view: &ModelView<'_>, taste: &Taste, weights: &SourceWeights, ordinal: u32) -> Self {
+    pub(super) fn new(
+        view: &ModelView<'_>,
+        sessions: &SessionsView<'_>,
+        taste: &Taste,
+        weights: &SourceWeights,
+        ordinal: u32,
+    ) -> Self {
         let row = view.row(ordinal).unwrap_or_default();
         let part = |anchor: &super::taste::Anchor| {
             let similarity: f64 = view
@@ -58,9 +66,17 @@ impl Reasons {
                 ordinal: anchor.ordinal,
                 vector: f64::from(weights.vector) * taste.anchor_part(view, anchor, row),
                 neighbours: f64::from(weights.neighbours) * anchor.share * similarity,
+                sessions: 0.0,
             }
         };
         let mut because: Vec<Because> = taste.anchors().iter().map(part).collect();
+        if weights.sessions > 0.0 {
+            for (index, _, share) in taste.similar_sessions().explain(sessions, ordinal) {
+                if let Some(one) = because.iter_mut().find(|one| one.index == index) {
+                    one.sessions = f64::from(weights.sessions) * share;
+                }
+            }
+        }
         because.sort_by(|a, b| b.share().total_cmp(&a.share()).then(a.index.cmp(&b.index)));
         Self { because, popularity: f64::from(weights.popularity) * f64::from(view.popularity(ordinal)) }
     }

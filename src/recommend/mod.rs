@@ -2,9 +2,10 @@
 //!
 //! Every item is scored by the same formula, whichever source proposed it:
 //!
-//! `score(j) = w_vector · u·Q[j] + w_neighbours · Σ_t share_t · sim(item_t, j) + w_popularity · popularity(j)`
+//! `score(j) = w_vector · u·Q[j] + w_neighbours · Σ_t share_t · sim(item_t, j) + w_sessions · k(j) + w_popularity · popularity(j)`
 //!
-//! where u is the [user vector](crate::user_vector), `share_t = w_t / Σ|w|` and sim is the item-to-item table.
+//! where u is the [user vector](crate::user_vector), `share_t = w_t / Σ|w|` sim is the item-to-item table and k the share of similar
+//! sessions that had j (`recommend/sessions.rs`).
 //! Scores of returned items are computed in double precision, so that the parts of an explanation add up to them.
 //! Ties go by item key: the same input gives the same answer. Nothing here reads a clock, a file or a random number.
 //!
@@ -16,6 +17,7 @@ mod candidates;
 mod explain;
 mod filter;
 mod rank;
+mod sessions;
 mod taste;
 
 use std::borrow::Borrow;
@@ -112,6 +114,8 @@ pub enum Source {
     Vector,
     /// The similarity to single items of the history.
     Neighbours,
+    /// The sessions that resemble the visitor's.
+    Sessions,
     /// How popular the item is.
     Popular,
 }
@@ -271,6 +275,7 @@ pub fn recommend<D: AsRef<[u8]>, H: Borrow<Interaction>>(
     weigh_into(request.history, weighting, request.now_ms, resolve, weigh, weighted);
     view.touch(weighted.iter().map(|one| one.ordinal), scenario.weights.neighbours > 0.0);
     taste.set_history(&view, weighted);
+    taste.find_sessions(&model.sessions(), scenario.weights.sessions);
     let fallback = taste.fallback(request.history.is_empty());
     observe(Stage::UserVector);
     table.clear();
@@ -307,6 +312,7 @@ pub fn similar<D: AsRef<[u8]>>(
         return Err(RecommendError::UnknownSeed { ordinal, n_items: view.len() });
     }
     taste.set_seeds(&view, request.seeds);
+    taste.find_sessions(&model.sessions(), scenario.weights.sessions);
     let fallback = taste.fallback(false);
     observe(Stage::UserVector);
     table.clear();
@@ -340,10 +346,11 @@ pub fn score<D: AsRef<[u8]>, H: Borrow<Interaction>, K: AsRef<str>>(
     let resolve = |key: &str| view.ordinal(key);
     weigh_into(history, weighting, now_ms, resolve, weigh, weighted);
     taste.set_history(&view, weighted);
+    taste.find_sessions(&model.sessions(), scenario.weights.sessions);
     let fallback = taste.fallback(history.is_empty());
     table.clear();
-    let scores =
-        rank::scores(&view, taste, fallback, &scenario.weights, items.iter().map(|key| resolve(key.as_ref())), table);
+    let ordinals = items.iter().map(|key| resolve(key.as_ref()));
+    let scores = rank::scores((&view, model.sessions()), taste, fallback, &scenario.weights, ordinals, table);
     Ok(Scores { scores, fallback })
 }
 

@@ -4,13 +4,13 @@ use std::cmp::Ordering;
 
 use kindred_index::{EF_SEARCH_MAX, K_MAX, Metric, Scratch, SearchParams, SearchStats, dot};
 
-use super::candidates::CandidateTable;
+use super::candidates::{Candidate, CandidateTable};
 use super::explain::Reasons;
 use super::filter::Eligible;
 use super::taste::Taste;
 use super::{Fallback, RecommendError, Recommendation, Recommendations, Source, Stage};
 use crate::limits;
-use crate::model::{Model, ModelView};
+use crate::model::{Model, ModelView, SessionsView};
 use crate::scenario::{FallbackList, Scenario, SourceWeights};
 
 /// Candidates carried from the single-precision cut into the double-precision one beyond the limit, so that rounding
@@ -41,6 +41,7 @@ pub(super) struct Ranked {
 struct Parts {
     vector: f64,
     neighbours: f64,
+    sessions: f64,
     popularity: f64,
 }
 
@@ -48,6 +49,7 @@ struct Parts {
 #[derive(Clone, Copy)]
 struct Scorer<'a> {
     view: ModelView<'a>,
+    sessions: SessionsView<'a>,
     taste: &'a Taste,
     weights: &'a SourceWeights,
 }
@@ -104,13 +106,16 @@ pub(super) fn answer<D: AsRef<[u8]>>(
     search: &mut Scratch,
     observe: &mut dyn FnMut(Stage),
 ) -> Result<Recommendations, RecommendError> {
-    let scorer = Scorer { view: *view, taste, weights: &plan.weights };
+    let scorer = Scorer { view: *view, sessions: model.sessions(), taste, weights: &plan.weights };
     let nobody = matches!(fallback, Some(Fallback::Newcomer | Fallback::UnknownItems));
     if fallback.is_some() && plan.fallback == FallbackList::Nothing {
         return Ok(Recommendations { fallback, ..Recommendations::default() });
     }
     if !nobody && plan.weights.neighbours > 0.0 {
         table.add_neighbours(view, taste);
+    }
+    if !nobody && plan.weights.sessions > 0.0 {
+        table.add_sessions(&scorer.sessions, taste.similar_sessions());
     }
     let mut stats = None;
     let mut label = fallback;
@@ -123,6 +128,9 @@ pub(super) fn answer<D: AsRef<[u8]>>(
     } else {
         if plan.weights.neighbours > 0.0 {
             table.propose_near(plan.near(), eligible);
+        }
+        if plan.weights.sessions > 0.0 {
+            table.propose_of_sessions(plan.candidates, eligible);
         }
         observe(Stage::Neighbours);
         if plan.weights.vector > 0.0 {
@@ -157,17 +165,20 @@ pub(super) fn answer<D: AsRef<[u8]>>(
 
 /// Scores of given items, in their order.
 pub(super) fn scores(
-    view: &ModelView<'_>,
+    (view, sessions): (&ModelView<'_>, SessionsView<'_>),
     taste: &Taste,
     fallback: Option<Fallback>,
     weights: &SourceWeights,
     ordinals: impl Iterator<Item = Option<u32>>,
     table: &mut CandidateTable,
 ) -> Vec<Option<f64>> {
-    let scorer = Scorer { view: *view, taste, weights };
+    let scorer = Scorer { view: *view, sessions, taste, weights };
     let nobody = matches!(fallback, Some(Fallback::Newcomer | Fallback::UnknownItems));
     if !nobody && weights.neighbours > 0.0 {
         table.add_neighbours(view, taste);
+    }
+    if !nobody && weights.sessions > 0.0 {
+        table.add_sessions(&sessions, taste.similar_sessions());
     }
     let one = |ordinal: u32| scorer.parts(ordinal, table, nobody).total();
     ordinals.map(|ordinal| ordinal.map(one)).collect()
@@ -219,11 +230,7 @@ fn quick<D: AsRef<[u8]>>(
     order.clear();
     let rows_are_unit = model.index().metric() == Metric::Cosine;
     for one in table.list().iter().filter(|one| one.is_proposed()) {
-        let score = if nobody {
-            scorer.view.popularity(one.ordinal)
-        } else {
-            scorer.quick(one.ordinal, one.similarity, one.neighbours, rows_are_unit)
-        };
+        let score = if nobody { scorer.view.popularity(one.ordinal) } else { scorer.quick(one, rows_are_unit) };
         order.push(Ranked { score, ordinal: one.ordinal });
     }
 }
@@ -241,12 +248,12 @@ fn scan<D: AsRef<[u8]>>(
     let rows_are_unit = model.index().metric() == Metric::Cosine;
     let mut scored = 0;
     for ordinal in 0..scorer.view.len() {
-        let known = table.get(ordinal);
-        if !eligible.allows(ordinal) || known.is_some_and(|one| one.is_excluded()) {
+        let unknown = Candidate::new(ordinal);
+        let known = table.get(ordinal).unwrap_or(&unknown);
+        if !eligible.allows(ordinal) || known.is_excluded() {
             continue;
         }
-        let neighbours = known.map_or(0.0, |one| one.neighbours);
-        let score = scorer.quick(ordinal, None, neighbours, rows_are_unit);
+        let score = scorer.quick(known, rows_are_unit);
         order.push(Ranked { score, ordinal });
         scored += 1;
         // Cutting at every doubling keeps the list short at a constant cost per item.
@@ -289,7 +296,7 @@ fn render(
         for item in &mut items {
             item.reasons = Some(match nobody {
                 true => Reasons::popular(item.score),
-                false => Reasons::new(&scorer.view, scorer.taste, scorer.weights, item.ordinal),
+                false => Reasons::new(&scorer.view, &scorer.sessions, scorer.taste, scorer.weights, item.ordinal),
             });
         }
     }
@@ -301,12 +308,13 @@ fn by_key(view: &ModelView<'_>, a: u32, b: u32) -> Ordering {
 }
 
 impl Scorer<'_> {
-    /// The score in single precision. `measured` is the similarity that the search has already computed.
-    fn quick(&self, ordinal: u32, measured: Option<f32>, neighbours: f64, rows_are_unit: bool) -> f32 {
+    /// The score in single precision, with the similarity that the search has measured if it has.
+    fn quick(&self, one: &Candidate, rows_are_unit: bool) -> f32 {
+        let ordinal = one.ordinal;
         let mut score = 0.0;
         if self.weights.vector > 0.0 {
             let row = || self.view.row(ordinal).unwrap_or_default();
-            let mut similarity = measured.unwrap_or_else(|| dot(self.taste.vector(), row()));
+            let mut similarity = one.similarity.unwrap_or_else(|| dot(self.taste.vector(), row()));
             if self.taste.is_cosine() && !rows_are_unit {
                 let row = row();
                 let length = dot(row, row).sqrt();
@@ -314,7 +322,7 @@ impl Scorer<'_> {
             }
             score += self.weights.vector * similarity;
         }
-        score += self.weights.neighbours * neighbours as f32;
+        score += self.weights.neighbours * one.neighbours as f32 + self.weights.sessions * one.sessions as f32;
         if self.weights.popularity > 0.0 {
             score += self.weights.popularity * self.view.popularity(ordinal);
         }
@@ -326,13 +334,14 @@ impl Scorer<'_> {
     fn parts(&self, ordinal: u32, table: &CandidateTable, nobody: bool) -> Parts {
         let popularity = f64::from(self.view.popularity(ordinal));
         if nobody {
-            return Parts { vector: 0.0, neighbours: 0.0, popularity };
+            return Parts { vector: 0.0, neighbours: 0.0, sessions: 0.0, popularity };
         }
         let row = self.view.row(ordinal).unwrap_or_default();
-        let neighbours = table.get(ordinal).map_or(0.0, |one| one.neighbours);
+        let (neighbours, sessions) = table.get(ordinal).map_or((0.0, 0.0), |one| (one.neighbours, one.sessions));
         Parts {
             vector: f64::from(self.weights.vector) * self.taste.vector_part(row),
             neighbours: f64::from(self.weights.neighbours) * neighbours,
+            sessions: f64::from(self.weights.sessions) * sessions,
             popularity: f64::from(self.weights.popularity) * popularity,
         }
     }
@@ -340,16 +349,19 @@ impl Scorer<'_> {
 
 impl Parts {
     fn total(&self) -> f64 {
-        self.vector + self.neighbours + self.popularity
+        self.vector + self.neighbours + self.sessions + self.popularity
     }
 
     fn source(&self) -> Source {
-        if self.popularity > self.vector && self.popularity > self.neighbours {
+        let others = self.neighbours.max(self.sessions);
+        if self.popularity > self.vector && self.popularity > others {
             Source::Popular
-        } else if self.neighbours > self.vector {
-            Source::Neighbours
-        } else {
+        } else if others <= self.vector {
             Source::Vector
+        } else if self.sessions > self.neighbours {
+            Source::Sessions
+        } else {
+            Source::Neighbours
         }
     }
 }

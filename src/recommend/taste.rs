@@ -1,7 +1,8 @@
 //! What is known about a visitor, in the form that scoring needs: anchors with shares, and their sum as a vector.
 
 use super::Fallback;
-use crate::model::ModelView;
+use super::sessions::SimilarSessions;
+use crate::model::{ModelView, SessionsView};
 use crate::user_vector::{Weighted, user_vector_into};
 
 /// Which rows of the anchors make the vector.
@@ -31,9 +32,24 @@ pub(super) struct Taste {
     anchors: Vec<Anchor>,
     exact: Vec<f64>,
     vector: Vec<f32>,
+    /// Found where sessions weigh something.
+    similar: SimilarSessions,
 }
 
 impl Taste {
+    /// Looks for sessions that resemble the visitor's; leaves none where they weigh nothing.
+    pub(super) fn find_sessions(&mut self, view: &SessionsView<'_>, weight: f32) {
+        self.similar.clear();
+        if weight > 0.0 && !view.is_empty() {
+            self.similar.find(view, &self.anchors);
+        }
+    }
+
+    /// The sessions that resemble the visitor's.
+    pub(super) fn similar_sessions(&self) -> &SimilarSessions {
+        &self.similar
+    }
+
     /// The taste that a weighed history shows.
     pub(super) fn set_history(&mut self, view: &ModelView<'_>, weighted: &[Weighted]) {
         self.rows = Rows::Context;

@@ -15,7 +15,30 @@ const NOW_MS: i64 = 1_000_000;
 const N: usize = 80;
 
 fn fixture(seed: u64, cosine: bool) -> Fixture {
-    Fixture::random(seed, N, 12, if cosine { Metric::Cosine } else { Metric::InnerProduct })
+    let mut fixture = Fixture::random(seed, N, 12, if cosine { Metric::Cosine } else { Metric::InnerProduct });
+    let session =
+        |number: usize| (0..2 + number % 5).map(move |step| ((number * 7 + step * (3 + number % 4)) % N) as u32);
+    let sessions: Vec<Vec<u32>> = (0..60).map(|number| session(number).collect()).collect();
+    fixture.set_sessions(sessions.iter().map(Vec::as_slice));
+    fixture
+}
+
+/// The share of the sessions with the newest four items that an item is in, each counting 0.3 to the power of the places of those it has.
+fn in_sessions(model: &Model<AlignedBytes>, anchors: &[(u32, f64)], ordinal: u32) -> f64 {
+    let mut window: Vec<u32> = Vec::new();
+    for (anchor, _) in anchors.iter().filter(|(_, share)| *share > 0.0) {
+        if window.len() < 4 && !window.contains(anchor) {
+            window.push(*anchor);
+        }
+    }
+    let view = model.sessions();
+    let weight = |session: u32| -> f64 {
+        let given = (0_i32..).zip(&window).filter(|(_, item)| view.items(session).contains(item));
+        given.map(|(place, _)| 0.3_f64.powi(place)).sum()
+    };
+    let total: f64 = (0..view.len()).map(weight).sum();
+    let with: f64 = (0..view.len()).filter(|session| view.items(*session).contains(&ordinal)).map(weight).sum();
+    if total > 0.0 { with / total } else { 0.0 }
 }
 
 fn run(
@@ -73,6 +96,7 @@ fn brute_force(
             anchors.iter().map(|(anchor, share)| share * dot(model.context_row(*anchor).unwrap(), row)).sum();
         let score = f64::from(weights.vector) * vector
             + f64::from(weights.neighbours) * near(model, &anchors, ordinal)
+            + f64::from(weights.sessions) * in_sessions(model, &anchors, ordinal)
             + f64::from(weights.popularity) * f64::from(model.popularity(ordinal));
         scored.push((ordinal, score));
     }
@@ -92,15 +116,15 @@ fn histories() -> impl Strategy<Value = Vec<Interaction>> {
 }
 
 fn scenarios() -> impl Strategy<Value = Scenario> {
-    let weights = (0.0_f32..2.0, 0.0_f32..2.0, 0.01_f32..1.0);
-    (weights, any::<bool>(), any::<bool>()).prop_map(|((vector, neighbours, popularity), exclude_seen, available)| {
-        Scenario {
-            weights: SourceWeights { vector, neighbours, popularity },
+    let weights = (0.0_f32..2.0, 0.0_f32..2.0, prop::sample::select(vec![0.0_f32, 0.7]), 0.01_f32..1.0);
+    (weights, any::<bool>(), any::<bool>()).prop_map(
+        |((vector, neighbours, sessions, popularity), exclude_seen, available)| Scenario {
+            weights: SourceWeights { vector, neighbours, sessions, popularity },
             exclude_seen,
             require_available: available,
             ..Scenario::home()
-        }
-    })
+        },
+    )
 }
 
 proptest! {

@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use kindred::artifact::{ArtifactError, INDEX_FILE, MODEL_FILE, Publication};
 use kindred::catalog::attributes::{self, LeftOut};
 use kindred::manifest::{AnnRecall, Manifest};
-use kindred::model::ModelData;
+use kindred::model::{ModelData, SessionsData};
 use kindred_index::build::{GraphBuilder, GraphOptions, HnswBuilder, HnswRsBuilder, build_index};
 use kindred_index::{AlignedBytes, EdgeSet, Index, IndexInput, Metric, crc32};
 use serde::Serialize;
@@ -204,6 +204,7 @@ pub fn publish(
         neighbours: &model.neighbours,
         neighbour_similarities: &model.neighbour_similarities,
         popularity: &model.popularity,
+        sessions: model.sessions.as_ref().map(|table| SessionsData { offsets: &table.offsets, items: &table.items }),
     };
     let written = publication.write(MODEL_FILE, |into| Ok(data.write(&built.index, into)?))?;
     let directory = publication.commit(manifest(model, options, &report), options.keep)?;

@@ -34,6 +34,7 @@ pub fn model(options: &FactorsOptions, metric: ModelMetric) -> ModelDir {
         neighbours,
         neighbour_similarities,
         popularity: factors.popularity,
+        sessions: None,
         queries: factors.queries,
     }
 }

@@ -8,6 +8,7 @@
 //!   neighbours.npy               n × k u32 item numbers, nearest first, 4294967295 where there are fewer
 //!   neighbour_similarities.npy   n × k f32
 //!   popularity.npy               n f32: weighted interactions an item
+//!   sessions.npy, session_offsets.npy   u32 item numbers, session by session, and where each begins; absent where none are kept
 //!   queries.npy                  at most 1,000 × d f32: user vectors, to measure an index with
 //!   model.json                   what it is and how it was made
 //! ```
@@ -41,6 +42,8 @@ const ITEMS: &str = "items.jsonl";
 const NEIGHBOURS: &str = "neighbours.npy";
 const SIMILARITIES: &str = "neighbour_similarities.npy";
 const POPULARITY: &str = "popularity.npy";
+const SESSIONS: &str = "sessions.npy";
+const SESSION_OFFSETS: &str = "session_offsets.npy";
 const QUERIES: &str = "queries.npy";
 const INFO: &str = "model.json";
 const MODEL: Kind = Kind { name: "model", mark: INFO };
@@ -146,8 +149,29 @@ pub struct ModelDir {
     pub neighbour_similarities: Vec<f32>,
     /// Weighted interactions an item.
     pub popularity: Vec<f32>,
+    /// Sessions of the training part, the oldest first; none where none are kept.
+    pub sessions: Option<SessionTable>,
     /// User vectors of sampled training users, d wide.
     pub queries: Matrix,
+}
+
+/// Sessions, end to end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionTable {
+    /// Where each begins among the items, and where the last one ends.
+    pub offsets: Vec<u32>,
+    /// Item numbers; no session has one twice.
+    pub items: Vec<u32>,
+}
+
+impl SessionTable {
+    fn read(dir: &Path) -> Result<Option<Self>, NpyError> {
+        let (offsets, items) = (dir.join(SESSION_OFFSETS), dir.join(SESSIONS));
+        if !offsets.exists() {
+            return Ok(None);
+        }
+        Ok(Some(Self { offsets: npy::read::<u32>(&offsets)?.data, items: npy::read::<u32>(&items)?.data }))
+    }
 }
 
 /// Why a model could not be read or written.
@@ -247,6 +271,7 @@ impl ModelDir {
             neighbours: npy::read::<u32>(&dir.join(NEIGHBOURS))?.data,
             neighbour_similarities: npy::read::<f32>(&dir.join(SIMILARITIES))?.data,
             popularity: npy::read::<f32>(&dir.join(POPULARITY))?.data,
+            sessions: SessionTable::read(dir)?,
             queries: npy::read_matrix(&dir.join(QUERIES))?,
             info,
             item_factors,
@@ -276,6 +301,10 @@ impl ModelDir {
         npy::write(&dir.join(NEIGHBOURS), &[n, k], &self.neighbours)?;
         npy::write(&dir.join(SIMILARITIES), &[n, k], &self.neighbour_similarities)?;
         npy::write(&dir.join(POPULARITY), &[n], &self.popularity)?;
+        if let Some(SessionTable { offsets, items }) = &self.sessions {
+            npy::write(&dir.join(SESSION_OFFSETS), &[offsets.len()], offsets)?;
+            npy::write(&dir.join(SESSIONS), &[items.len()], items)?;
+        }
         npy::write_matrix(&dir.join(QUERIES), &self.queries)?;
         write_items(&dir.join(ITEMS), &self.items)?;
         whole_dir::write_file(&dir.join(INFO), |w| {

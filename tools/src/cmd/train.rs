@@ -140,6 +140,9 @@ struct BesideArgs {
     /// Most recent interactions of a user that neighbours are found by.
     #[arg(long, value_name = "N", default_value_t = NeighbourOptions::default().history)]
     neighbour_history: usize,
+    /// Keep no sessions: a smaller model, whose lists are made without session-kNN.
+    #[arg(long)]
+    no_sessions: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -206,6 +209,7 @@ impl Args {
             },
             decay: self.beside.position_decay.map_or(Decay::Chosen, Decay::Fixed),
             half_life_s: self.beside.half_life,
+            sessions: !self.beside.no_sessions,
         };
         Ok(assemble::model(material, trainer.as_ref(), &options, progress)?)
     }

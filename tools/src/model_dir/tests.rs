@@ -32,6 +32,7 @@ fn tiny() -> ModelDir {
         neighbours: vec![2, NO_NEIGHBOUR, 0],
         neighbour_similarities: vec![0.5, 0.0, 0.5],
         popularity: vec![4.0, 0.0, 1.5],
+        sessions: Some(SessionTable { offsets: vec![0, 2], items: vec![2, 1] }),
         queries: Matrix::from_vec(1, 2, vec![0.5, 0.5]).unwrap(),
     }
 }

@@ -8,7 +8,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::neighbours::{self, NeighbourOptions};
-use super::{Factors, TrainError, TrainProgress, Trainer, TrainingData, by_user, cold, decay, kind_weights};
+use super::{Factors, TrainError, TrainProgress, Trainer, TrainingData, by_user, cold, decay, kind_weights, sessions};
 use crate::dataset::Interactions;
 use crate::matrix::Matrix;
 use crate::model_dir::{self, ModelDir, ModelInfo};
@@ -37,6 +37,8 @@ pub struct ModelOptions {
     pub decay: Decay,
     /// Seconds after which the weight of a visitor's interaction has halved; none if age does not matter.
     pub half_life_s: Option<f64>,
+    /// Whether the model keeps sessions, for session-kNN.
+    pub sessions: bool,
 }
 
 /// How the decay by position is found.
@@ -110,7 +112,18 @@ pub fn model(
     };
     let popularity = popularity(&interactions, items.len());
     let (neighbours, neighbour_similarities) = (table.items, table.similarities);
-    Ok(ModelDir { info, item_factors, context_factors, items, neighbours, neighbour_similarities, popularity, queries })
+    let sessions = options.sessions.then(|| sessions::of(&interactions));
+    Ok(ModelDir {
+        info,
+        item_factors,
+        context_factors,
+        items,
+        neighbours,
+        neighbour_similarities,
+        popularity,
+        sessions,
+        queries,
+    })
 }
 
 /// What kinds weigh online: what they weighed, on average, in the training data, so that `kindred prepare --kind-weights` holds

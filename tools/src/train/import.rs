@@ -182,7 +182,17 @@ pub fn import(import: &Import, progress: &dyn TrainProgress) -> Result<ModelDir,
     let popularity = if metric == ModelMetric::Cosine { vec![0.0; rows] } else { norms };
     let queries = queries(context_factors.as_ref().unwrap_or(&item_factors), import.seed);
     let (neighbours, neighbour_similarities) = (table.items, table.similarities);
-    Ok(ModelDir { info, item_factors, context_factors, items, neighbours, neighbour_similarities, popularity, queries })
+    Ok(ModelDir {
+        info,
+        item_factors,
+        context_factors,
+        items,
+        neighbours,
+        neighbour_similarities,
+        popularity,
+        sessions: None,
+        queries,
+    })
 }
 
 /// The last component of a path: what a model remembers of where it came from.

@@ -5,6 +5,8 @@
 //! | [`als`] | factors, by implicit-feedback alternating least squares |
 //! | [`softmax`] | factors and weights by position, by softmax over cosines |
 //! | [`neighbours`], [`factor_neighbours`] | the item-to-item table, from interactions or from factors |
+//! | [`ratings`] | predictions of explicit ratings: biases, SVD, item-kNN, user-kNN |
+//! | [`sessions`] | the sessions that session-kNN looks among |
 //! | [`decay`] | the decay by position of the user vector, chosen on held-back interactions |
 //! | [`cold`] | rows for items that no interaction said anything about |
 //! | [`assemble`] | a whole model from a dataset and a trainer |
@@ -24,6 +26,8 @@ mod gram;
 pub mod import;
 mod kernels;
 pub mod neighbours;
+pub mod ratings;
+pub mod sessions;
 pub mod softmax;
 pub(crate) mod sparse;
 
