@@ -41,6 +41,13 @@ impl Machine {
     }
 }
 
+/// The most memory that this process has held at once; none where the system does not say.
+pub fn peak_memory_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(peak.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? * 1_024)
+}
+
 /// The processor's name in the text of /proc/cpuinfo; "unknown CPU" where it is not said, as on many ARM machines.
 fn cpu_name(cpuinfo: &str) -> String {
     let name = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));

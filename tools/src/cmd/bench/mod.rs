@@ -5,6 +5,7 @@ pub mod http;
 pub mod http_report;
 pub mod index;
 pub mod index_report;
+pub mod ratings;
 
 use clap::Subcommand;
 
@@ -26,6 +27,8 @@ pub enum What {
     Index(index::Args),
     /// The server: latency at a constant rate, and the most it can do
     Http(http::Args),
+    /// The trainers of ratings: RMSE and MAE of held-out ratings, seconds, memory
+    Ratings(ratings::Args),
 }
 
 /// Measures and reports.
@@ -36,5 +39,6 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     match &args.what {
         What::Index(args) => index::run(args, global),
         What::Http(args) => http::run(args, global),
+        What::Ratings(args) => ratings::run(args, global),
     }
 }

@@ -1,0 +1,129 @@
+//! `kindred bench ratings`: how well held-out ratings are predicted, with time and memory, for comparison with other libraries.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::cmd::{Exit, Global};
+use crate::machine::{Machine, peak_memory_bytes};
+use crate::report::{self, Report, Table};
+use crate::train::ratings::baseline::Baseline;
+use crate::train::ratings::knn::{RatingKnn, Side, Similarity};
+use crate::train::ratings::svd::Svd;
+use crate::train::ratings::{RatingTrainer, errors, read};
+
+/// Learn ratings and predict held-out ones: RMSE and MAE, seconds, memory
+///
+/// Files have a rating a line: user, item, number, separated by tabs, commas, `::` or spaces; packed by gzip or not.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Example: kindred bench ratings u1.base u1.test")]
+pub struct Args {
+    /// Ratings to learn from.
+    train: PathBuf,
+    /// Ratings to predict.
+    test: PathBuf,
+    /// What predicts; all without this.
+    #[arg(long, value_enum, value_name = "NAME,...", value_delimiter = ',')]
+    trainer: Vec<Name>,
+    /// Seed of the `svd` trainer.
+    #[arg(long, value_name = "N", default_value_t = Svd::default().seed)]
+    seed: u64,
+}
+
+/// The trainers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Name {
+    /// Mean and biases.
+    Baseline,
+    /// Biases and factors by gradient descent.
+    Svd,
+    /// Similar items by Pearson's correlation about baselines.
+    ItemKnn,
+    /// Similar users by Pearson's correlation about baselines.
+    UserKnn,
+    /// Similar items by cosine.
+    ItemKnnCosine,
+    /// Similar users by cosine.
+    UserKnnCosine,
+}
+
+#[derive(Debug, Serialize)]
+struct Measured {
+    machine: Machine,
+    n_train: usize,
+    n_test: usize,
+    peak_memory_bytes: Option<u64>,
+    trainers: Vec<One>,
+}
+
+#[derive(Debug, Serialize)]
+struct One {
+    name: &'static str,
+    rmse: f64,
+    mae: f64,
+    fit_seconds: f64,
+    predict_seconds: f64,
+}
+
+/// Runs the sub-command.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
+    let read::Split { train, test } = read::split(&args.train, &args.test)?;
+    let names = if args.trainer.is_empty() { Name::value_variants() } else { &args.trainer };
+    let one = |name: &Name| {
+        let trainer = name.trainer(args.seed);
+        let started = Instant::now();
+        let model = trainer.fit(&train);
+        let fit_seconds = started.elapsed().as_secs_f64();
+        let started = Instant::now();
+        let found = errors(model.as_ref(), &test);
+        let predict_seconds = started.elapsed().as_secs_f64();
+        One { name: trainer.name(), rmse: found.rmse, mae: found.mae, fit_seconds, predict_seconds }
+    };
+    let trainers = names.iter().map(one).collect();
+    let (n_train, n_test) = (train.len(), test.len());
+    let machine = Machine::here();
+    let peak_memory_bytes = peak_memory_bytes();
+    report::emit(&Measured { machine, n_train, n_test, peak_memory_bytes, trainers }, global.json)?;
+    Ok(Exit::Done)
+}
+
+impl Name {
+    fn trainer(self, seed: u64) -> Box<dyn RatingTrainer> {
+        match self {
+            Self::Baseline => Box::new(Baseline::default()),
+            Self::Svd => Box::new(Svd { seed, ..Svd::default() }),
+            Self::ItemKnn => Box::new(RatingKnn::new(Side::Items, Similarity::Pearson)),
+            Self::UserKnn => Box::new(RatingKnn::new(Side::Users, Similarity::Pearson)),
+            Self::ItemKnnCosine => Box::new(RatingKnn::new(Side::Items, Similarity::Cosine)),
+            Self::UserKnnCosine => Box::new(RatingKnn::new(Side::Users, Similarity::Cosine)),
+        }
+    }
+}
+
+impl Report for Measured {
+    fn text(&self) -> String {
+        let (train, test) = (report::count(self.n_train as u64), report::count(self.n_test as u64));
+        let mut text = format!("{}\n{train} ratings to learn from, {test} to predict\n", self.machine.line());
+        let mut table = Table::new(["trainer", "RMSE", "MAE", "fit", "predict"]);
+        for one in &self.trainers {
+            let (rmse, mae) = (format!("{:.4}", one.rmse), format!("{:.4}", one.mae));
+            table.row([
+                one.name.to_owned(),
+                rmse,
+                mae,
+                report::seconds(one.fit_seconds),
+                report::seconds(one.predict_seconds),
+            ]);
+        }
+        text.push_str(&table.text());
+        if let Some(bytes) = self.peak_memory_bytes {
+            text.push_str(&format!("peak memory of all: {} MiB\n", bytes >> 20));
+        }
+        text
+    }
+}
