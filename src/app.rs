@@ -3,26 +3,31 @@
 //! Stopping drains: the listener closes, requests in progress have `http.shutdown_timeout_seconds` to finish, what is queued for the
 //! history store is committed, then the threads end.
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix_web::dev::{Server, ServerHandle};
-use actix_web::{App, HttpServer, web};
+use actix_web::web;
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::listen::{Surface, listen, serve};
+use crate::audit::{Audit, Deed};
 use crate::history::RecentInteractions;
 use crate::history::memory::MemoryHistory;
-use crate::http;
-use crate::http::state::{Names, State, Worker};
+use crate::http::state::{Names, State};
+use crate::keys::{KeyRing, KeysError, Rate};
+use crate::overload::{Ladder, Placement};
 use crate::reload::Reloader;
-use crate::settings::{HistorySettings, HttpSettings, Settings, SettingsError, StoreKind};
+use crate::settings::{HistorySettings, SecuritySettings, Settings, SettingsError, StoreKind};
 use crate::store::embedded::{EmbeddedOptions, EmbeddedStore};
 use crate::store::{Documents, StoreError};
 use crate::telemetry::{Metrics, TelemetryError};
+use crate::tls::{self, Certificates, TlsError};
 use crate::user_vector::Weighting;
+
+mod listen;
 
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +42,30 @@ pub enum StartError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The keys.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// An address of the network without keys.
+    #[error(
+        "{address} can be reached from the network and there are no API keys, so anyone could read and change everything; \
+         make a key with `kindred key new --role admin >> keys` and set security.keys = \"keys\", listen on 127.0.0.1, \
+         or set security.allow_without_keys = true if something before this server checks who calls"
+    )]
+    Open {
+        /// The address.
+        address: String,
+    },
+    /// The audit log.
+    #[error("cannot write the audit log {path}: {source}; choose another admin.audit_log", path = path.display())]
+    Audit {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The address.
     #[error("cannot listen on {address}: {source}; choose another http.port, or stop the program that has it")]
     Listen {
@@ -77,7 +106,10 @@ impl Stores {
 /// A server that is listening, and serves while [`Application::run_until_stopped`] is awaited.
 pub struct Application {
     server: Server,
+    /// The operator's server, where it has an address of its own.
+    admin: Option<Server>,
     port: u16,
+    admin_port: Option<u16>,
     handle: ApplicationHandle,
 }
 
@@ -85,6 +117,8 @@ pub struct Application {
 #[derive(Clone)]
 pub struct ApplicationHandle {
     server: ServerHandle,
+    admin: Option<ServerHandle>,
+    rotation: Rotation,
     state: web::Data<State>,
 }
 
@@ -106,7 +140,17 @@ impl Application {
     /// [`StartError`], with the remedy in its message.
     pub async fn build_with_stores(settings: Settings, stores: Stores) -> Result<Self, StartError> {
         settings.validate()?;
-        let (listener, port) = listen(&settings.http)?;
+        let (listener, address) = listen(&settings.http.host, settings.http.port, &settings)?;
+        let own = settings
+            .admin
+            .separate
+            .then(|| listen(&settings.admin.host, settings.admin.port, &settings))
+            .transpose()?;
+        let admin_port = own.as_ref().map(|(_, address)| address.port());
+        let tls = settings.tls.is_on().then(|| tls::listener(&settings.tls)).transpose()?;
+        let keys = open_keys(&settings.security)?;
+        let audit = Audit::open(&settings.admin.audit_log)
+            .map_err(|source| StartError::Audit { path: settings.admin.audit_log.clone(), source })?;
         let metrics = Arc::new(Metrics::new()?);
         let poll = (settings.artifacts.poll_ms > 0).then(|| Duration::from_millis(settings.artifacts.poll_ms));
         let reloader = Reloader::start(&settings.artifacts.dir, poll, Arc::clone(&metrics), system_now_ms)
@@ -116,7 +160,11 @@ impl Application {
             history: stores.history,
             documents: stores.documents,
             metrics,
-            scenarios: settings.scenarios,
+            scenarios: settings.scenarios.into_iter().map(|(name, one)| (name, Placement::new(one))).collect(),
+            keys: keys.clone(),
+            cors_origins: settings.security.cors_origins,
+            audit,
+            ladder: Ladder::new(&settings.overload),
             read_timeout: Duration::from_millis(settings.history.read_timeout_ms),
             slow_request: Duration::from_millis(settings.http.slow_request_ms),
             retry_after_seconds: settings.http.retry_after_seconds,
@@ -127,10 +175,25 @@ impl Application {
             default_weighting: Weighting::default(),
             names: Names::default(),
         });
-        let server = serve(&settings.http, listener, state.clone())?;
-        tracing::info!(host = settings.http.host, port, "listening");
-        let handle = ApplicationHandle { server: server.handle(), state };
-        Ok(Self { server, port, handle })
+        let surface = if own.is_some() { Surface::Public } else { Surface::All };
+        let speaks = tls.as_ref().map(|(speaks, _)| speaks);
+        let server = serve(&settings.http, surface, listener, speaks, &state)?;
+        let admin =
+            own.map(|(listener, _)| serve(&settings.http, Surface::Admin, listener, speaks, &state)).transpose()?;
+        let (tls_on, keys_on) = (tls.is_some(), keys.as_ref().map_or(0, |keys| keys.len()));
+        tracing::info!(
+            host = settings.http.host,
+            port = address.port(),
+            tls = tls_on,
+            keys = keys_on,
+            admin_port,
+            "listening"
+        );
+        let rotation = Rotation { keys, certificates: tls.map(|(_, certificates)| certificates) };
+        rotation.watch(settings.security.reload_ms, &state);
+        let handle =
+            ApplicationHandle { server: server.handle(), admin: admin.as_ref().map(Server::handle), rotation, state };
+        Ok(Self { server, admin, port: address.port(), admin_port, handle })
     }
 
     /// The port it listens on, also when the setting was 0.
@@ -139,13 +202,20 @@ impl Application {
         self.port
     }
 
+    /// The port of the operator's routes, where they have one of their own.
+    #[must_use]
+    pub fn admin_port(&self) -> Option<u16> {
+        self.admin_port
+    }
+
     /// A handle that stops it.
     #[must_use]
     pub fn handle(&self) -> ApplicationHandle {
         self.handle.clone()
     }
 
-    /// From now on SIGTERM and SIGINT stop it gracefully, and SIGHUP makes it look for a new artifact.
+    /// From now on SIGTERM and SIGINT stop it gracefully, and SIGHUP makes it look for a new artifact, new keys
+    /// and a new certificate.
     ///
     /// # Errors
     /// [`StartError::System`] if the system does not let signals be watched.
@@ -159,7 +229,7 @@ impl Application {
                 tokio::select! {
                     _ = terminate.recv() => break,
                     _ = interrupt.recv() => break,
-                    _ = hangup.recv() => handle.state.reloader.nudge(),
+                    _ = hangup.recv() => handle.hang_up(),
                 }
             }
             tracing::info!("stopping: requests in progress are finished first");
@@ -173,7 +243,14 @@ impl Application {
     /// # Errors
     /// [`StartError::System`] if the server itself fails.
     pub async fn run_until_stopped(self) -> Result<(), StartError> {
+        // The operator's server goes on while requests in progress are finished, and is stopped after it.
+        let admin = self.admin.map(actix_web::rt::spawn);
         let outcome = self.server.await;
+        if let Some((server, handle)) = admin.zip(self.handle.admin.clone()) {
+            handle.stop(false).await;
+            // It has been told to stop, and nothing is served by it any more.
+            let _ = server.await;
+        }
         self.handle.state.history.close();
         self.handle.state.reloader.stop();
         tracing::info!("stopped");
@@ -186,6 +263,56 @@ impl ApplicationHandle {
     pub async fn stop(&self) {
         self.state.draining.store(true, Ordering::Relaxed);
         self.server.stop(true).await;
+    }
+
+    /// What SIGHUP does: the operator has changed something.
+    fn hang_up(&self) {
+        let at_ms = self.state.now_ms();
+        let deed = Deed { at_ms, who: "signal", peer: "", action: "SIGHUP", outcome: "taken", request_id: "" };
+        self.state.audit.record(&deed);
+        self.state.reloader.nudge();
+        self.rotation.look(&self.state);
+    }
+}
+
+/// What is replaced while the server runs.
+#[derive(Clone)]
+struct Rotation {
+    keys: Option<Arc<KeyRing>>,
+    certificates: Option<Arc<Certificates>>,
+}
+
+impl Rotation {
+    /// Looks at the files at a fixed pace, for as long as the runtime lives.
+    fn watch(&self, every_ms: u64, state: &web::Data<State>) {
+        if every_ms == 0 || (self.keys.is_none() && self.certificates.is_none()) {
+            return;
+        }
+        let (rotation, state) = (self.clone(), state.clone());
+        actix_web::rt::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_millis(every_ms)).await;
+                rotation.look(&state);
+            }
+        });
+    }
+
+    /// Takes what has changed. What cannot be used is logged, and what is in force stays in force.
+    fn look(&self, state: &State) {
+        let note = |action: &str, outcome: &str| {
+            let at_ms = state.now_ms();
+            state.audit.record(&Deed { at_ms, who: "file", peer: "", action, outcome, request_id: "" });
+        };
+        match self.keys.as_ref().map(|keys| keys.refresh()) {
+            Some(Ok(Some(count))) => note("keys replaced", &format!("{count} keys")),
+            Some(Err(error)) => tracing::error!(%error, "keys refused; those in force stay"),
+            Some(Ok(None)) | None => {}
+        }
+        match self.certificates.as_ref().map(|certificates| certificates.refresh()) {
+            Some(Ok(true)) => note("certificate replaced", "in force"),
+            Some(Err(error)) => tracing::error!(%error, "certificate refused; the one in force stays"),
+            Some(Ok(false)) | None => {}
+        }
     }
 }
 
@@ -204,6 +331,7 @@ pub fn run(settings: Settings) -> Result<(), StartError> {
 /// A server in a thread of its own.
 pub struct RunningApplication {
     port: u16,
+    admin_port: Option<u16>,
     handle: ApplicationHandle,
     thread: JoinHandle<Result<(), StartError>>,
 }
@@ -228,7 +356,7 @@ pub fn spawn_with_stores(settings: Settings, stores: Stores) -> Result<RunningAp
         actix_web::rt::System::new().block_on(async move {
             let application = Application::build_with_stores(settings, stores).await?;
             // The one who waits may have given up; then the server serves until its handle is gone with the process.
-            let _ = sender.send((application.port(), application.handle()));
+            let _ = sender.send((application.port(), application.admin_port(), application.handle()));
             application.run_until_stopped().await
         })
     };
@@ -237,12 +365,18 @@ pub fn spawn_with_stores(settings: Settings, stores: Stores) -> Result<RunningAp
         .spawn(serve)
         .map_err(|source| StartError::System { what: "starting the server's thread", source })?;
     match receiver.recv() {
-        Ok((port, handle)) => Ok(RunningApplication { port, handle, thread }),
+        Ok((port, admin_port, handle)) => Ok(RunningApplication { port, admin_port, handle, thread }),
         Err(_) => Err(joined(thread).err().unwrap_or(StartError::Ended)),
     }
 }
 
 impl RunningApplication {
+    /// The port of the operator's routes, where they have one of their own.
+    #[must_use]
+    pub fn admin_port(&self) -> Option<u16> {
+        self.admin_port
+    }
+
     /// The port it listens on.
     #[must_use]
     pub fn port(&self) -> u16 {
@@ -271,36 +405,12 @@ fn joined(thread: JoinHandle<Result<(), StartError>>) -> Result<(), StartError> 
     thread.join().unwrap_or(Err(StartError::Ended))
 }
 
-fn listen(settings: &HttpSettings) -> Result<(TcpListener, u16), StartError> {
-    let address = format!("{}:{}", settings.host, settings.port);
-    let fail = |source| StartError::Listen { address: address.clone(), source };
-    let listener = TcpListener::bind((settings.host.as_str(), settings.port)).map_err(fail)?;
-    let port = listener.local_addr().map_err(fail)?.port();
-    Ok((listener, port))
-}
-
-/// Data, limits and routes of the server, and its workers.
-fn serve(settings: &HttpSettings, listener: TcpListener, state: web::Data<State>) -> Result<Server, StartError> {
-    let factory = move || {
-        App::new()
-            .app_data(state.clone())
-            // Made once per worker, so its buffers are never shared.
-            .app_data(web::Data::new(Worker::default()))
-            .wrap_fn(http::middleware::observe)
-            .configure(http::routes)
-    };
-    let mut server = HttpServer::new(factory)
-        .max_connections(settings.max_connections_per_worker)
-        .keep_alive(Duration::from_secs(settings.keep_alive_seconds))
-        .client_request_timeout(Duration::from_millis(settings.client_request_timeout_ms))
-        .tcp_nodelay(settings.tcp_nodelay)
-        .shutdown_timeout(settings.shutdown_timeout_seconds)
-        .disable_signals();
-    if settings.workers > 0 {
-        server = server.workers(settings.workers);
+fn open_keys(settings: &SecuritySettings) -> Result<Option<Arc<KeyRing>>, KeysError> {
+    if settings.keys.as_os_str().is_empty() {
+        return Ok(None);
     }
-    let server = server.listen(listener).map_err(|source| StartError::System { what: "listening", source })?;
-    Ok(server.run())
+    let usual = Rate { per_second: settings.requests_per_second, burst: settings.burst };
+    Ok(Some(Arc::new(KeyRing::open(&settings.keys, usual)?)))
 }
 
 fn open_stores(settings: &HistorySettings) -> Result<Stores, StoreError> {

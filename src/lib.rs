@@ -5,7 +5,7 @@
 //! ```text
 //! pure      interaction, user_vector, catalog, filter, manifest, model, scenario, recommend
 //! data      artifact, codec, snapshot, reload, history, store
-//! edge      http, app, settings, telemetry
+//! edge      http, app, settings, keys, tls, overload, audit, telemetry
 //! ```
 //!
 //! The pure part knows no HTTP, no runtime, no store, no file, no clock and no randomness: they come in as arguments.
@@ -14,18 +14,21 @@
 
 pub mod app;
 pub mod artifact;
+pub mod audit;
 pub mod catalog;
 pub mod codec;
 pub mod filter;
 pub mod history;
 pub mod http;
 pub mod interaction;
+pub mod keys;
 pub mod limits;
 pub mod live_catalog;
 pub mod live_items;
 pub mod manifest;
 pub mod model;
 pub mod nearest;
+pub mod overload;
 pub mod recommend;
 pub mod reload;
 pub mod scenario;
@@ -36,6 +39,7 @@ pub mod telemetry;
 #[doc(hidden)]
 pub mod testing;
 pub mod timestamp;
+pub mod tls;
 pub mod user_vector;
 
 pub use artifact::ArtifactError;

@@ -127,3 +127,20 @@ pub const PRUNE_INTERACTIONS_MAX: usize = 2_000;
 pub const RELOADS_WAITING_MAX: usize = 16;
 
 const _: () = assert!(BATCH_INTERACTIONS_MAX as u64 <= COMMIT_CHANGES_MAX);
+
+// --- Who may call. ---
+
+/// Keys of one file. Each request compares with all of them.
+pub const KEYS_MAX: usize = 1_000;
+
+/// Longest name of a key, in bytes.
+pub const KEY_NAME_BYTES_MAX: usize = 64;
+
+/// Largest keys file, in bytes.
+pub const KEYS_FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Longest key that a request may present, in bytes; ours have 68.
+pub const PRESENTED_KEY_BYTES_MAX: usize = 256;
+
+/// Largest file of certificates or a private key, in bytes.
+pub const PEM_BYTES_MAX: u64 = 1024 * 1024;

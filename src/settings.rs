@@ -12,6 +12,11 @@ use serde::Deserialize;
 use crate::limits;
 use crate::scenario::Scenario;
 
+mod edge;
+
+use self::edge::in_range;
+pub use self::edge::{AdminSettings, OverloadSettings, SecuritySettings, TlsSettings};
+
 /// The scenario of a request that names none.
 pub const HOME: &str = "home";
 /// The scenario of similar items.
@@ -26,6 +31,14 @@ pub const DEFAULTS: &str = include_str!("../config/kindred.toml");
 pub struct Settings {
     /// The listener and its bounds.
     pub http: HttpSettings,
+    /// Who may call.
+    pub security: SecuritySettings,
+    /// The certificate, if TLS is spoken.
+    pub tls: TlsSettings,
+    /// Where the operator's routes are.
+    pub admin: AdminSettings,
+    /// What gives way under load.
+    pub overload: OverloadSettings,
     /// Where published artifacts are found.
     pub artifacts: ArtifactSettings,
     /// Where recent interactions are kept.
@@ -56,6 +69,10 @@ pub struct HttpSettings {
     pub keep_alive_seconds: u64,
     /// Milliseconds a client has to send the head of its request.
     pub client_request_timeout_ms: u64,
+    /// Milliseconds a client has to send the body of its request.
+    pub client_body_timeout_ms: u64,
+    /// Milliseconds after which a client that does not take its answer is cut off.
+    pub client_write_timeout_ms: u64,
     /// Seconds that requests in progress have to finish after a stop.
     pub shutdown_timeout_seconds: u64,
     /// Sets TCP_NODELAY on every connection.
@@ -166,7 +183,7 @@ impl Settings {
     /// [`SettingsError`] naming the file or key.
     pub fn layered(
         file: Option<&Path>,
-        environment: std::collections::HashMap<String, String>,
+        environment_variables: std::collections::HashMap<String, String>,
     ) -> Result<Self, SettingsError> {
         let mut builder = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
         if let Some(path) = file {
@@ -174,8 +191,10 @@ impl Settings {
                 .map_err(|source| SettingsError::Unreadable { path: path.to_path_buf(), source })?;
             builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
         }
-        let environment =
-            Environment::with_prefix("KINDRED").separator("__").try_parsing(true).source(Some(environment));
+        let environment = Environment::with_prefix("KINDRED").separator("__").try_parsing(true);
+        // A list is written with commas: KINDRED__SECURITY__CORS_ORIGINS=https://a.example,https://b.example
+        let environment = environment.list_separator(",").with_list_parse_key("security.cors_origins");
+        let environment = environment.source(Some(environment_variables));
         let settings: Self = builder
             .add_source(environment)
             .build()
@@ -190,23 +209,18 @@ impl Settings {
     /// # Errors
     /// [`SettingsError::OutOfRange`] naming the first key that is outside its range.
     pub fn validate(&self) -> Result<(), SettingsError> {
-        let in_range = |key: &str, found: u64, low: u64, high: u64| {
-            if (low..=high).contains(&found) {
-                return Ok(());
-            }
-            Err(SettingsError::OutOfRange {
-                key: key.to_owned(),
-                found: found.to_string(),
-                expected: format!("{low} to {high}"),
-            })
-        };
         in_range("http.workers", self.http.workers as u64, 0, 1024)?;
         in_range("http.max_connections_per_worker", self.http.max_connections_per_worker as u64, 1, 1 << 20)?;
         in_range("http.max_in_flight", self.http.max_in_flight as u64, 1, 1 << 20)?;
         in_range("http.retry_after_seconds", u64::from(self.http.retry_after_seconds), 1, 3600)?;
         in_range("http.keep_alive_seconds", self.http.keep_alive_seconds, 1, 3600)?;
         in_range("http.client_request_timeout_ms", self.http.client_request_timeout_ms, 100, 600_000)?;
+        in_range("http.client_body_timeout_ms", self.http.client_body_timeout_ms, 100, 600_000)?;
+        in_range("http.client_write_timeout_ms", self.http.client_write_timeout_ms, 100, 600_000)?;
         in_range("http.shutdown_timeout_seconds", self.http.shutdown_timeout_seconds, 0, 3600)?;
+        self.security.validate()?;
+        self.tls.validate()?;
+        self.overload.validate()?;
         in_range("artifacts.poll_ms", self.artifacts.poll_ms, 0, 3_600_000)?;
         let keep = limits::HISTORY_MAX as u64;
         in_range("history.keep_per_actor", self.history.keep_per_actor as u64, 1, keep)?;
@@ -246,10 +260,16 @@ impl Default for Settings {
                 retry_after_seconds: 1,
                 keep_alive_seconds: 75,
                 client_request_timeout_ms: 5000,
+                client_body_timeout_ms: 10_000,
+                client_write_timeout_ms: 10_000,
                 shutdown_timeout_seconds: 30,
                 tcp_nodelay: true,
                 slow_request_ms: 250,
             },
+            security: SecuritySettings::default(),
+            tls: TlsSettings::default(),
+            admin: AdminSettings::default(),
+            overload: OverloadSettings::default(),
             artifacts: ArtifactSettings { dir: PathBuf::from("artifacts"), poll_ms: 1000 },
             history: HistorySettings {
                 store: StoreKind::Embedded,

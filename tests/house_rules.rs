@@ -113,6 +113,10 @@ const NAMED_ONCE: &[(&str, &[&str])] = &[
     ("pulp", &["tools/src/train/kernels.rs"]),
     ("redb", &["src/store/embedded/"]),
     ("arc_swap", &["src/reload.rs"]),
+    ("ring", &["src/keys/mod.rs", "src/tls.rs"]),
+    ("subtle", &["src/keys/mod.rs"]),
+    ("rustls", &["src/tls.rs"]),
+    ("socket2", &["src/app/listen.rs"]),
     ("StatusCode", &["src/http/error.rs"]),
 ];
 

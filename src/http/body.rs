@@ -1,13 +1,18 @@
 //! Bytes to a request: content type, size, JSON, unknown fields, and what each failure says.
 //!
+//! A body must come within its time, or a client that sends a byte a minute would hold a connection and its buffers for ever.
 //! The body is parsed where it lies. Depth is bounded by the parser (128) and by the types, which nest in filters only.
 
 use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
-use actix_web::dev::Payload;
+use actix_web::body::{BodySize, BoxBody, EitherBody, MessageBody};
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::error::{PathError, PayloadError, QueryPayloadError};
-use actix_web::http::header::CONTENT_TYPE;
-use actix_web::{FromRequest, HttpRequest, web};
+use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
+use futures_core::Stream as _;
 use serde::Deserialize;
 
 use super::error::{Code, Problem, shown};
@@ -15,6 +20,10 @@ use crate::limits;
 
 /// The bytes of a request that brings JSON, within their bound.
 pub(crate) struct Body(web::Bytes);
+
+/// How long a body may take to come.
+#[derive(Clone, Copy)]
+pub(crate) struct BodyTimeout(pub(crate) Duration);
 
 impl std::ops::Deref for Body {
     type Target = [u8];
@@ -30,11 +39,97 @@ impl FromRequest for Body {
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let content_type = check_content_type(request);
-        let bytes = web::Bytes::from_request(request, payload);
+        let said: Option<usize> =
+            request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let patience = request.app_data::<BodyTimeout>().map_or(Duration::MAX, |timeout| timeout.0);
+        let stream = request.extensions_mut().remove::<Stream>();
+        let streamed = stream.is_some().then(|| request.clone());
+        let mut payload = stream.map_or_else(|| payload.take(), |stream| stream.0);
         Box::pin(async move {
             content_type?;
-            bytes.await.map(Self).map_err(|error| payload_error(&error))
+            if said.is_some_and(|length| length > limits::BODY_BYTES_MAX) {
+                return Err(too_large());
+            }
+            let outcome = in_time(read(&mut payload), patience).await;
+            if let Some(request) = streamed.filter(|_| outcome.is_err()) {
+                request.extensions_mut().insert(Stream(payload));
+            }
+            outcome.map(Self)
         })
+    }
+}
+
+/// Most bodies come in one piece with the head. Only the others are worth a timer.
+async fn in_time<T>(work: impl Future<Output = Result<T, Problem>>, patience: Duration) -> Result<T, Problem> {
+    let mut work = std::pin::pin!(work);
+    let at_hand = std::future::poll_fn(|context| match work.as_mut().poll(context) {
+        Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+        Poll::Pending => Poll::Ready(None),
+    });
+    match at_hand.await {
+        Some(outcome) => outcome,
+        None => tokio::time::timeout(patience, work).await.unwrap_or_else(|_| Err(too_slow(patience))),
+    }
+}
+
+/// Reads a body to its end or its bound. One that comes in one piece is not copied.
+async fn read(payload: &mut Payload) -> Result<web::Bytes, Problem> {
+    let mut next = async || std::future::poll_fn(|context| Pin::new(&mut *payload).poll_next(context)).await;
+    let Some(first) = next().await else { return Ok(web::Bytes::new()) };
+    let first = first.map_err(|error| payload_error(&error))?;
+    let Some(second) = next().await else { return within(first.len()).map(|()| first) };
+    let mut bytes = web::BytesMut::from(first.as_ref());
+    let mut part = Some(second);
+    while let Some(found) = part {
+        bytes.extend_from_slice(&found.map_err(|error| payload_error(&error))?);
+        within(bytes.len())?;
+        part = next().await;
+    }
+    Ok(bytes.freeze())
+}
+
+fn within(length: usize) -> Result<(), Problem> {
+    if length > limits::BODY_BYTES_MAX { Err(too_large()) } else { Ok(()) }
+}
+
+/// A body whose length was not said. The server goes on reading one that nobody wants, to keep the connection, for as long as it is sent; so
+/// what has not been read to its end is held beside the answer, which closes the connection instead.
+struct Stream(Payload);
+
+/// Takes the body of a request that does not say how long it is. Whether it was one.
+pub(crate) fn keep_stream(request: &mut ServiceRequest) -> bool {
+    let is_stream = request.headers().contains_key(TRANSFER_ENCODING);
+    if is_stream {
+        let payload = request.take_payload();
+        request.extensions_mut().insert(Stream(payload));
+    }
+    is_stream
+}
+
+/// Holds an unread stream beside the answer.
+pub(crate) fn close_unless_read<B>(response: ServiceResponse<EitherBody<B>>) -> ServiceResponse<EitherBody<B>>
+where
+    B: MessageBody + 'static,
+{
+    let Some(stream) = response.request().extensions_mut().remove::<Stream>() else { return response };
+    response.map_body(|_, body| EitherBody::right(BoxBody::new(Holding { body: body.boxed(), _stream: stream })))
+}
+
+/// An answer, and the stream that was not read.
+struct Holding {
+    body: BoxBody,
+    _stream: Stream,
+}
+
+impl MessageBody for Holding {
+    type Error = Box<dyn std::error::Error>;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<web::Bytes, Self::Error>>> {
+        Pin::new(&mut self.body).poll_next(context)
     }
 }
 
@@ -83,21 +178,28 @@ fn shown_error(error: &serde_json::Error) -> String {
 /// Bounds on bodies, paths and queries, and the shape of their errors.
 pub(crate) fn configure(config: &mut web::ServiceConfig) {
     config
-        .app_data(web::PayloadConfig::new(limits::BODY_BYTES_MAX))
         .app_data(web::PathConfig::default().error_handler(path_error))
         .app_data(web::QueryConfig::default().error_handler(query_error));
 }
 
+fn too_slow(patience: Duration) -> Problem {
+    Problem::new(
+        Code::BodyTimeout,
+        format!("the body had not come after {} ms", patience.as_millis()),
+        "send the body at once, or raise http.client_body_timeout_ms",
+    )
+}
+
+fn too_large() -> Problem {
+    Problem::new(
+        Code::BodyTooLarge,
+        format!("the body is larger than {} bytes", limits::BODY_BYTES_MAX),
+        "send fewer interactions or items a request",
+    )
+}
+
 /// Why the bytes of a body could not be had.
-fn payload_error(error: &actix_web::Error) -> Problem {
-    let too_large = error.as_error::<PayloadError>().is_some_and(|error| matches!(error, PayloadError::Overflow));
-    if too_large {
-        return Problem::new(
-            Code::BodyTooLarge,
-            format!("the body is larger than {} bytes", limits::BODY_BYTES_MAX),
-            "send fewer interactions or items a request",
-        );
-    }
+fn payload_error(error: &PayloadError) -> Problem {
     Problem::new(Code::InvalidRequest, format!("the body could not be read: {error}"), "send the whole body")
 }
 

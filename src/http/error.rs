@@ -4,7 +4,7 @@
 //! texts may change.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use kindred_index::{FilterError, SearchError};
 use serde::Serialize;
@@ -68,7 +68,10 @@ pub(crate) enum Code {
     ItemNotFound,
     NotFound,
     MethodNotAllowed,
+    Unauthorized,
     Forbidden,
+    RateLimited,
+    BodyTimeout,
     ArtifactRefused,
     NotReady,
     Overloaded,
@@ -101,7 +104,10 @@ impl Code {
             Self::MethodNotAllowed => {
                 (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this address does not take this method")
             }
-            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "this address is for the operator on this machine"),
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized", "this needs an API key"),
+            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "this caller may not do this"),
+            Self::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "rate_limited", "this key calls too often"),
+            Self::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "body_timeout", "the body did not come in time"),
             Self::ArtifactRefused => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "artifact_refused", "the published artifact was refused")
             }
@@ -163,6 +169,33 @@ impl Problem {
         Self { retry_after: Some(retry_after), ..problem }
     }
 
+    /// A request that has waited for a worker as long as any may.
+    pub(crate) fn waited_too_long(retry_after: u32) -> Self {
+        let problem = Self::new(
+            Code::Overloaded,
+            "more requests come than can be answered in time",
+            "send the request again after the seconds in Retry-After, or add workers or servers",
+        );
+        Self { retry_after: Some(retry_after), ..problem }
+    }
+
+    /// A key that has used up its rate.
+    pub(crate) fn too_fast(seconds: u32) -> Self {
+        let problem = Self::new(
+            Code::RateLimited,
+            "the key has used up its rate of requests",
+            format!(
+                "send the request again after {seconds} s; the operator sets rates by security.requests_per_second or rate=N"
+            ),
+        );
+        Self { retry_after: Some(seconds), ..problem }
+    }
+
+    /// The stable name of its code.
+    pub(crate) fn code_name(&self) -> &'static str {
+        self.code.parts().1
+    }
+
     /// An item that is not in the loaded artifact.
     pub(crate) fn item_not_found(id: &str) -> Self {
         Self::new(
@@ -212,6 +245,9 @@ impl ResponseError for Problem {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.code == Code::Unauthorized {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if let Some(methods) = self.allow {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
@@ -286,6 +322,11 @@ impl From<ReloadError> for Problem {
             }
         }
     }
+}
+
+/// An answer that says nothing but yes.
+pub(crate) fn no_content() -> HttpResponse {
+    HttpResponse::new(StatusCode::NO_CONTENT)
 }
 
 /// The answer to an address that does not exist.

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::body::{Body, check_count, check_id, json};
 use super::error::{Code, Problem};
-use super::state::State;
+use super::state::{State, Worker};
 use super::time::{Timestamp, TimestampDto};
 use crate::history::Incoming;
 use crate::interaction::{Interaction, InteractionError};
@@ -100,8 +100,12 @@ pub(crate) struct InteractionsAnswer {
         (status = 200, description = "kept", body = InteractionsAnswer),
     )
 )]
-pub(crate) async fn post(state: web::Data<State>, body: Body) -> Result<HttpResponse, Problem> {
-    let _permit = state.admit()?;
+pub(crate) async fn post(
+    state: web::Data<State>,
+    worker: web::Data<Worker>,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    let _permit = state.admit_write(&worker)?;
     let batch = parse(&body)?;
     check_count("interactions", batch.len(), limits::BATCH_INTERACTIONS_MAX)?;
     let now_ms = state.now_ms();

@@ -9,11 +9,12 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::body::check_id;
 use super::error::{Problem, ProblemBody};
-use super::recommendations::fallback_name;
+use super::recommendations::{Lesser, degraded, fallback_name};
 use super::state::{State, Worker};
 use super::stopwatch::{StageTimes, Stopwatch};
 use crate::interaction::Interaction;
 use crate::model::ModelView;
+use crate::overload::Step;
 use crate::recommend::{Reasons, Recommendation, Recommendations, SimilarRequest, Source, similar};
 use crate::settings::SIMILAR;
 use crate::telemetry::RequestStage;
@@ -104,6 +105,9 @@ pub(crate) struct SimilarAnswer<'a> {
     /// Why the list is not made from the item alone; null if it is.
     #[schema(value_type = Option<String>)]
     pub(crate) fallback: Option<&'static str>,
+    /// `overload` where the search was less broad because others wait; null if it was not.
+    #[schema(value_type = Option<String>)]
+    pub(crate) degraded: Option<&'static str>,
     /// Microseconds from the arrival of the request to the rendering of this answer.
     pub(crate) took_us: u64,
     /// Microseconds of each stage, if `explain` was asked for.
@@ -168,9 +172,9 @@ pub(crate) async fn get_similar(
     query: web::Query<SimilarQuery>,
 ) -> Result<HttpResponse, Problem> {
     let mut watch = Stopwatch::start();
-    let _permit = state.admit()?;
+    let permit = state.admit(&worker)?;
     check_id(&"item id", &id)?;
-    let (name, scenario) = state.scenario(query.scenario.as_deref().unwrap_or(SIMILAR))?;
+    let (name, placement) = state.scenario(query.scenario.as_deref().unwrap_or(SIMILAR))?;
     state.with_live(|live| {
         let model = live.snapshot.model();
         let changes = live.changes(state.now_ms());
@@ -181,13 +185,14 @@ pub(crate) async fn get_similar(
             live: changes.as_deref(),
             limit: query.limit,
             explain: query.explain,
-            exact: query.exact,
-            ef_search: query.ef_search,
+            exact: query.exact && permit.step == Step::Full,
+            ef_search: placement.ef_search(permit.step, query.ef_search),
             ..SimilarRequest::new(std::slice::from_ref(&seed))
         };
         watch.lap(RequestStage::Parse);
         let mut scratch = worker.scratch.borrow_mut();
-        let list = similar(model, scenario, &request, &mut scratch, &mut |stage| watch.lap(stage.into()))?;
+        let list =
+            similar(model, placement.at(permit.step), &request, &mut scratch, &mut |stage| watch.lap(stage.into()))?;
         let history: [&Interaction; 0] = [];
         super::render(&SimilarAnswer {
             item_id: &id,
@@ -195,6 +200,7 @@ pub(crate) async fn get_similar(
             scenario: name,
             generation: live.snapshot.generation(),
             fallback: list.fallback.map(fallback_name),
+            degraded: degraded(&state, false, Lesser::of(permit.step)),
             took_us: watch.total_us(),
             stages_us: query.explain.then(|| watch.times()),
         })

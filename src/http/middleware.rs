@@ -5,34 +5,52 @@
 
 use std::time::Instant;
 
-use actix_web::body::MessageBody;
+use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse};
-use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::Method;
+use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{Error, web};
 
+use super::body;
+use super::gate::{self, Passage};
 use super::state::State;
+use crate::audit::Deed;
 use crate::limits;
 use crate::telemetry::Route;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Names, times and counts a request. An inbound `x-request-id` is kept if it is short and printable.
+/// Lets a request pass or not, names, times and counts it. An inbound `x-request-id` is kept if it is short and printable.
 pub(crate) fn observe<S, B>(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     service: &S,
-) -> impl Future<Output = Result<ServiceResponse<B>, Error>> + use<S, B>
+) -> impl Future<Output = Result<ServiceResponse<EitherBody<B>>, Error>> + use<S, B>
 where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
-    B: MessageBody,
+    B: MessageBody + 'static,
 {
     let started = Instant::now();
+    let is_stream = body::keep_stream(&mut request);
     let state = request.app_data::<web::Data<State>>().cloned();
     let given = request.headers().get(&REQUEST_ID).filter(|id| acceptable(id)).cloned();
     let route = route_of(request.path());
-    let answer = service.call(request);
+    let passage = state.as_ref().map(|state| gate::pass(state, &request, started));
+    let (refused, passage) = match passage {
+        Some(Passage { answer: Some(answer), caller, is_admin, origin }) => {
+            (Some(answer), Some(Passage { answer: None, caller, is_admin, origin }))
+        }
+        other => (None, other),
+    };
+    let work = match refused {
+        Some(answer) => Err(request.into_response(answer).map_into_right_body()),
+        None => Ok(service.call(request)),
+    };
     async move {
-        let mut response = answer.await?;
-        let Some(state) = state else { return Ok(response) };
+        let mut response = match work {
+            Err(refused) => refused,
+            Ok(answer) => answer.await?.map_into_left_body(),
+        };
+        let (Some(state), Some(passage)) = (state, passage) else { return Ok(response) };
         let id = given.or_else(|| HeaderValue::from_str(&state.names.next()).ok());
         let elapsed = started.elapsed();
         let status = response.status().as_u16();
@@ -40,11 +58,43 @@ where
         if status >= 500 || elapsed > state.slow_request || tracing::enabled!(tracing::Level::DEBUG) {
             log(&response, id.as_ref(), status, elapsed, state.slow_request);
         }
+        if passage.is_admin || *response.request().method() == Method::DELETE {
+            audit(&state, &response, &passage, id.as_ref());
+        }
+        dress(&mut response, passage.origin);
         if let Some(id) = id {
             response.headers_mut().insert(REQUEST_ID, id);
         }
-        Ok(response)
+        Ok(if is_stream { body::close_unless_read(response) } else { response })
     }
+}
+
+/// Headers that every answer has, whatever it is.
+fn dress<B>(response: &mut ServiceResponse<B>, origin: Option<HeaderValue>) {
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Some(origin) = origin {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("retry-after, x-request-id"));
+        headers.insert(header::VARY, HeaderValue::from_static("origin"));
+    }
+}
+
+/// Writes down what the operator did or tried to do. Callers without a good key are counted elsewhere.
+fn audit<B>(state: &State, response: &ServiceResponse<B>, passage: &Passage, id: Option<&HeaderValue>) {
+    if state.keys.is_some() && passage.caller.is_none() {
+        return;
+    }
+    let request = response.request();
+    let peer = request.peer_addr().map(|peer| peer.ip().to_string()).unwrap_or_default();
+    state.audit.record(&Deed {
+        at_ms: state.now_ms(),
+        who: passage.caller.as_deref().unwrap_or("local"),
+        peer: &peer,
+        action: &format!("{} {}", request.method(), request.path()),
+        outcome: response.status().as_str(),
+        request_id: id.and_then(|id| id.to_str().ok()).unwrap_or_default(),
+    });
 }
 
 fn log<B>(

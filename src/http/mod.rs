@@ -9,6 +9,7 @@ use serde::Serialize;
 
 mod body;
 mod error;
+mod gate;
 mod interactions;
 mod items;
 pub(crate) mod middleware;
@@ -25,10 +26,9 @@ mod visitor;
 
 use error::{Code, Problem, method_not_allowed, not_found};
 
-/// Every address of the server.
+/// Every address of the server but the operator's.
 pub(crate) fn routes(config: &mut web::ServiceConfig) {
     config
-        .configure(body::configure)
         .service(posted("/v1/recommendations", web::to(recommendations::post)))
         .service(posted("/v1/interactions", web::to(interactions::post)))
         .service(got("/v1/items/{id}/similar", web::to(items::get_similar)))
@@ -38,14 +38,28 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .service(got("/v1/model", web::to(operations::model)))
         .service(got("/healthz", web::to(operations::health)))
         .service(got("/readyz", web::to(operations::ready)))
-        .service(got("/metrics", web::to(operations::metrics)))
         .service(got("/openapi.json", web::to(openapi::get)))
-        .service(posted("/admin/reload", web::to(operations::reload)))
         .service(got("/", web::to(page::home)))
         .service(got("/items/{id}", web::to(page::item)))
         .service(got("/assets/shop.css", web::to(page::style)))
-        .service(got("/assets/shop.js", web::to(page::script)))
-        .default_service(web::to(not_found));
+        .service(got("/assets/shop.js", web::to(page::script)));
+}
+
+/// The operator's addresses: on an address of their own, or beside the others.
+pub(crate) fn admin_routes(config: &mut web::ServiceConfig) {
+    config
+        .service(got("/metrics", web::to(operations::metrics)))
+        .service(posted("/admin/reload", web::to(operations::reload)));
+}
+
+/// What tells whether the server lives, for where the operator's addresses are alone.
+pub(crate) fn health_routes(config: &mut web::ServiceConfig) {
+    config.service(got("/healthz", web::to(operations::health))).service(got("/readyz", web::to(operations::ready)));
+}
+
+/// Bounds of requests, and the answer to addresses that do not exist.
+pub(crate) fn bounds(config: &mut web::ServiceConfig, body_timeout: std::time::Duration) {
+    config.app_data(body::BodyTimeout(body_timeout)).configure(body::configure).default_service(web::to(not_found));
 }
 
 /// An address that is read. HEAD is answered as GET, without the body.

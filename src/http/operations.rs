@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpResponse, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -134,44 +134,22 @@ pub(crate) async fn metrics(state: web::Data<State>) -> Result<HttpResponse, Pro
 
 /// Take the published artifact now
 ///
-/// For the operator on this machine: refused for a peer that is not on the loopback interface, and for a request that a proxy or a browser
-/// sent on for someone else. SIGHUP does the same.
+/// Needs a key with the role `admin`. Without keys it is for the operator on this machine: refused for a peer that is not on the loopback
+/// interface, and for a request that a proxy or a browser sent on for someone else. SIGHUP does the same.
 #[utoipa::path(
     post, path = "/admin/reload", operation_id = "reload_artifact", tag = "operations",
     responses(
         (status = 200, description = "done", body = ReloadAnswer),
-        (status = 403, description = "not from this machine", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 403, description = "not an administrator's key, or not from this machine", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "the artifact was refused; the old one stays", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "too many reloads are waiting", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(crate) async fn reload(state: web::Data<State>, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    only_local(&request)?;
+pub(crate) async fn reload(state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let (result, generation) = match state.reloader.reload().await? {
         Reloaded::Swapped(generation) => ("swapped", Some(generation)),
         Reloaded::Unchanged(generation) => ("unchanged", Some(generation)),
         Reloaded::NothingPublished => ("nothing_published", None),
     };
     Ok(HttpResponse::Ok().json(ReloadAnswer { result, generation }))
-}
-
-/// A peer on this machine that speaks for itself. Behind a proxy every peer is local, so what a proxy adds is refused; a browser says
-/// where a page came from, and pages have no business here.
-fn only_local(request: &HttpRequest) -> Result<(), Problem> {
-    let local = request.peer_addr().is_some_and(|peer| peer.ip().to_canonical().is_loopback());
-    let sent_on = ["forwarded", "x-forwarded-for", "x-real-ip", "via", "origin"];
-    let sent_on = sent_on.iter().find(|name| request.headers().contains_key(**name));
-    match sent_on {
-        None if local => Ok(()),
-        Some(header) if local => Err(Problem::new(
-            Code::Forbidden,
-            format!("the request has the header {header}, so it was sent on for someone else"),
-            "ask this machine directly, for example with curl, or send the process SIGHUP",
-        )),
-        _ => Err(Problem::new(
-            Code::Forbidden,
-            "only this machine may ask",
-            "ask from the machine that the server runs on, or send the process SIGHUP",
-        )),
-    }
 }

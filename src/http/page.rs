@@ -179,8 +179,11 @@ fn page(title: &str, item_id: &str, main: &str, generation: &str) -> HttpRespons
     HttpResponse::Ok()
         .content_type("text/html; charset=utf-8")
         .insert_header(("content-security-policy", POLICY))
-        .insert_header(("x-content-type-options", "nosniff"))
+        .insert_header(("x-frame-options", "DENY"))
         .insert_header(("referrer-policy", "same-origin"))
+        .insert_header(("cross-origin-opener-policy", "same-origin"))
+        .insert_header(("cross-origin-resource-policy", "same-origin"))
+        .insert_header(("permissions-policy", "camera=(), geolocation=(), microphone=()"))
         .insert_header(("cache-control", "no-store"))
         .body(html)
 }

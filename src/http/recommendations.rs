@@ -18,9 +18,9 @@ use crate::history::gather::gather;
 use crate::interaction::Interaction;
 use crate::limits;
 use crate::live_items::LiveItems;
+use crate::overload::{Placement, Step};
 use crate::recommend::{Fallback, RecommendRequest, Recommendations, recommend};
 use crate::reload::Live;
-use crate::scenario::Scenario;
 use crate::settings::HOME;
 use crate::telemetry::RequestStage;
 
@@ -74,10 +74,11 @@ pub(crate) struct RecommendationsAnswer<'a> {
     #[schema(value_type = String)]
     pub(crate) generation: &'a str,
     /// Why the list is not made from what is known about the visitor, or not from that alone: `newcomer`, `unknown_items`,
-    /// `no_preference`, `too_few_candidates`, `deadline`; null if it is.
+    /// `no_preference`, `too_few_candidates`, `deadline`, `overload`; null if it is.
     #[schema(value_type = Option<String>)]
     pub(crate) fallback: Option<&'static str>,
-    /// Why the answer is less than it could be: `history_unavailable` or `deadline`; null if it is not.
+    /// Why the answer is less than it could be: `history_unavailable`, `deadline` or `overload`; null if it is not. Late or under load the
+    /// search is less broad first, then the only source; at last everybody gets the popular list.
     #[schema(value_type = Option<String>)]
     pub(crate) degraded: Option<&'static str>,
     /// Interactions that were looked at, stored and sent.
@@ -118,28 +119,40 @@ pub(crate) async fn post(
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let mut watch = Stopwatch::start();
-    let _permit = state.admit()?;
+    let permit = state.admit(&worker)?;
     let mut request: RecommendationsRequest = json(&body)?;
-    let (name, scenario) = state.scenario(request.scenario.as_deref().unwrap_or(HOME))?;
+    let (name, placement) = state.scenario(request.scenario.as_deref().unwrap_or(HOME))?;
     let checked = check(&mut request, &state)?;
     let ids = VisitorIds::new(request.user_id.as_deref(), request.session_id.as_deref())?;
     watch.lap(RequestStage::Parse);
 
-    let deadline = watch.started() + Duration::from_millis(scenario.deadline_ms);
+    let deadline = watch.started() + Duration::from_millis(placement.deadline_ms);
     let patience = state.read_timeout.min(deadline.saturating_duration_since(Instant::now()));
     let gathered = gather(&*state.history, ids.user, ids.session, patience).await;
     let history = gathered.union(&checked.body, limits::HISTORY_MAX);
     watch.lap(RequestStage::Gather);
 
-    let late = Instant::now() > deadline;
-    let degraded = degraded(&state, gathered.failure.is_some(), late);
+    let allowed = deadline.saturating_duration_since(watch.started());
+    let by_time = Step::by_time(watch.started().elapsed(), allowed);
+    let lesser = Lesser { step: permit.step.max(by_time), is_late: by_time > permit.step };
+    let degraded = degraded(&state, gathered.failure.is_some(), lesser);
     // From here on nothing waits, and everything is of one artifact.
     state.with_live(|live| {
-        let history = if late { &[] } else { history.as_slice() };
+        let history = if lesser.step == Step::Popular { &[] } else { history.as_slice() };
         let changes = live.changes(state.now_ms());
-        let list =
-            compute(live, changes.as_deref(), scenario, &request, &checked, history, &state, &worker, &mut watch)?;
-        let fallback = if late { Some("deadline") } else { list.fallback.map(fallback_name) };
+        let list = compute(
+            live,
+            changes.as_deref(),
+            placement,
+            lesser.step,
+            &request,
+            &checked,
+            history,
+            &state,
+            &worker,
+            &mut watch,
+        )?;
+        let fallback = if lesser.step == Step::Popular { degraded } else { list.fallback.map(fallback_name) };
         if let Some(reason) = fallback {
             state.metrics.fallback(reason);
         }
@@ -175,7 +188,8 @@ fn check(request: &mut RecommendationsRequest, state: &State) -> Result<Checked,
 fn compute(
     live: &Live,
     changes: Option<&LiveItems>,
-    scenario: &Scenario,
+    placement: &Placement,
+    step: Step,
     request: &RecommendationsRequest,
     checked: &Checked,
     history: &[&Interaction],
@@ -192,22 +206,40 @@ fn compute(
         filter: checked.filter.as_ref(),
         live: changes,
         explain: request.explain,
-        exact: request.exact,
-        ef_search: request.ef_search,
+        exact: request.exact && step == Step::Full,
+        ef_search: placement.ef_search(step, request.ef_search),
     };
     let mut scratch = worker.scratch.borrow_mut();
     let weighting = &model.manifest().weighting;
-    Ok(recommend(model, scenario, weighting, &request, &mut scratch, &mut |stage| watch.lap(stage.into()))?)
+    Ok(recommend(model, placement.at(step), weighting, &request, &mut scratch, &mut |stage| watch.lap(stage.into()))?)
+}
+
+/// How much less than all of an answer is given, and whether because time has passed or because others wait.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Lesser {
+    step: Step,
+    is_late: bool,
+}
+
+impl Lesser {
+    /// Because others wait.
+    pub(super) fn of(step: Step) -> Self {
+        Self { step, is_late: false }
+    }
 }
 
 /// Names and counts what makes the answer less than it could be.
-pub(super) fn degraded(state: &State, history_failed: bool, late: bool) -> Option<&'static str> {
+pub(super) fn degraded(state: &State, history_failed: bool, lesser: Lesser) -> Option<&'static str> {
     if history_failed {
         state.metrics.degraded_history.inc();
     }
-    if late {
-        state.metrics.degraded_deadline.inc();
-        return Some("deadline");
+    if lesser.step != Step::Full {
+        let (counter, reason) = match lesser.is_late {
+            true => (&state.metrics.degraded_deadline, "deadline"),
+            false => (&state.metrics.degraded_overload, "overload"),
+        };
+        counter.inc();
+        return Some(reason);
     }
     history_failed.then_some("history_unavailable")
 }

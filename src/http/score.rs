@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::body::{Body, check_count, check_id, json};
 use super::error::Problem;
-use super::recommendations::{degraded, fallback_name};
+use super::recommendations::{Lesser, degraded, fallback_name};
 use super::state::{State, Worker};
 use super::stopwatch::Stopwatch;
 use super::visitor::{RecentDto, VisitorIds, recent_to_history};
@@ -78,7 +78,7 @@ pub(crate) async fn post(
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let watch = Stopwatch::start();
-    let _permit = state.admit()?;
+    let _permit = state.admit(&worker)?;
     let mut request: ScoreRequest = json(&body)?;
     if request.item_ids.is_empty() {
         return Err(Problem::invalid("item_ids is empty", "send the ids of the items to score"));
@@ -92,7 +92,7 @@ pub(crate) async fn post(
     let patience = state.read_timeout.min(deadline.saturating_duration_since(Instant::now()));
     let gathered = gather(&*state.history, ids.user, ids.session, patience).await;
     let history = gathered.union(&sent, limits::HISTORY_MAX);
-    let degraded = degraded(&state, gathered.failure.is_some(), false);
+    let degraded = degraded(&state, gathered.failure.is_some(), Lesser::default());
     state.with_live(|live| {
         let model = live.snapshot.model();
         let changes = live.changes(state.now_ms());

@@ -1,20 +1,26 @@
 //! What every handler shares, and the bound on requests in progress.
 //!
-//! A worker computes an answer without yielding, so requests in progress are those that wait for the history store. The kernel holds
-//! what has not been read; connections are bounded per worker. So there is no queue without a bound.
+//! A worker computes an answer without yielding, so requests in progress are those that wait for the history store. What waits for the
+//! worker is measured by its pulse; connections are bounded per worker. So there is no queue without a bound.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use actix_web::web;
 
 use super::error::{Code, Problem, shown};
+use crate::audit::Audit;
 use crate::history::RecentInteractions;
+use crate::keys::KeyRing;
+use crate::overload::{Ladder, Placement, Pulse, Step};
 use crate::recommend::RecommendScratch;
 use crate::reload::{Live, Reloader};
-use crate::scenario::Scenario;
 use crate::store::Documents;
 use crate::telemetry::Metrics;
 use crate::user_vector::Weighting;
@@ -31,7 +37,15 @@ pub(crate) struct State {
     /// Every metric.
     pub(crate) metrics: Arc<Metrics>,
     /// The placements a request may name.
-    pub(crate) scenarios: BTreeMap<String, Scenario>,
+    pub(crate) scenarios: BTreeMap<String, Placement>,
+    /// The keys of those who may call; none = everybody.
+    pub(crate) keys: Option<Arc<KeyRing>>,
+    /// Origins whose pages may call.
+    pub(crate) cors_origins: Vec<String>,
+    /// Where the operator's deeds are written.
+    pub(crate) audit: Audit,
+    /// What gives way under load.
+    pub(crate) ladder: Ladder,
     /// How long a request waits for stored interactions.
     pub(crate) read_timeout: Duration,
     /// Above this a request is logged.
@@ -53,30 +67,70 @@ pub(crate) struct State {
 }
 
 /// One per worker thread: the buffers that make an answer without allocating.
-#[derive(Default)]
 pub(crate) struct Worker {
     /// Buffers of the recommender, for one computation at a time.
     pub(crate) scratch: RefCell<RecommendScratch>,
     /// Buffers of a bare index search.
     pub(crate) search: RefCell<kindred_index::Scratch>,
+    /// How long requests of this worker wait; none where nobody asks.
+    pulse: Option<Rc<Pulse>>,
+}
+
+impl Worker {
+    /// The buffers of this thread, and its pulse, which beats as long as the thread's runtime lives.
+    pub(crate) fn start(state: &web::Data<State>) -> Self {
+        let pulse = state.ladder.is_enabled().then(Rc::<Pulse>::default);
+        if let Some(pulse) = pulse.clone() {
+            let metrics = Arc::clone(&state.metrics);
+            actix_web::rt::spawn(std::future::poll_fn(move |context| {
+                if let Some(waited) = pulse.beat(context.waker(), Instant::now()) {
+                    metrics.queue(waited);
+                }
+                Poll::<()>::Pending
+            }));
+        }
+        Self { scratch: RefCell::default(), search: RefCell::default(), pulse }
+    }
 }
 
 /// The right to be in progress; given back when dropped.
-pub(crate) struct Permit<'a>(&'a AtomicUsize);
+pub(crate) struct Permit<'a> {
+    in_flight: &'a AtomicUsize,
+    /// How much of an answer is given.
+    pub(crate) step: Step,
+}
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl State {
-    /// A permit, or 503 with Retry-After.
-    pub(crate) fn admit(&self) -> Result<Permit<'_>, Problem> {
-        let permit = Permit(&self.in_flight);
+    /// A permit to compute an answer, or 503 with Retry-After.
+    pub(crate) fn admit(&self, worker: &Worker) -> Result<Permit<'_>, Problem> {
+        let Some(pulse) = &worker.pulse else { return self.permit(Some(Step::Full)) };
+        self.permit(self.ladder.step(pulse.waited(Instant::now())))
+    }
+
+    /// A permit to keep something, or 503 with Retry-After.
+    pub(crate) fn admit_write(&self, worker: &Worker) -> Result<Permit<'_>, Problem> {
+        let Some(pulse) = &worker.pulse else { return self.permit(Some(Step::Full)) };
+        self.permit(self.ladder.keeps(pulse.waited(Instant::now())).then_some(Step::Full))
+    }
+
+    fn permit(&self, step: Option<Step>) -> Result<Permit<'_>, Problem> {
+        let Some(step) = step else {
+            self.metrics.shed.inc();
+            return Err(Problem::waited_too_long(self.retry_after_seconds));
+        };
+        let permit = Permit { in_flight: &self.in_flight, step };
         if self.in_flight.fetch_add(1, Ordering::Relaxed) >= self.max_in_flight {
             self.metrics.shed.inc();
             return Err(Problem::overloaded(self.max_in_flight, self.retry_after_seconds));
+        }
+        if step != Step::Full {
+            self.metrics.stepped(step);
         }
         Ok(permit)
     }
@@ -103,8 +157,8 @@ impl State {
     }
 
     /// A scenario by name.
-    pub(crate) fn scenario(&self, name: &str) -> Result<(&str, &Scenario), Problem> {
-        self.scenarios.get_key_value(name).map(|(name, scenario)| (name.as_str(), scenario)).ok_or_else(|| {
+    pub(crate) fn scenario(&self, name: &str) -> Result<(&str, &Placement), Problem> {
+        self.scenarios.get_key_value(name).map(|(name, placement)| (name.as_str(), placement)).ok_or_else(|| {
             let known: Vec<&str> = self.scenarios.keys().map(String::as_str).collect();
             Problem::new(
                 Code::UnknownScenario,

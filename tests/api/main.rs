@@ -16,4 +16,7 @@ mod recommendations;
 mod reload;
 mod score;
 mod search;
+mod security;
+mod slow_clients;
 mod support;
+mod tls;

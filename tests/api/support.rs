@@ -149,6 +149,8 @@ pub(crate) fn raw(port: u16, request: &[u8]) -> String {
 /// A server in this process, with a directory of its own.
 pub(crate) struct Server {
     pub(crate) client: Client,
+    /// The operator's port, where it is another one.
+    pub(crate) admin: Option<Client>,
     pub(crate) directory: tempfile::TempDir,
     running: Option<RunningApplication>,
 }
@@ -159,6 +161,7 @@ pub(crate) fn settings(directory: &Path) -> Settings {
     settings.http.port = 0;
     settings.http.workers = 2;
     settings.http.slow_request_ms = 60_000;
+    settings.overload.enabled = false;
     settings.artifacts.dir = directory.join("artifacts");
     settings.artifacts.poll_ms = 0;
     settings.history.path = directory.join("history.redb");
@@ -200,7 +203,8 @@ impl Server {
     }
 
     fn started(directory: tempfile::TempDir, running: RunningApplication) -> Self {
-        Self { client: Client::new(running.port()), directory, running: Some(running) }
+        let admin = running.admin_port().map(Client::new);
+        Self { client: Client::new(running.port()), admin, directory, running: Some(running) }
     }
 
     pub(crate) fn artifacts(&self) -> PathBuf {
@@ -243,6 +247,7 @@ impl Process {
             .env("KINDRED__HISTORY__PATH", directory.join("history.redb"))
             .env("KINDRED__HISTORY__READ_TIMEOUT_MS", "30000")
             .env("KINDRED__SCENARIOS__HOME__DEADLINE_MS", "60000")
+            .env("KINDRED__OVERLOAD__ENABLED", "false")
             .env("KINDRED__LOG__JSON", "true")
             .envs(more.iter().map(|(key, value)| (format!("KINDRED__{key}"), *value)))
             .stderr(Stdio::piped());
@@ -265,6 +270,19 @@ impl Process {
             before.push(line);
         }
         panic!("no line with {text:?} in the log:\n{}", before.join("\n"));
+    }
+
+    /// The log up to the next line that contains a text, and that line.
+    #[track_caller]
+    pub(crate) fn lines_until(&self, text: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        while let Ok(line) = self.log.recv_timeout(PATIENCE) {
+            lines.push(line);
+            if lines.last().is_some_and(|line| line.contains(text)) {
+                return lines;
+            }
+        }
+        panic!("no line with {text:?} in the log:\n{}", lines.join("\n"));
     }
 
     /// A client, once it listens.

@@ -8,6 +8,7 @@ pub mod demo_show;
 pub mod evaluate;
 pub mod inspect;
 pub mod inspect_report;
+pub mod key;
 pub mod prepare;
 pub mod serve;
 pub mod train;
@@ -86,6 +87,8 @@ pub enum Command {
     Evaluate(evaluate::Args),
     /// Serve recommendations over HTTP
     Serve(serve::Args),
+    /// Make an API key
+    Key(key::Args),
     /// Measure speed, with the quality that it was measured at beside it
     Bench(bench::Args),
 }
@@ -109,6 +112,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Inspect(args) => inspect::run(args, global),
         Command::Evaluate(args) => evaluate::run(args, global),
         Command::Serve(args) => serve::run(args, global),
+        Command::Key(args) => key::run(args, global),
         Command::Bench(args) => bench::run(args, global),
     }
 }

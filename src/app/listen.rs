@@ -1,0 +1,100 @@
+//! Addresses and what answers on them.
+
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use actix_web::dev::Server;
+use actix_web::{App, HttpServer, web};
+use socket2::SockRef;
+
+use super::StartError;
+use crate::http;
+use crate::http::state::{State, Worker};
+use crate::settings::{HttpSettings, Settings};
+use crate::tls;
+
+/// Which addresses a listener answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Surface {
+    /// Everything.
+    All,
+    /// Everything but the operator's.
+    Public,
+    /// The operator's, on a thread of its own.
+    Admin,
+}
+
+/// Listens on an address. One of the network needs keys, or the operator's word that something before it checks who calls.
+pub(super) fn listen(host: &str, port: u16, settings: &Settings) -> Result<(TcpListener, SocketAddr), StartError> {
+    let address = format!("{host}:{port}");
+    let fail = |source| StartError::Listen { address: address.clone(), source };
+    let listener = TcpListener::bind((host, port)).map_err(fail)?;
+    let bound = listener.local_addr().map_err(fail)?;
+    let guarded = !settings.security.keys.as_os_str().is_empty() || settings.security.allow_without_keys;
+    if !bound.ip().to_canonical().is_loopback() && !guarded {
+        return Err(StartError::Open { address });
+    }
+    cut_off_slow_readers(&listener, &settings.http);
+    Ok((listener, bound))
+}
+
+/// A client that does not take its answer would hold a connection for ever: the server waits for room in the socket, without a timer. The
+/// kernel has one, which connections take over from their listener.
+fn cut_off_slow_readers(listener: &TcpListener, settings: &HttpSettings) {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        let timeout = Duration::from_millis(settings.client_write_timeout_ms);
+        if let Err(error) = SockRef::from(listener).set_tcp_user_timeout(Some(timeout)) {
+            tracing::warn!(%error, "clients that do not take their answers are not cut off");
+        }
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = (SockRef::from(listener), settings.client_write_timeout_ms);
+}
+
+/// Data, limits and routes of one listener, and its workers.
+pub(super) fn serve(
+    settings: &HttpSettings,
+    surface: Surface,
+    listener: TcpListener,
+    tls: Option<&tls::Listener>,
+    state: &web::Data<State>,
+) -> Result<Server, StartError> {
+    let state = state.clone();
+    let body_timeout = Duration::from_millis(settings.client_body_timeout_ms);
+    let factory = move || {
+        App::new()
+            .app_data(state.clone())
+            // Made once per worker, so its buffers are never shared.
+            .app_data(web::Data::new(Worker::start(&state)))
+            .wrap_fn(http::middleware::observe)
+            .configure(|config| routes(config, surface))
+            .configure(|config| http::bounds(config, body_timeout))
+    };
+    let mut server = HttpServer::new(factory)
+        .max_connections(settings.max_connections_per_worker)
+        .keep_alive(Duration::from_secs(settings.keep_alive_seconds))
+        .client_request_timeout(Duration::from_millis(settings.client_request_timeout_ms))
+        .tcp_nodelay(settings.tcp_nodelay)
+        .shutdown_timeout(settings.shutdown_timeout_seconds)
+        .disable_signals();
+    if surface == Surface::Admin {
+        server = server.workers(1);
+    } else if settings.workers > 0 {
+        server = server.workers(settings.workers);
+    }
+    let server = match tls {
+        Some(tls) => server.listen_rustls_0_23(listener, tls.clone()),
+        None => server.listen(listener),
+    };
+    let server = server.map_err(|source| StartError::System { what: "listening", source })?;
+    Ok(server.run())
+}
+
+fn routes(config: &mut web::ServiceConfig, surface: Surface) {
+    match surface {
+        Surface::All => config.configure(http::routes).configure(http::admin_routes),
+        Surface::Public => config.configure(http::routes),
+        Surface::Admin => config.configure(http::health_routes).configure(http::admin_routes),
+    };
+}

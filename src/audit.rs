@@ -1,0 +1,87 @@
+//! What the operators did: who, what, whence, and what came of it.
+//!
+//! Every request for `/admin` and every deletion is written to the log under the target `kindred::audit`, and to a file of JSON lines if
+//! there is one. The file is only ever appended to, and each line is on the disk before the answer goes out. A caller without a key
+//! is counted and not written here, or anyone could fill the disk.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use serde::Serialize;
+
+/// One thing that was done.
+#[derive(Debug, Clone, Serialize)]
+pub struct Deed<'a> {
+    /// Milliseconds since 1970.
+    pub at_ms: i64,
+    /// The name of the key; `local` where there are no keys, `signal` for SIGHUP.
+    pub who: &'a str,
+    /// The address that it came from.
+    pub peer: &'a str,
+    /// What was asked for, such as `POST /admin/reload`.
+    pub action: &'a str,
+    /// What came of it: a status, or a word.
+    pub outcome: &'a str,
+    /// The request's name, to find it in other logs.
+    pub request_id: &'a str,
+}
+
+/// Where deeds are written.
+#[derive(Debug, Default)]
+pub struct Audit {
+    file: Option<(PathBuf, Mutex<File>)>,
+}
+
+impl Audit {
+    /// Opens the file for appending, and makes it if it is not there. An empty path means the log alone.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn open(path: &Path) -> std::io::Result<Self> {
+        if path.as_os_str().is_empty() {
+            return Ok(Self::default());
+        }
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        Ok(Self { file: Some((path.to_owned(), Mutex::new(file))) })
+    }
+
+    /// Writes a deed down. What cannot be written is an error in the log; it has been done already.
+    pub fn record(&self, deed: &Deed<'_>) {
+        let Deed { who, peer, action, outcome, request_id, .. } = *deed;
+        tracing::info!(target: "kindred::audit", who, peer, action, outcome, request_id, "operator");
+        let Some((path, file)) = &self.file else { return };
+        let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = serde_json::to_vec(deed).map_err(std::io::Error::from).and_then(|mut line| {
+            line.push(b'\n');
+            file.write_all(&line)?;
+            file.sync_data()
+        });
+        if let Err(error) = written {
+            tracing::error!(path = %path.display(), %error, action, who, "the audit log cannot be written");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deeds_are_appended_as_lines() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.jsonl");
+        let deed =
+            Deed { at_ms: 7, who: "boss", peer: "::1", action: "POST /admin/\"x\n", outcome: "200", request_id: "r" };
+        for _ in 0..2 {
+            // Opened twice, as over a restart.
+            Audit::open(&path).unwrap().record(&deed);
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 2);
+        assert_eq!((lines[1]["who"].as_str(), lines[1]["at_ms"].as_i64()), (Some("boss"), Some(7)));
+        Audit::open(Path::new("")).unwrap().record(&deed);
+    }
+}

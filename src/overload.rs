@@ -1,0 +1,247 @@
+//! What gives way when there is more to do than can be done: first the breadth of the search, then its sources, then that the list is
+//! personal, and only then the request.
+//!
+//! How much there is to do is measured by how long a request waits, not by how many there are: a worker computes without yielding, so
+//! what waits lies in its queue and in the kernel's, where nobody counts it. A [`Pulse`] is a task of the worker's own that is put at the end
+//! of its queue when a request comes; how long it takes to get its turn is how long a request takes.
+
+use std::cell::{Cell, RefCell};
+use std::ops::Deref;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use crate::scenario::Scenario;
+use crate::settings::OverloadSettings;
+
+/// How much of an answer is given, most first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// All of it.
+    #[default]
+    Full,
+    /// Half the breadth of the search, half the candidates.
+    Lighter,
+    /// A quarter of the breadth, and the search as the only source.
+    Narrow,
+    /// The popular list.
+    Popular,
+}
+
+impl Step {
+    /// Every step, in their order.
+    pub const ALL: [Self; 4] = [Self::Full, Self::Lighter, Self::Narrow, Self::Popular];
+
+    /// Its label in `/metrics`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Lighter => "lighter",
+            Self::Narrow => "narrow",
+            Self::Popular => "popular",
+        }
+    }
+
+    /// The step for a request that has spent so much of its time before anything was computed.
+    #[must_use]
+    pub fn by_time(spent: Duration, allowed: Duration) -> Self {
+        match () {
+            () if spent > allowed => Self::Popular,
+            () if spent > allowed.mul_f32(0.75) => Self::Narrow,
+            () if spent > allowed.mul_f32(0.5) => Self::Lighter,
+            () => Self::Full,
+        }
+    }
+}
+
+/// From how long a request has waited to what it gets.
+#[derive(Debug, Clone, Copy)]
+pub struct Ladder {
+    enabled: bool,
+    lighter: Duration,
+    narrow: Duration,
+    popular: Duration,
+    refuse: Duration,
+}
+
+impl Ladder {
+    /// The ladder of the settings.
+    #[must_use]
+    pub fn new(settings: &OverloadSettings) -> Self {
+        Self {
+            enabled: settings.enabled,
+            lighter: Duration::from_micros(settings.lighter_us),
+            narrow: Duration::from_micros(settings.narrow_us),
+            popular: Duration::from_micros(settings.popular_us),
+            refuse: Duration::from_micros(settings.refuse_us),
+        }
+    }
+
+    /// Whether waiting is measured.
+    #[must_use]
+    pub fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+
+    /// What a request gets that has waited so long; none if it is refused.
+    #[must_use]
+    pub fn step(&self, waited: Duration) -> Option<Step> {
+        match () {
+            () if waited <= self.lighter => Some(Step::Full),
+            () if waited <= self.narrow => Some(Step::Lighter),
+            () if waited <= self.popular => Some(Step::Narrow),
+            () if waited <= self.refuse => Some(Step::Popular),
+            () => None,
+        }
+    }
+
+    /// Whether something is kept that was sent to be kept. It costs little and is worth more than a list, so it is refused last.
+    #[must_use]
+    pub fn keeps(&self, waited: Duration) -> bool {
+        waited <= 2 * self.refuse
+    }
+}
+
+/// A scenario with its lesser forms, made once.
+#[derive(Debug, Clone)]
+pub struct Placement {
+    full: Scenario,
+    lighter: Scenario,
+    narrow: Scenario,
+}
+
+impl Placement {
+    /// A scenario and what it becomes under load.
+    #[must_use]
+    pub fn new(full: Scenario) -> Self {
+        let part = |number: usize, share: usize| (number / share).max(1);
+        let less = |share| Scenario {
+            candidates: part(full.candidates, share).max(full.limit),
+            ef_search: part(full.ef_search, share).max(full.limit),
+            ..full.clone()
+        };
+        let lighter = less(2);
+        let mut narrow = less(4);
+        if narrow.weights.vector > 0.0 {
+            narrow.weights.neighbours = 0.0;
+        }
+        Self { full, lighter, narrow }
+    }
+
+    /// The form for a step.
+    #[must_use]
+    pub fn at(&self, step: Step) -> &Scenario {
+        match step {
+            Step::Full => &self.full,
+            Step::Lighter => &self.lighter,
+            Step::Narrow | Step::Popular => &self.narrow,
+        }
+    }
+
+    /// The breadth of the search at a step, for a request that asks for one of its own.
+    #[must_use]
+    pub fn ef_search(&self, step: Step, asked: Option<usize>) -> Option<usize> {
+        if step == Step::Full { asked } else { asked.map(|asked| asked.min(self.at(step).ef_search)) }
+    }
+}
+
+impl Deref for Placement {
+    type Target = Scenario;
+
+    fn deref(&self) -> &Scenario {
+        &self.full
+    }
+}
+
+/// How long a task of one worker waits for its turn.
+#[derive(Debug, Default)]
+pub struct Pulse {
+    /// When the task was put at the end of the queue, if it has not had its turn yet.
+    sent: Cell<Option<Instant>>,
+    /// When it had its turn last, and how long it had waited.
+    last: Cell<Option<(Instant, Duration)>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Pulse {
+    /// The task has its turn: notes how long it waited, and how it is called the next time.
+    pub fn beat(&self, waker: &Waker, now: Instant) -> Option<Duration> {
+        let mut known = self.waker.borrow_mut();
+        if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *known = Some(waker.clone());
+        }
+        let waited = now.saturating_duration_since(self.sent.take()?);
+        self.last.set(Some((now, waited)));
+        Some(waited)
+    }
+
+    /// How long a request that has its turn now has waited, about; and puts the task at the end of the queue if it is not in it.
+    pub fn waited(&self, now: Instant) -> Duration {
+        // A wait that was measured longer ago than it lasted says nothing about a queue that may have emptied since.
+        let fresh = |(at, waited): (Instant, Duration)| (now.saturating_duration_since(at) <= waited).then_some(waited);
+        let last = self.last.get().and_then(fresh).unwrap_or_default();
+        match self.sent.get() {
+            Some(sent) => last.max(now.saturating_duration_since(sent)),
+            None => {
+                if let Some(waker) = &*self.waker.borrow() {
+                    self.sent.set(Some(now));
+                    waker.wake_by_ref();
+                }
+                last
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn the_longer_one_waits_the_less_one_gets() {
+        let ladder = Ladder::new(&OverloadSettings::default());
+        let at = |us| ladder.step(Duration::from_micros(us));
+        assert_eq!(
+            [0, 2000, 2001, 2501, 3001].map(at),
+            [Some(Step::Full), Some(Step::Full), Some(Step::Lighter), Some(Step::Narrow), Some(Step::Popular)]
+        );
+        assert_eq!(at(4001), None);
+        assert!(ladder.keeps(8 * MS) && !ladder.keeps(9 * MS));
+        let by_time = |spent| Step::by_time(spent * MS, 100 * MS);
+        assert_eq!([50, 51, 76, 101].map(by_time), Step::ALL);
+    }
+
+    #[test]
+    fn each_step_does_less_and_stays_valid() {
+        for scenario in Scenario::built_in().into_values() {
+            let placement = Placement::new(scenario);
+            let work = |step| (placement.at(step).candidates, placement.at(step).ef_search);
+            assert!(work(Step::Full) > work(Step::Lighter) && work(Step::Lighter) > work(Step::Narrow));
+            assert_eq!(placement.at(Step::Narrow).weights.neighbours, 0.0);
+            Step::ALL.iter().for_each(|step| assert_eq!(placement.at(*step).validate(), Ok(())));
+            assert_eq!(placement.ef_search(Step::Lighter, Some(500)), Some(placement.at(Step::Lighter).ef_search));
+            assert_eq!(placement.ef_search(Step::Full, Some(500)), Some(500));
+        }
+        let mut only_neighbours = Scenario::home();
+        only_neighbours.weights.vector = 0.0;
+        assert!(Placement::new(only_neighbours).at(Step::Narrow).validate().is_ok(), "a last source stays");
+    }
+
+    #[test]
+    fn a_pulse_tells_the_queue() {
+        let (pulse, start) = (Pulse::default(), Instant::now());
+        let waker = Waker::noop();
+        assert_eq!(pulse.waited(start), Duration::ZERO, "nobody beats yet");
+        assert_eq!(pulse.beat(waker, start), None);
+        assert_eq!(pulse.waited(start), Duration::ZERO);
+        assert_eq!(pulse.waited(start + 3 * MS), 3 * MS, "the task is still in the queue");
+        assert_eq!(pulse.beat(waker, start + 4 * MS), Some(4 * MS));
+        assert_eq!(pulse.waited(start + 5 * MS), 4 * MS, "the queue was that long just now");
+        assert_eq!(pulse.beat(waker, start + 5 * MS), Some(Duration::ZERO));
+        assert_eq!(pulse.waited(start + 90 * MS), Duration::ZERO, "and is empty now");
+        assert_eq!(pulse.beat(waker, start + 92 * MS), Some(2 * MS));
+        assert_eq!(pulse.waited(start + 900 * MS), Duration::ZERO, "long ago");
+    }
+}

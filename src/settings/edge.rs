@@ -1,0 +1,200 @@
+//! Settings of the edge: who may call, on which addresses, over TLS or not, and what gives way under load.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::SettingsError;
+
+/// Who may call.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecuritySettings {
+    /// File of API keys; empty = none.
+    pub keys: PathBuf,
+    /// Whether addresses of the network are listened on without keys.
+    pub allow_without_keys: bool,
+    /// Milliseconds between two looks at the keys file and the certificates, 0 = only on SIGHUP.
+    pub reload_ms: u64,
+    /// Requests per second of one key, 0 = as many as come.
+    pub requests_per_second: u32,
+    /// Requests of one key that may come at once.
+    pub burst: u32,
+    /// Origins whose pages may call; empty = none.
+    pub cors_origins: Vec<String>,
+}
+
+/// The certificate; empty paths = plain HTTP.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsSettings {
+    /// PEM file with the certificate and those that it was signed by.
+    pub certificate: PathBuf,
+    /// PEM file with its private key.
+    pub private_key: PathBuf,
+    /// PEM file with the authorities whose clients may connect; empty = every client.
+    pub client_authorities: PathBuf,
+}
+
+/// Where the operator's routes are.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdminSettings {
+    /// Whether they have an address of their own.
+    pub separate: bool,
+    /// Their address.
+    pub host: String,
+    /// Their TCP port, 0 = chosen by the system.
+    pub port: u16,
+    /// File that each of their requests is written to; empty = the log alone.
+    pub audit_log: PathBuf,
+}
+
+/// What gives way when requests wait, by microseconds that one has waited.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OverloadSettings {
+    /// Whether waiting is measured at all.
+    pub enabled: bool,
+    /// Above this, searches are half as broad.
+    pub lighter_us: u64,
+    /// Above this, the search is the only source, and a quarter as broad.
+    pub narrow_us: u64,
+    /// Above this, everybody gets the popular list.
+    pub popular_us: u64,
+    /// Above this, requests are refused.
+    pub refuse_us: u64,
+}
+
+impl SecuritySettings {
+    pub(super) fn validate(&self) -> Result<(), SettingsError> {
+        in_range("security.reload_ms", self.reload_ms, 0, 3_600_000)?;
+        in_range("security.requests_per_second", u64::from(self.requests_per_second), 0, 1_000_000)?;
+        in_range("security.burst", u64::from(self.burst), 1, 1_000_000)?;
+        for origin in &self.cors_origins {
+            let rest = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://")).unwrap_or_default();
+            if rest.is_empty() || rest.contains(['/', '*', ' ']) || !origin.is_ascii() {
+                return Err(out_of_range("security.cors_origins", origin, "origins such as \"https://shop.example\""));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl TlsSettings {
+    /// Whether TLS is spoken.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        !self.certificate.as_os_str().is_empty()
+    }
+
+    pub(super) fn validate(&self) -> Result<(), SettingsError> {
+        let given = |path: &PathBuf| !path.as_os_str().is_empty();
+        if given(&self.certificate) != given(&self.private_key) {
+            return Err(out_of_range(
+                "tls",
+                "one of two files",
+                "both tls.certificate and tls.private_key, or neither",
+            ));
+        }
+        if given(&self.client_authorities) && !self.is_on() {
+            let expected = "tls.certificate and tls.private_key beside it";
+            return Err(out_of_range(
+                "tls.client_authorities",
+                &self.client_authorities.display().to_string(),
+                expected,
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl OverloadSettings {
+    pub(super) fn validate(&self) -> Result<(), SettingsError> {
+        const MOST_US: u64 = 60_000_000;
+        let steps = [
+            ("overload.lighter_us", self.lighter_us),
+            ("overload.narrow_us", self.narrow_us),
+            ("overload.popular_us", self.popular_us),
+            ("overload.refuse_us", self.refuse_us),
+        ];
+        let mut least = 1;
+        for (key, found) in steps {
+            in_range(key, found, least, MOST_US)?;
+            least = found;
+        }
+        Ok(())
+    }
+}
+
+impl Default for SecuritySettings {
+    fn default() -> Self {
+        Self {
+            keys: PathBuf::new(),
+            allow_without_keys: false,
+            reload_ms: 1000,
+            requests_per_second: 0,
+            burst: 100,
+            cors_origins: Vec::new(),
+        }
+    }
+}
+
+impl Default for TlsSettings {
+    fn default() -> Self {
+        Self { certificate: PathBuf::new(), private_key: PathBuf::new(), client_authorities: PathBuf::new() }
+    }
+}
+
+impl Default for AdminSettings {
+    fn default() -> Self {
+        Self { separate: false, host: "127.0.0.1".to_owned(), port: 8081, audit_log: PathBuf::new() }
+    }
+}
+
+impl Default for OverloadSettings {
+    fn default() -> Self {
+        Self { enabled: true, lighter_us: 2000, narrow_us: 2500, popular_us: 3000, refuse_us: 4000 }
+    }
+}
+
+/// An error unless `found` is in a range.
+pub(super) fn in_range(key: &str, found: u64, low: u64, high: u64) -> Result<(), SettingsError> {
+    if (low..=high).contains(&found) {
+        return Ok(());
+    }
+    Err(out_of_range(key, &found.to_string(), &format!("{low} to {high}")))
+}
+
+fn out_of_range(key: &str, found: &str, expected: &str) -> SettingsError {
+    SettingsError::OutOfRange { key: key.to_owned(), found: found.to_owned(), expected: expected.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_must_rise_and_tls_needs_both_files() {
+        let steps = OverloadSettings { narrow_us: 1, ..OverloadSettings::default() };
+        assert!(steps.validate().unwrap_err().to_string().contains("overload.narrow_us = 1"));
+        let tls = TlsSettings { certificate: "a.pem".into(), ..TlsSettings::default() };
+        assert!(tls.validate().unwrap_err().to_string().contains("tls.private_key"));
+        let tls = TlsSettings { client_authorities: "a.pem".into(), ..TlsSettings::default() };
+        assert!(tls.validate().unwrap_err().to_string().contains("tls.client_authorities"));
+    }
+
+    #[test]
+    fn an_origin_is_a_scheme_and_a_host() {
+        for (origin, good) in [
+            ("https://a.example", true),
+            ("http://b:8080", true),
+            ("*", false),
+            ("https://a.example/", false),
+            ("a", false),
+        ] {
+            let settings = SecuritySettings { cors_origins: vec![origin.to_owned()], ..SecuritySettings::default() };
+            assert_eq!(settings.validate().is_ok(), good, "{origin}");
+        }
+    }
+}
