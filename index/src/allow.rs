@@ -103,6 +103,15 @@ impl AllowSet {
         })
     }
 
+    /// Up to so many of the items, from places spread evenly over all ordinals: of each place, the next item in the set.
+    pub(crate) fn spread(&self, count: usize) -> impl Iterator<Item = u32> + '_ {
+        let step = self.words.len().div_ceil(count.max(1)).max(1);
+        (0_u32..).zip(self.words.chunks(step)).filter_map(move |(chunk, words)| {
+            let (place, word) = (0_u32..).zip(words).find(|(_, word)| **word != 0)?;
+            Some((chunk * step as u32 + place) * BITS + word.trailing_zeros())
+        })
+    }
+
     /// Adds the items of a bitmap of 64-bit words; bits from n on are ignored.
     pub(crate) fn or_words(&mut self, words: &[u64]) {
         self.combine_words(words.iter().copied(), |mine, theirs| mine | theirs);
@@ -155,6 +164,17 @@ mod tests {
         assert_eq!(set.cardinality(), 3);
         set.clear();
         assert_eq!(set, AllowSet::new_empty(130));
+    }
+
+    #[test]
+    fn a_spread_is_of_the_set_and_not_all_in_one_corner() {
+        let mut set = AllowSet::new_empty(100_000);
+        (0..100_000).step_by(37).for_each(|ordinal| assert!(set.insert(ordinal)));
+        let spread: Vec<u32> = set.spread(10).collect();
+        assert!(spread.len() <= 10 && spread.len() >= 9 && spread.iter().all(|ordinal| set.contains(*ordinal)));
+        assert!(spread.is_sorted() && spread.last().is_some_and(|last| *last > 80_000), "{spread:?}");
+        assert_eq!(AllowSet::full(1).spread(5).collect::<Vec<_>>(), [0]);
+        assert_eq!(AllowSet::new_empty(0).spread(5).count() + AllowSet::full(9).spread(0).count(), 1);
     }
 
     #[test]

@@ -5,10 +5,17 @@ use crate::metric::{CodeKernel, CodedQuery, Group, Kernel, prefetch};
 use crate::vectors::VectorView;
 use crate::visited::Query;
 
+/// By how many standard deviations of its codes' error an item may be nearer than its codes say. The error is a sum over all dimensions,
+/// so nearly normal: 3 leave out one in 700.
+const DEVIATIONS: f32 = 3.0;
+
 /// A query and all that it can be compared with.
 pub(crate) trait Compare: Copy {
     /// Whether similarities are those of the rows.
     const EXACT: bool;
+
+    /// Number of items that there is something of.
+    fn n(&self) -> u32;
 
     /// Asks the memory for what comparing with an item takes.
     fn ask(&self, item: u32);
@@ -16,8 +23,8 @@ pub(crate) trait Compare: Copy {
     /// The similarities of the query with some items, as many as there are places for; 0 with what is not there.
     fn many(&self, items: &[u32], similarities: &mut [f32]);
 
-    /// The standard deviation of a similarity from that of the rows.
-    fn deviation(&self) -> f32;
+    /// By how much an item may be nearer by its row than it is by this.
+    fn margin(&self) -> f32;
 }
 
 /// Compares by rows.
@@ -32,15 +39,14 @@ impl<'a> ByRows<'a> {
     pub(crate) fn new(query: &'a Query, vectors: VectorView<'a>) -> Self {
         Self { query: query.groups(), vectors, kernel: Kernel::get() }
     }
-
-    /// Number of rows.
-    pub(crate) fn n(&self) -> u32 {
-        self.vectors.n
-    }
 }
 
 impl Compare for ByRows<'_> {
     const EXACT: bool = true;
+
+    fn n(&self) -> u32 {
+        self.vectors.n
+    }
 
     #[inline(always)]
     fn ask(&self, item: u32) {
@@ -52,7 +58,7 @@ impl Compare for ByRows<'_> {
         self.kernel.many(self.query, self.vectors.groups(), items, similarities);
     }
 
-    fn deviation(&self) -> f32 {
+    fn margin(&self) -> f32 {
         0.0
     }
 }
@@ -74,6 +80,10 @@ impl<'a> ByCodes<'a> {
 impl Compare for ByCodes<'_> {
     const EXACT: bool = false;
 
+    fn n(&self) -> u32 {
+        (self.codes.rows.len() / self.query.width().max(1)) as u32
+    }
+
     #[inline(always)]
     fn ask(&self, item: u32) {
         prefetch(self.codes.row(item));
@@ -84,7 +94,7 @@ impl Compare for ByCodes<'_> {
         self.kernel.many(self.query, self.codes.rows, items, similarities);
     }
 
-    fn deviation(&self) -> f32 {
-        self.query.deviation
+    fn margin(&self) -> f32 {
+        DEVIATIONS * self.query.deviation
     }
 }

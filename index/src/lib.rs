@@ -46,6 +46,7 @@ mod container;
 mod error;
 mod exact;
 mod filter;
+mod filtered;
 pub mod format;
 mod geo;
 mod graph;

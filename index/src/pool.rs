@@ -113,9 +113,9 @@ impl Pool {
         &self.entries
     }
 
-    /// Its entries as hits, best first.
-    pub(crate) fn hits(&self) -> impl Iterator<Item = Hit> + '_ {
-        self.entries.iter().map(|entry| entry.hit())
+    /// Keeps only some of them.
+    pub(crate) fn retain(&mut self, keep: impl Fn(u32) -> bool) {
+        self.entries.retain(|entry| keep(entry.ordinal()));
     }
 }
 
@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(pool.peek().next().map(Entry::ordinal), Some(9));
         assert_eq!(pool.expand().map(Entry::ordinal), Some(9));
         assert!(pool.expand().is_none(), "3 was pushed out, 5 and 4 are done");
-        assert_eq!(pool.hits().map(|hit| hit.ordinal).collect::<Vec<_>>(), [9, 5, 4]);
+        assert_eq!(pool.entries().iter().map(|entry| entry.ordinal()).collect::<Vec<_>>(), [9, 5, 4]);
     }
 
     proptest! {

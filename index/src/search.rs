@@ -4,9 +4,7 @@
 //! their rows are asked for ahead, and all are scored in one batch; the links of the item that will probably come next are asked for
 //! while this happens.
 //!
-//! A filter is not a reason to find less. Where few items are allowed they are compared one by one; otherwise the walk goes over all
-//! items and keeps the allowed ones, until as many as `ef_search` of them are nearer than anything left to expand. Should that take as many
-//! comparisons as looking at every allowed item, it is looked at every allowed item: see [`Plan`].
+//! What a filter changes is in `filtered.rs`.
 
 use thiserror::Error;
 
@@ -16,7 +14,7 @@ use crate::exact;
 use crate::graph::GraphView;
 use crate::metric::{Metric, prefetch, unit_scale};
 use crate::open::Index;
-use crate::pool::{Entry, Pool};
+use crate::pool::Entry;
 use crate::visited::{Batch, Scratch, Visited};
 use crate::{EF_SEARCH_MAX, K_MAX};
 
@@ -65,8 +63,10 @@ pub enum Plan {
     Exact,
     /// By walking the graph.
     Graph,
-    /// By walking the graph and keeping what is allowed.
+    /// By walking the graph, broader the fewer items are allowed, and keeping what is allowed.
     FilteredGraph,
+    /// By walking over allowed items only, from one to the next over items that are not.
+    TwoHops,
 }
 
 /// Why a search was not made. The caller's mistake in each case.
@@ -184,19 +184,12 @@ const DESCENT_STEPS_MAX: u32 = 1_000;
 /// Items expanded on level 0, at most: so many, and so many more per unit of `ef`. Good graphs expand little more than `ef`.
 const HOPS_MAX: (u32, u32) = (10_000, 16);
 
-/// Comparisons of a walk, per unit of its breadth: unvisited links of an item. Measured 8 to 14 on real factors at m = 16.
-const DISTANCES_PER_EF: u64 = 12;
-
 /// Items expanded at once: the memory answers for the links of both together. The second would mostly have been next anyway; 824 comparisons
 /// instead of 804 at recall 0.95 on 200,000 generated factors.
 pub(crate) const ABREAST: usize = 2;
 
 /// Rows compared in one go when an answer is compared again.
 const REFINED_AT_ONCE: usize = 8;
-
-/// By how many standard deviations of its codes' error an item may be nearer than its codes say. The error is a sum over all dimensions,
-/// so nearly normal: 3 leave out one in 700.
-const DEVIATIONS: f32 = 3.0;
 
 /// A graph over rows, whoever holds them, and a query: an index, or a builder.
 #[derive(Clone, Copy)]
@@ -224,18 +217,12 @@ impl<C: Compare> Searcher<'_, C> {
                 None => {
                     stats.plan = Plan::Graph;
                     self.walk(ef, scratch, &mut stats);
-                    self.answer(params.k, false, scratch, &mut stats);
+                    self.answer_walk(params.k, scratch, &mut stats);
                 }
-                Some(allow) if !self.scan_is_cheaper(possible, ef) => {
-                    stats.plan = Plan::FilteredGraph;
-                    if self.walk_filtered(ef, allow, scratch, &mut stats) {
-                        self.answer(params.k, true, scratch, &mut stats);
-                    }
-                }
-                Some(_) => {}
+                Some(allow) => self.search_filtered(params.k, ef, allow, scratch, &mut stats),
             }
         }
-        // Also where the walk gave up, or was cut off from the rest by links that lead nowhere.
+        // Also where links that lead nowhere cut a walk off from the rest.
         if scratch.hits.len() < wanted {
             stats.plan = Plan::Exact;
             stats.distances = stats.distances.saturating_add(exact::scan(self.rows, params.k, allow, scratch));
@@ -243,24 +230,26 @@ impl<C: Compare> Searcher<'_, C> {
         stats
     }
 
-    /// Whether comparing with each of so many allowed items costs less than a walk that must pass `n / allowed` items for each it keeps.
-    fn scan_is_cheaper(&self, allowed: u32, ef: usize) -> bool {
-        let (n, allowed) = (u64::from(self.graph.n), u64::from(allowed));
-        allowed * allowed <= DISTANCES_PER_EF * ef as u64 * n
+    /// As [`Searcher::answer`], of what the walk found.
+    pub(crate) fn answer_walk(&self, k: usize, scratch: &mut Scratch, stats: &mut SearchStats) {
+        // Taken out and put back, so that the rest of the scratch can be written to while it is read.
+        let walk = std::mem::take(&mut scratch.walk);
+        self.answer(k, walk.entries(), scratch, stats);
+        scratch.walk = walk;
     }
 
     /// The best k of what a walk found, compared by rows: those of the walk, best first, until the next could be among the best only
-    /// if its codes were off by more than [`DEVIATIONS`] say.
-    fn answer(&self, k: usize, filtered: bool, scratch: &mut Scratch, stats: &mut SearchStats) {
-        let Scratch { walk, allowed, refined, batch, hits, .. } = scratch;
-        let found: &Pool = if filtered { allowed } else { walk };
+    /// if its codes were off by more than [`Compare::margin`] says.
+    pub(crate) fn answer(&self, k: usize, found: &[Entry], scratch: &mut Scratch, stats: &mut SearchStats) {
+        let Scratch { refined, batch, hits, .. } = scratch;
+        hits.clear();
         if C::EXACT {
-            hits.extend(found.hits().take(k));
+            hits.extend(found.iter().take(k).map(|entry| entry.hit()));
             return;
         }
         refined.begin(k);
-        let margin = DEVIATIONS * self.near.deviation();
-        let mut rest = found.entries();
+        let margin = self.near.margin();
+        let mut rest = found;
         let mut block = k.clamp(REFINED_AT_ONCE, batch.ordinals.len());
         while let Some(next) = rest.first() {
             if refined.worst_of_full().is_some_and(|worst| next.similarity() + margin < worst) {
@@ -277,7 +266,7 @@ impl<C: Compare> Searcher<'_, C> {
             batch.scored(now.len()).for_each(|entry| refined.insert(entry));
             (rest, block) = (later, REFINED_AT_ONCE);
         }
-        hits.extend(refined.hits());
+        hits.extend(refined.entries().iter().map(|entry| entry.hit()));
     }
 
     /// The k nearest that a walk finds, in the scratch; fewer where links lead nowhere.
@@ -286,11 +275,11 @@ impl<C: Compare> Searcher<'_, C> {
         let mut stats = SearchStats::none();
         scratch.hits.clear();
         self.walk(ef.max(k), scratch, &mut stats);
-        self.answer(k, false, scratch, &mut stats);
+        self.answer_walk(k, scratch, &mut stats);
     }
 
     /// Where level 0 is entered: the nearest item that the steepest way down from the entry point leads to.
-    fn descend(&self, scratch: &mut Scratch, stats: &mut SearchStats) -> Option<Entry> {
+    pub(crate) fn descend(&self, scratch: &mut Scratch, stats: &mut SearchStats) -> Option<Entry> {
         let mut best = self.entry(self.graph.entry_point()?, scratch, stats);
         for level in (1..=self.graph.max_level).rev() {
             best = self.climb(best, level, scratch, stats);
@@ -365,38 +354,6 @@ impl<C: Compare> Searcher<'_, C> {
         }
     }
 
-    /// Fills `scratch.allowed` with the `ef` nearest allowed items that a walk over all items finds. False where comparing with
-    /// each allowed item would have cost no more, or where the walk came to an end before it had found so many.
-    fn walk_filtered(&self, ef: usize, allow: &AllowSet, scratch: &mut Scratch, stats: &mut SearchStats) -> bool {
-        let budget = allow.cardinality();
-        scratch.walk.begin(EF_SEARCH_MAX);
-        scratch.allowed.begin(ef);
-        scratch.visited.begin(self.graph.n);
-        let Some(entry) = self.descend(scratch, stats) else { return false };
-        scratch.visited.insert(entry.ordinal());
-        scratch.walk.insert(entry);
-        if allow.contains(entry.ordinal()) {
-            scratch.allowed.insert(entry);
-        }
-        while stats.distances < budget {
-            let Some(next) = scratch.walk.expand() else { return false };
-            if !scratch.allowed.admits(next) {
-                return true;
-            }
-            let count = self.expand(std::iter::once(next), scratch, stats);
-            let Scratch { batch, walk, allowed, .. } = &mut *scratch;
-            for entry in batch.scored(count) {
-                if allowed.admits(entry) {
-                    walk.insert(entry);
-                    if allow.contains(entry.ordinal()) {
-                        allowed.insert(entry);
-                    }
-                }
-            }
-        }
-        false
-    }
-
     /// Scores the links of an item that were not visited yet; says how many are now in the batch.
     #[inline(always)]
     fn expand(&self, items: impl Iterator<Item = Entry>, scratch: &mut Scratch, stats: &mut SearchStats) -> usize {
@@ -437,14 +394,14 @@ impl<C: Compare> Searcher<'_, C> {
     }
 }
 
-fn hops_max(ef: usize) -> u32 {
+pub(crate) fn hops_max(ef: usize) -> u32 {
     HOPS_MAX.0.saturating_add(HOPS_MAX.1.saturating_mul(ef as u32))
 }
 
 impl Batch {
     /// The first so many of the batch, scored.
     #[inline(always)]
-    fn scored(&self, count: usize) -> impl Iterator<Item = Entry> + '_ {
+    pub(crate) fn scored(&self, count: usize) -> impl Iterator<Item = Entry> + '_ {
         let pairs = self.similarities.iter().zip(&self.ordinals).take(count);
         pairs.map(|(similarity, ordinal)| Entry::new(*similarity, *ordinal))
     }

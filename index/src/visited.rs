@@ -40,6 +40,12 @@ impl Visited {
         }
     }
 
+    /// Whether an item is marked.
+    #[inline(always)]
+    pub(crate) fn contains(&self, ordinal: u32) -> bool {
+        self.stamps.get(ordinal as usize).is_some_and(|stamp| *stamp == self.epoch)
+    }
+
     /// Marks an item; true if it was not marked. False for an ordinal out of range.
     #[inline(always)]
     pub(crate) fn insert(&mut self, ordinal: u32) -> bool {
@@ -59,7 +65,6 @@ pub struct Scratch {
     pub(crate) query: Query,
     pub(crate) coded: CodedQuery,
     pub(crate) walk: Pool,
-    pub(crate) allowed: Pool,
     pub(crate) refined: Pool,
     pub(crate) nearest: Nearest,
     pub(crate) hits: Vec<Hit>,

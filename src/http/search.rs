@@ -78,7 +78,7 @@ pub(crate) struct SearchAnswer<'a> {
     /// What similarity is: `cosine` or `inner_product`.
     #[schema(value_type = String)]
     pub(crate) metric: &'a str,
-    /// How it was found: `exact`, `graph` or `filtered_graph`.
+    /// How it was found: `exact`, `graph`, `filtered_graph` or `two_hops`.
     #[schema(value_type = String)]
     pub(crate) plan: &'static str,
     /// Vectors that were compared.
@@ -242,5 +242,6 @@ fn plan_name(plan: Plan) -> &'static str {
         Plan::Exact => "exact",
         Plan::Graph => "graph",
         Plan::FilteredGraph => "filtered_graph",
+        Plan::TwoHops => "two_hops",
     }
 }

@@ -99,7 +99,7 @@ fn a_filter_holds_and_says_how_it_was_found() {
     let answer = ask(&server, json!({"positive": ["item-4"], "filter": filter, "k": 60}));
     assert_eq!(ids(&answer).len(), 15);
     assert!(ids(&answer).iter().all(|id| category(id) == "garden"));
-    assert!(["exact", "filtered_graph"].contains(&answer["plan"].as_str().unwrap()));
+    assert!(["exact", "filtered_graph", "two_hops"].contains(&answer["plan"].as_str().unwrap()));
     let filter = json!({"key": "colour", "match": {"value": "red"}});
     server.post("/v1/search", json!({"positive": ["item-4"], "filter": filter})).problem(400, "invalid_filter");
 }

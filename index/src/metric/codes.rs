@@ -64,6 +64,11 @@ impl CodedQuery {
         self.deviation = (scaled().map(|value| value * value).sum::<f32>() / 12.0).sqrt();
     }
 
+    /// Groups of a row.
+    pub(crate) fn width(&self) -> usize {
+        self.high().len()
+    }
+
     pub(super) fn high(&self) -> &[CodeGroup] {
         self.high.as_ref().as_chunks().0
     }

@@ -20,6 +20,7 @@ use kindred_index::{
 use super::super::verify;
 use super::super::{Exit, Global};
 use super::curve::{Point, median};
+use super::filters;
 use super::http::MetricArg;
 use super::index_report::{IndexReport, Speed};
 use crate::build::{edges_name, metric_name};
@@ -32,11 +33,11 @@ use crate::recall::{self, Truth, is_true};
 use crate::report::emit;
 
 /// The breadths that are tried, unless others are asked for. Each is about 1.4 times the one before.
-const SWEEP: &[usize] = &[10, 14, 20, 28, 40, 56, 80, 112, 160, 226, 320, 452, 640, 904, 1280];
+pub(super) const SWEEP: &[usize] = &[10, 14, 20, 28, 40, 56, 80, 112, 160, 226, 320, 452, 640, 904, 1280];
 /// Queries of the exact scan, which takes thousands of times longer per query.
 const EXACT_QUERIES: usize = 50;
 /// Longest latency told apart, nanoseconds.
-const LATENCY_NS_MAX: u64 = 10_000_000_000;
+pub(super) const LATENCY_NS_MAX: u64 = 10_000_000_000;
 
 /// Measure the index: recall@k, queries per second and latency over a sweep of ef_search
 ///
@@ -45,7 +46,7 @@ const LATENCY_NS_MAX: u64 = 10_000_000_000;
 /// published graph is searched as it is, without hnsw_rs beside it. Prints a table, and the speeds at equal recall, read off the curves.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  kindred bench index --items 200000 --dims 64\n  kindred bench index --npy item_factors.npy --query-npy queries.npy --metric inner-product\n  kindred bench index --artifact artifacts --query-npy model/queries.npy"
+    after_help = "Examples:\n  kindred bench index --items 200000 --dims 64\n  kindred bench index --filters\n  kindred bench index --npy item_factors.npy --query-npy queries.npy --metric inner-product\n  kindred bench index --artifact artifacts --query-npy model/queries.npy"
 )]
 pub struct Args {
     /// Rows to generate
@@ -87,16 +88,20 @@ pub struct Args {
     /// Leave hnsw_rs out, which takes most of the time
     #[arg(long)]
     pub without_hnsw_rs: bool,
+    /// Measure filters instead: recall and latency from all items allowed down to one in 10,000, at random, near to the query, far from
+    /// it and gathered in one place
+    #[arg(long)]
+    pub filters: bool,
     /// Rounds; of each number the median counts
     #[arg(long, default_value_t = 3, value_parser = RangedU64ValueParser::<usize>::new().range(1..=100))]
     pub rounds: usize,
 }
 
 /// What is searched, beside the index.
-struct Subject {
+pub(super) struct Subject {
     peer: Option<Peer>,
-    queries: Matrix,
-    source: String,
+    pub(super) queries: Matrix,
+    pub(super) source: String,
     build_seconds: Option<f64>,
 }
 
@@ -122,6 +127,9 @@ struct Times {
 /// Rows or queries that cannot be read or used, or a graph that cannot be built.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let progress = Progress::bar("preparing", 0);
+    if args.filters {
+        return filters(args, global, &progress);
+    }
     let report = match &args.artifact {
         Some(path) => {
             let directory = verify::directory(path)?;
@@ -132,6 +140,25 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         None => {
             let (index, subject) = built(args, &progress)?;
             measure(args, &index, &subject, &progress)?
+        }
+    };
+    progress.finish();
+    emit(&report, global.json)?;
+    Ok(Exit::Done)
+}
+
+/// As [`run`], with filters.
+fn filters(args: &Args, global: &Global, progress: &Progress) -> anyhow::Result<Exit> {
+    let report = match &args.artifact {
+        Some(path) => {
+            let directory = verify::directory(path)?;
+            let model = artifact::open(&directory).context("opening the artifact")?;
+            let subject = published(args, model.index(), directory.display().to_string())?;
+            filters::measure(args, model.index(), &subject, progress)?
+        }
+        None => {
+            let (index, subject) = built(&Args { without_hnsw_rs: true, ..args.clone() }, progress)?;
+            filters::measure(args, &index, &subject, progress)?
         }
     };
     progress.finish();

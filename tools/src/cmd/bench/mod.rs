@@ -1,6 +1,7 @@
 //! `kindred bench`: how fast, and how good at that speed.
 
 pub mod curve;
+pub mod filters;
 pub mod http;
 pub mod http_report;
 pub mod index;

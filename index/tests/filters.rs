@@ -1,0 +1,103 @@
+//! Filters against the exact search of what they allow: whatever share is allowed, and wherever it lies.
+#![cfg(feature = "build")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "support/factors.rs"]
+mod factors;
+mod support;
+
+use std::sync::OnceLock;
+
+use factors::{broadly, clustered, exactly, ordinals, share};
+use kindred_index::{AlignedBytes, AllowSet, EdgeSet, Index, Metric, Plan, Scratch, dot};
+use proptest::prelude::*;
+use support::Noise;
+
+const N: usize = 6_000;
+const DIMS: usize = 16;
+
+fn index() -> &'static Index<AlignedBytes> {
+    static INDEX: OnceLock<Index<AlignedBytes>> = OnceLock::new();
+    INDEX.get_or_init(|| clustered(21, N, DIMS, 1.0).index(Metric::Cosine, EdgeSet::Cosine))
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Random,
+    Near,
+    Far,
+}
+
+/// So many items: any, the nearest to a query or the farthest from it.
+fn allowed(kind: Kind, count: usize, query: &[f32], noise: &mut Noise) -> AllowSet {
+    let mut set = AllowSet::new_empty(N as u32);
+    let mut ranked: Vec<(f32, u32)> = (0..N as u32).map(|i| (dot(query, index().row(i).unwrap()), i)).collect();
+    match kind {
+        Kind::Random => ranked.iter_mut().for_each(|(key, _)| *key = noise.unit()),
+        Kind::Near => ranked.iter_mut().for_each(|(key, _)| *key = -*key),
+        Kind::Far => {}
+    }
+    ranked.sort_by(|a, b| a.0.total_cmp(&b.0));
+    ranked.iter().take(count).for_each(|(_, ordinal)| assert!(set.insert(*ordinal)));
+    set
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_filter_of_any_share_finds_what_an_exact_search_finds(
+        seed in any::<u64>(),
+        kind in prop::sample::select(vec![Kind::Random, Kind::Near, Kind::Far]),
+        rarity in 0.0_f64..3.5,
+        k in prop::sample::select(vec![1_usize, 10, 40]),
+        // Narrow, so that walks are worth it even among so few items.
+        ef_search in prop::sample::select(vec![40_usize, 80]),
+    ) {
+        let count = ((N as f64 * 10_f64.powf(-rarity)) as usize).max(1);
+        let (mut noise, mut scratch, mut sum) = (Noise(seed), Scratch::default(), 0.0);
+        let queries = clustered(21, N, DIMS, 1.0).queries(seed, 12);
+        for query in &queries {
+            let set = allowed(kind, count, query, &mut noise);
+            index().search(query, &exactly(k), Some(&set), &mut scratch).unwrap();
+            let truth = ordinals(&scratch);
+            let stats = index().search(query, &broadly(k, ef_search), Some(&set), &mut scratch).unwrap();
+            let found = ordinals(&scratch);
+            prop_assert_eq!(found.len(), k.min(count), "{:?}", stats);
+            prop_assert!(found.iter().all(|ordinal| set.contains(*ordinal)));
+            prop_assert!(scratch.hits().is_sorted_by(|a, b| (b.similarity, a.ordinal) < (a.similarity, b.ordinal)));
+            let recall = share(&truth, &found);
+            // Codes may hide an item that was barely among the nearest, and no more.
+            prop_assert!(stats.plan != Plan::Exact || recall >= 1.0 - 1.0 / k as f64, "{} by {:?}", recall, stats);
+            sum += recall;
+        }
+        let recall = sum / queries.len() as f64;
+        prop_assert!(recall >= 0.9, "{} of {} items, {:?}, k {}, ef {}", recall, count, kind, k, ef_search);
+    }
+}
+
+/// Where neither a broader walk nor comparing with all is cheap: no worse than a search of the same breadth without a filter.
+#[test]
+fn two_hops_find_as_much_as_a_search_without_a_filter() {
+    let factors = clustered(22, 12_000, 8, 1.0);
+    let index = factors.index(Metric::Cosine, EdgeSet::Cosine);
+    let (mut noise, mut scratch) = (Noise(23), Scratch::default());
+    let mut set = AllowSet::new_empty(index.len());
+    while set.cardinality() < 1_100 {
+        set.insert(noise.word() as u32 % index.len());
+    }
+    let (mut filtered, mut plain, mut by_two_hops) = (0.0, 0.0, 0);
+    let queries = factors.queries(24, 100);
+    for query in &queries {
+        for (allow, sum) in [(None, &mut plain), (Some(&set), &mut filtered)] {
+            index.search(query, &exactly(2), allow, &mut scratch).unwrap();
+            let truth = ordinals(&scratch);
+            let stats = index.search(query, &broadly(2, 3), allow, &mut scratch).unwrap();
+            *sum += share(&truth, &ordinals(&scratch));
+            by_two_hops += usize::from(stats.plan == Plan::TwoHops);
+            assert!(scratch.hits().iter().all(|hit| allow.is_none_or(|allow| allow.contains(hit.ordinal))));
+        }
+    }
+    assert!(by_two_hops > queries.len() / 2, "{by_two_hops}");
+    assert!(filtered >= plain - 5.0, "{filtered} with a filter, {plain} without, of {}", queries.len());
+}
