@@ -6,8 +6,10 @@
 //! seen are measured too, as the floor that any model has to beat.
 
 mod cases;
+mod judge;
 
 use std::collections::HashSet;
+use std::time::Instant;
 
 use kindred::interaction::Interaction;
 use kindred::limits;
@@ -21,9 +23,10 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::dataset::Interactions;
-use crate::metrics;
 
 use cases::Case;
+pub use judge::{AtK, Overlap, Segment, System};
+use judge::{Judge, overlap};
 
 /// Most items a list is judged by.
 pub const K_MAX: usize = limits::ANSWER_ITEMS_MAX;
@@ -85,6 +88,19 @@ pub struct Evaluation {
     pub systems: Vec<System>,
     /// Mean share of the exact list that the list through the index has, for each k; empty with `exact_only`.
     pub list_overlap: Vec<Overlap>,
+    /// How long the lists through the index took; none with `exact_only`.
+    pub latency: Option<Latency>,
+}
+
+/// How long one list took to make, from the history to the last item, with all threads at it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Latency {
+    /// Half of the lists took less, in microseconds.
+    pub p50_us: f64,
+    /// All but one in a hundred took less, in microseconds.
+    pub p99_us: f64,
+    /// Threads that made lists at once.
+    pub threads: usize,
 }
 
 /// Test users and interactions that took no part.
@@ -106,47 +122,6 @@ pub struct Skipped {
     pub users_without_any: u64,
     /// Users left out by sampling.
     pub users_not_sampled: u64,
-}
-
-/// One way to make lists.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct System {
-    /// `index`, `exact` or `popular`.
-    pub name: &'static str,
-    /// What it was worth, for each length of list.
-    pub at: Vec<AtK>,
-}
-
-/// Metrics at one length of list, means over users.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct AtK {
-    /// Length of the list.
-    pub k: usize,
-    /// Share of users with a hit.
-    pub hit_rate: f64,
-    /// Share of what came next that was in the list.
-    pub recall: f64,
-    /// Normalised discounted cumulative gain.
-    pub ndcg: f64,
-    /// Mean reciprocal rank of the first hit.
-    pub mrr: f64,
-    /// Mean average precision.
-    pub map: f64,
-    /// Share of the items that stood in any list.
-    pub coverage: f64,
-    /// Mean share of items less popular than a recommended one: 0.5 is no bias.
-    pub popularity_percentile: f64,
-    /// How unevenly recommendations are spread over items: 0 evenly, near 1 all on a few.
-    pub gini: f64,
-}
-
-/// How alike two lists are.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Overlap {
-    /// Length of the lists.
-    pub k: usize,
-    /// Mean share of the items of the exact list that are in the other.
-    pub share: f64,
 }
 
 /// Why nothing could be measured.
@@ -176,6 +151,7 @@ pub enum EvaluateError {
 /// What one user was given.
 struct Answer {
     index: Vec<u32>,
+    index_us: f64,
     exact: Vec<u32>,
     popular: Vec<u32>,
 }
@@ -210,22 +186,34 @@ pub fn evaluate<D: AsRef<[u8]> + Sync>(
         answers.extend(answered?);
         progress(answers.len() as u64, total);
     }
-    let popularity: Vec<f32> = (0..model.len()).map(|ordinal| model.popularity(ordinal)).collect();
-    let percentiles = metrics::percentiles(&popularity);
-    let system = |name: &'static str, list: &dyn Fn(&Answer) -> &[u32]| {
-        let at = |k: &usize| at_k(*k, &cases, &answers, list, &percentiles);
-        System { name, at: options.ks.iter().map(at).collect() }
+    let judge = Judge::new(model, held_out, &cases, options.seed);
+    let system = |name, list: fn(&Answer) -> &[u32]| {
+        let lists: Vec<&[u32]> = answers.iter().map(list).collect();
+        judge.system(name, &lists, &options.ks)
     };
-    let mut systems = vec![system("exact", &|answer| &answer.exact), system("popular", &|answer| &answer.popular)];
-    let mut list_overlap = Vec::new();
+    let mut systems = vec![system("exact", |answer| &answer.exact), system("popular", |answer| &answer.popular)];
+    let (mut list_overlap, mut latency) = (Vec::new(), None);
     if !options.exact_only {
-        systems.insert(0, system("index", &|answer| &answer.index));
-        list_overlap.extend(options.ks.iter().map(|k| overlap(*k, &answers)));
+        systems.insert(0, system("index", |answer| &answer.index));
+        let lists = || answers.iter().map(|answer| (&*answer.index, &*answer.exact));
+        list_overlap.extend(options.ks.iter().map(|k| overlap(*k, lists())));
+        latency = Some(Latency::of(answers.iter().map(|answer| answer.index_us).collect()));
     }
     let n_relevant = cases.iter().map(|case| case.relevant.len() as u64).sum();
     let n_users = cases.chunk_by(|a, b| a.user == b.user).count() as u64;
     let protocol = options.protocol;
-    Ok(Evaluation { protocol, n_users, n_lists: total, n_relevant, skipped, systems, list_overlap })
+    Ok(Evaluation { protocol, n_users, n_lists: total, n_relevant, skipped, systems, list_overlap, latency })
+}
+
+impl Latency {
+    fn of(mut micros: Vec<f64>) -> Self {
+        micros.sort_unstable_by(f64::total_cmp);
+        let at = |share: f64| {
+            let place = (micros.len() as f64 * share) as usize;
+            micros.get(place.min(micros.len().saturating_sub(1))).copied().unwrap_or_default()
+        };
+        Self { p50_us: at(0.5), p99_us: at(0.99), threads: rayon::current_num_threads() }
+    }
 }
 
 /// All that a user is asked with.
@@ -247,14 +235,16 @@ impl<D: AsRef<[u8]>> Asker<'_, D> {
             let list = recommend(self.model, self.scenario, self.weighting, &request, scratch, &mut |_| ())?;
             Ok(list.items.iter().map(|item| item.ordinal).collect())
         };
+        let started = Instant::now();
         let index = if self.exact_only { Vec::new() } else { list(false)? };
+        let index_us = started.elapsed().as_secs_f64() * 1e6;
         let exact = list(true)?;
         let seen: HashSet<&str> = history.iter().map(|interaction| interaction.item_id.as_str()).collect();
         let unseen = |ordinal: &&u32| !self.model.index().key(**ordinal).is_some_and(|key| seen.contains(key));
         let allowed = available(self.model, self.scenario);
         let shown = |ordinal: &&u32| allowed.is_none_or(|set| set.contains(**ordinal));
         let popular = self.model.popular().iter().filter(unseen).filter(shown).take(self.longest).copied().collect();
-        Ok(Answer { index, exact, popular })
+        Ok(Answer { index, index_us, exact, popular })
     }
 
     /// What the user did before, as much of it as the service would look at.
@@ -274,43 +264,6 @@ impl<D: AsRef<[u8]>> Asker<'_, D> {
 /// The items that a list of this scenario may contain; none for all.
 fn available<'a, D: AsRef<[u8]>>(model: &'a Model<D>, scenario: &Scenario) -> Option<&'a AllowSet> {
     if scenario.require_available { model.available() } else { None }
-}
-
-fn at_k(k: usize, cases: &[Case], answers: &[Answer], list: &dyn Fn(&Answer) -> &[u32], percentiles: &[f64]) -> AtK {
-    let n = cases.len() as f64;
-    let mean = |metric: fn(&[u32], &[u32], usize) -> f64| {
-        let values = cases.iter().zip(answers).map(|(case, answer)| metric(list(answer), &case.relevant, k));
-        values.sum::<f64>() / n
-    };
-    let mut times = vec![0_u64; percentiles.len()];
-    let (mut sum, mut shown) = (0.0, 0_u64);
-    for item in answers.iter().flat_map(|answer| list(answer).iter().take(k)) {
-        if let Some((times, percentile)) = times.get_mut(*item as usize).zip(percentiles.get(*item as usize)) {
-            *times += 1;
-            sum += percentile;
-            shown += 1;
-        }
-    }
-    AtK {
-        k,
-        hit_rate: mean(metrics::hit_rate),
-        recall: mean(metrics::recall),
-        ndcg: mean(metrics::ndcg),
-        mrr: mean(metrics::reciprocal_rank),
-        map: mean(metrics::average_precision),
-        coverage: metrics::coverage(&times),
-        popularity_percentile: sum / (shown.max(1) as f64),
-        gini: metrics::gini(&times),
-    }
-}
-
-fn overlap(k: usize, answers: &[Answer]) -> Overlap {
-    let share = |answer: &Answer| {
-        let exact: Vec<u32> = answer.exact.iter().take(k).copied().collect();
-        let found = exact.iter().filter(|item| answer.index.iter().take(k).any(|other| other == *item)).count();
-        if exact.is_empty() { 1.0 } else { found as f64 / exact.len() as f64 }
-    };
-    Overlap { k, share: answers.iter().map(share).sum::<f64>() / answers.len().max(1) as f64 }
 }
 
 #[cfg(test)]

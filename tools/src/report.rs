@@ -99,6 +99,19 @@ impl Table {
         }
         text
     }
+
+    /// The table as HTML; every cell is escaped.
+    pub fn html(&self) -> String {
+        let line = |cells: &[String], tag: &str| {
+            let cell = |(column, cell): (usize, &String)| {
+                let class = if self.left.contains(&column) { " class=\"left\"" } else { "" };
+                format!("<{tag}{class}>{}</{tag}>", crate::svg::escaped(cell))
+            };
+            format!("<tr>{}</tr>\n", cells.iter().enumerate().map(cell).collect::<String>())
+        };
+        let rows: String = self.rows.iter().map(|row| line(row, "td")).collect();
+        format!("<table>\n{}{rows}</table>\n", line(&self.head, "th"))
+    }
 }
 
 /// A number of bytes in the unit a person would choose: `3.4 MB` is 3,400,000 bytes.
@@ -165,6 +178,12 @@ mod tests {
         table.row(["vectors", "1,024", "a"]);
         table.row(["links", "7", "bc"]);
         assert_eq!(table.text(), "  section  bytes  file\n  vectors  1,024  a\n  links        7  bc\n");
+        table.row(["<b>", "1", "d"]);
+        assert!(
+            table.html().contains("<td class=\"left\">&lt;b&gt;</td><td>1</td><td class=\"left\">d</td>"),
+            "{}",
+            table.html()
+        );
     }
 
     #[test]

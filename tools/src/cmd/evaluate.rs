@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use kindred::settings::Settings;
 use kindred::snapshot::Snapshot;
-use serde::Serialize;
 
+use super::evaluate_report::Evaluated;
 use super::{Exit, Global};
 use crate::dataset::Dataset;
-use crate::evaluate::{self, AtK, EvaluateOptions, Evaluation, HeldOut, Protocol};
+use crate::evaluate::{self, EvaluateOptions, HeldOut, Protocol};
 use crate::progress::Progress;
-use crate::report::{self, Report, Table};
+use crate::report;
 
 /// Measure the served list on held-out interactions: through the index, exactly, and against the most popular items.
 #[derive(Debug, clap::Args)]
@@ -47,22 +47,10 @@ pub struct Args {
     /// Seed of the draw.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// Write the report as a page with pictures, too.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
-
-/// What was measured, and on what.
-#[derive(Debug, Serialize)]
-struct Evaluated {
-    generation: String,
-    scenario: String,
-    split: serde_json::Value,
-    trained_on_this_dataset: bool,
-    recency: String,
-    #[serde(flatten)]
-    evaluation: Evaluation,
-}
-
-/// How a metric is read from what was measured.
-type Metric = fn(&AtK) -> f64;
 
 /// Runs the sub-command.
 ///
@@ -107,6 +95,9 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         recency: manifest.weighting.recency(),
         evaluation,
     };
+    if let Some(path) = &args.html {
+        std::fs::write(path, evaluated.page()).with_context(|| format!("{}: cannot be written", path.display()))?;
+    }
     report::emit(&evaluated, global.json)?;
     Ok(Exit::Done)
 }
@@ -124,66 +115,6 @@ pub fn held_out(dataset: &Dataset) -> anyhow::Result<HeldOut> {
     })
 }
 
-impl Report for Evaluated {
-    fn text(&self) -> String {
-        let Evaluation { n_users, n_lists, n_relevant, skipped, systems, list_overlap, .. } = &self.evaluation;
-        let mut text = format!(
-            "generation {}, scenario {}, {}\n{} users, {} lists, {} held-out items looked for\n",
-            self.generation,
-            self.scenario,
-            self.recency,
-            report::count(*n_users),
-            report::count(*n_lists),
-            report::count(*n_relevant),
-        );
-        let reasons = [
-            (skipped.without_history, "of users without training interactions"),
-            (skipped.unknown_items, "with items that the artifact does not have"),
-            (skipped.seen_before, "with items seen before"),
-            (skipped.not_liked, "not liked"),
-            (skipped.repeated, "repeated"),
-            (skipped.unavailable, "with items not available"),
-        ];
-        for (n, reason) in reasons.into_iter().filter(|(n, _)| *n > 0) {
-            text.push_str(&format!("left out: {} test interactions {reason}\n", report::count(n)));
-        }
-        for (n, reason) in [(skipped.users_without_any, "without any left"), (skipped.users_not_sampled, "not drawn")] {
-            if n > 0 {
-                text.push_str(&format!("left out: {} users {reason}\n", report::count(n)));
-            }
-        }
-        let metrics: [(&str, Metric); 8] = [
-            ("HR", |at| at.hit_rate),
-            ("Recall", |at| at.recall),
-            ("NDCG", |at| at.ndcg),
-            ("MRR", |at| at.mrr),
-            ("MAP", |at| at.map),
-            ("coverage", |at| at.coverage),
-            ("popularity percentile", |at| at.popularity_percentile),
-            ("Gini", |at| at.gini),
-        ];
-        let lengths = systems.first().map(|system| system.at.len()).unwrap_or_default();
-        for place in 0..lengths {
-            let at = || systems.iter().filter_map(|system| system.at.get(place));
-            let k = at().next().map_or(0, |at| at.k);
-            let mut table =
-                Table::new(std::iter::once(format!("at {k}")).chain(systems.iter().map(|s| s.name.to_owned())));
-            for (name, metric) in metrics {
-                table.row(std::iter::once(name.to_owned()).chain(at().map(|at| format!("{:.4}", metric(at)))));
-            }
-            text.push('\n');
-            text.push_str(&table.text());
-            if let Some(overlap) = list_overlap.get(place) {
-                text.push_str(&format!(
-                    "  the list through the index has {} of the exact one\n",
-                    report::percent(overlap.share)
-                ));
-            }
-        }
-        text
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -191,7 +122,6 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::evaluate::{Overlap, Skipped, System};
 
     #[derive(Parser)]
     struct Line {
@@ -204,44 +134,5 @@ mod tests {
         let line = Line::try_parse_from(["evaluate", "--k", "5,20", "--users", "100", "--exact-only"]).unwrap();
         assert_eq!((line.args.k, line.args.users, line.args.exact_only), (vec![5, 20], Some(100), true));
         assert_eq!(Line::try_parse_from(["evaluate"]).unwrap().args.k, [10, 20]);
-    }
-
-    #[test]
-    fn systems_stand_side_by_side_and_what_was_left_out_is_said() {
-        let at = |hit_rate: f64| AtK {
-            k: 10,
-            hit_rate,
-            recall: 0.1,
-            ndcg: 0.1,
-            mrr: 0.1,
-            map: 0.1,
-            coverage: 0.5,
-            popularity_percentile: 0.8,
-            gini: 0.7,
-        };
-        let system = |name, hit_rate| System { name, at: vec![at(hit_rate)] };
-        let evaluated = Evaluated {
-            generation: "g1".to_owned(),
-            scenario: "home".to_owned(),
-            split: serde_json::Value::Null,
-            trained_on_this_dataset: true,
-            recency: "falling to 1/e in 3 interactions".to_owned(),
-            evaluation: Evaluation {
-                protocol: Protocol::HeldOut,
-                n_users: 6_040,
-                n_lists: 6_040,
-                n_relevant: 6_040,
-                skipped: Skipped { unknown_items: 3, ..Skipped::default() },
-                systems: vec![system("index", 0.2345), system("exact", 0.2367), system("popular", 0.0363)],
-                list_overlap: vec![Overlap { k: 10, share: 0.991 }],
-            },
-        };
-        let text = evaluated.text();
-        assert!(text.contains("6,040 users"), "{text}");
-        assert!(text.contains("left out: 3 test interactions with items that the artifact does not have"), "{text}");
-        assert!(text.contains("0.2345") && text.contains("0.2367") && text.contains("0.0363"), "{text}");
-        assert!(text.contains("99.1 %"), "{text}");
-        let json: serde_json::Value = serde_json::to_value(&evaluated).unwrap();
-        assert_eq!(json["systems"][0]["at"][0]["hit_rate"], 0.2345);
     }
 }

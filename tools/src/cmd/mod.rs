@@ -6,6 +6,7 @@ pub mod demo;
 pub mod demo_report;
 pub mod demo_show;
 pub mod evaluate;
+mod evaluate_report;
 pub mod inspect;
 pub mod inspect_report;
 pub mod key;

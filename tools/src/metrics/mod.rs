@@ -5,10 +5,12 @@
 //! how much of the exact search an approximate one finds is `ann_recall@k` and is measured elsewhere.
 
 pub mod average_precision;
+pub mod bootstrap;
 pub mod coverage;
 pub mod gini;
 pub mod hit_rate;
 pub mod ndcg;
+pub mod novelty;
 pub mod popularity;
 pub mod recall;
 pub mod reciprocal_rank;
@@ -18,6 +20,7 @@ pub use coverage::coverage;
 pub use gini::gini;
 pub use hit_rate::hit_rate;
 pub use ndcg::ndcg;
+pub use novelty::self_information;
 pub use popularity::percentiles;
 pub use recall::recall;
 pub use reciprocal_rank::reciprocal_rank;

@@ -1,0 +1,49 @@
+//! How sure a mean is: the bootstrap (Efron 1979), over users.
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// How often users are drawn anew.
+const RESAMPLES: usize = 1_000;
+
+/// Where the mean lies in 95 of 100 draws of as many users with replacement. Each entry is the sum of a metric over one user's lists, and
+/// their number: the lists of a user stand or fall together, since they are not independent. Empty input gives zeros.
+pub fn interval(users: &[(f64, u32)], seed: u64) -> [f64; 2] {
+    if users.is_empty() {
+        return [0.0; 2];
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0xb007);
+    let mut resample = || {
+        let (mut sum, mut n) = (0.0, 0_u64);
+        for _ in users {
+            let (value, lists) = users[rng.random_range(0..users.len())];
+            sum += value;
+            n += u64::from(lists);
+        }
+        if n == 0 { 0.0 } else { sum / n as f64 }
+    };
+    let mut means: Vec<f64> = (0..RESAMPLES).map(|_| resample()).collect();
+    means.sort_unstable_by(f64::total_cmp);
+    let at = |share: f64| means[((RESAMPLES as f64 * share) as usize).min(RESAMPLES - 1)];
+    [at(0.025), at(0.975)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_wide_as_the_normal_law_says() {
+        // 400 users, half of them with a hit: the standard error is 0.5 / 20.
+        let users: Vec<(f64, u32)> = (0..400).map(|user| (f64::from(user % 2), 1)).collect();
+        let [low, high] = interval(&users, 1);
+        assert!((low - (0.5 - 1.96 * 0.025)).abs() < 0.01, "{low}");
+        assert!((high - (0.5 + 1.96 * 0.025)).abs() < 0.01, "{high}");
+    }
+
+    #[test]
+    fn a_sure_thing_has_no_width_and_lists_count_by_number() {
+        assert_eq!(interval(&[(2.0, 4), (1.0, 2)], 7), [0.5, 0.5]);
+        assert_eq!(interval(&[], 7), [0.0, 0.0]);
+    }
+}
