@@ -4,7 +4,7 @@
 //! history store is committed, then the threads end.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,8 +19,10 @@ use crate::history::memory::MemoryHistory;
 use crate::http::state::{Names, State};
 use crate::keys::{KeyRing, KeysError, Rate};
 use crate::overload::{Ladder, Placement};
+use crate::people::People;
+use crate::people::shown::{ShownLog, ShownOptions};
 use crate::reload::Reloader;
-use crate::settings::{HistorySettings, SecuritySettings, Settings, SettingsError, StoreKind};
+use crate::settings::{ClockKind, HistorySettings, SecuritySettings, Settings, SettingsError, StoreKind};
 use crate::store::embedded::{EmbeddedOptions, EmbeddedStore};
 use crate::store::{Documents, StoreError};
 use crate::telemetry::{Metrics, TelemetryError};
@@ -155,7 +157,15 @@ impl Application {
         let poll = (settings.artifacts.poll_ms > 0).then(|| Duration::from_millis(settings.artifacts.poll_ms));
         let reloader = Reloader::start(&settings.artifacts.dir, poll, Arc::clone(&metrics), system_now_ms)
             .map_err(|source| StartError::System { what: "starting the reload thread", source })?;
+        let people = People::open(&settings.people, stores.history.clone(), stores.documents.clone())?;
+        let log = &settings.recommendation_log;
+        let options =
+            ShownOptions { sample: log.sample, history: log.history, keep_ms: i64::from(log.keep_days) * 86_400_000 };
         let state = web::Data::new(State {
+            people,
+            shown: ShownLog::new(stores.documents.clone(), options),
+            experiments: settings.experiments,
+            requested_now_ms: (settings.http.clock == ClockKind::Request).then(AtomicI64::default),
             reloader: Arc::new(reloader),
             history: stores.history,
             documents: stores.documents,
@@ -180,6 +190,7 @@ impl Application {
         let server = serve(&settings.http, surface, listener, speaks, &state)?;
         let admin =
             own.map(|(listener, _)| serve(&settings.http, Surface::Admin, listener, speaks, &state)).transpose()?;
+        actix_web::rt::spawn(upkeep(state.clone()));
         let (tls_on, keys_on) = (tls.is_some(), keys.as_ref().map_or(0, |keys| keys.len()));
         tracing::info!(
             host = settings.http.host,
@@ -411,6 +422,22 @@ fn open_keys(settings: &SecuritySettings) -> Result<Option<Arc<KeyRing>>, KeysEr
     }
     let usual = Rate { per_second: settings.requests_per_second, burst: settings.burst };
     Ok(Some(Arc::new(KeyRing::open(&settings.keys, usual)?)))
+}
+
+/// Removes what is kept longer than it may be, now and then, for as long as the server runs.
+async fn upkeep(state: web::Data<State>) {
+    const EVERY: Duration = Duration::from_secs(60);
+    loop {
+        match state.shown.prune(state.now_ms()).await {
+            // More may be due at once.
+            Ok(true) => tokio::time::sleep(Duration::from_millis(100)).await,
+            Ok(false) => tokio::time::sleep(EVERY).await,
+            Err(error) => {
+                tracing::error!(%error, "old recommendations were not removed");
+                tokio::time::sleep(EVERY).await;
+            }
+        }
+    }
 }
 
 fn open_stores(settings: &HistorySettings) -> Result<Stores, StoreError> {

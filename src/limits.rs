@@ -144,3 +144,34 @@ pub const PRESENTED_KEY_BYTES_MAX: usize = 256;
 
 /// Largest file of certificates or a private key, in bytes.
 pub const PEM_BYTES_MAX: u64 = 1024 * 1024;
+
+// --- People: who is who, what they agreed to, what they were shown. ---
+
+/// Variants of one experiment. Each has its own counters, and a visitor is told to be in one of them.
+pub const VARIANTS_MAX: usize = 32;
+
+/// Users and sessions that one person may consist of. Each is one more look-up in every answer.
+pub const MERGED_MAX: usize = 50;
+
+/// Users and sessions that may be merged in all; the links are held in memory.
+pub const MERGES_MAX: usize = 5_000_000;
+
+/// Labels of one user.
+pub const LABELS_MAX: usize = 64;
+
+/// Interactions in one page of a listing or an export.
+pub const LISTED_MAX: usize = 1_000;
+
+/// Profiles held in memory, those that are not there too.
+pub const PROFILES_IN_MEMORY_MAX: u64 = 200_000;
+
+/// Recommendations that are remembered in memory until the store has them for certain.
+pub const SHOWN_IN_MEMORY: usize = 1_024;
+
+/// Interactions of a visitor that are logged with a recommendation, if any are.
+pub const SHOWN_HISTORY_MAX: usize = 50;
+
+/// Recommendations removed from the log at once.
+pub const PRUNE_SHOWN_MAX: usize = 500;
+
+const _: () = assert!(SHOWN_HISTORY_MAX <= HISTORY_MAX);

@@ -18,6 +18,7 @@ use crate::artifact::{self, ArtifactError};
 use crate::limits;
 use crate::live_catalog::Overlay;
 use crate::live_items::LiveItems;
+use crate::manifest::TrainingWindow;
 use crate::snapshot::Snapshot;
 use crate::telemetry::{Metrics, chain};
 
@@ -81,6 +82,7 @@ type Answer = Result<Reloaded, ReloadError>;
 
 /// The live artifact and the thread that replaces it.
 pub struct Reloader {
+    dir: PathBuf,
     live: Arc<ArcSwapOption<Live>>,
     orders: Mutex<Option<SyncSender<oneshot::Sender<Answer>>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -112,12 +114,19 @@ impl Reloader {
         let thread = std::thread::Builder::new()
             .name("kindred-reload".to_owned())
             .spawn(move || watcher.run(&receiver, poll))?;
-        Ok(Self { live, orders: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) })
+        Ok(Self { dir: dir.to_path_buf(), live, orders: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) })
     }
 
     /// The live artifact, if any. A few nanoseconds; hold it for the length of one computation, not across an await.
     pub fn live(&self) -> Guard<Option<Arc<Live>>> {
         self.live.load()
+    }
+
+    /// The generations that are on the disk, with the time that each was trained on, as far as their manifests can be read. Waits for the disk.
+    pub fn published(&self) -> Vec<(String, Option<TrainingWindow>)> {
+        let names = artifact::generations(&self.dir).unwrap_or_default();
+        let window = |name: &String| artifact::read_manifest(&self.dir.join(name)).ok()?.training_window;
+        names.into_iter().map(|name| (name.clone(), window(&name))).collect()
     }
 
     /// Looks at CURRENT now and says what came of it, also when the same generation was refused before.

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use config::{Config, Environment, File, FileFormat};
 use serde::Deserialize;
 
+use crate::experiment::{self, Experiment};
 use crate::limits;
+use crate::people::settings::{PeopleSettings, ShownSettings};
 use crate::scenario::Scenario;
 
 mod edge;
@@ -43,6 +45,13 @@ pub struct Settings {
     pub artifacts: ArtifactSettings,
     /// Where recent interactions are kept.
     pub history: HistorySettings,
+    /// How people are kept.
+    pub people: PeopleSettings,
+    /// What is remembered of answers.
+    pub recommendation_log: ShownSettings,
+    /// Who gets which scenario, by the name of the experiment.
+    #[serde(default)]
+    pub experiments: BTreeMap<String, Experiment>,
     /// What is logged and how.
     pub log: LogSettings,
     /// The placements a request may name.
@@ -79,6 +88,18 @@ pub struct HttpSettings {
     pub tcp_nodelay: bool,
     /// Milliseconds above which a request is logged as slow.
     pub slow_request_ms: u64,
+    /// Where the present comes from.
+    pub clock: ClockKind,
+}
+
+/// Where the present comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClockKind {
+    /// From the system.
+    System,
+    /// From the header `x-kindred-now` of the latest request that has one: for replaying what was.
+    Request,
 }
 
 /// Where published artifacts are found.
@@ -231,6 +252,20 @@ impl Settings {
         in_range("history.read_timeout_ms", self.history.read_timeout_ms, 1, 60_000)?;
         let batch = limits::BATCH_INTERACTIONS_MAX as u64;
         in_range("history.queue", self.history.queue as u64, batch, 1 << 24)?;
+        in_range("people.unmerge_days", u64::from(self.people.unmerge_days), 0, 36_600)?;
+        in_range("people.session_idle_seconds", self.people.session_idle_seconds, 1, 10 * 366 * 86_400)?;
+        in_range("people.session_cache_mb", self.people.session_cache_mb, 1, 1 << 20)?;
+        in_range("people.session_keep", self.people.session_keep as u64, 1, keep)?;
+        in_range("recommendation_log.keep_days", u64::from(self.recommendation_log.keep_days), 1, 36_600)?;
+        if !(0.0..=1.0).contains(&self.recommendation_log.sample) {
+            return Err(SettingsError::OutOfRange {
+                key: "recommendation_log.sample".to_owned(),
+                found: self.recommendation_log.sample.to_string(),
+                expected: "0 to 1".to_owned(),
+            });
+        }
+        experiment::validate(&self.experiments, &self.scenarios)
+            .map_err(|(name, error)| SettingsError::Invalid { message: format!("experiments.{name}: {error}") })?;
         for (name, scenario) in &self.scenarios {
             scenario.validate().map_err(|error| SettingsError::OutOfRange {
                 key: format!("scenarios.{name}"),
@@ -265,6 +300,7 @@ impl Default for Settings {
                 shutdown_timeout_seconds: 30,
                 tcp_nodelay: true,
                 slow_request_ms: 250,
+                clock: ClockKind::System,
             },
             security: SecuritySettings::default(),
             tls: TlsSettings::default(),
@@ -282,6 +318,9 @@ impl Default for Settings {
                 read_timeout_ms: 20,
                 queue: 65_536,
             },
+            people: PeopleSettings::default(),
+            recommendation_log: ShownSettings::default(),
+            experiments: BTreeMap::new(),
             log: LogSettings { level: "info".to_owned(), json: false },
             scenarios: Scenario::built_in(),
         }

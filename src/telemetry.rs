@@ -112,6 +112,12 @@ impl RequestStage {
 pub enum Route {
     Interactions,
     Recommendations,
+    Replay,
+    RecommendationLog,
+    User,
+    UserInteractions,
+    Merge,
+    PersonData,
     Similar,
     Search,
     Score,
@@ -127,9 +133,15 @@ pub enum Route {
 }
 
 impl Route {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 20] = [
         Self::Interactions,
         Self::Recommendations,
+        Self::Replay,
+        Self::RecommendationLog,
+        Self::User,
+        Self::UserInteractions,
+        Self::Merge,
+        Self::PersonData,
         Self::Similar,
         Self::Search,
         Self::Score,
@@ -148,6 +160,12 @@ impl Route {
         match self {
             Self::Interactions => "interactions",
             Self::Recommendations => "recommendations",
+            Self::Replay => "replay",
+            Self::RecommendationLog => "recommendation_log",
+            Self::User => "user",
+            Self::UserInteractions => "user_interactions",
+            Self::Merge => "merge",
+            Self::PersonData => "person_data",
             Self::Similar => "similar",
             Self::Search => "search",
             Self::Score => "score",

@@ -14,6 +14,8 @@ use crate::store::StoreError;
 pub struct Gathered {
     user: Option<Recent>,
     session: Option<Recent>,
+    /// Lists of the person's other names, and of other stores.
+    more: Vec<Recent>,
     /// The failure that left something out.
     pub failure: Option<StoreError>,
 }
@@ -22,15 +24,15 @@ pub struct Gathered {
 /// Without a miss in the store's cache nothing is awaited.
 pub async fn gather(
     store: &dyn RecentInteractions,
-    user_id: Option<&str>,
-    session_id: Option<&str>,
+    user: Option<&Actor>,
+    session: Option<&Actor>,
     patience: Duration,
 ) -> Gathered {
     let mut gathered = Gathered::default();
     let deadline = tokio::time::Instant::now() + patience;
     // Both look-ups are started before either is awaited.
-    let user = user_id.map(|id| store.recent(&Actor::user(id)));
-    let session = session_id.map(|id| store.recent(&Actor::session(id)));
+    let user = user.map(|actor| store.recent(actor));
+    let session = session.map(|actor| store.recent(actor));
     gathered.user = settle(user, deadline, patience, &mut gathered.failure).await;
     gathered.session = settle(session, deadline, patience, &mut gathered.failure).await;
     gathered
@@ -59,24 +61,45 @@ async fn settle(
 }
 
 impl Gathered {
-    /// Stored interactions of the user and the session and those in the body, as one list without copies or repeats, newest first,
-    /// at most `limit`. An interaction is repeated when both stored lists hold it, or when the body repeats its `interaction_id`,
-    /// or, without one, its item, kind and time.
+    /// Fetches further lists, as [`gather`] does. Sequences of different stores must not meet.
+    pub async fn add(
+        &mut self,
+        store: &dyn RecentInteractions,
+        actors: impl Iterator<Item = &Actor>,
+        patience: Duration,
+    ) {
+        let deadline = tokio::time::Instant::now() + patience;
+        let lookups: Vec<Lookup> = actors.map(|actor| store.recent(actor)).collect();
+        for lookup in lookups {
+            let list = settle(Some(lookup), deadline, patience, &mut self.failure).await;
+            self.more.extend(list.filter(|list| !list.is_empty()));
+        }
+    }
+
+    /// Stored interactions and those in the body as one list without copies or repeats, the newest `limit`, oldest first: of two at the same
+    /// time, the one that arrived later stands later, which is how the pure part tells them apart. An interaction is repeated when several
+    /// stored lists hold it, or when the body repeats its `interaction_id`, or, without one, its item, kind and time.
     #[must_use]
     pub fn union<'a>(&'a self, body: &'a [Interaction], limit: usize) -> Vec<&'a Interaction> {
-        let user = self.user.as_deref().unwrap_or_default();
-        let session = self.session.as_deref().unwrap_or_default();
-        let mut all: Vec<&Interaction> = Vec::with_capacity(body.len() + user.len() + session.len());
-        all.extend(body);
+        let lists = || self.user.iter().chain(&self.session).chain(&self.more);
+        let stored: usize = lists().map(|list| list.len()).sum();
+        let mut all: Vec<&Interaction> = Vec::with_capacity(body.len() + stored);
+        all.extend(body.iter().rev());
+        let several = lists().filter(|list| !list.is_empty()).nth(1).is_some();
         let mut sequences: HashSet<u64> = HashSet::new();
-        if !user.is_empty() && !session.is_empty() {
-            sequences.extend(user.iter().map(|kept| kept.sequence));
+        for kept in lists().flat_map(|list| list.iter()) {
+            if several && !sequences.insert(kept.sequence) {
+                continue;
+            }
+            let interaction = &*kept.interaction;
+            if !body.iter().any(|other| same(interaction, other)) {
+                all.push(interaction);
+            }
         }
-        let stored = user.iter().chain(session.iter().filter(|kept| !sequences.contains(&kept.sequence)));
-        all.extend(stored.map(|kept| &*kept.interaction).filter(|kept| !body.iter().any(|other| same(kept, other))));
-        // Stable: at equal times those of the body stay before the stored ones.
+        // Newest first and stable: at equal times the body stays before what is stored.
         all.sort_by_key(|interaction| std::cmp::Reverse(interaction.occurred_at_ms));
         all.truncate(limit);
+        all.reverse();
         all
     }
 }
@@ -111,18 +134,29 @@ mod tests {
     }
 
     #[test]
-    fn the_union_repeats_nothing_and_is_newest_first() {
+    fn the_union_repeats_nothing_and_is_oldest_first() {
         let shared = kept(7, "both", 50, None);
         let gathered = Gathered {
             user: Some(Arc::from([shared.clone(), kept(1, "old", 10, None)])),
-            session: Some(Arc::from([shared, kept(2, "named", 40, Some("x"))])),
+            session: Some(Arc::from([shared.clone(), kept(2, "named", 40, Some("x"))])),
+            more: vec![Arc::from([shared, kept(1 << 62, "elsewhere", 5, None)])],
             failure: None,
         };
         let body = [interaction("named", 99, Some("x")), interaction("now", 100, None), interaction("old", 10, None)];
         let union = gathered.union(&body, 10);
         let items: Vec<&str> = union.iter().map(|interaction| interaction.item_id.as_str()).collect();
-        assert_eq!(items, ["now", "named", "both", "old"]);
-        assert_eq!(gathered.union(&body, 2).len(), 2);
+        assert_eq!(items, ["elsewhere", "old", "both", "named", "now"]);
+        let newest = gathered.union(&body, 2);
+        assert_eq!(newest.iter().map(|one| one.item_id.as_str()).collect::<Vec<_>>(), ["named", "now"]);
+    }
+
+    #[test]
+    fn at_the_same_time_what_arrived_later_stands_later() {
+        let user: Recent = Arc::from([kept(3, "c", 10, None), kept(2, "b", 10, None), kept(1, "a", 10, None)]);
+        let gathered = Gathered { user: Some(user), ..Gathered::default() };
+        let body = [interaction("d", 10, None), interaction("e", 10, None)];
+        let items: Vec<&str> = gathered.union(&body, 9).iter().map(|one| one.item_id.as_str()).collect();
+        assert_eq!(items, ["a", "b", "c", "d", "e"]);
     }
 
     /// A store whose disk never answers.
@@ -154,7 +188,12 @@ mod tests {
     #[test]
     fn a_store_that_never_answers_leaves_the_body() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let gathered = runtime.block_on(gather(&Stuck, Some("u"), Some("s"), Duration::from_millis(5)));
+        let gathered = runtime.block_on(gather(
+            &Stuck,
+            Some(&Actor::user("u")),
+            Some(&Actor::session("s")),
+            Duration::from_millis(5),
+        ));
         assert!(matches!(gathered.failure, Some(StoreError::TimedOut { waited_ms: 5 })));
         let body = [interaction("now", 1, None)];
         assert_eq!(gathered.union(&body, 10).len(), 1);

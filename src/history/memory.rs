@@ -47,6 +47,12 @@ impl MemoryHistory {
         }
     }
 
+    /// The same store, numbering interactions from here on: where its lists are put together with those of another.
+    #[must_use]
+    pub fn starting_at(self, sequence: u64) -> Self {
+        Self { next_sequence: AtomicU64::new(sequence), ..self }
+    }
+
     fn append_now(&self, batch: Vec<Incoming>) -> Ack {
         let mut ack = Ack::default();
         for incoming in batch {
@@ -67,11 +73,11 @@ impl MemoryHistory {
             }
         }
         self.committed.fetch_add(u64::from(ack.accepted), Ordering::Relaxed);
-        ack.watermark = self.watermark();
+        ack.watermark = self.last_sequence();
         ack
     }
 
-    fn watermark(&self) -> u64 {
+    fn last_sequence(&self) -> u64 {
         self.next_sequence.load(Ordering::Relaxed) - 1
     }
 
@@ -100,7 +106,7 @@ impl MemoryHistory {
                 }
             });
         }
-        Ok(Erased { interactions: gone.len() as u64, watermark: self.watermark() })
+        Ok(Erased { interactions: gone.len() as u64, watermark: self.last_sequence() })
     }
 }
 
@@ -128,6 +134,10 @@ impl RecentInteractions for MemoryHistory {
 
     fn erase(&self, actors: Vec<Actor>, documents: Vec<Write>) -> BoxFuture<'static, Result<Erased, StoreError>> {
         Box::pin(std::future::ready(self.erase_now(&actors, documents)))
+    }
+
+    fn watermark(&self) -> u64 {
+        self.last_sequence()
     }
 
     fn stats(&self) -> HistoryStats {

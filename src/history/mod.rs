@@ -29,6 +29,18 @@ impl Actor {
         Self(["s:", id].concat())
     }
 
+    /// The actor that a store keeps under a name, if it is one.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        (name.starts_with("u:") || name.starts_with("s:")).then(|| Self(name.to_owned()))
+    }
+
+    /// The id alone.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.0.get(2..).unwrap_or_default()
+    }
+
     /// The name under which a store keeps it: `u:<id>` or `s:<id>`.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -142,6 +154,11 @@ pub trait RecentInteractions: Send + Sync + 'static {
     /// documents: all of it or nothing, answered when it is as safe as an append. Appends made before it are removed, later ones are new. A look-up
     /// that began before may still answer the old list once; none that begins after the answer does.
     fn erase(&self, actors: Vec<Actor>, documents: Vec<Write>) -> BoxFuture<'static, Result<Erased, StoreError>>;
+
+    /// Sequence of the last interaction that every look-up from now on knows. What an [`Ack`] says is reached when it is answered.
+    fn watermark(&self) -> u64 {
+        0
+    }
 
     /// Numbers for the operator.
     fn stats(&self) -> HistoryStats;

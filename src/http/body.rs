@@ -148,11 +148,26 @@ fn check_content_type(request: &HttpRequest) -> Result<(), Problem> {
     ))
 }
 
+/// Parses a body that is an object. An unknown field is an error that names the known ones.
+///
+/// # Errors
+/// As [`json_of_any_form`], and an array: the parser would take one for the fields of an object in their order, which nobody means.
+pub(crate) fn json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
+    if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
+        return Err(Problem::new(
+            Code::InvalidJson,
+            "the body is an array, expected an object",
+            "see /openapi.json for the fields of this route and their types",
+        ));
+    }
+    json_of_any_form(body)
+}
+
 /// Parses a body. An unknown field is an error that names the known ones.
 ///
 /// # Errors
 /// [`Problem`] with the line and column and what was expected there.
-pub(crate) fn json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
+pub(crate) fn json_of_any_form<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(Problem::new(
             Code::InvalidJson,

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use crate::filter::FilterSyntaxError;
 use crate::limits;
 use crate::nearest::NearestError;
+use crate::people::PeopleError;
 use crate::recommend::RecommendError;
 use crate::reload::ReloadError;
 use crate::store::StoreError;
@@ -66,6 +67,10 @@ pub(crate) enum Code {
     BodyTooLarge,
     UnsupportedMediaType,
     ItemNotFound,
+    UserNotFound,
+    RecommendationNotFound,
+    GenerationGone,
+    MergeConflict,
     NotFound,
     MethodNotAllowed,
     Unauthorized,
@@ -100,6 +105,12 @@ impl Code {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "this route takes JSON")
             }
             Self::ItemNotFound => (StatusCode::NOT_FOUND, "item_not_found", "the item is not in the catalogue"),
+            Self::UserNotFound => (StatusCode::NOT_FOUND, "user_not_found", "nothing was set about the user"),
+            Self::RecommendationNotFound => {
+                (StatusCode::NOT_FOUND, "recommendation_not_found", "the recommendation is not in the log")
+            }
+            Self::GenerationGone => (StatusCode::GONE, "generation_gone", "the artifact is no longer kept"),
+            Self::MergeConflict => (StatusCode::CONFLICT, "merge_conflict", "the merge contradicts another one"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found", "there is nothing at this address"),
             Self::MethodNotAllowed => {
                 (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this address does not take this method")
@@ -217,6 +228,26 @@ impl Problem {
             error.to_string(),
             "nothing of this request was kept: send it again once the store is mended; with interaction_id that is safe at any time",
         )
+    }
+}
+
+impl Problem {
+    /// A failed read or change of what is kept; `retry_after` for those that may pass by themselves.
+    pub(crate) fn store(error: &StoreError, retry_after: u32) -> Self {
+        Self::history(error, retry_after)
+    }
+
+    /// What cannot be done with a person.
+    pub(crate) fn people(error: &PeopleError, retry_after: u32) -> Self {
+        match error {
+            PeopleError::Store(error) => Self::store(error, retry_after),
+            PeopleError::Link(error) => {
+                Self::new(Code::MergeConflict, error.to_string(), "GET /v1/users/{id} shows what is merged into a user")
+            }
+            PeopleError::Profile(error) => {
+                Self::invalid(error.to_string(), "see /openapi.json for the fields of a user and their bounds")
+            }
+        }
     }
 }
 

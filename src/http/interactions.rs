@@ -7,13 +7,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::body::{Body, check_count, check_id, json};
+use super::body::{Body, check_count, check_id, json, json_of_any_form};
 use super::error::{Code, Problem};
 use super::state::{State, Worker};
 use super::time::{Timestamp, TimestampDto};
+use super::visitor::ConsentDto;
 use crate::history::Incoming;
 use crate::interaction::{Interaction, InteractionError};
 use crate::limits;
+use crate::people::consent::Consent;
+use crate::people::erase::RECOMMENDATION_ID;
+use crate::people::shown::Outcome;
 
 /// One interaction of a visitor. At least one of `user_id` and `session_id` is needed.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -46,6 +50,13 @@ pub(crate) struct InteractionDto {
     /// Free text by name, kept for the next training.
     #[serde(default)]
     pub(crate) context: BTreeMap<String, String>,
+    /// The recommendation that it came from: the `recommendation_id` of the answer in which the item was shown.
+    #[serde(default)]
+    #[schema(min_length = 1, max_length = 256)]
+    pub(crate) recommendation_id: Option<String>,
+    /// What the visitor agrees to; `full` if left out. With `none` it is not kept at all.
+    #[serde(default)]
+    pub(crate) consent: ConsentDto,
 }
 
 /// Several interactions at once. They are kept all together or not at all. A bare array is taken as well.
@@ -79,6 +90,10 @@ pub(crate) struct InteractionsAnswer {
     pub(crate) accepted: u32,
     /// Interactions whose `interaction_id` had been kept before.
     pub(crate) duplicates: u32,
+    /// Interactions that were not kept, by what the visitor agrees to.
+    pub(crate) not_kept: u32,
+    /// Send it as `min_watermark` with a read that has to know all of this.
+    pub(crate) watermark: u64,
 }
 
 /// Keep interactions
@@ -117,16 +132,35 @@ pub(crate) async fn post(
         };
         batch.into_iter().enumerate().map(incoming).collect::<Result<Vec<_>, _>>()
     })?;
-    let ack = state.history.append(batch).await.map_err(|error| Problem::history(&error, state.retry_after_seconds))?;
+    let outcomes = if state.shown.is_on() { outcomes(&batch) } else { Vec::new() };
+    let ack = state.people.keep(batch).await.map_err(|error| Problem::history(&error, state.retry_after_seconds))?;
+    outcomes.iter().for_each(|(id, outcome)| state.shown.outcome(id, outcome));
+    state.metrics.not_kept.inc_by(u64::from(ack.not_kept));
     state.metrics.accepted.inc_by(u64::from(ack.accepted));
     state.metrics.duplicates.inc_by(u64::from(ack.duplicates));
-    Ok(HttpResponse::Ok().json(InteractionsAnswer { accepted: ack.accepted, duplicates: ack.duplicates }))
+    Ok(HttpResponse::Ok().json(InteractionsAnswer {
+        accepted: ack.accepted,
+        duplicates: ack.duplicates,
+        not_kept: ack.not_kept,
+        watermark: ack.watermark,
+    }))
+}
+
+/// What came of recommendations, by their names; of those whose visitors agree to be remembered.
+fn outcomes(batch: &[(Incoming, Consent)]) -> Vec<(String, Outcome)> {
+    let outcome = |(incoming, consent): &(Incoming, Consent)| {
+        let Interaction { item_id, kind, occurred_at_ms, context, .. } = &incoming.interaction;
+        let id = context.get(RECOMMENDATION_ID).filter(|_| *consent == Consent::Full)?;
+        let (item_id, kind) = (item_id.clone(), kind.clone());
+        Some((id.clone(), Outcome { item_id, kind, at_ms: *occurred_at_ms }))
+    };
+    batch.iter().filter_map(outcome).collect()
 }
 
 /// One object, an object with a list, or a list.
 fn parse(body: &[u8]) -> Result<Vec<InteractionDto>, Problem> {
     match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
-        Some(b'[') => json(body),
+        Some(b'[') => json_of_any_form(body),
         _ if has_list(body)? => Ok(json::<InteractionBatch>(body)?.interactions),
         _ => Ok(vec![json(body)?]),
     }
@@ -143,7 +177,12 @@ fn has_list(body: &[u8]) -> Result<bool, Problem> {
 }
 
 impl InteractionDto {
-    fn into_incoming(self, place: Place, now_ms: i64, kinds: &BTreeMap<String, f32>) -> Result<Incoming, Problem> {
+    fn into_incoming(
+        self,
+        place: Place,
+        now_ms: i64,
+        kinds: &BTreeMap<String, f32>,
+    ) -> Result<(Incoming, Consent), Problem> {
         if self.user_id.is_none() && self.session_id.is_none() {
             return Err(Problem::invalid(
                 format!("{place}neither user_id nor session_id is given"),
@@ -156,7 +195,7 @@ impl InteractionDto {
             }
         }
         let (user_id, session_id) = (self.user_id, self.session_id);
-        let interaction = Interaction {
+        let mut interaction = Interaction {
             interaction_id: self.interaction_id,
             item_id: self.item_id,
             kind: self.kind,
@@ -164,8 +203,13 @@ impl InteractionDto {
             occurred_at_ms: self.occurred_at.map_or(now_ms, |at| at.0),
             context: self.context,
         };
+        if let Some(id) = self.recommendation_id {
+            check_id(&format_args!("{place}recommendation_id"), &id)?;
+            // In the context it is kept with the interaction, and is there for the next training.
+            interaction.context.insert(RECOMMENDATION_ID.to_owned(), id);
+        }
         check(&interaction, place, now_ms, kinds)?;
-        Ok(Incoming { user_id, session_id, interaction })
+        Ok((Incoming { user_id, session_id, interaction }, self.consent.into()))
     }
 }
 

@@ -3,15 +3,18 @@
 //! There is no access log: at thousands of requests a second it costs more than the answers. Errors of ours and slow requests are
 //! warnings; `kindred::http=debug` logs every request.
 
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
-use actix_web::{Error, web};
+use actix_web::{Error, HttpRequest, web};
 
 use super::body;
+use super::error::Problem;
 use super::gate::{self, Passage};
 use super::state::State;
 use crate::audit::Deed;
@@ -34,6 +37,9 @@ where
     let state = request.app_data::<web::Data<State>>().cloned();
     let given = request.headers().get(&REQUEST_ID).filter(|id| acceptable(id)).cloned();
     let route = route_of(request.path());
+    if let Some(clock) = state.as_ref().and_then(|state| state.requested_now_ms.as_ref()) {
+        set_clock(clock, &request);
+    }
     let passage = state.as_ref().map(|state| gate::pass(state, &request, started));
     let (refused, passage) = match passage {
         Some(Passage { answer: Some(answer), caller, is_admin, origin }) => {
@@ -91,10 +97,27 @@ fn audit<B>(state: &State, response: &ServiceResponse<B>, passage: &Passage, id:
         at_ms: state.now_ms(),
         who: passage.caller.as_deref().unwrap_or("local"),
         peer: &peer,
-        action: &format!("{} {}", request.method(), request.path()),
+        action: &format!("{} {}", request.method(), without_people(request)),
         outcome: response.status().as_str(),
         request_id: id.and_then(|id| id.to_str().ok()).unwrap_or_default(),
     });
+}
+
+/// The path, or where it names a person its pattern: the audit log outlives an erasure.
+fn without_people(request: &HttpRequest) -> Cow<'_, str> {
+    let path = request.path();
+    if path.starts_with("/v1/users/") || path.starts_with("/v1/sessions/") {
+        return Cow::Owned(request.match_pattern().unwrap_or_default());
+    }
+    Cow::Borrowed(path)
+}
+
+/// Takes the present from a request, where the settings say so.
+fn set_clock(clock: &AtomicI64, request: &ServiceRequest) {
+    let now = request.headers().get("x-kindred-now").and_then(|value| value.to_str().ok()?.parse::<i64>().ok());
+    if let Some(now) = now.filter(|now| *now > 0) {
+        clock.store(now, Ordering::Relaxed);
+    }
 }
 
 fn log<B>(
@@ -105,10 +128,16 @@ fn log<B>(
     slow: std::time::Duration,
 ) {
     let request = response.request();
-    let (method, path) = (request.method().as_str(), request.path());
+    // The pattern, not the path, and of a refusal its code, not its words: ids of people stay out of the log.
+    let pattern = request.match_pattern();
+    let (method, path) = (request.method().as_str(), pattern.as_deref().unwrap_or("(no such address)"));
     let request_id = id.and_then(|id| id.to_str().ok()).unwrap_or_default();
     let took_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
-    let error = response.response().error().map(ToString::to_string).unwrap_or_default();
+    let error = response.response().error().map(|error| match error.as_error::<Problem>() {
+        Some(problem) if status < 500 => problem.code_name().to_owned(),
+        _ => error.to_string(),
+    });
+    let error = error.unwrap_or_default();
     if status >= 500 && status != 503 {
         tracing::error!(method, path, status, took_us, request_id, error, "request failed");
     } else if elapsed > slow {
@@ -141,6 +170,13 @@ fn route_of(path: &str) -> Route {
             Some(id) if !id.is_empty() => Route::Similar,
             _ => Route::Item,
         },
+        _ if path.starts_with("/v1/users/") || path.starts_with("/v1/sessions/") => match path.rsplit('/').next() {
+            Some("interactions") => Route::UserInteractions,
+            Some("data") => Route::PersonData,
+            Some("merge" | "unmerge") => Route::Merge,
+            _ => Route::User,
+        },
+        _ if path.starts_with("/v1/recommendations/") => Route::Replay,
         _ if path.starts_with("/items/") || path.starts_with("/assets/") => Route::Page,
         _ => Route::Other,
     }

@@ -12,16 +12,20 @@ mod error;
 mod gate;
 mod interactions;
 mod items;
+mod kept;
+mod merge;
 pub(crate) mod middleware;
 pub mod openapi;
 mod operations;
 mod page;
 mod recommendations;
+mod replay;
 mod score;
 mod search;
 pub(crate) mod state;
 mod stopwatch;
 mod time;
+mod users;
 mod visitor;
 
 use error::{Code, Problem, method_not_allowed, not_found};
@@ -29,7 +33,36 @@ use error::{Code, Problem, method_not_allowed, not_found};
 /// Every address of the server but the operator's.
 pub(crate) fn routes(config: &mut web::ServiceConfig) {
     config
-        .service(posted("/v1/recommendations", web::to(recommendations::post)))
+        .service(several(
+            "/v1/recommendations",
+            "GET, HEAD, POST",
+            [web::post().to(recommendations::post), reading().to(replay::list)],
+        ))
+        .service(posted("/v1/recommendations/{id}/replay", web::to(replay::replay)))
+        .service(several(
+            "/v1/users/{id}",
+            "GET, HEAD, PUT, PATCH, DELETE",
+            [
+                reading().to(users::get),
+                web::put().to(users::put),
+                web::patch().to(users::patch),
+                web::delete().to(users::delete),
+            ],
+        ))
+        .service(got("/v1/users/{id}/interactions", web::to(kept::user_interactions)))
+        .service(posted("/v1/users/{id}/merge", web::to(merge::merge)))
+        .service(posted("/v1/users/{id}/unmerge", web::to(merge::unmerge)))
+        .service(several(
+            "/v1/users/{id}/data",
+            "GET, HEAD, DELETE",
+            [reading().to(kept::export_user), web::delete().to(kept::erase_user)],
+        ))
+        .service(got("/v1/sessions/{id}/interactions", web::to(kept::session_interactions)))
+        .service(several(
+            "/v1/sessions/{id}/data",
+            "GET, HEAD, DELETE",
+            [reading().to(kept::export_session), web::delete().to(kept::erase_session)],
+        ))
         .service(posted("/v1/interactions", web::to(interactions::post)))
         .service(got("/v1/items/{id}/similar", web::to(items::get_similar)))
         .service(got("/v1/items/{id}", web::to(items::get)))
@@ -70,6 +103,18 @@ fn got(path: &str, route: Route) -> Resource {
 /// An address that takes a body.
 fn posted(path: &str, route: Route) -> Resource {
     only(path, "POST", route.guard(guard::Post()))
+}
+
+/// The methods of an address that is read.
+fn reading() -> Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
+}
+
+/// An address that takes several methods.
+fn several(path: &str, allow: &'static str, routes: impl IntoIterator<Item = Route>) -> Resource {
+    let refuse = move |request: HttpRequest| async move { Err::<HttpResponse, _>(method_not_allowed(&request, allow)) };
+    let resource = web::resource(path).default_service(web::to(refuse));
+    routes.into_iter().fold(resource, Resource::route)
 }
 
 fn only(path: &str, allow: &'static str, route: Route) -> Resource {

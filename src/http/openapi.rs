@@ -5,7 +5,7 @@ use utoipa::openapi::path::Operation;
 use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
-use super::{interactions, items, operations, recommendations, score, search};
+use super::{interactions, items, kept, merge, operations, recommendations, replay, score, search, users};
 
 /// The description of every address under `/v1`, and of those for operators.
 #[derive(OpenApi)]
@@ -18,6 +18,20 @@ use super::{interactions, items, operations, recommendations, score, search};
     paths(
         interactions::post,
         recommendations::post,
+        replay::list,
+        replay::replay,
+        users::get,
+        users::put,
+        users::patch,
+        users::delete,
+        kept::user_interactions,
+        merge::merge,
+        merge::unmerge,
+        kept::export_user,
+        kept::erase_user,
+        kept::session_interactions,
+        kept::export_session,
+        kept::erase_session,
         score::post,
         items::get,
         items::get_similar,
@@ -34,6 +48,7 @@ use super::{interactions, items, operations, recommendations, score, search};
     tags(
         (name = "interactions", description = "what visitors did"),
         (name = "recommendations", description = "what they should see"),
+        (name = "people", description = "who a visitor is, what they agreed to, and what is kept about them"),
         (name = "items", description = "the catalogue"),
         (name = "search", description = "the index itself"),
         (name = "operations", description = "for operators and machines"),
@@ -54,7 +69,8 @@ const NOT_THIS: [(&str, &str); 2] = [("413", "the body is too large"), ("415", "
 impl Modify for Problems {
     fn modify(&self, description: &mut utoipa::openapi::OpenApi) {
         for (path, item) in &mut description.paths.paths {
-            for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
+            let methods = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
+            for operation in methods.into_iter().flatten() {
                 let takes_body = operation.request_body.is_some();
                 if takes_body || operation.parameters.is_some() {
                     add(operation, NOT_SO);

@@ -12,13 +12,14 @@ use super::error::Problem;
 use super::items::{RecommendedItem, render_items};
 use super::state::{State, Worker};
 use super::stopwatch::{StageTimes, Stopwatch};
-use super::visitor::{RecentDto, VisitorIds, recent_to_history};
+use super::visitor::{ConsentDto, RecentDto, VisitorIds, recent_to_history};
 use crate::filter::Filter;
-use crate::history::gather::gather;
 use crate::interaction::Interaction;
 use crate::limits;
 use crate::live_items::LiveItems;
 use crate::overload::{Placement, Step};
+use crate::people::consent::Consent;
+use crate::people::shown::{Shown, ShownItem, UsedInteraction};
 use crate::recommend::{Fallback, RecommendRequest, Recommendations, recommend};
 use crate::reload::Live;
 use crate::settings::HOME;
@@ -36,6 +37,13 @@ pub(crate) struct RecommendationsRequest {
     /// Interactions beside those that are stored, oldest first. They are used for this answer and not kept.
     #[serde(default)]
     pub(crate) interactions: Vec<RecentDto>,
+    /// What the visitor agrees to; `full` if left out. With `none` nothing that was kept is used.
+    #[serde(default)]
+    pub(crate) consent: ConsentDto,
+    /// The `watermark` of an acknowledged interaction that the answer has to know. The server waits for it as long as for what is stored
+    /// (`history.read_timeout_ms`, within the deadline); an answer
+    /// without it says so in `degraded`.
+    pub(crate) min_watermark: Option<u64>,
     /// The placement; `home` if left out.
     #[schema(example = "home")]
     pub(crate) scenario: Option<String>,
@@ -77,12 +85,22 @@ pub(crate) struct RecommendationsAnswer<'a> {
     /// `no_preference`, `too_few_candidates`, `deadline`, `overload`; null if it is.
     #[schema(value_type = Option<String>)]
     pub(crate) fallback: Option<&'static str>,
-    /// Why the answer is less than it could be: `history_unavailable`, `deadline` or `overload`; null if it is not. Late or under load the
+    /// Why the answer is less than it could be: `history_unavailable`, `watermark_not_reached`, `deadline` or `overload`; null if it is not. Late or under load the
     /// search is less broad first, then the only source; at last everybody gets the popular list.
     #[schema(value_type = Option<String>)]
     pub(crate) degraded: Option<&'static str>,
+    /// The experiment that the visitor is in, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub(crate) experiment: Option<&'a str>,
+    /// The variant in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub(crate) variant: Option<&'a str>,
     /// Interactions that were looked at, stored and sent.
     pub(crate) events_used: usize,
+    /// Up to where the answer knows what was acknowledged.
+    pub(crate) watermark: u64,
     /// Microseconds from the arrival of the request to the rendering of this answer.
     pub(crate) took_us: u64,
     /// Microseconds of each stage, if `explain` was asked for.
@@ -121,21 +139,28 @@ pub(crate) async fn post(
     let mut watch = Stopwatch::start();
     let permit = state.admit(&worker)?;
     let mut request: RecommendationsRequest = json(&body)?;
-    let (name, placement) = state.scenario(request.scenario.as_deref().unwrap_or(HOME))?;
     let checked = check(&mut request, &state)?;
     let ids = VisitorIds::new(request.user_id.as_deref(), request.session_id.as_deref())?;
+    let visitor = ids.visitor(&state, request.consent);
+    let asked = request.scenario.as_deref().unwrap_or(HOME);
+    let (name, placement, assignment) = state.scenario_for(asked, &visitor)?;
     watch.lap(RequestStage::Parse);
 
     let deadline = watch.started() + Duration::from_millis(placement.deadline_ms);
     let patience = state.read_timeout.min(deadline.saturating_duration_since(Instant::now()));
-    let gathered = gather(&*state.history, ids.user, ids.session, patience).await;
+    let behind = match request.min_watermark {
+        Some(wanted) => !state.people.reaches(wanted, patience).await,
+        None => false,
+    };
+    let watermark = state.history.watermark();
+    let gathered = state.people.gather(&visitor, patience).await;
     let history = gathered.union(&checked.body, limits::HISTORY_MAX);
     watch.lap(RequestStage::Gather);
 
     let allowed = deadline.saturating_duration_since(watch.started());
     let by_time = Step::by_time(watch.started().elapsed(), allowed);
     let lesser = Lesser { step: permit.step.max(by_time), is_late: by_time > permit.step };
-    let degraded = degraded(&state, gathered.failure.is_some(), lesser);
+    let degraded = degraded(&state, gathered.failure.is_some(), lesser).or(behind.then_some("watermark_not_reached"));
     // From here on nothing waits, and everything is of one artifact.
     state.with_live(|live| {
         let history = if lesser.step == Step::Popular { &[] } else { history.as_slice() };
@@ -159,20 +184,53 @@ pub(crate) async fn post(
         let view = live.snapshot.model().view_with(changes.as_deref());
         let answer = RecommendationsAnswer {
             items: render_items(&view, &list, history, request.with_items),
-            recommendation_id: state.names.next(),
+            recommendation_id: state.names.timed(state.now_ms()),
             scenario: name,
             generation: live.snapshot.generation(),
             fallback,
             degraded,
+            experiment: assignment.map(|one| one.experiment),
+            variant: assignment.map(|one| one.variant),
             events_used: history.len(),
+            watermark,
             took_us: watch.total_us(),
             stages_us: request.explain.then(|| watch.times()),
         };
+        if visitor.consent == Consent::Full && state.shown.takes_next() {
+            state.shown.record(shown(&answer, history, &state));
+        }
         let response = super::render(&answer);
         watch.lap(RequestStage::Render);
         watch.count(&state.metrics);
         response
     })
+}
+
+/// An answer as the log keeps it.
+fn shown(answer: &RecommendationsAnswer<'_>, history: &[&Interaction], state: &State) -> Shown {
+    let item = |item: &RecommendedItem<'_>| ShownItem {
+        item_id: item.item_id.to_owned(),
+        score: item.score,
+        source: item.source.to_owned(),
+        propensity: 1.0,
+    };
+    let used = |one: &&Interaction| UsedInteraction {
+        item_id: one.item_id.clone(),
+        kind: one.kind.clone(),
+        at_ms: one.occurred_at_ms,
+    };
+    let kept = if state.shown.keeps_history() { limits::SHOWN_HISTORY_MAX } else { 0 };
+    let experiment = answer.experiment.zip(answer.variant);
+    Shown {
+        recommendation_id: answer.recommendation_id.clone(),
+        at_ms: state.now_ms(),
+        scenario: answer.scenario.to_owned(),
+        experiment: experiment.map(|(experiment, variant)| (experiment.to_owned(), variant.to_owned())),
+        generation: answer.generation.to_owned(),
+        fallback: answer.fallback.map(str::to_owned),
+        items: answer.items.iter().map(item).collect(),
+        history: history.iter().rev().take(kept).map(used).collect(),
+    }
 }
 
 /// The cheap checks, and the wire's types to the domain's.

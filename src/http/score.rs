@@ -11,8 +11,7 @@ use super::error::Problem;
 use super::recommendations::{Lesser, degraded, fallback_name};
 use super::state::{State, Worker};
 use super::stopwatch::Stopwatch;
-use super::visitor::{RecentDto, VisitorIds, recent_to_history};
-use crate::history::gather::gather;
+use super::visitor::{ConsentDto, RecentDto, VisitorIds, recent_to_history};
 use crate::limits;
 use crate::recommend::score;
 use crate::settings::HOME;
@@ -30,6 +29,9 @@ pub(crate) struct ScoreRequest {
     /// Interactions beside those that are stored, oldest first.
     #[serde(default)]
     pub(crate) interactions: Vec<RecentDto>,
+    /// What the visitor agrees to; `full` if left out.
+    #[serde(default)]
+    pub(crate) consent: ConsentDto,
     /// The placement whose weights are used; `home` if left out.
     pub(crate) scenario: Option<String>,
 }
@@ -90,7 +92,8 @@ pub(crate) async fn post(
     let ids = VisitorIds::new(request.user_id.as_deref(), request.session_id.as_deref())?;
     let deadline = watch.started() + Duration::from_millis(scenario.deadline_ms);
     let patience = state.read_timeout.min(deadline.saturating_duration_since(Instant::now()));
-    let gathered = gather(&*state.history, ids.user, ids.session, patience).await;
+    let visitor = ids.visitor(&state, request.consent);
+    let gathered = state.people.gather(&visitor, patience).await;
     let history = gathered.union(&sent, limits::HISTORY_MAX);
     let degraded = degraded(&state, gathered.failure.is_some(), Lesser::default());
     state.with_live(|live| {

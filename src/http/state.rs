@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -16,9 +16,12 @@ use actix_web::web;
 
 use super::error::{Code, Problem, shown};
 use crate::audit::Audit;
+use crate::experiment::{Assignment, Experiment, assign};
 use crate::history::RecentInteractions;
 use crate::keys::KeyRing;
 use crate::overload::{Ladder, Placement, Pulse, Step};
+use crate::people::shown::ShownLog;
+use crate::people::{People, Visitor};
 use crate::recommend::RecommendScratch;
 use crate::reload::{Live, Reloader};
 use crate::store::Documents;
@@ -34,6 +37,14 @@ pub(crate) struct State {
     /// What else is kept durably: named tables of documents.
     #[allow(dead_code, reason = "the endpoints that keep documents read it")]
     pub(crate) documents: Arc<dyn Documents>,
+    /// Who visitors are, what they agreed to, and what is kept about them.
+    pub(crate) people: People,
+    /// What was shown.
+    pub(crate) shown: ShownLog,
+    /// Who gets which scenario.
+    pub(crate) experiments: BTreeMap<String, Experiment>,
+    /// The present as the requests say it, if they are to; 0 until one has.
+    pub(crate) requested_now_ms: Option<AtomicI64>,
     /// Every metric.
     pub(crate) metrics: Arc<Metrics>,
     /// The placements a request may name.
@@ -137,7 +148,28 @@ impl State {
 
     /// The time, in milliseconds since 1970.
     pub(crate) fn now_ms(&self) -> i64 {
-        (self.clock)()
+        match self.requested_now_ms.as_ref().map(|now| now.load(Ordering::Relaxed)) {
+            None | Some(0) => (self.clock)(),
+            Some(now) => now,
+        }
+    }
+
+    /// The scenario of a visitor: the one that was asked for, or that of the variant that the visitor is in.
+    pub(crate) fn scenario_for<'a>(
+        &'a self,
+        asked: &str,
+        visitor: &Visitor,
+    ) -> Result<(&'a str, &'a Placement, Option<Assignment<'a>>), Problem> {
+        let (name, scenario) = self.scenario(asked)?;
+        // A visitor without any id would be in another variant with each request.
+        let Some(who) = visitor.user.as_ref().or(visitor.session.as_ref()).filter(|_| !self.experiments.is_empty())
+        else {
+            return Ok((name, scenario, None));
+        };
+        let Some(assignment) = assign(&self.experiments, name, who.id()) else { return Ok((name, scenario, None)) };
+        let (_, scenario) = self.scenario(assignment.scenario)?;
+        self.metrics.variant(assignment.experiment, assignment.variant);
+        Ok((name, scenario, Some(assignment)))
     }
 
     /// Runs `f` on the kinds of the loaded model, or on the usual ones while none is loaded.
@@ -183,6 +215,12 @@ impl Default for Names {
 }
 
 impl Names {
+    /// 32 hexadecimal digits, unique, that begin with a time and so are in its order as text.
+    pub(crate) fn timed(&self, now_ms: i64) -> String {
+        let (at, process) = (now_ms.max(0) & 0xffff_ffff_ffff, self.prefix >> 32);
+        format!("{at:012x}{process:08x}{:012x}", self.next.fetch_add(1, Ordering::Relaxed) & 0xffff_ffff_ffff)
+    }
+
     /// 32 hexadecimal digits, unique.
     pub(crate) fn next(&self) -> String {
         format!("{:016x}{:016x}", self.prefix, self.next.fetch_add(1, Ordering::Relaxed))

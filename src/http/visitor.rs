@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::body::{check_count, check_id};
@@ -12,6 +12,8 @@ use super::state::State;
 use super::time::{Timestamp, TimestampDto};
 use crate::interaction::Interaction;
 use crate::limits;
+use crate::people::Visitor;
+use crate::people::consent::Consent;
 
 /// An interaction that comes with a request, is used for it and is not kept.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -43,6 +45,39 @@ fn view() -> String {
     "view".to_owned()
 }
 
+/// What a visitor agrees to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ConsentDto {
+    /// Nothing is kept, and nothing that was kept is used.
+    None,
+    /// Kept in memory only, for a while; nothing on disk is used.
+    Session,
+    /// Kept, and used.
+    #[default]
+    Full,
+}
+
+impl From<ConsentDto> for Consent {
+    fn from(dto: ConsentDto) -> Self {
+        match dto {
+            ConsentDto::None => Self::None,
+            ConsentDto::Session => Self::Session,
+            ConsentDto::Full => Self::Full,
+        }
+    }
+}
+
+impl From<Consent> for ConsentDto {
+    fn from(consent: Consent) -> Self {
+        match consent {
+            Consent::None => Self::None,
+            Consent::Session => Self::Session,
+            Consent::Full => Self::Full,
+        }
+    }
+}
+
 /// The ids of a visitor, checked.
 pub(super) struct VisitorIds<'a> {
     pub(super) user: Option<&'a str>,
@@ -57,6 +92,11 @@ impl<'a> VisitorIds<'a> {
             }
         }
         Ok(Self { user, session })
+    }
+
+    /// Who that is.
+    pub(super) fn visitor(&self, state: &State, consent: ConsentDto) -> Visitor {
+        state.people.visitor(self.user, self.session, consent.into())
     }
 }
 

@@ -51,6 +51,9 @@ pub struct Metrics {
     /// Answers that were less because others waited.
     pub degraded_overload: IntCounter,
     fallbacks: Vec<(&'static str, IntCounter)>,
+    variants: IntCounterVec,
+    /// Interactions that were not kept, by consent.
+    pub not_kept: IntCounter,
     refusals: Vec<(&'static str, IntCounter)>,
     steps: Vec<IntCounter>,
     queue: Histogram,
@@ -172,6 +175,14 @@ impl Metrics {
             degraded_history: degraded.with_label_values(&["history_unavailable"]),
             degraded_deadline: degraded.with_label_values(&["deadline"]),
             degraded_overload: degraded.with_label_values(&["overload"]),
+            variants: register(
+                r,
+                IntCounterVec::new(
+                    Opts::new("kindred_variant_total", "recommendations asked for by visitors in an experiment"),
+                    &["experiment", "variant"],
+                )?,
+            )?,
+            not_kept: interactions.with_label_values(&["not_kept"]),
             refusals: REFUSALS.iter().map(|code| (*code, refusals.with_label_values(&[*code]))).collect(),
             steps: Step::ALL.iter().map(|one| steps.with_label_values(&[one.name()])).collect(),
             queue: register(
@@ -235,6 +246,11 @@ impl Metrics {
         if let Some((_, counter)) = self.refusals.iter().find(|(name, _)| *name == code) {
             counter.inc();
         }
+    }
+
+    /// Counts a request of a visitor in an experiment. Both names come from the settings, so there are few.
+    pub fn variant(&self, experiment: &str, variant: &str) {
+        self.variants.with_label_values(&[experiment, variant]).inc();
     }
 
     /// Counts an answer that was not personal.

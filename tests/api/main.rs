@@ -4,13 +4,17 @@
 //! writes `config/openapi.json` anew.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod consent;
 mod errors;
+
+mod experiments;
 mod interactions;
 mod items;
 mod openapi;
 mod operations;
 mod overload;
 mod page;
+mod people;
 mod process;
 mod recommendations;
 mod reload;

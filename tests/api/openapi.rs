@@ -54,8 +54,16 @@ fn every_address_is_described_and_every_described_one_answers() {
         "/v1/items/{id}/similar",
         "/v1/model",
         "/v1/recommendations",
+        "/v1/recommendations/{id}/replay",
         "/v1/score",
         "/v1/search",
+        "/v1/sessions/{id}/data",
+        "/v1/sessions/{id}/interactions",
+        "/v1/users/{id}",
+        "/v1/users/{id}/data",
+        "/v1/users/{id}/interactions",
+        "/v1/users/{id}/merge",
+        "/v1/users/{id}/unmerge",
     ];
     expected.sort_unstable();
     assert_eq!(described, expected);
@@ -64,7 +72,9 @@ fn every_address_is_described_and_every_described_one_answers() {
         for method in methods.as_object().unwrap().keys() {
             let path = path.replace("{id}", "item-4");
             let answer = server.send(&method.to_uppercase(), &path, &[("content-type", "application/json")], b"{}");
-            assert!(answer.status != 404 && answer.status != 405, "{method} {path}: {}", answer.status);
+            // A user or recommendation that is not there has a code of its own.
+            let no_such_address = answer.text().contains("\"code\":\"not_found\"");
+            assert!(!no_such_address && answer.status != 405, "{method} {path}: {}", answer.status);
         }
     }
 }
@@ -89,7 +99,7 @@ fn every_operation_is_described_to_the_end() {
                 let is_problem = kind == "application/problem+json";
                 assert_eq!(is_problem, status != "200", "{name} {status}: {kind}");
             }
-            if *method == "post" && path.starts_with("/v1/") {
+            if *method == "post" && path.starts_with("/v1/") && !path.ends_with("/replay") {
                 let body = &operation["requestBody"]["content"]["application/json"];
                 assert!(body["schema"].is_object(), "{name} has no body");
                 assert!(body["example"].is_object() || body["examples"].is_object(), "{name} has no example");
@@ -124,7 +134,7 @@ fn every_example_in_the_description_is_answered() {
             for example in one.into_iter().chain(several.map(|example| example["value"].clone())) {
                 let answer = server.send(
                     &method.to_uppercase(),
-                    path,
+                    &path.replace("{id}", "user-17"),
                     &[("content-type", "application/json")],
                     example.to_string().as_bytes(),
                 );

@@ -55,11 +55,7 @@ fn what_was_acknowledged_survives_a_kill() {
         for at in 0..count {
             let again =
                 json!({"interaction_id": format!("{sender}-{at}"), "user_id": "other", "item_id": "a", "kind": "view"});
-            assert_eq!(
-                client.post("/v1/interactions", again).ok(),
-                json!({"accepted": 0, "duplicates": 1}),
-                "{sender}-{at}"
-            );
+            assert_eq!(client.post("/v1/interactions", again).ok()["duplicates"], 1, "{sender}-{at}");
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod model_dir;
 pub mod npy;
 pub mod progress;
 pub mod recall;
+pub mod replay;
 pub mod report;
 pub mod shop;
 pub mod svg;

@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use super::super::{Page, StoreError, Table};
 use super::apply::whole;
-use super::file::{ACTORS, File, LOG, documents};
+use super::file::{ACTORS, File, LOG, META, documents};
 use super::record::Record;
 use crate::history::Kept;
 
@@ -41,6 +41,14 @@ impl File {
             Err(error) => Err(self.damaged(sequence, &error)),
         };
         records.into_iter().map(kept).collect()
+    }
+
+    /// The last sequence that was given to an interaction; 0 for none.
+    pub(super) fn last_sequence(&self) -> Result<u64, StoreError> {
+        self.read("reading the last sequence", |transaction| {
+            let next = transaction.open_table(META)?.get("next_sequence")?.map_or(1, |value| value.value());
+            Ok(next.saturating_sub(1))
+        })
     }
 
     pub(super) fn document(&self, table: Table, key: &str) -> Result<Option<Vec<u8>>, StoreError> {

@@ -100,6 +100,7 @@ struct Shared {
     hits: AtomicU64,
     misses: AtomicU64,
     pruned: AtomicU64,
+    watermark: AtomicU64,
     failure: Mutex<Option<StoreError>>,
 }
 
@@ -114,8 +115,11 @@ impl EmbeddedStore {
         options: EmbeddedOptions,
         now_ms: impl Fn() -> i64 + Send + 'static,
     ) -> Result<Self, StoreError> {
+        let file = File::open(path, options.page_cache_mb)?;
+        let watermark = AtomicU64::new(file.last_sequence()?);
         let shared = Arc::new(Shared {
-            file: File::open(path, options.page_cache_mb)?,
+            file,
+            watermark,
             cache: RecentCache::new(options.cache_mb, options.keep),
             keep: options.keep,
             queued: AtomicU64::new(0),
@@ -251,6 +255,10 @@ impl RecentInteractions for EmbeddedStore {
                 _ => Err(StoreError::Closed),
             }
         })
+    }
+
+    fn watermark(&self) -> u64 {
+        self.shared.watermark.load(Ordering::Acquire)
     }
 
     fn stats(&self) -> HistoryStats {

@@ -92,6 +92,7 @@ impl Writer {
         }
         for (outcome, answer) in committed.outcomes.into_iter().zip(answers) {
             if let Outcome::Appended(ack) = outcome {
+                self.shared.watermark.store(ack.watermark, Ordering::Release);
                 self.shared.committed.fetch_add(u64::from(ack.accepted), Ordering::Relaxed);
             }
             // A caller that has gone away is no reason to stop.

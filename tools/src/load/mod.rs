@@ -8,6 +8,7 @@
 //! Tene, *How NOT to Measure Latency*). *Closed loop* sends the next request of a connection when the answer is there: the maximum.
 
 pub mod ask;
+pub mod client;
 pub mod connection;
 pub mod plan;
 pub mod process;

@@ -30,6 +30,19 @@ impl ServerProcess {
     /// # Errors
     /// This program cannot be started anew, or the server ends or is not ready in time.
     pub fn start(artifacts: &Path, config: Option<&Path>, core: Option<usize>) -> anyhow::Result<Self> {
+        Self::start_with(artifacts, config, core, &[])
+    }
+
+    /// As [`ServerProcess::start`], with settings by environment variables.
+    ///
+    /// # Errors
+    /// As [`ServerProcess::start`].
+    pub fn start_with(
+        artifacts: &Path,
+        config: Option<&Path>,
+        core: Option<usize>,
+        settings: &[(&str, String)],
+    ) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("finding this program's own file")?;
         let port = free_port()?;
         let mut command = match core {
@@ -55,6 +68,7 @@ impl ServerProcess {
         if let Some(config) = config {
             command.arg("--config").arg(config);
         }
+        command.envs(settings.iter().map(|(key, value)| (key, value)));
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().context("starting the server")?;
         let mut server = Self { child, address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), core };
         server.wait_until_ready()?;

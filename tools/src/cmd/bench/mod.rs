@@ -7,6 +7,7 @@ pub mod http_report;
 pub mod index;
 pub mod index_report;
 pub mod ratings;
+pub mod replay;
 
 use clap::Subcommand;
 
@@ -30,6 +31,8 @@ pub enum What {
     Http(http::Args),
     /// The trainers of ratings: RMSE and MAE of held-out ratings, seconds, memory
     Ratings(ratings::Args),
+    /// The lists of a running server, on real interactions in the order of time, beside the offline evaluator's
+    Replay(replay::Args),
 }
 
 /// Measures and reports.
@@ -41,5 +44,6 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         What::Index(args) => index::run(args, global),
         What::Http(args) => http::run(args, global),
         What::Ratings(args) => ratings::run(args, global),
+        What::Replay(args) => replay::run(args, global),
     }
 }

@@ -1,0 +1,339 @@
+//! `GET /v1/users/{id}/interactions` and `/data`, the same for sessions, and `DELETE …/data`: what is kept about a person, shown and removed.
+
+use std::collections::BTreeMap;
+
+use actix_web::{HttpResponse, web};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::body::check_id;
+use super::error::{Code, Problem};
+use super::state::{State, Worker};
+use super::users::ProfileDto;
+use crate::history::{Actor, Kept};
+use crate::limits;
+use crate::manifest::TrainingWindow;
+use crate::people::erase::{Erasure, RECOMMENDATION_ID};
+use crate::timestamp::rfc3339;
+
+/// Interactions in a page that asks for no number.
+const LISTED: usize = 20;
+
+/// Which page.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct PageQuery {
+    /// Interactions wanted, 1 to 1000; 20 if left out.
+    limit: Option<usize>,
+    /// Where the last page ended: its `next_cursor`.
+    cursor: Option<String>,
+}
+
+/// An interaction that is kept.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct KeptDto {
+    /// The caller's name for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interaction_id: Option<String>,
+    /// The item.
+    item_id: String,
+    /// What was done.
+    kind: String,
+    /// The number that came with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<f32>,
+    /// When, RFC 3339.
+    occurred_at: String,
+    /// The recommendation that it came from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recommendation_id: Option<String>,
+    /// Free text by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    context: BTreeMap<String, String>,
+}
+
+/// A page of interactions, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct InteractionsPage {
+    /// The interactions.
+    interactions: Vec<KeptDto>,
+    /// Send it as `cursor` for the next page; null at the end.
+    next_cursor: Option<String>,
+}
+
+/// Everything that is kept about a person.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PersonData {
+    /// Every name that the person is kept under: `u:` and the user's id or `s:` and the session's, hashed where ids are kept so.
+    names: Vec<String>,
+    /// What was set about the user, if anything was.
+    profile: Option<ProfileDto>,
+    /// A page of interactions of the store, newest first.
+    interactions: Vec<KeptDto>,
+    /// Interactions that are in memory only, newest first; on the first page.
+    in_memory: Vec<KeptDto>,
+    /// Send it as `cursor` for the next page of interactions; null at the end.
+    next_cursor: Option<String>,
+}
+
+/// What an erasure did. It names nobody, so it can be filed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Receipt {
+    /// A name for this receipt.
+    receipt_id: String,
+    /// When everything was gone, RFC 3339.
+    erased_at: String,
+    /// How much was removed.
+    removed: RemovedCounts,
+    /// What is kept on purpose: `refusal`, the user's standing choice that nothing be kept, without which the next request would be kept again.
+    kept: Vec<&'static str>,
+    /// Published artifacts, and whether their factors may carry the person's trace. It goes when the artifact goes: train and build anew, and
+    /// remove the old generations.
+    generations: Vec<GenerationTrace>,
+}
+
+/// How much was removed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RemovedCounts {
+    /// Interactions on disk.
+    interactions: u64,
+    /// Interactions in memory only.
+    in_memory: u64,
+    /// Profiles.
+    profiles: u64,
+    /// Merges.
+    merges: u64,
+    /// Entries of the recommendation log.
+    recommendations: u64,
+}
+
+/// Whether an artifact may carry a person's trace.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct GenerationTrace {
+    /// The artifact.
+    generation: String,
+    /// `possible` if it was trained on a time in which the person did something, or says nothing of its time; `none` if on another time.
+    trace: &'static str,
+    /// The first moment that it was trained on, if it says so.
+    trained_from: Option<String>,
+    /// The last.
+    trained_to: Option<String>,
+}
+
+impl From<&Kept> for KeptDto {
+    fn from(kept: &Kept) -> Self {
+        let interaction = (*kept.interaction).clone();
+        let mut context = interaction.context;
+        Self {
+            recommendation_id: context.remove(RECOMMENDATION_ID),
+            interaction_id: interaction.interaction_id,
+            item_id: interaction.item_id,
+            kind: interaction.kind,
+            value: interaction.value,
+            occurred_at: rfc3339(interaction.occurred_at_ms),
+            context,
+        }
+    }
+}
+
+fn cursor((at_ms, sequence): (i64, u64)) -> String {
+    format!("{at_ms}.{sequence}")
+}
+
+impl PageQuery {
+    /// How many, and after which place.
+    fn checked(&self) -> Result<(usize, Option<(i64, u64)>), Problem> {
+        let limit = self.limit.unwrap_or(LISTED);
+        if !(1..=limits::LISTED_MAX).contains(&limit) {
+            let detail = format!("limit is {limit}, expected 1 to {}", limits::LISTED_MAX);
+            return Err(Problem::new(Code::LimitExceeded, detail, "ask for fewer, and go on with next_cursor"));
+        }
+        let place = |text: &str| {
+            let (at_ms, sequence) = text.split_once('.')?;
+            Some((at_ms.parse().ok()?, sequence.parse().ok()?))
+        };
+        let before = self.cursor.as_deref().map(|text| {
+            let wrong = || Problem::invalid("cursor is not one of ours", "send the next_cursor of the page before");
+            place(text).ok_or_else(wrong)
+        });
+        Ok((limit, before.transpose()?))
+    }
+}
+
+/// The names of the person that a path speaks of.
+fn user_person(state: &State, id: &str) -> Result<Vec<Actor>, Problem> {
+    check_id(&"user id", id)?;
+    Ok(state.people.person(&state.people.user(id)))
+}
+
+/// A session alone: who holds a session need not be the user that it is merged into.
+fn session_person(state: &State, id: &str) -> Result<Vec<Actor>, Problem> {
+    check_id(&"session id", id)?;
+    Ok(vec![state.people.session(id)])
+}
+
+async fn list(state: &State, person: &[Actor], query: &PageQuery) -> Result<HttpResponse, Problem> {
+    let (limit, before) = query.checked()?;
+    let listed = state.people.list(person, before, limit).await;
+    let (page, next) = listed.map_err(|error| Problem::store(&error, state.retry_after_seconds))?;
+    let interactions = page.iter().map(KeptDto::from).collect();
+    super::render(&InteractionsPage { interactions, next_cursor: next.map(cursor) })
+}
+
+async fn export(state: &State, person: &[Actor], query: &PageQuery) -> Result<HttpResponse, Problem> {
+    let (limit, before) = query.checked()?;
+    let failed = |error| Problem::store(&error, state.retry_after_seconds);
+    let (page, next) = state.people.list(person, before, limit).await.map_err(failed)?;
+    let mut profile = None;
+    if let Some(first) = person.first() {
+        profile = state.people.profile(first).await.map_err(failed)?;
+    }
+    let in_memory = if before.is_none() { state.people.fleeting(person) } else { Vec::new() };
+    super::render(&PersonData {
+        names: person.iter().map(|one| one.as_str().to_owned()).collect(),
+        profile: profile.map(|profile| (*profile).clone().into()),
+        interactions: page.iter().map(KeptDto::from).collect(),
+        in_memory: in_memory.iter().map(KeptDto::from).collect(),
+        next_cursor: next.map(cursor),
+    })
+}
+
+async fn erase(state: &web::Data<State>, person: &[Actor]) -> Result<HttpResponse, Problem> {
+    let erased = state.people.erase(person, &state.shown).await;
+    let erasure = erased.map_err(|error| Problem::people(&error, state.retry_after_seconds))?;
+    let for_disk = state.clone();
+    let published = web::block(move || for_disk.reloader.published()).await.unwrap_or_default();
+    let trace = |(generation, window): (String, Option<TrainingWindow>)| GenerationTrace {
+        generation,
+        trace: if may_carry(&erasure, window) { "possible" } else { "none" },
+        trained_from: window.map(|window| rfc3339(window.first_ms)),
+        trained_to: window.map(|window| rfc3339(window.last_ms)),
+    };
+    super::render(&Receipt {
+        receipt_id: state.names.next(),
+        erased_at: rfc3339(state.now_ms()),
+        removed: RemovedCounts {
+            interactions: erasure.interactions,
+            in_memory: erasure.fleeting,
+            profiles: erasure.profiles,
+            merges: erasure.merges,
+            recommendations: erasure.recommendations,
+        },
+        kept: erasure.refusal_kept.then_some("refusal").into_iter().collect(),
+        generations: published.into_iter().map(trace).collect(),
+    })
+}
+
+/// Whether what a person did lies in the time that an artifact was trained on, as far as is known. Older interactions may have been removed by
+/// their retention, so a person without any may still have left a trace.
+fn may_carry(erasure: &Erasure, window: Option<TrainingWindow>) -> bool {
+    match (erasure.span_ms, window) {
+        (Some((first, _)), Some(window)) => first <= window.last_ms,
+        _ => true,
+    }
+}
+
+/// List what a user has done
+///
+/// Newest first, what was done under merged names included.
+#[utoipa::path(
+    get, path = "/v1/users/{id}/interactions", operation_id = "list_user_interactions", tag = "people",
+    params(("id" = String, Path, description = "the user's id", example = "user-17"), PageQuery),
+    responses((status = 200, description = "a page", body = InteractionsPage))
+)]
+pub(crate) async fn user_interactions(
+    state: web::Data<State>,
+    worker: web::Data<Worker>,
+    path: web::Path<String>,
+    query: web::Query<PageQuery>,
+) -> Result<HttpResponse, Problem> {
+    let _permit = state.admit(&worker)?;
+    list(&state, &user_person(&state, &path)?, &query).await
+}
+
+/// List what was done in a session
+#[utoipa::path(
+    get, path = "/v1/sessions/{id}/interactions", operation_id = "list_session_interactions", tag = "people",
+    params(("id" = String, Path, description = "the session's id", example = "session-8f3a"), PageQuery),
+    responses((status = 200, description = "a page", body = InteractionsPage))
+)]
+pub(crate) async fn session_interactions(
+    state: web::Data<State>,
+    worker: web::Data<Worker>,
+    path: web::Path<String>,
+    query: web::Query<PageQuery>,
+) -> Result<HttpResponse, Problem> {
+    let _permit = state.admit(&worker)?;
+    list(&state, &session_person(&state, &path)?, &query).await
+}
+
+/// Export everything that is kept about a user
+///
+/// A page at a time: profile and names with each, interactions by page.
+#[utoipa::path(
+    get, path = "/v1/users/{id}/data", operation_id = "export_user", tag = "people",
+    params(("id" = String, Path, description = "the user's id", example = "user-17"), PageQuery),
+    responses((status = 200, description = "a page of everything", body = PersonData))
+)]
+pub(crate) async fn export_user(
+    state: web::Data<State>,
+    worker: web::Data<Worker>,
+    path: web::Path<String>,
+    query: web::Query<PageQuery>,
+) -> Result<HttpResponse, Problem> {
+    let _permit = state.admit(&worker)?;
+    export(&state, &user_person(&state, &path)?, &query).await
+}
+
+/// Export everything that is kept about a session
+#[utoipa::path(
+    get, path = "/v1/sessions/{id}/data", operation_id = "export_session", tag = "people",
+    params(("id" = String, Path, description = "the session's id", example = "session-8f3a"), PageQuery),
+    responses((status = 200, description = "a page of everything", body = PersonData))
+)]
+pub(crate) async fn export_session(
+    state: web::Data<State>,
+    worker: web::Data<Worker>,
+    path: web::Path<String>,
+    query: web::Query<PageQuery>,
+) -> Result<HttpResponse, Problem> {
+    let _permit = state.admit(&worker)?;
+    export(&state, &session_person(&state, &path)?, &query).await
+}
+
+/// Erase a person
+///
+/// Everything that is kept about the user and all merged users and sessions is removed: interactions on disk and in memory, profile, merges, and
+/// the entries of the recommendation log that the interactions name. Answered when it is gone, with a receipt that says what was removed and
+/// which published artifacts may still carry a trace in their factors.
+#[utoipa::path(
+    delete, path = "/v1/users/{id}/data", operation_id = "erase_user", tag = "people",
+    params(("id" = String, Path, description = "the user's id", example = "user-17")),
+    responses((status = 200, description = "erased", body = Receipt))
+)]
+pub(crate) async fn erase_user(
+    state: web::Data<State>,
+    worker: web::Data<Worker>,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let _permit = state.admit(&worker)?;
+    erase(&state, &user_person(&state, &path)?).await
+}
+
+/// Erase a session
+///
+/// What was done in the session, wherever it was kept. Other names of a person that the session is merged into stay.
+#[utoipa::path(
+    delete, path = "/v1/sessions/{id}/data", operation_id = "erase_session", tag = "people",
+    params(("id" = String, Path, description = "the session's id", example = "session-8f3a")),
+    responses((status = 200, description = "erased", body = Receipt))
+)]
+pub(crate) async fn erase_session(
+    state: web::Data<State>,
+    worker: web::Data<Worker>,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let _permit = state.admit(&worker)?;
+    erase(&state, &session_person(&state, &path)?).await
+}

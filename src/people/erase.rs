@@ -1,0 +1,143 @@
+//! Listing, exporting and erasing what is kept about a person.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::PoisonError;
+
+use super::consent::Consent;
+use super::profile::Profile;
+use super::shown::ShownLog;
+use super::{People, PeopleError, records};
+use crate::history::{Actor, Kept, Lookup, RecentInteractions};
+use crate::limits;
+use crate::store::StoreError;
+
+/// What was removed of a person.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Erasure {
+    /// Interactions of the store.
+    pub interactions: u64,
+    /// Interactions that were in memory only.
+    pub fleeting: u64,
+    /// Profiles.
+    pub profiles: u64,
+    /// Merges.
+    pub merges: u64,
+    /// Entries of the recommendation log.
+    pub recommendations: u64,
+    /// Whether a refusal to be tracked is still known: it is what keeps the person out.
+    pub refusal_kept: bool,
+    /// The first and the last interaction of the store, milliseconds since 1970, if there was any.
+    pub span_ms: Option<(i64, i64)>,
+}
+
+impl People {
+    /// Interactions of several names of one person as one list, newest first, after a place if one is given: at most `limit`, and the place to
+    /// go on after, if there may be more.
+    ///
+    /// # Errors
+    /// The failure of the disk.
+    pub async fn list(
+        &self,
+        person: &[Actor],
+        before: Option<(i64, u64)>,
+        limit: usize,
+    ) -> Result<(Vec<Kept>, Option<(i64, u64)>), StoreError> {
+        let mut all: Vec<Kept> = Vec::new();
+        for actor in person {
+            all.extend(self.history.page(actor, before, limit + 1).await?);
+        }
+        let place = |kept: &Kept| (kept.interaction.occurred_at_ms, kept.sequence);
+        all.sort_by_key(|kept| std::cmp::Reverse(place(kept)));
+        // One interaction of a user in a session is in both lists, and is one.
+        all.dedup_by_key(|kept| kept.sequence);
+        let more = all.len() > limit;
+        all.truncate(limit);
+        let next = all.last().filter(|_| more).map(place);
+        Ok((all, next))
+    }
+
+    /// Interactions of a person that are in memory only, newest first.
+    #[must_use]
+    pub fn fleeting(&self, person: &[Actor]) -> Vec<Kept> {
+        let lists = person.iter().filter_map(|actor| match self.fleeting.recent(actor) {
+            Lookup::Ready(list) => Some(list),
+            Lookup::Pending(_) | Lookup::Failed(_) => None,
+        });
+        let mut all: Vec<Kept> = lists.flat_map(|list| list.to_vec()).collect();
+        all.sort_by_key(|kept| std::cmp::Reverse((kept.interaction.occurred_at_ms, kept.sequence)));
+        all.dedup_by_key(|kept| kept.sequence);
+        all
+    }
+
+    /// Removes everything that is kept about a person, under all of their names. Answered when it is gone from the disk.
+    ///
+    /// # Errors
+    /// The store's failure; then nothing that is on disk was removed.
+    pub async fn erase(&self, person: &[Actor], shown: &ShownLog) -> Result<Erasure, PeopleError> {
+        let _one = self.changing.lock().await;
+        let mut erasure = Erasure::default();
+        let ids = self.recommendations_of(person, &mut erasure).await?;
+        let (mut writes, recommendations) = shown.removal(&ids).await?;
+        erasure.recommendations = recommendations;
+        let mut standing = Consent::Full;
+        for actor in person {
+            if let Some(profile) = self.profile(actor).await? {
+                erasure.profiles += 1;
+                standing = standing.and(profile.consent);
+            }
+            writes.push(records::profile(actor, None));
+            writes.push(records::delete_link(actor));
+        }
+        erasure.refusal_kept = standing == Consent::None;
+        let refusal = Profile { consent: Consent::None, ..Profile::default() };
+        if let Some(first) = person.first().filter(|_| erasure.refusal_kept) {
+            writes.push(records::profile(first, Some(&refusal)));
+        }
+        erasure.interactions = self.history.erase(person.to_vec(), writes).await?.interactions;
+        erasure.fleeting = self.fleeting.erase(person.to_vec(), Vec::new()).await?.interactions;
+        shown.forget(&ids);
+        self.forget(person, &mut erasure, &refusal);
+        Ok(erasure)
+    }
+
+    /// The recommendations that a person's interactions name, and the span of those interactions.
+    async fn recommendations_of(&self, person: &[Actor], erasure: &mut Erasure) -> Result<Vec<String>, StoreError> {
+        let mut ids: HashSet<String> = HashSet::new();
+        let mut before = None;
+        loop {
+            let (page, next) = self.list(person, before, limits::LISTED_MAX).await?;
+            for kept in &page {
+                let at = kept.interaction.occurred_at_ms;
+                let (first, last) = erasure.span_ms.unwrap_or((at, at));
+                erasure.span_ms = Some((first.min(at), last.max(at)));
+                ids.extend(kept.interaction.context.get(RECOMMENDATION_ID).cloned());
+            }
+            before = next;
+            if before.is_none() {
+                return Ok(ids.into_iter().collect());
+            }
+        }
+    }
+
+    /// Brings what is in memory up to an erasure.
+    fn forget(&self, person: &[Actor], erasure: &mut Erasure, refusal: &Profile) {
+        self.note_links(|links| {
+            let before = links.len();
+            person.iter().for_each(|actor| links.remove(actor));
+            erasure.merges = (before - links.len()) as u64;
+        });
+        {
+            let mut restricted = self.restricted.write().unwrap_or_else(PoisonError::into_inner);
+            restricted.retain(|name, _| !person.iter().any(|actor| actor.as_str() == name));
+        }
+        person.iter().for_each(|actor| self.profiles.insert(actor.as_str().to_owned(), None));
+        if let Some(first) = person.first().filter(|_| erasure.refusal_kept) {
+            self.note_profile(first, Consent::None);
+            self.profiles.insert(first.as_str().to_owned(), Some(Arc::new(refusal.clone())));
+        }
+    }
+}
+
+/// The key in an interaction's context under which the recommendation is kept that it came from.
+pub const RECOMMENDATION_ID: &str = "recommendation_id";

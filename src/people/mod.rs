@@ -1,0 +1,377 @@
+//! Who a visitor is, what they agreed to, and what is kept about them.
+//!
+//! Everything that a request does with a person goes through [`People`]: ids become names (as they are, or as keyed hashes), a user
+//! becomes the person that all merged users and sessions are, consent decides what is kept and what is looked up, and a person can be listed,
+//! exported and erased. Knows no index, no ranking and no HTTP. What is off costs a request an atomic read at most.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use moka::sync::Cache;
+
+use crate::digest::{half_hex, hmac_sha256};
+use crate::history::gather::{Gathered, gather};
+use crate::history::memory::MemoryHistory;
+use crate::history::{Actor, Incoming, RecentInteractions};
+use crate::limits;
+use crate::store::{Documents, StoreError, Table};
+
+pub mod consent;
+pub mod erase;
+pub mod links;
+pub mod profile;
+pub mod records;
+pub mod settings;
+pub mod shown;
+
+use consent::Consent;
+use links::{Link, LinkError, Links};
+use profile::{Profile, ProfileError};
+use settings::PeopleSettings;
+
+/// Where the sequences of what is kept in memory only begin, so that they meet none of the store's.
+const FLEETING_SEQUENCES: u64 = 1 << 62;
+
+/// Everything that is known about people.
+pub struct People {
+    history: Arc<dyn RecentInteractions>,
+    documents: Arc<dyn Documents>,
+    /// What visitors did who agreed to memory only.
+    fleeting: MemoryHistory,
+    fleeting_used: AtomicBool,
+    links: RwLock<Links>,
+    linked: AtomicBool,
+    /// Users whose standing consent is not full, by name.
+    restricted: RwLock<HashMap<String, Consent>>,
+    restricting: AtomicBool,
+    profiles: Cache<String, Option<Arc<Profile>>>,
+    profiled: AtomicBool,
+    key: Option<Vec<u8>>,
+    unmerge_ms: i64,
+    /// One change of who is who at a time.
+    changing: tokio::sync::Mutex<()>,
+}
+
+/// A visitor of one request, resolved.
+#[derive(Clone, Debug, Default)]
+pub struct Visitor {
+    /// The signed-in user, as the person's first name.
+    pub user: Option<Actor>,
+    /// The session.
+    pub session: Option<Actor>,
+    /// The person's other names.
+    pub more: Vec<Actor>,
+    /// What binds.
+    pub consent: Consent,
+}
+
+/// What became of interactions that came in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeptCounts {
+    /// Now kept, on disk or in memory.
+    pub accepted: u32,
+    /// Kept before.
+    pub duplicates: u32,
+    /// Not kept, by the visitor's consent.
+    pub not_kept: u32,
+    /// What a read has to demand to see all of it.
+    pub watermark: u64,
+}
+
+/// Why something cannot be done with a person.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PeopleError {
+    /// A merge, or its undoing.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// A profile.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl People {
+    /// Reads merges and profiles from the store. May wait for the disk: at start.
+    ///
+    /// # Errors
+    /// The failure of the disk.
+    pub fn open(
+        settings: &PeopleSettings,
+        history: Arc<dyn RecentInteractions>,
+        documents: Arc<dyn Documents>,
+    ) -> Result<Self, StoreError> {
+        let idle = Duration::from_secs(settings.session_idle_seconds);
+        let fleeting = MemoryHistory::new(settings.session_cache_mb, settings.session_keep, idle);
+        let key = settings.pseudonym_key.bytes();
+        let people = Self {
+            history,
+            fleeting: fleeting.starting_at(FLEETING_SEQUENCES),
+            fleeting_used: AtomicBool::new(false),
+            links: RwLock::new(records::links(&*documents)?),
+            linked: AtomicBool::new(false),
+            restricted: RwLock::default(),
+            restricting: AtomicBool::new(false),
+            profiles: Cache::new(limits::PROFILES_IN_MEMORY_MAX),
+            profiled: AtomicBool::new(false),
+            key: (!key.is_empty()).then(|| key.to_vec()),
+            unmerge_ms: i64::from(settings.unmerge_days) * 86_400_000,
+            changing: tokio::sync::Mutex::new(()),
+            documents,
+        };
+        let (restricted, any) = records::restricted(&*people.documents)?;
+        people.restricting.store(!restricted.is_empty(), Ordering::Relaxed);
+        *people.restricted.write().unwrap_or_else(PoisonError::into_inner) = restricted;
+        people.profiled.store(any, Ordering::Relaxed);
+        people.note_links(|_| ());
+        Ok(people)
+    }
+
+    /// A user under the name that is kept: the id itself, or with a key its keyed hash.
+    #[must_use]
+    pub fn user(&self, id: &str) -> Actor {
+        Actor::user(&self.name("u:", id))
+    }
+
+    /// A session under the name that is kept.
+    #[must_use]
+    pub fn session(&self, id: &str) -> Actor {
+        Actor::session(&self.name("s:", id))
+    }
+
+    fn name<'a>(&self, space: &str, id: &'a str) -> Cow<'a, str> {
+        match &self.key {
+            None => Cow::Borrowed(id),
+            Some(key) => Cow::Owned(half_hex(&hmac_sha256(key, &[space.as_bytes(), id.as_bytes()]))),
+        }
+    }
+
+    /// Who asks.
+    #[must_use]
+    pub fn visitor(&self, user: Option<&str>, session: Option<&str>, consent: Consent) -> Visitor {
+        let user = user.map(|id| self.user(id));
+        let session = session.map(|id| self.session(id));
+        let consent = user.as_ref().map_or(consent, |user| consent.and(self.standing(user)));
+        let Some(name) = user.as_ref().filter(|_| self.linked.load(Ordering::Acquire)) else {
+            return Visitor { user, session, more: Vec::new(), consent };
+        };
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        let mut person = links.person(name).into_iter();
+        let root = person.next();
+        let consent = root.as_ref().map_or(consent, |root| consent.and(self.standing(root)));
+        let more = person.filter(|one| Some(one) != session.as_ref()).collect();
+        Visitor { user: root, session, more, consent }
+    }
+
+    /// The standing consent of a user.
+    fn standing(&self, user: &Actor) -> Consent {
+        if !self.restricting.load(Ordering::Acquire) {
+            return Consent::Full;
+        }
+        let restricted = self.restricted.read().unwrap_or_else(PoisonError::into_inner);
+        restricted.get(user.as_str()).copied().unwrap_or_default()
+    }
+
+    /// What a visitor has done lately, as far as they agree that it is used, waiting at most `patience`.
+    pub async fn gather(&self, visitor: &Visitor, patience: Duration) -> Gathered {
+        let (user, session) = (visitor.user.as_ref(), visitor.session.as_ref());
+        let mut gathered = match visitor.consent {
+            Consent::None => return Gathered::default(),
+            Consent::Session => Gathered::default(),
+            Consent::Full => {
+                let mut gathered = gather(&*self.history, user, session, patience).await;
+                if !visitor.more.is_empty() {
+                    gathered.add(&*self.history, visitor.more.iter(), patience).await;
+                }
+                gathered
+            }
+        };
+        if self.fleeting_used.load(Ordering::Acquire) {
+            let all = user.into_iter().chain(session).chain(&visitor.more);
+            gathered.add(&self.fleeting, all, patience).await;
+        }
+        gathered
+    }
+
+    /// Keeps what visitors did, each as far as they agree. All of what goes to the store is kept, or none of the batch.
+    ///
+    /// # Errors
+    /// The store's; then nothing was kept.
+    pub async fn keep(&self, batch: Vec<(Incoming, Consent)>) -> Result<KeptCounts, StoreError> {
+        let mut counts = KeptCounts::default();
+        let (mut durable, mut fleeting) = (Vec::with_capacity(batch.len()), Vec::new());
+        for (mut incoming, consent) in batch {
+            let consent = incoming.user_id.as_deref().map_or(consent, |id| consent.and(self.standing_of(id)));
+            if self.key.is_some() {
+                incoming.user_id = incoming.user_id.as_deref().map(|id| self.name("u:", id).into_owned());
+                incoming.session_id = incoming.session_id.as_deref().map(|id| self.name("s:", id).into_owned());
+            }
+            match consent {
+                Consent::None => counts.not_kept += 1,
+                Consent::Session => fleeting.push(incoming),
+                Consent::Full => durable.push(incoming),
+            }
+        }
+        let ack = self.history.append(durable).await?;
+        (counts.accepted, counts.duplicates) = (ack.accepted, ack.duplicates);
+        counts.watermark = ack.watermark.max(self.history.watermark());
+        if !fleeting.is_empty() {
+            self.fleeting_used.store(true, Ordering::Release);
+            let ack = self.fleeting.append(fleeting).await?;
+            counts.accepted += ack.accepted;
+            counts.duplicates += ack.duplicates;
+        }
+        Ok(counts)
+    }
+
+    /// The standing consent of a user by its id, the person's if it is merged.
+    fn standing_of(&self, id: &str) -> Consent {
+        if !self.restricting.load(Ordering::Acquire) {
+            return Consent::Full;
+        }
+        let user = self.user(id);
+        let root = self.links.read().unwrap_or_else(PoisonError::into_inner).root(&user).clone();
+        self.standing(&user).and(self.standing(&root))
+    }
+
+    /// Whether everything up to a watermark is in the next read. Waits for it at most `patience`.
+    pub async fn reaches(&self, watermark: u64, patience: Duration) -> bool {
+        /// How often the store is asked.
+        const EVERY: Duration = Duration::from_millis(2);
+        let deadline = tokio::time::Instant::now() + patience;
+        while self.history.watermark() < watermark {
+            if tokio::time::Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(EVERY.min(patience)).await;
+        }
+        true
+    }
+
+    /// All names of a person, the first one first.
+    #[must_use]
+    pub fn person(&self, user: &Actor) -> Vec<Actor> {
+        self.links.read().unwrap_or_else(PoisonError::into_inner).person(user)
+    }
+
+    /// Merges a user or session into a user. Returns since when they are merged.
+    ///
+    /// # Errors
+    /// A conflict, a bound, or the store's failure.
+    pub async fn merge(&self, target: &Actor, source: &Actor, now_ms: i64) -> Result<Link, PeopleError> {
+        let _one = self.changing.lock().await;
+        let (link, new) = {
+            let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
+            let before = links.len();
+            let link = links.merge(target, source, now_ms)?;
+            (link, links.len() > before)
+        };
+        if new {
+            let written = self.documents.write(vec![records::put_link(source, &link)]).await;
+            if let Err(error) = written {
+                self.note_links(|links| links.remove(source));
+                return Err(error.into());
+            }
+        }
+        self.note_links(|_| ());
+        Ok(link)
+    }
+
+    /// Until when a merge can be undone, milliseconds since 1970.
+    #[must_use]
+    pub fn reversible_until_ms(&self, link: &Link) -> i64 {
+        link.at_ms.saturating_add(self.unmerge_ms)
+    }
+
+    /// Takes a merge back.
+    ///
+    /// # Errors
+    /// They are not merged, it is too late, or the store's failure.
+    pub async fn unmerge(&self, target: &Actor, source: &Actor, now_ms: i64) -> Result<(), PeopleError> {
+        let _one = self.changing.lock().await;
+        let may = {
+            let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+            links.may_unmerge(target, source, now_ms, self.unmerge_ms)
+        };
+        may?;
+        self.documents.write(vec![records::delete_link(source)]).await?;
+        self.note_links(|links| links.remove(source));
+        Ok(())
+    }
+
+    fn note_links(&self, change: impl FnOnce(&mut Links)) {
+        let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
+        change(&mut links);
+        self.linked.store(!links.is_empty(), Ordering::Release);
+    }
+
+    /// What is known about a user beside what they did.
+    ///
+    /// # Errors
+    /// The store's failure.
+    pub async fn profile(&self, user: &Actor) -> Result<Option<Arc<Profile>>, StoreError> {
+        if !self.profiled.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        if let Some(found) = self.profiles.get(user.as_str()) {
+            return Ok(found);
+        }
+        let found = self.documents.get(Table::People, user.as_str()).await?;
+        let found = found.and_then(|value| serde_json::from_slice::<Profile>(&value).ok()).map(Arc::new);
+        // A profile that is written meanwhile invalidates after its write, so at worst the next look-up goes to the store again.
+        self.profiles.insert(user.as_str().to_owned(), found.clone());
+        Ok(found)
+    }
+
+    /// Sets what is known about a user, or removes it. Returns whether anything was there.
+    ///
+    /// # Errors
+    /// A bound, or the store's failure.
+    pub async fn set_profile(&self, user: &Actor, profile: Option<&Profile>) -> Result<bool, PeopleError> {
+        let _one = self.changing.lock().await;
+        self.set_profile_alone(user, profile).await
+    }
+
+    /// As [`People::set_profile`], from what was there before, with nobody changing it meanwhile.
+    ///
+    /// # Errors
+    /// A bound, or the store's failure.
+    pub async fn change_profile(
+        &self,
+        user: &Actor,
+        change: impl FnOnce(&mut Profile),
+    ) -> Result<Profile, PeopleError> {
+        let _one = self.changing.lock().await;
+        let mut profile = self.profile(user).await?.map(|found| (*found).clone()).unwrap_or_default();
+        change(&mut profile);
+        self.set_profile_alone(user, Some(&profile)).await?;
+        Ok(profile)
+    }
+
+    async fn set_profile_alone(&self, user: &Actor, profile: Option<&Profile>) -> Result<bool, PeopleError> {
+        if let Some(profile) = profile {
+            profile.validate()?;
+        }
+        let before = self.profile(user).await?.is_some();
+        self.documents.write(vec![records::profile(user, profile)]).await?;
+        self.note_profile(user, profile.map(|profile| profile.consent).unwrap_or_default());
+        self.profiled.store(true, Ordering::Release);
+        self.profiles.insert(user.as_str().to_owned(), profile.cloned().map(Arc::new));
+        Ok(before)
+    }
+
+    fn note_profile(&self, user: &Actor, consent: Consent) {
+        let mut restricted = self.restricted.write().unwrap_or_else(PoisonError::into_inner);
+        if consent == Consent::Full {
+            restricted.remove(user.as_str());
+        } else {
+            restricted.insert(user.as_str().to_owned(), consent);
+        }
+        self.restricting.store(!restricted.is_empty(), Ordering::Release);
+    }
+}

@@ -1,0 +1,80 @@
+//! How merges and profiles lie in the store: JSON under the name of the user or session.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::consent::Consent;
+use super::links::{Link, Links};
+use super::profile::Profile;
+use crate::history::Actor;
+use crate::limits;
+use crate::store::{Documents, StoreError, Table, Write};
+
+/// A merge as it lies in the table `merges`, under the source's name.
+#[derive(Debug, Serialize, Deserialize)]
+struct LinkRecord {
+    target: String,
+    at_ms: i64,
+}
+
+/// All merges of a store.
+pub(super) fn links(documents: &dyn Documents) -> Result<Links, StoreError> {
+    let mut links = Links::default();
+    each(documents, Table::Merges, |key, value| {
+        let record = serde_json::from_slice::<LinkRecord>(&value).ok();
+        let link = record.and_then(|record| Some((Actor::named(&record.target)?, record.at_ms)));
+        if let Some(((target, at_ms), source)) = link.zip(Actor::named(key)) {
+            links.insert(source, Link { target, at_ms });
+        }
+    })?;
+    Ok(links)
+}
+
+/// Users whose standing consent is not full, and whether there is any profile.
+pub(super) fn restricted(documents: &dyn Documents) -> Result<(HashMap<String, Consent>, bool), StoreError> {
+    let (mut restricted, mut any) = (HashMap::new(), false);
+    each(documents, Table::People, |key, value| {
+        any = true;
+        match serde_json::from_slice::<Profile>(&value) {
+            Ok(profile) if profile.consent == Consent::Full => {}
+            Ok(profile) => {
+                restricted.insert(key.to_owned(), profile.consent);
+            }
+            // A record that cannot be read may have been a refusal.
+            Err(_) => {
+                restricted.insert(key.to_owned(), Consent::None);
+            }
+        }
+    })?;
+    Ok((restricted, any))
+}
+
+fn each(documents: &dyn Documents, table: Table, mut visit: impl FnMut(&str, Vec<u8>)) -> Result<(), StoreError> {
+    let mut after: Option<String> = None;
+    loop {
+        let page = documents.blocking_scan(table, after.as_deref(), limits::LISTED_MAX)?;
+        let full = page.len() == limits::LISTED_MAX;
+        after = page.last().map(|(key, _)| key.clone());
+        page.into_iter().for_each(|(key, value)| visit(&key, value));
+        if !full {
+            return Ok(());
+        }
+    }
+}
+
+pub(super) fn put_link(source: &Actor, link: &Link) -> Write {
+    let record = LinkRecord { target: link.target.as_str().to_owned(), at_ms: link.at_ms };
+    Write::put(Table::Merges, source.as_str(), serde_json::to_vec(&record).unwrap_or_default())
+}
+
+pub(super) fn delete_link(source: &Actor) -> Write {
+    Write::delete(Table::Merges, source.as_str())
+}
+
+pub(super) fn profile(user: &Actor, profile: Option<&Profile>) -> Write {
+    match profile {
+        Some(profile) => Write::put(Table::People, user.as_str(), serde_json::to_vec(profile).unwrap_or_default()),
+        None => Write::delete(Table::People, user.as_str()),
+    }
+}

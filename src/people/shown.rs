@@ -1,0 +1,272 @@
+//! The recommendation log: what was shown, and what came of it, so that lists can be repeated, compared and estimated from.
+//!
+//! An entry names no visitor. What ties it to one is the `recommendation_id` that the visitor's own interactions carry, and when those are
+//! erased the entries go with them. Entries are written without being waited for: an answer is not held up by its log, and the last few that a
+//! crash may take are the price. Ids begin with the time, so the table is in the order of time and old entries are at its beginning.
+//!
+//! Table `recommendations`: `r/<id>` is a [`Shown`], `o/<id>/<number>` an [`Outcome`], both as JSON.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits;
+use crate::store::{Documents, StoreError, Table, Write};
+
+/// One list that was shown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Shown {
+    /// The name of the answer.
+    pub recommendation_id: String,
+    /// When, milliseconds since 1970.
+    pub at_ms: i64,
+    /// The scenario that was asked for.
+    pub scenario: String,
+    /// The experiment and the variant in it, if the visitor was in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub experiment: Option<(String, String)>,
+    /// The artifact that answered.
+    pub generation: String,
+    /// Why it was not personal, if it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
+    /// What was shown, best first.
+    pub items: Vec<ShownItem>,
+    /// What the list was made from, newest first, if that is logged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<UsedInteraction>,
+}
+
+/// One item of a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShownItem {
+    /// The item.
+    pub item_id: String,
+    /// Its score.
+    pub score: f64,
+    /// What weighed most in it.
+    pub source: String,
+    /// The probability with which this item was put into the list: 1 where nothing is left to chance.
+    pub propensity: f64,
+}
+
+/// One interaction that a list was made from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UsedInteraction {
+    /// The item.
+    pub item_id: String,
+    /// What was done.
+    pub kind: String,
+    /// When, milliseconds since 1970.
+    pub at_ms: i64,
+}
+
+/// An interaction that named a recommendation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The item.
+    pub item_id: String,
+    /// What was done.
+    pub kind: String,
+    /// When, milliseconds since 1970.
+    pub at_ms: i64,
+}
+
+/// A list and what came of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Logged {
+    /// The list.
+    #[serde(flatten)]
+    pub shown: Shown,
+    /// What came of it, in the order of arrival.
+    #[serde(default)]
+    pub outcomes: Vec<Outcome>,
+}
+
+/// How the log is kept.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ShownOptions {
+    /// The share of answers that is logged, 0 to 1.
+    pub sample: f64,
+    /// Whether the interactions that a list was made from are logged too.
+    pub history: bool,
+    /// Milliseconds that an entry is kept.
+    pub keep_ms: i64,
+}
+
+/// The log.
+pub struct ShownLog {
+    documents: Arc<dyn Documents>,
+    options: ShownOptions,
+    recent: Mutex<VecDeque<Arc<Shown>>>,
+    asked: AtomicU64,
+    outcomes: AtomicU64,
+}
+
+impl ShownLog {
+    /// A log over a store.
+    #[must_use]
+    pub fn new(documents: Arc<dyn Documents>, options: ShownOptions) -> Self {
+        let recent = Mutex::new(VecDeque::new());
+        Self { documents, options, recent, asked: AtomicU64::new(0), outcomes: AtomicU64::new(0) }
+    }
+
+    /// Whether anything is logged.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.options.sample > 0.0
+    }
+
+    /// Whether interactions are logged with a list.
+    #[must_use]
+    pub fn keeps_history(&self) -> bool {
+        self.options.history
+    }
+
+    /// Whether the next answer is to be logged: evenly spread, so that a share of one half is every other answer.
+    pub fn takes_next(&self) -> bool {
+        if !self.is_on() {
+            return false;
+        }
+        let before = self.asked.fetch_add(1, Ordering::Relaxed) as f64;
+        (before * self.options.sample).floor() < ((before + 1.0) * self.options.sample).floor()
+    }
+
+    /// Logs a list. Does not wait.
+    pub fn record(&self, shown: Shown) {
+        if let Ok(value) = serde_json::to_vec(&shown) {
+            let key = entry_key(&shown.recommendation_id);
+            // The store does the work whether or not its answer is awaited; one that is busy loses this entry and no other.
+            drop(self.documents.write(vec![Write::put(Table::Recommendations, key, value)]));
+        }
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent.len() >= limits::SHOWN_IN_MEMORY {
+            recent.pop_front();
+        }
+        recent.push_back(Arc::new(shown));
+    }
+
+    /// A list by its name, if it was logged and is still kept.
+    ///
+    /// # Errors
+    /// The failure of the disk.
+    pub async fn find(&self, id: &str) -> Result<Option<Arc<Shown>>, StoreError> {
+        let in_memory = || {
+            let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+            recent.iter().rev().find(|shown| shown.recommendation_id == id).cloned()
+        };
+        if let Some(shown) = in_memory() {
+            return Ok(Some(shown));
+        }
+        let found = self.documents.get(Table::Recommendations, &entry_key(id)).await?;
+        Ok(found.and_then(|value| serde_json::from_slice(&value).ok()).map(Arc::new))
+    }
+
+    /// Notes what came of a list. Does not wait. An outcome of a list that was not logged is kept as long and never asked for.
+    pub fn outcome(&self, id: &str, outcome: &Outcome) {
+        if !self.is_on() || !is_id(id) {
+            return;
+        }
+        let number = self.outcomes.fetch_add(1, Ordering::Relaxed);
+        if let Ok(value) = serde_json::to_vec(outcome) {
+            let key = format!("{}{:012x}{number:08x}", outcome_prefix(id), outcome.at_ms.max(0));
+            drop(self.documents.write(vec![Write::put(Table::Recommendations, key, value)]));
+        }
+    }
+
+    /// A page of the log in the order of time, with what came of each list; and the id to go on after, if there may be more.
+    ///
+    /// # Errors
+    /// The failure of the disk.
+    pub async fn page(&self, after: Option<&str>, limit: usize) -> Result<(Vec<Logged>, Option<String>), StoreError> {
+        self.settle().await?;
+        let start = entry_key(after.unwrap_or_default());
+        let page = self.documents.scan(Table::Recommendations, Some(&start), limit).await?;
+        let entries = page.iter().filter(|(key, _)| key.starts_with(ENTRY));
+        let mut logged = Vec::new();
+        for (_, value) in entries {
+            let Ok(shown) = serde_json::from_slice::<Shown>(value) else { continue };
+            let outcomes = self.outcomes_of(&shown.recommendation_id).await?;
+            logged.push(Logged { shown, outcomes });
+        }
+        let next =
+            (page.len() == limit).then(|| logged.last().map(|one| one.shown.recommendation_id.clone())).flatten();
+        Ok((logged, next))
+    }
+
+    /// Waits for what was written without being waited for: the store applies changes in their order, so an answered one is after all of them.
+    async fn settle(&self) -> Result<(), StoreError> {
+        self.documents.write(vec![Write::delete(Table::Recommendations, "settled")]).await
+    }
+
+    async fn outcomes_of(&self, id: &str) -> Result<Vec<Outcome>, StoreError> {
+        let found = self.keys_and_values(&outcome_prefix(id)).await?;
+        Ok(found.iter().filter_map(|(_, value)| serde_json::from_slice(value).ok()).collect())
+    }
+
+    async fn keys_and_values(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let page = self.documents.scan(Table::Recommendations, Some(prefix), limits::LISTED_MAX).await?;
+        Ok(page.into_iter().take_while(|(key, _)| key.starts_with(prefix)).collect())
+    }
+
+    /// The changes that remove these lists and what came of them, and how many lists there are among them.
+    ///
+    /// # Errors
+    /// The failure of the disk.
+    pub async fn removal(&self, ids: &[String]) -> Result<(Vec<Write>, u64), StoreError> {
+        self.settle().await?;
+        let (mut writes, mut found) = (Vec::new(), 0);
+        for id in ids.iter().filter(|id| is_id(id)) {
+            found += u64::from(self.find(id).await?.is_some());
+            writes.push(Write::delete(Table::Recommendations, entry_key(id)));
+            let outcomes = self.keys_and_values(&outcome_prefix(id)).await?;
+            writes.extend(outcomes.into_iter().map(|(key, _)| Write::delete(Table::Recommendations, key)));
+        }
+        Ok((writes, found))
+    }
+
+    /// Forgets lists in memory, when their removal from the store is certain.
+    pub fn forget(&self, ids: &[String]) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.retain(|shown| !ids.contains(&shown.recommendation_id));
+    }
+
+    /// Removes a bounded number of entries that are older than they are kept. Returns whether there may be more.
+    ///
+    /// # Errors
+    /// The failure of the disk.
+    pub async fn prune(&self, now_ms: i64) -> Result<bool, StoreError> {
+        let before = format!("{:012x}", now_ms.saturating_sub(self.options.keep_ms).max(0));
+        let mut old = Vec::new();
+        for prefix in [ENTRY, OUTCOME] {
+            let page = self.documents.scan(Table::Recommendations, Some(prefix), limits::PRUNE_SHOWN_MAX).await?;
+            let is_old = |key: &str| key.strip_prefix(prefix).is_some_and(|rest| rest < before.as_str());
+            let keys = page.into_iter().map(|(key, _)| key).take_while(|key| is_old(key));
+            old.extend(keys.map(|key| Write::delete(Table::Recommendations, key)));
+        }
+        let more = old.len() >= limits::PRUNE_SHOWN_MAX;
+        if !old.is_empty() {
+            self.documents.write(old).await?;
+        }
+        Ok(more)
+    }
+}
+
+const ENTRY: &str = "r/";
+const OUTCOME: &str = "o/";
+
+fn entry_key(id: &str) -> String {
+    [ENTRY, id].concat()
+}
+
+fn outcome_prefix(id: &str) -> String {
+    [OUTCOME, id, "/"].concat()
+}
+
+/// Whether a text may be the name of an answer of ours: 32 hexadecimal digits.
+#[must_use]
+pub fn is_id(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}

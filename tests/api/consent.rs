@@ -1,0 +1,147 @@
+//! What is kept and used at each degree of consent, keyed names, and that no id of a person is in the log or the metrics.
+
+use kindred::testing::Fixture;
+use serde_json::{Value, json};
+
+use crate::support::{Client, Process, Server};
+
+fn event(user: &str, item: &str, consent: &str) -> Value {
+    json!({"user_id": user, "session_id": format!("{user}-session"), "item_id": item, "kind": "view", "consent": consent})
+}
+
+fn events_used(client: &Client, user: &str, consent: &str) -> u64 {
+    let body = json!({"user_id": user, "consent": consent});
+    client.post("/v1/recommendations", body).ok()["events_used"].as_u64().unwrap()
+}
+
+#[test]
+fn each_degree_keeps_and_uses_what_it_says() {
+    let server = Server::with_shop();
+    let kept = |consent: &str, item: &str| server.post("/v1/interactions", event("u", item, consent)).ok();
+    assert_eq!(kept("none", "item-1")["not_kept"], 1);
+    assert_eq!(events_used(&server, "u", "full"), 0);
+    assert_eq!(kept("session", "item-2")["accepted"], 1);
+    assert_eq!(server.get("/v1/users/u/interactions").ok()["interactions"], json!([]), "not on disk");
+    assert_eq!(kept("full", "item-3")["accepted"], 1);
+    assert_eq!(
+        [events_used(&server, "u", "full"), events_used(&server, "u", "session"), events_used(&server, "u", "none")],
+        [2, 1, 0]
+    );
+    let body = json!({"user_id": "u", "consent": "none", "interactions": [{"item_id": "item-4"}]});
+    assert_eq!(server.post("/v1/recommendations", body).ok()["events_used"], 1, "what the request brings is used");
+    let score = json!({"user_id": "u", "consent": "none", "item_ids": ["item-4"]});
+    assert_eq!(server.post("/v1/score", score).ok()["events_used"], 0);
+    assert_eq!(server.metric("kindred_interactions_total{result=\"not_kept\"}"), 1.0);
+    server.post("/v1/interactions", event("u", "item-1", "some")).problem(400, "invalid_json");
+}
+
+#[test]
+fn an_opt_out_holds_whatever_a_request_says_and_outlives_an_erasure() {
+    let server = Server::with_shop();
+    server.view("u", "item-1");
+    let put = |consent: &str| {
+        let body = json!({"consent": consent}).to_string();
+        server.send("PUT", "/v1/users/u", &[("content-type", "application/json")], body.as_bytes()).ok()
+    };
+    put("none");
+    assert_eq!(events_used(&server, "u", "full"), 0);
+    assert_eq!(server.post("/v1/interactions", event("u", "item-2", "full")).ok()["not_kept"], 1);
+    let receipt = server.send("DELETE", "/v1/users/u/data", &[], &[]).ok();
+    assert_eq!((&receipt["removed"]["interactions"], &receipt["kept"]), (&json!(1), &json!(["refusal"])));
+    assert_eq!(server.post("/v1/interactions", event("u", "item-2", "full")).ok()["not_kept"], 1);
+    put("full");
+    assert_eq!(server.post("/v1/interactions", event("u", "item-2", "full")).ok()["accepted"], 1);
+    assert_eq!(events_used(&server, "u", "full"), 1);
+}
+
+#[test]
+fn an_opt_out_binds_the_names_that_are_merged_into_the_user() {
+    let server = Server::with_shop();
+    server.post("/v1/users/u/merge", json!({"user_id": "old"})).ok();
+    let body = json!({"consent": "none"}).to_string();
+    server.send("PUT", "/v1/users/u", &[("content-type", "application/json")], body.as_bytes()).ok();
+    assert_eq!(server.post("/v1/interactions", event("old", "item-2", "full")).ok()["not_kept"], 1);
+}
+
+#[test]
+fn with_a_key_no_id_reaches_the_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    Fixture::shop().publish(&directory.path().join("artifacts"), "g1");
+    let key = [("PEOPLE__PSEUDONYM_KEY", "a secret of the shop")];
+    let server = Process::start(directory.path(), &key);
+    let client = server.client();
+    client.view("marker-of-a-user", "item-1");
+    let in_session = json!({"session_id": "marker-of-a-session", "item_id": "item-2", "kind": "view"});
+    client.post("/v1/interactions", in_session).ok();
+    client.post("/v1/users/marker-of-a-user/merge", json!({"session_id": "marker-of-a-session"})).ok();
+    let body = json!({"country": "DE"}).to_string();
+    client.send("PUT", "/v1/users/marker-of-a-user", &[("content-type", "application/json")], body.as_bytes()).ok();
+    assert_eq!(events_used(&client, "marker-of-a-user", "full"), 2);
+    assert_eq!(client.get("/v1/users/marker-of-a-user").ok()["country"], "DE");
+    server.kill();
+    let file = std::fs::read(directory.path().join("history.redb")).unwrap();
+    assert!(!file.windows(6).any(|window| window == b"marker"), "an id is in the file");
+    // The same key finds the same person again.
+    let server = Process::start(directory.path(), &key);
+    assert_eq!(events_used(&server.client(), "marker-of-a-user", "full"), 2);
+}
+
+#[test]
+fn no_id_of_a_person_is_in_the_log_or_the_metrics() {
+    let directory = tempfile::tempdir().unwrap();
+    Fixture::shop().publish(&directory.path().join("artifacts"), "g1");
+    // Every request is logged, and each is slow enough for a warning as well.
+    let loud = [("LOG__LEVEL", "info,kindred=debug"), ("HTTP__SLOW_REQUEST_MS", "0")];
+    let server = Process::start(directory.path(), &loud);
+    let client = server.client();
+    client.view("marker-u", "item-1");
+    client.post("/v1/interactions", json!({"user_id": "marker-u", "item_id": "item-1", "kind": "marker-kind"}));
+    client.post("/v1/interactions", json!({"user_id": {"marker": 1}, "item_id": "item-1", "kind": "view"}));
+    client.post("/v1/recommendations", json!({"user_id": "marker-u", "session_id": "marker-s"})).ok();
+    client.post("/v1/recommendations", json!({"marker-field": "marker-u"}));
+    client.post("/v1/users/marker-u/merge", json!({"session_id": "marker-s"})).ok();
+    client.post("/v1/users/marker-v/merge", json!({"session_id": "marker-s"})).problem(409, "merge_conflict");
+    client.get("/v1/users/marker-u");
+    client.get("/v1/users/marker-u/interactions?cursor=marker");
+    client.get("/v1/users/marker-u/data").ok();
+    client.send("DELETE", "/v1/users/marker-u/data", &[], &[]).ok();
+    client.get("/v1/nowhere/marker-u");
+    let metrics = client.get("/metrics");
+    assert!(!metrics.text().contains("marker"), "an id is in the metrics");
+    client.get("/healthz?the-end");
+    let mut lines = Vec::new();
+    server.signal("TERM");
+    loop {
+        let line = server.line("");
+        let ended = line.contains("\"stopped\"");
+        lines.push(line);
+        if ended {
+            break;
+        }
+    }
+    assert!(lines.iter().any(|line| line.contains("/v1/users/{id}/data")), "requests are logged by their pattern");
+    let with_marker: Vec<&String> = lines.iter().filter(|line| line.contains("marker")).collect();
+    assert!(with_marker.is_empty(), "{with_marker:?}");
+}
+
+#[test]
+fn a_read_waits_for_a_watermark_or_says_that_it_did_not_reach_it() {
+    let server = Server::with(&Fixture::shop(), |settings| {
+        settings.scenarios.get_mut("home").unwrap().deadline_ms = 2_000;
+        settings.history.read_timeout_ms = 300;
+    });
+    let watermark = server.post("/v1/interactions", event("u", "item-1", "full")).ok()["watermark"].as_u64().unwrap();
+    let ask = |wanted: u64| server.post("/v1/recommendations", json!({"user_id": "u", "min_watermark": wanted})).ok();
+    let answer = ask(watermark);
+    assert_eq!((&answer["degraded"], &answer["events_used"]), (&Value::Null, &json!(1)));
+    assert!(answer["watermark"].as_u64().unwrap() >= watermark);
+    assert_eq!(ask(watermark + 1)["degraded"], "watermark_not_reached");
+    // Someone else's event brings it there while the read waits.
+    let client = server.client.clone();
+    let later = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        client.view("v", "item-2");
+    });
+    assert_eq!(ask(watermark + 1)["degraded"], Value::Null);
+    later.join().unwrap();
+}
