@@ -14,7 +14,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use kindred::Interaction;
 use kindred::history::memory::MemoryHistory;
 use kindred::history::{Actor, Incoming, Lookup, Recent, RecentInteractions};
-use kindred::store::embedded::{EmbeddedOptions, EmbeddedStore};
+use kindred::store::embedded::{EmbeddedOptions, EmbeddedStore, Retention};
 use kindred::testing::Noise;
 use tokio::runtime::Runtime;
 
@@ -25,7 +25,8 @@ const SENDERS: [u64; 3] = [1, 16, 256];
 type Store = Arc<dyn RecentInteractions>;
 
 fn embedded(directory: &tempfile::TempDir, name: &str, cache_mb: u64) -> Store {
-    let options = EmbeddedOptions { keep: 100, cache_mb, page_cache_mb: 64, queue: 65_536, retention_ms: None };
+    let options =
+        EmbeddedOptions { keep: 100, cache_mb, page_cache_mb: 64, queue: 65_536, retention: Retention::default() };
     Arc::new(EmbeddedStore::open(&directory.path().join(name), options, || 0).unwrap())
 }
 

@@ -23,7 +23,7 @@ use crate::people::People;
 use crate::people::shown::{ShownLog, ShownOptions};
 use crate::reload::Reloader;
 use crate::settings::{ClockKind, HistorySettings, SecuritySettings, Settings, SettingsError, StoreKind};
-use crate::store::embedded::{EmbeddedOptions, EmbeddedStore};
+use crate::store::embedded::{EmbeddedOptions, EmbeddedStore, Retention};
 use crate::store::{Documents, StoreError};
 use crate::telemetry::{Metrics, TelemetryError};
 use crate::tls::{self, Certificates, TlsError};
@@ -452,10 +452,20 @@ fn open_stores(settings: &HistorySettings) -> Result<Stores, StoreError> {
                 cache_mb: settings.cache_mb,
                 page_cache_mb: settings.page_cache_mb,
                 queue: settings.queue,
-                retention_ms: (settings.retention_days > 0).then(|| i64::from(settings.retention_days) * 86_400_000),
+                retention: retention(settings),
             };
             Ok(Stores::one(Arc::new(EmbeddedStore::open(&settings.path, options, system_now_ms)?)))
         }
+    }
+}
+
+fn retention(settings: &HistorySettings) -> Retention {
+    let ms = |days: u32| (days > 0).then(|| i64::from(days) * 86_400_000);
+    let kinds = &settings.retention_days_by_kind;
+    Retention {
+        all_ms: ms(settings.retention_days),
+        kinds_ms: kinds.iter().filter_map(|(kind, days)| ms(*days).map(|ms| (kind.clone(), ms))).collect(),
+        max_bytes: (settings.max_mb > 0).then(|| settings.max_mb << 20),
     }
 }
 

@@ -140,6 +140,10 @@ pub struct HistorySettings {
     pub idle_seconds: u64,
     /// Days that interactions and their ids are kept on disk, 0 = for ever.
     pub retention_days: u32,
+    /// Fewer days for some kinds of interaction.
+    pub retention_days_by_kind: BTreeMap<String, u32>,
+    /// MiB of interactions kept on disk, 0 = as many as fit.
+    pub max_mb: u64,
     /// Milliseconds a request waits for stored interactions.
     pub read_timeout_ms: u64,
     /// Interactions that may wait to be committed.
@@ -249,6 +253,10 @@ impl Settings {
         in_range("history.page_cache_mb", self.history.page_cache_mb as u64, 1, 1 << 20)?;
         in_range("history.idle_seconds", self.history.idle_seconds, 1, 10 * 366 * 86_400)?;
         in_range("history.retention_days", u64::from(self.history.retention_days), 0, 36_600)?;
+        for (kind, days) in &self.history.retention_days_by_kind {
+            in_range(&format!("history.retention_days_by_kind.{kind}"), u64::from(*days), 1, 36_600)?;
+        }
+        in_range("history.max_mb", self.history.max_mb, 0, 1 << 30)?;
         in_range("history.read_timeout_ms", self.history.read_timeout_ms, 1, 60_000)?;
         let batch = limits::BATCH_INTERACTIONS_MAX as u64;
         in_range("history.queue", self.history.queue as u64, batch, 1 << 24)?;
@@ -315,6 +323,8 @@ impl Default for Settings {
                 page_cache_mb: 64,
                 idle_seconds: 2_592_000,
                 retention_days: 90,
+                retention_days_by_kind: BTreeMap::new(),
+                max_mb: 0,
                 read_timeout_ms: 20,
                 queue: 65_536,
             },

@@ -105,8 +105,8 @@ const WALLS: &[Wall] = &[
     },
     Wall {
         room: &["tools/src"],
-        forbidden: &["kindred::http", "kindred::history", "redb", "moka"],
-        because: "the tools read datasets and publish artifacts: they know neither the HTTP edge nor a live store",
+        forbidden: &["kindred::http", "redb", "moka"],
+        because: "the tools read datasets, publish artifacts and look after stores: they know neither the HTTP edge nor an engine",
     },
 ];
 

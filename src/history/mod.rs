@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::interaction::Interaction;
-use crate::store::{BoxFuture, StoreError, Write};
+use crate::store::{BoxFuture, Copied, StoreError, Write};
 
 pub mod gather;
 pub mod memory;
@@ -129,8 +129,12 @@ pub struct HistoryStats {
     pub hits: u64,
     /// Look-ups that went to the disk.
     pub misses: u64,
-    /// Interactions dropped because they were older than the retention.
+    /// Interactions dropped because they were older than the retention, or because there were too many.
     pub pruned: u64,
+    /// Bytes of the store's file.
+    pub file_bytes: u64,
+    /// Records met that did not decode and were left out.
+    pub damaged: u64,
 }
 
 /// A store of recent interactions.
@@ -158,6 +162,11 @@ pub trait RecentInteractions: Send + Sync + 'static {
     /// Sequence of the last interaction that every look-up from now on knows. What an [`Ack`] says is reached when it is answered.
     fn watermark(&self) -> u64 {
         0
+    }
+
+    /// A consistent copy of everything in the store, made while it goes on, beside it. Minutes for a large one, at the cost of reading it once.
+    fn backup(&self) -> BoxFuture<'static, Result<Copied, StoreError>> {
+        Box::pin(std::future::ready(Err(StoreError::NotKept)))
     }
 
     /// Numbers for the operator.

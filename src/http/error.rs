@@ -82,6 +82,7 @@ pub(crate) enum Code {
     Overloaded,
     HistoryBusy,
     HistoryFailed,
+    StoreFull,
     Internal,
 }
 
@@ -128,8 +129,9 @@ impl Code {
                 (StatusCode::SERVICE_UNAVAILABLE, "history_busy", "the history store has too much to do")
             }
             Self::HistoryFailed => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "history_failed", "the history store did not keep the interactions")
+                (StatusCode::SERVICE_UNAVAILABLE, "history_failed", "the store did not keep what was sent")
             }
+            Self::StoreFull => (StatusCode::INSUFFICIENT_STORAGE, "store_full", "the store's disk is full"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "the server made a mistake"),
         }
     }
@@ -223,11 +225,19 @@ impl Problem {
                 Self::new(Code::HistoryBusy, error.to_string(), format!("send it again after {retry_after} s"));
             return Self { retry_after: Some(retry_after), ..problem };
         }
-        Self::new(
-            Code::HistoryFailed,
+        let code = match error {
+            StoreError::TooLarge { .. } => {
+                return Self::new(Code::LimitExceeded, error.to_string(), "send less in one request");
+            }
+            StoreError::Full { .. } => Code::StoreFull,
+            _ => Code::HistoryFailed,
+        };
+        let problem = Self::new(
+            code,
             error.to_string(),
-            "nothing of this request was kept: send it again once the store is mended; with interaction_id that is safe at any time",
-        )
+            "send it again once the store is mended, it goes on by itself: with interaction_id that is safe at any time",
+        );
+        Self { retry_after: Some(retry_after), ..problem }
     }
 }
 

@@ -7,6 +7,7 @@ use actix_web::guard;
 use actix_web::{HttpRequest, HttpResponse, Resource, Route, web};
 use serde::Serialize;
 
+mod backup;
 mod body;
 mod error;
 mod gate;
@@ -82,7 +83,8 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
 pub(crate) fn admin_routes(config: &mut web::ServiceConfig) {
     config
         .service(got("/metrics", web::to(operations::metrics)))
-        .service(posted("/admin/reload", web::to(operations::reload)));
+        .service(posted("/admin/reload", web::to(operations::reload)))
+        .service(posted("/admin/backup", web::to(backup::post)));
 }
 
 /// What tells whether the server lives, for where the operator's addresses are alone.

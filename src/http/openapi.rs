@@ -5,7 +5,7 @@ use utoipa::openapi::path::Operation;
 use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
-use super::{interactions, items, kept, merge, operations, recommendations, replay, score, search, users};
+use super::{backup, interactions, items, kept, merge, operations, recommendations, replay, score, search, users};
 
 /// The description of every address under `/v1`, and of those for operators.
 #[derive(OpenApi)]
@@ -41,6 +41,7 @@ use super::{interactions, items, kept, merge, operations, recommendations, repla
         operations::ready,
         operations::metrics,
         operations::reload,
+        backup::post,
         get,
     ),
     components(schemas(super::error::ProblemBody)),

@@ -46,9 +46,21 @@ pub enum StoreError {
         /// The version this server reads.
         expected: u64,
     },
+    /// The disk is full.
+    #[error(
+        "store {path}: {operation} failed because the disk is full: {source}; make room on the disk or lower history.max_mb, the server goes on by itself"
+    )]
+    Full {
+        /// The file.
+        path: PathBuf,
+        /// What was being done.
+        operation: &'static str,
+        /// What the engine said.
+        source: Cause,
+    },
     /// An operation on the open store failed.
     #[error(
-        "store {path}: {operation} failed: {source}; check that the disk has space and is healthy, then restart the server"
+        "store {path}: {operation} failed: {source}; check that the disk is healthy, the server goes on by itself once it is"
     )]
     Storage {
         /// The file.
@@ -70,6 +82,19 @@ pub enum StoreError {
         /// Why it does not decode.
         reason: String,
     },
+    /// A copy, or the place it is to have.
+    #[error("cannot {operation} {path}: {source}")]
+    Copy {
+        /// What was being done, with the remedy.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system or the engine said.
+        source: Cause,
+    },
+    /// This store keeps nothing that could be copied.
+    #[error("the store is in memory, there is nothing to back up; set history.store to \"embedded\"")]
+    NotKept,
     /// Something to be written is larger than the store takes.
     #[error("{table}: the {what} is {found}, at most {limit} is taken; send less at once")]
     TooLarge {

@@ -126,6 +126,19 @@ impl Write {
     }
 }
 
+/// A copy of a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copied {
+    /// The file.
+    pub path: std::path::PathBuf,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Interactions in it.
+    pub interactions: u64,
+    /// Documents in it, of all tables.
+    pub documents: u64,
+}
+
 /// A page of documents: keys with what is under them, in the order of the keys' bytes.
 pub type Page = Vec<(String, Vec<u8>)>;
 

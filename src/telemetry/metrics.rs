@@ -84,6 +84,8 @@ struct HistoryGauges {
     hits: IntGauge,
     misses: IntGauge,
     pruned: IntGauge,
+    file_bytes: IntGauge,
+    damaged: IntGauge,
 }
 
 impl Metrics {
@@ -294,6 +296,8 @@ impl HistoryGauges {
             hits: gauge(r, "kindred_history_hits", "look-ups answered from memory since start")?,
             misses: gauge(r, "kindred_history_misses", "look-ups that went to the disk since start")?,
             pruned: gauge(r, "kindred_history_pruned", "interactions removed after their retention since start")?,
+            file_bytes: gauge(r, "kindred_store_file_bytes", "bytes of the store's file")?,
+            damaged: gauge(r, "kindred_store_damaged_records", "records that do not decode, met since start")?,
         })
     }
 
@@ -308,6 +312,8 @@ impl HistoryGauges {
         set(&self.hits, stats.hits);
         set(&self.misses, stats.misses);
         set(&self.pruned, stats.pruned);
+        set(&self.file_bytes, stats.file_bytes);
+        set(&self.damaged, stats.damaged);
     }
 }
 

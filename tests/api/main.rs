@@ -6,8 +6,8 @@
 
 mod consent;
 mod errors;
-
 mod experiments;
+mod faults;
 mod interactions;
 mod items;
 mod openapi;

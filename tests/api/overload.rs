@@ -161,7 +161,7 @@ fn a_broken_store_is_said_and_answers_go_on() {
     let (history, _gate) = Faulty::new(Fault::Broken);
     let server = Server::with_history(history, |_| ());
     let event = json!({"user_id": "u", "item_id": "a", "kind": "view"});
-    let problem = server.post("/v1/interactions", event).problem(500, "history_failed");
+    let problem = server.post("/v1/interactions", event).problem(503, "history_failed");
     assert!(problem.detail.contains("no space left"), "{problem:?}");
     let ready = server.get("/readyz").ok();
     assert_eq!(ready["status"], "degraded");

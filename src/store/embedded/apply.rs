@@ -7,9 +7,11 @@ use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::super::{StoreError, Write};
 use super::file::{ACTORS, File, IDS, LOG, META, documents};
-use super::record::Record;
+use super::record::{Record, record_cost};
 use super::{Change, Outcome};
-use crate::history::{Ack, Actor, Erased, Incoming, Kept};
+use crate::codec::CodecError;
+use crate::history::{Ack, Actor, Erased, Incoming, Kept, text_bytes as interaction_bytes};
+use crate::limits;
 
 /// What one commit did.
 #[derive(Default)]
@@ -26,7 +28,12 @@ impl File {
     /// Applies a group of changes in their order, all or none, durably.
     pub(super) fn commit(&self, changes: &[Change], arrived_at_ms: i64) -> Result<Committed, StoreError> {
         let encode = |incoming: &Incoming| {
-            Record::new(incoming, arrived_at_ms).encode().map_err(|error| self.damaged(0, &error))
+            Record::new(incoming, arrived_at_ms).encode().map_err(|_| StoreError::TooLarge {
+                table: "interactions",
+                what: "size of a record",
+                found: interaction_bytes(&incoming.interaction) as u64,
+                limit: limits::RECORD_BYTES_MAX,
+            })
         };
         let records = changes.iter().map(|change| match change {
             Change::Append(batch) => batch.iter().map(encode).collect(),
@@ -55,41 +62,6 @@ impl File {
             Ok(committed)
         })
     }
-
-    /// Removes interactions that arrived before `before_ms`, oldest first, at most `most`, with their ids. Returns how many were removed, and of
-    /// which actors.
-    pub(super) fn prune(&self, before_ms: i64, most: usize) -> Result<(u64, HashSet<String>), StoreError> {
-        let old = self.read("looking for old interactions", |transaction| {
-            let log = transaction.open_table(LOG)?;
-            let mut old = Vec::new();
-            for entry in log.range::<u64>(..)?.take(most) {
-                let (sequence, bytes) = entry?;
-                old.push((sequence.value(), bytes.value().to_vec()));
-            }
-            Ok(old)
-        })?;
-        let mut doomed = Vec::new();
-        for (sequence, bytes) in old {
-            let record = Record::decode(&bytes).map_err(|error| self.damaged(sequence, &error))?;
-            if record.arrived_at_ms >= before_ms {
-                break;
-            }
-            doomed.push((sequence, record));
-        }
-        let mut gone = HashSet::new();
-        if doomed.is_empty() {
-            return Ok((0, gone));
-        }
-        self.write("removing old interactions", |transaction| {
-            let mut tables = Tables::open(transaction)?;
-            for (sequence, record) in &doomed {
-                tables.log.remove(sequence)?;
-                tables.forget(*sequence, record, &mut gone)?;
-            }
-            tables.close()
-        })?;
-        Ok((doomed.len() as u64, gone))
-    }
 }
 
 fn write_documents(transaction: &WriteTransaction, writes: &[Write]) -> Result<(), redb::Error> {
@@ -107,29 +79,33 @@ fn write_documents(transaction: &WriteTransaction, writes: &[Write]) -> Result<(
 }
 
 /// The tables of interactions in one write transaction.
-struct Tables<'t> {
+pub(super) struct Tables<'t> {
     log: Table<'t, u64, &'static [u8]>,
     actors: Table<'t, (&'static str, i64, u64), ()>,
     ids: Table<'t, &'static str, u64>,
-    meta: Table<'t, &'static str, u64>,
+    pub(super) meta: Table<'t, &'static str, u64>,
     next: u64,
+    bytes: u64,
 }
 
 impl<'t> Tables<'t> {
-    fn open(transaction: &'t WriteTransaction) -> Result<Self, redb::Error> {
+    pub(super) fn open(transaction: &'t WriteTransaction) -> Result<Self, redb::Error> {
         let meta = transaction.open_table(META)?;
         let next = meta.get("next_sequence")?.map_or(1, |value| value.value());
+        let bytes = meta.get("interaction_bytes")?.map_or(0, |value| value.value());
         Ok(Self {
             log: transaction.open_table(LOG)?,
             actors: transaction.open_table(ACTORS)?,
             ids: transaction.open_table(IDS)?,
             meta,
             next,
+            bytes,
         })
     }
 
-    fn close(mut self) -> Result<(), redb::Error> {
+    pub(super) fn close(mut self) -> Result<(), redb::Error> {
         self.meta.insert("next_sequence", self.next)?;
+        self.meta.insert("interaction_bytes", self.bytes)?;
         Ok(())
     }
 
@@ -151,6 +127,7 @@ impl<'t> Tables<'t> {
             }
             ack.accepted += 1;
             self.log.insert(self.next, record.as_slice())?;
+            self.bytes += record_cost(record);
             let kept = Kept { sequence: self.next, interaction: Arc::new(incoming.interaction.clone()) };
             for actor in incoming.actors() {
                 let actor = actor.as_str();
@@ -179,7 +156,7 @@ impl<'t> Tables<'t> {
                 .collect::<Result<Vec<_>, _>>()?;
             for (occurred_at_ms, sequence) in keys {
                 self.actors.remove((actor.as_str(), occurred_at_ms, sequence))?;
-                let record = self.log.remove(sequence)?.map(|bytes| Record::decode(bytes.value()));
+                let record = self.take(sequence)?;
                 erased.interactions += 1;
                 // A record that does not decode is gone all the same; what else points to it points to nothing.
                 if let Some(Ok(record)) = record {
@@ -191,8 +168,20 @@ impl<'t> Tables<'t> {
         Ok(erased)
     }
 
+    /// Removes a record from the log; what it was, if there was one.
+    pub(super) fn take(&mut self, sequence: u64) -> Result<Option<Result<Record, CodecError>>, redb::Error> {
+        let Some(bytes) = self.log.remove(sequence)? else { return Ok(None) };
+        self.bytes = self.bytes.saturating_sub(record_cost(bytes.value()));
+        Ok(Some(Record::decode(bytes.value())))
+    }
+
     /// Removes what points to a record that has been removed.
-    fn forget(&mut self, sequence: u64, record: &Record, gone: &mut HashSet<String>) -> Result<(), redb::Error> {
+    pub(super) fn forget(
+        &mut self,
+        sequence: u64,
+        record: &Record,
+        gone: &mut HashSet<String>,
+    ) -> Result<(), redb::Error> {
         if let Some(id) = record.interaction_id.as_deref() {
             self.ids.remove(id)?;
         }

@@ -77,6 +77,14 @@ impl RecentCache {
         self.lists.entry(actor).and_compute_with(|_| Op::Remove);
     }
 
+    /// Forgets everyone.
+    pub(super) fn clear(&self) {
+        for version in &self.versions {
+            version.fetch_add(1, Ordering::AcqRel);
+        }
+        self.lists.invalidate_all();
+    }
+
     fn version(&self, actor: &str) -> &AtomicU64 {
         let stripe = self.hasher.hash_one(actor) as usize % VERSION_STRIPES;
         &self.versions[stripe]

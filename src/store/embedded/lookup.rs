@@ -36,11 +36,28 @@ impl File {
             }
             Ok(records)
         })?;
-        let kept = |(sequence, bytes): (u64, Vec<u8>)| match Record::decode(&bytes) {
-            Ok(record) => Ok(record.kept(sequence)),
-            Err(error) => Err(self.damaged(sequence, &error)),
+        // One record that does not decode does not take the others with it.
+        let kept = |(sequence, bytes): (u64, Vec<u8>)| {
+            Record::decode(&bytes).map_err(|error| self.skip(sequence, &error)).ok().map(|record| record.kept(sequence))
         };
-        records.into_iter().map(kept).collect()
+        Ok(records.into_iter().filter_map(kept).collect())
+    }
+
+    /// Records of the log after a sequence, in order of arrival, at most `limit`; those that do not decode are left out.
+    pub(super) fn log(&self, after: u64, limit: usize) -> Result<Vec<(u64, Option<Record>)>, StoreError> {
+        let records = self.read("reading the interaction log", |transaction| {
+            let log = transaction.open_table(LOG)?;
+            let mut records = Vec::new();
+            for entry in log.range((Bound::Excluded(after), Bound::Unbounded))?.take(limit) {
+                let (sequence, bytes) = entry?;
+                records.push((sequence.value(), bytes.value().to_vec()));
+            }
+            Ok(records)
+        })?;
+        let decode = |(sequence, bytes): (u64, Vec<u8>)| {
+            (sequence, Record::decode(&bytes).map_err(|error| self.skip(sequence, &error)).ok())
+        };
+        Ok(records.into_iter().map(decode).collect())
     }
 
     /// The last sequence that was given to an interaction; 0 for none.

@@ -12,27 +12,36 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{Semaphore, oneshot};
 
-use super::{BoxFuture, Documents, Page, StoreError, Table, Write};
-use crate::history::{
-    Ack, Actor, Erased, HistoryStats, Incoming, Kept, Lookup, RecentInteractions, text_bytes as interaction_bytes,
-};
+use super::{BoxFuture, StoreError, Write};
+use crate::history::{Ack, Actor, Erased, Incoming, RecentInteractions, text_bytes as interaction_bytes};
 use crate::limits;
 
 mod apply;
 mod cache;
+mod check;
+mod copy;
+mod disk;
 mod file;
+mod front;
+mod log;
 mod lookup;
 mod record;
+mod retention;
 mod writer;
 
 use cache::RecentCache;
+pub use check::{Checked, check};
+pub use copy::{copy, restore};
+pub use disk::{DiskOperation, Faults};
 use file::File;
+pub use log::Logged;
+pub use retention::Retention;
 
 /// Where the file is unless a setting says otherwise.
 pub const DEFAULT_PATH: &str = "store/kindred.redb";
 
 /// How the embedded store is kept.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct EmbeddedOptions {
     /// Newest interactions kept at hand for one actor.
     pub keep: usize,
@@ -42,8 +51,8 @@ pub struct EmbeddedOptions {
     pub page_cache_mb: usize,
     /// Interactions and document changes that may wait to be committed.
     pub queue: usize,
-    /// Milliseconds that interactions and their ids are kept; `None` = for ever.
-    pub retention_ms: Option<i64>,
+    /// How long interactions are kept, and how many.
+    pub retention: Retention,
 }
 
 /// The durable store. Open one per file; a second one fails with [`StoreError::InUse`].
@@ -115,7 +124,20 @@ impl EmbeddedStore {
         options: EmbeddedOptions,
         now_ms: impl Fn() -> i64 + Send + 'static,
     ) -> Result<Self, StoreError> {
-        let file = File::open(path, options.page_cache_mb)?;
+        Self::open_on(path, options, now_ms, None)
+    }
+
+    /// [`EmbeddedStore::open`] on a disk with faults, if any are given.
+    ///
+    /// # Errors
+    /// As [`EmbeddedStore::open`].
+    pub fn open_on(
+        path: &Path,
+        options: EmbeddedOptions,
+        now_ms: impl Fn() -> i64 + Send + 'static,
+        faults: Option<Arc<dyn Faults>>,
+    ) -> Result<Self, StoreError> {
+        let file = File::open(path, options.page_cache_mb, faults)?;
         let watermark = AtomicU64::new(file.last_sequence()?);
         let shared = Arc::new(Shared {
             file,
@@ -134,7 +156,7 @@ impl EmbeddedStore {
         });
         // Every job counts for at least one, so a queue of `queue` jobs never fills before the count does.
         let (sender, receiver) = sync_channel(options.queue);
-        let writer = writer::Writer::new(Arc::clone(&shared), receiver, options.retention_ms, Box::new(now_ms));
+        let writer = writer::Writer::new(Arc::clone(&shared), receiver, options.retention, Box::new(now_ms));
         let thread = std::thread::Builder::new()
             .name("kindred-store".to_owned())
             .spawn(move || writer.run())
@@ -204,131 +226,6 @@ impl EmbeddedStore {
     }
 }
 
-impl RecentInteractions for EmbeddedStore {
-    fn append(&self, batch: Vec<Incoming>) -> BoxFuture<'_, Result<Ack, StoreError>> {
-        if batch.is_empty() {
-            return Box::pin(std::future::ready(Ok(Ack::default())));
-        }
-        let outcome = self.submit(Change::Append(batch));
-        Box::pin(async move {
-            match outcome.await? {
-                Outcome::Appended(ack) => Ok(ack),
-                _ => Err(StoreError::Closed),
-            }
-        })
-    }
-
-    fn recent(&self, actor: &Actor) -> Lookup {
-        if let Some(recent) = self.shared.cache.get(actor.as_str()) {
-            self.shared.hits.fetch_add(1, Ordering::Relaxed);
-            return Lookup::Ready(recent);
-        }
-        self.shared.misses.fetch_add(1, Ordering::Relaxed);
-        let actor = actor.clone();
-        let read = move |shared: &Shared| {
-            shared.cache.fill(actor.as_str(), || shared.file.recent(actor.as_str(), None, shared.keep))
-        };
-        match self.reading(read) {
-            Ok(pending) => Lookup::Pending(pending),
-            Err(error) => Lookup::Failed(error),
-        }
-    }
-
-    fn page(
-        &self,
-        actor: &Actor,
-        before: Option<(i64, u64)>,
-        limit: usize,
-    ) -> BoxFuture<'static, Result<Vec<Kept>, StoreError>> {
-        let actor = actor.clone();
-        self.read_later(move |shared| shared.file.recent(actor.as_str(), before, limit))
-    }
-
-    fn erase(&self, actors: Vec<Actor>, documents: Vec<Write>) -> BoxFuture<'static, Result<Erased, StoreError>> {
-        if let Err(error) = super::check(&documents) {
-            return Box::pin(std::future::ready(Err(error)));
-        }
-        let outcome = self.submit(Change::Erase(actors, documents));
-        Box::pin(async move {
-            match outcome.await? {
-                Outcome::Erased(erased) => Ok(erased),
-                _ => Err(StoreError::Closed),
-            }
-        })
-    }
-
-    fn watermark(&self) -> u64 {
-        self.shared.watermark.load(Ordering::Acquire)
-    }
-
-    fn stats(&self) -> HistoryStats {
-        let shared = &self.shared;
-        let (cached_actors, cached_bytes) = shared.cache.size();
-        HistoryStats {
-            cached_actors,
-            cached_bytes,
-            queued: shared.queued.load(Ordering::Relaxed),
-            commits: shared.commits.load(Ordering::Relaxed),
-            committed: shared.committed.load(Ordering::Relaxed),
-            commit_seconds: shared.commit_nanos.load(Ordering::Relaxed) as f64 * 1e-9,
-            hits: shared.hits.load(Ordering::Relaxed),
-            misses: shared.misses.load(Ordering::Relaxed),
-            pruned: shared.pruned.load(Ordering::Relaxed),
-        }
-    }
-
-    fn check(&self) -> Result<(), StoreError> {
-        let alive =
-            self.thread.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|t| !t.is_finished());
-        if !alive {
-            return Err(StoreError::Closed);
-        }
-        match &*self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(error) => Err(error.clone()),
-            None => Ok(()),
-        }
-    }
-
-    fn close(&self) {
-        drop(self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the store's writer ended by a panic; what was not acknowledged is lost");
-        }
-    }
-}
-
-impl Documents for EmbeddedStore {
-    fn write(&self, writes: Vec<Write>) -> BoxFuture<'static, Result<(), StoreError>> {
-        if let Err(error) = super::check(&writes) {
-            return Box::pin(std::future::ready(Err(error)));
-        }
-        if writes.is_empty() {
-            return Box::pin(std::future::ready(Ok(())));
-        }
-        let outcome = self.submit(Change::Write(writes));
-        Box::pin(async move { outcome.await.map(|_| ()) })
-    }
-
-    fn blocking_get(&self, table: Table, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        self.shared.file.document(table, key)
-    }
-
-    fn blocking_scan(&self, table: Table, after: Option<&str>, limit: usize) -> Result<Page, StoreError> {
-        self.shared.file.scan(table, after, limit)
-    }
-
-    fn get(&self, table: Table, key: &str) -> BoxFuture<'static, Result<Option<Vec<u8>>, StoreError>> {
-        let key = key.to_owned();
-        self.read_later(move |shared| shared.file.document(table, &key))
-    }
-
-    fn scan(&self, table: Table, after: Option<&str>, limit: usize) -> BoxFuture<'static, Result<Page, StoreError>> {
-        let after = after.map(str::to_owned);
-        self.read_later(move |shared| shared.file.scan(table, after.as_deref(), limit))
-    }
-}
-
 impl Drop for EmbeddedStore {
     fn drop(&mut self) {
         self.close();
@@ -359,5 +256,7 @@ impl Change {
     }
 }
 
+#[cfg(test)]
+mod fault_tests;
 #[cfg(test)]
 mod tests;

@@ -8,25 +8,28 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::history::{Kept, Lookup};
 use crate::interaction::Interaction;
+use crate::store::{Documents, Table};
 
-const OPTIONS: EmbeddedOptions =
-    EmbeddedOptions { keep: 5, cache_mb: 4, page_cache_mb: 4, queue: 10_000, retention_ms: None };
+pub(super) fn options() -> EmbeddedOptions {
+    EmbeddedOptions { keep: 5, cache_mb: 4, page_cache_mb: 4, queue: 10_000, retention: Retention::default() }
+}
 
-fn incoming(user: &str, item: &str, at: i64, id: Option<&str>) -> Incoming {
+pub(super) fn incoming(user: &str, item: &str, at: i64, id: Option<&str>) -> Incoming {
     let interaction = Interaction { interaction_id: id.map(str::to_owned), ..Interaction::new(item, "view", at) };
     Incoming { user_id: Some(user.to_owned()), session_id: None, interaction }
 }
 
 fn open(path: &Path) -> EmbeddedStore {
-    EmbeddedStore::open(path, OPTIONS, || 1_000).unwrap()
+    EmbeddedStore::open(path, options(), || 1_000).unwrap()
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub(super) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-async fn items(store: &EmbeddedStore, actor: Actor) -> Vec<String> {
+pub(super) async fn items(store: &EmbeddedStore, actor: Actor) -> Vec<String> {
     let recent = match store.recent(&actor) {
         Lookup::Ready(recent) => recent,
         Lookup::Pending(pending) => pending.await.unwrap(),
@@ -94,7 +97,7 @@ fn a_second_opener_is_told_so() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("h.redb");
     let _first = open(&path);
-    let error = EmbeddedStore::open(&path, OPTIONS, || 0).map(|_| ()).unwrap_err();
+    let error = EmbeddedStore::open(&path, options(), || 0).map(|_| ()).unwrap_err();
     assert!(matches!(error, StoreError::InUse { .. }), "{error}");
     assert!(error.to_string().contains("stop the other kindred-server"), "{error}");
 }
@@ -104,7 +107,7 @@ fn a_file_that_is_no_store_is_a_typed_error() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("h.redb");
     std::fs::write(&path, vec![7u8; 100_000]).unwrap();
-    let error = EmbeddedStore::open(&path, OPTIONS, || 0).map(|_| ()).unwrap_err();
+    let error = EmbeddedStore::open(&path, options(), || 0).map(|_| ()).unwrap_err();
     assert!(matches!(error, StoreError::Open { .. }), "{error}");
     assert_eq!(std::fs::read(&path).unwrap(), vec![7u8; 100_000], "the file is left as it was");
 }
@@ -112,7 +115,7 @@ fn a_file_that_is_no_store_is_a_typed_error() {
 #[test]
 fn a_queue_that_is_full_says_so_and_takes_more_later() {
     let directory = tempfile::tempdir().unwrap();
-    let options = EmbeddedOptions { queue: 3, ..OPTIONS };
+    let options = EmbeddedOptions { queue: 3, ..options() };
     let store = EmbeddedStore::open(&directory.path().join("h.redb"), options, || 0).unwrap();
     runtime().block_on(async {
         let four: Vec<Incoming> = (0..4).map(|at| incoming("a", "x", at, None)).collect();
@@ -125,7 +128,7 @@ fn a_queue_that_is_full_says_so_and_takes_more_later() {
 #[test]
 fn old_interactions_go_with_their_ids_and_lists() {
     let directory = tempfile::tempdir().unwrap();
-    let file = File::open(&directory.path().join("h.redb"), 4).unwrap();
+    let file = File::open(&directory.path().join("h.redb"), 4, None).unwrap();
     let keep = |user: &str, id: &str, now| {
         let change = Change::Append(vec![incoming(user, "x", 1, Some(id))]);
         match file.commit(&[change], now).unwrap().outcomes[..] {
@@ -134,10 +137,12 @@ fn old_interactions_go_with_their_ids_and_lists() {
         }
     };
     let stored = |user: &str| file.recent(Actor::user(user).as_str(), None, 5).unwrap().len();
+    let limits = Retention { all_ms: Some(300), ..Retention::default() };
+    let prune = |most| file.prune(&limits, 500, most).unwrap().removed;
     assert_eq!(keep("gone", "1", 100) + keep("stays", "2", 150) + keep("stays", "3", 200), 3);
-    assert_eq!(file.prune(200, 1).unwrap().0, 1, "at most what was asked for");
-    assert_eq!(file.prune(200, 10).unwrap().0, 1);
-    assert_eq!(file.prune(200, 10).unwrap().0, 0);
+    assert_eq!(prune(1), 1, "at most what was asked for");
+    assert_eq!(prune(10), 1);
+    assert_eq!(prune(10), 0);
     assert_eq!((stored("gone"), stored("stays")), (0, 1));
     assert_eq!(keep("new", "1", 300), 1, "the id may be used again");
     assert_eq!(keep("new", "3", 300), 0);
@@ -272,7 +277,7 @@ proptest! {
 #[test]
 fn concurrent_writers_read_what_they_wrote() {
     let directory = tempfile::tempdir().unwrap();
-    let options = EmbeddedOptions { cache_mb: 1, keep: 3, ..OPTIONS };
+    let options = EmbeddedOptions { cache_mb: 1, keep: 3, ..options() };
     let clock = Arc::new(AtomicI64::new(0));
     let time = Arc::clone(&clock);
     let path = directory.path().join("h.redb");

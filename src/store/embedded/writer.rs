@@ -9,39 +9,46 @@ use tokio::sync::oneshot;
 
 use super::super::StoreError;
 use super::apply::Committed;
-use super::{Change, Job, Outcome, Shared};
+use super::{Change, Job, Outcome, Retention, Shared};
+use crate::history::Incoming;
 use crate::limits;
 
 /// How often old interactions are looked for.
 const PRUNE_EVERY: Duration = Duration::from_secs(5);
 
+/// How long after a failure the next change is the first one to be tried; those before it are refused at once.
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(250);
+
 pub(super) struct Writer {
     shared: Arc<Shared>,
     jobs: Receiver<Job>,
-    retention_ms: Option<i64>,
+    retention: Retention,
     now_ms: Box<dyn Fn() -> i64 + Send>,
     next_prune: Instant,
+    /// Since when the disk fails, and how.
+    broken: Option<(Instant, StoreError)>,
 }
 
 impl Writer {
     pub(super) fn new(
         shared: Arc<Shared>,
         jobs: Receiver<Job>,
-        retention_ms: Option<i64>,
+        retention: Retention,
         now_ms: Box<dyn Fn() -> i64 + Send>,
     ) -> Self {
-        Self { shared, jobs, retention_ms, now_ms, next_prune: Instant::now() + PRUNE_EVERY }
+        Self { shared, jobs, retention, now_ms, next_prune: Instant::now() + PRUNE_EVERY, broken: None }
     }
 
     /// Runs until every sender is gone and the queue is empty.
     pub(super) fn run(mut self) {
         loop {
-            match self.jobs.recv_timeout(PRUNE_EVERY) {
+            let patience = if self.broken.is_some() { TRY_AGAIN_AFTER } else { PRUNE_EVERY };
+            match self.jobs.recv_timeout(patience) {
                 Ok(first) => {
                     let group = self.collect(first);
                     self.commit(group);
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => self.probe(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.prune();
@@ -61,7 +68,7 @@ impl Writer {
         group
     }
 
-    fn commit(&self, group: Vec<Job>) {
+    fn commit(&mut self, group: Vec<Job>) {
         let mut changes: Vec<Change> = Vec::with_capacity(group.len());
         let mut answers = Vec::with_capacity(group.len());
         for job in group {
@@ -69,20 +76,78 @@ impl Writer {
             changes.push(job.change);
             answers.push(job.answer);
         }
+        if let Some((since, error)) = self.broken.as_ref().filter(|(since, _)| since.elapsed() < TRY_AGAIN_AFTER) {
+            tracing::debug!(waiting = answers.len(), for_ms = since.elapsed().as_millis(), "refused without a try");
+            return refuse(answers, error);
+        }
         let started = Instant::now();
         let committed = self.shared.file.commit(&changes, (self.now_ms)());
         let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.shared.commit_nanos.fetch_add(nanos, Ordering::Relaxed);
         match committed {
-            Ok(committed) => self.publish(committed, answers),
-            Err(error) => self.refuse(answers, &error),
+            Ok(committed) => {
+                self.mended();
+                self.publish(committed, answers);
+            }
+            Err(error) => {
+                self.doubt(&changes);
+                self.failed(&error, answers.len());
+                refuse(answers, &error);
+            }
+        }
+    }
+
+    /// After a failed commit nobody knows whether it is on the disk, so nothing that is cached of those it touched may be believed.
+    fn doubt(&self, changes: &[Change]) {
+        for change in changes {
+            match change {
+                Change::Append(batch) => batch
+                    .iter()
+                    .flat_map(Incoming::actors)
+                    .for_each(|actor| self.shared.cache.forget(actor.as_str().to_owned())),
+                Change::Erase(..) => self.shared.cache.clear(),
+                Change::Write(_) => {}
+            }
+        }
+    }
+
+    /// The engine answers nothing more after an error of the disk, reads included: the file is opened anew at once, so that reads go on.
+    fn failed(&mut self, error: &StoreError, waiting: usize) {
+        tracing::error!(%error, waiting, "changes were not stored");
+        if let Err(error) = self.shared.file.reopen() {
+            tracing::error!(%error, "the store cannot be opened again; it will be tried again");
+        }
+        self.shared.set_failure(Some(error.clone()));
+        self.broken = Some((Instant::now(), error.clone()));
+    }
+
+    fn mended(&mut self) {
+        if self.broken.take().is_some() {
+            tracing::info!("the store takes changes again");
+            self.shared.set_failure(None);
+        }
+    }
+
+    /// While the disk fails and nobody writes: a commit of nothing shows whether it works again.
+    fn probe(&mut self) {
+        if self.broken.is_none() {
+            return;
+        }
+        match self.shared.file.commit(&[], (self.now_ms)()) {
+            Ok(_) => self.mended(),
+            Err(error) => {
+                if let Err(error) = self.shared.file.reopen() {
+                    tracing::debug!(%error, "the store cannot be opened again yet");
+                }
+                self.shared.set_failure(Some(error.clone()));
+                self.broken = Some((Instant::now(), error));
+            }
         }
     }
 
     /// Readers learn of the commit before those who asked for it: what was acknowledged is in the next look-up.
     fn publish(&self, committed: Committed, answers: Vec<oneshot::Sender<Result<Outcome, StoreError>>>) {
         self.shared.commits.fetch_add(1, Ordering::Relaxed);
-        self.shared.set_failure(None);
         for (actor, (new, fresh)) in committed.changed {
             self.shared.cache.committed(actor, new, fresh);
         }
@@ -100,32 +165,28 @@ impl Writer {
         }
     }
 
-    fn refuse(&self, answers: Vec<oneshot::Sender<Result<Outcome, StoreError>>>, error: &StoreError) {
-        tracing::error!(%error, waiting = answers.len(), "changes were not stored");
-        self.shared.set_failure(Some(error.clone()));
-        for answer in answers {
-            let _ = answer.send(Err(error.clone()));
-        }
-    }
-
     /// Removes a bounded number of interactions beyond the retention; a full load is followed by another soon.
     fn prune(&mut self) {
-        let Some(retention_ms) = self.retention_ms else { return };
-        if Instant::now() < self.next_prune {
+        if self.retention == Retention::default() || self.broken.is_some() || Instant::now() < self.next_prune {
             return;
         }
-        let before_ms = (self.now_ms)().saturating_sub(retention_ms);
-        match self.shared.file.prune(before_ms, limits::PRUNE_INTERACTIONS_MAX) {
-            Ok((removed, gone)) => {
-                gone.into_iter().for_each(|actor| self.shared.cache.forget(actor));
-                self.shared.pruned.fetch_add(removed, Ordering::Relaxed);
-                let more = removed == limits::PRUNE_INTERACTIONS_MAX as u64;
-                self.next_prune = Instant::now() + if more { Duration::from_millis(100) } else { PRUNE_EVERY };
+        match self.shared.file.prune(&self.retention, (self.now_ms)(), limits::PRUNE_INTERACTIONS_MAX) {
+            Ok(pruned) => {
+                pruned.gone.into_iter().for_each(|actor| self.shared.cache.forget(actor));
+                self.shared.pruned.fetch_add(pruned.removed, Ordering::Relaxed);
+                self.next_prune = Instant::now() + if pruned.more { Duration::from_millis(20) } else { PRUNE_EVERY };
             }
             Err(error) => {
-                tracing::error!(%error, "old interactions were not removed");
-                self.next_prune = Instant::now() + Duration::from_secs(60);
+                self.shared.cache.clear();
+                self.failed(&error, 0);
+                self.next_prune = Instant::now() + PRUNE_EVERY;
             }
         }
+    }
+}
+
+fn refuse(answers: Vec<oneshot::Sender<Result<Outcome, StoreError>>>, error: &StoreError) {
+    for answer in answers {
+        let _ = answer.send(Err(error.clone()));
     }
 }

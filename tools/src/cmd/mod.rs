@@ -1,5 +1,6 @@
 //! The sub-commands, one file each: `Args` is the command line, `run` does it.
 
+pub mod backup;
 pub mod bench;
 pub mod build;
 pub mod demo;
@@ -7,6 +8,8 @@ pub mod demo_report;
 pub mod demo_show;
 pub mod evaluate;
 mod evaluate_report;
+pub mod export;
+pub mod fsck;
 pub mod inspect;
 pub mod inspect_report;
 pub mod key;
@@ -90,6 +93,14 @@ pub enum Command {
     Serve(serve::Args),
     /// Make an API key
     Key(key::Args),
+    /// Copy a store, while its server goes on or while nobody has it open
+    Backup(backup::Args),
+    /// Put a backup in the place of a store
+    Restore(backup::RestoreArgs),
+    /// Write the interaction log of a store as JSON Lines, which `kindred prepare` reads
+    Export(export::Args),
+    /// Check a store: its pages, its records, and that its tables agree
+    Fsck(fsck::Args),
     /// Measure speed, with the quality that it was measured at beside it
     Bench(bench::Args),
 }
@@ -114,6 +125,10 @@ pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Evaluate(args) => evaluate::run(args, global),
         Command::Serve(args) => serve::run(args, global),
         Command::Key(args) => key::run(args, global),
+        Command::Backup(args) => backup::run(args, global),
+        Command::Restore(args) => backup::run_restore(args, global),
+        Command::Export(args) => export::run(args, global),
+        Command::Fsck(args) => fsck::run(args, global),
         Command::Bench(args) => bench::run(args, global),
     }
 }

@@ -8,6 +8,7 @@ pub mod index;
 pub mod index_report;
 pub mod ratings;
 pub mod replay;
+pub mod store;
 
 use clap::Subcommand;
 
@@ -33,6 +34,8 @@ pub enum What {
     Ratings(ratings::Args),
     /// The lists of a running server, on real interactions in the order of time, beside the offline evaluator's
     Replay(replay::Args),
+    /// The embedded store: interactions kept a second, commits, look-ups meanwhile, restart
+    Store(store::Args),
 }
 
 /// Measures and reports.
@@ -45,5 +48,6 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         What::Http(args) => http::run(args, global),
         What::Ratings(args) => ratings::run(args, global),
         What::Replay(args) => replay::run(args, global),
+        What::Store(args) => store::run(args, global),
     }
 }

@@ -1,0 +1,354 @@
+//! What is done about a disk that fails, fills up, waits or lies, and about a clock that jumps.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::file::LOG;
+use super::tests::{incoming, items, options, runtime};
+use super::*;
+use crate::store::{Documents, Table};
+
+/// A disk that does what it is told.
+#[derive(Debug, Default)]
+struct Told {
+    /// Of the operations from now on, how many still succeed; `u64::MAX` = all.
+    good: AtomicU64,
+    /// The error of those that do not.
+    error: AtomicU64,
+    /// Milliseconds that a sync waits.
+    wait_ms: AtomicU64,
+}
+
+const ALL: u64 = u64::MAX;
+
+impl Told {
+    fn healthy() -> Arc<Self> {
+        Arc::new(Self { good: AtomicU64::new(ALL), ..Self::default() })
+    }
+
+    fn fail_after(&self, good: u64, error: io::ErrorKind) {
+        self.error.store(u64::from(error == io::ErrorKind::StorageFull), Ordering::SeqCst);
+        self.good.store(good, Ordering::SeqCst);
+    }
+
+    fn heal(&self) {
+        self.good.store(ALL, Ordering::SeqCst);
+    }
+}
+
+impl Faults for Told {
+    fn before(&self, operation: DiskOperation) -> io::Result<()> {
+        if operation == DiskOperation::Sync {
+            std::thread::sleep(Duration::from_millis(self.wait_ms.load(Ordering::SeqCst)));
+        }
+        // Reads are not what a full or write-protected disk refuses.
+        let reads = matches!(operation, DiskOperation::Read(_));
+        let good = self.good.load(Ordering::SeqCst);
+        if reads || good == ALL {
+            return Ok(());
+        }
+        if good > 0 {
+            self.good.fetch_sub(1, Ordering::SeqCst);
+            return Ok(());
+        }
+        let full = self.error.load(Ordering::SeqCst) == 1;
+        Err(if full { io::ErrorKind::StorageFull.into() } else { io::Error::other("input/output error") })
+    }
+}
+
+fn open_on(path: &Path, disk: &Arc<Told>) -> EmbeddedStore {
+    EmbeddedStore::open_on(path, options(), || 1_000, Some(Arc::clone(disk) as Arc<dyn Faults>)).unwrap()
+}
+
+/// Sends until it is taken; the writer tries again by itself after a while.
+async fn append_until_taken(store: &EmbeddedStore, one: Incoming) -> Ack {
+    loop {
+        match store.append(vec![one.clone()]).await {
+            Ok(ack) => return ack,
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+#[test]
+fn on_a_full_disk_writers_are_told_reads_go_on_and_room_mends_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = Told::healthy();
+    let store = open_on(&directory.path().join("h.redb"), &disk);
+    runtime().block_on(async {
+        store.append(vec![incoming("a", "before", 1, Some("1"))]).await.unwrap();
+        store.write(vec![Write::put(Table::Items, "i", vec![1])]).await.unwrap();
+        // Wherever in a commit the disk fills up.
+        for good in 0..12 {
+            disk.fail_after(good, io::ErrorKind::StorageFull);
+            let error = loop {
+                // A commit that needs fewer operations than are good succeeds; then the next one fails.
+                if let Err(error) = store.append(vec![incoming("b", "x", 2, None)]).await {
+                    break error;
+                }
+            };
+            assert!(matches!(error, StoreError::Full { .. }), "{error}");
+            assert!(error.to_string().contains("make room"), "{error}");
+            assert!(store.check().is_err(), "the operator sees it");
+            disk.fail_after(0, io::ErrorKind::StorageFull);
+            let refused = store.write(vec![Write::put(Table::Items, "j", vec![2])]).await.unwrap_err();
+            assert!(matches!(refused, StoreError::Full { .. }), "{refused}");
+            // The disk reads: what is in no cache is found.
+            disk.heal();
+            store.shared.cache.clear();
+            assert_eq!(items(&store, Actor::user("a")).await, ["before"]);
+            assert_eq!(store.get(Table::Items, "i").await.unwrap(), Some(vec![1]));
+            assert_eq!(store.get(Table::Items, "j").await.unwrap(), None, "refused is not done");
+            append_until_taken(&store, incoming("c", "after", 3, None)).await;
+            assert!(store.check().is_ok(), "mended without a restart");
+        }
+        let again = store.append(vec![incoming("a", "before", 1, Some("1"))]).await.unwrap();
+        assert_eq!(again.duplicates, 1);
+    });
+    drop(store);
+    assert_eq!(check(&directory.path().join("h.redb")).unwrap().problems, Vec::<String>::new());
+}
+
+#[test]
+fn after_a_failed_sync_nothing_acknowledged_is_missing_and_nothing_half_applied() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = Told::healthy();
+    let path = directory.path().join("h.redb");
+    let store = open_on(&path, &disk);
+    runtime().block_on(async {
+        let mut acknowledged = 0;
+        for round in 0..40_u64 {
+            disk.fail_after(round % 14, io::ErrorKind::Other);
+            let pair = vec![
+                incoming("a", "x", 1, Some(&format!("{round}-1"))),
+                incoming("b", "x", 1, Some(&format!("{round}-2"))),
+            ];
+            let first = store.append(pair.clone()).await;
+            if let Err(error) = &first {
+                assert!(matches!(error, StoreError::Storage { .. }) && !error.is_overload(), "{error}");
+            }
+            disk.heal();
+            if first.is_ok() {
+                acknowledged += 1;
+                assert_eq!(store.append(pair).await.map_or(2, |ack| ack.duplicates), 2, "{round}");
+            } else {
+                // Nobody knows whether it is there: sent again, the two are new together or duplicates together.
+                let ack = append_until_taken(&store, pair[0].clone()).await;
+                let other = append_until_taken(&store, pair[1].clone()).await;
+                assert_eq!(ack.duplicates, other.duplicates, "{round}: half applied");
+            }
+        }
+        assert!(acknowledged > 0 && acknowledged < 40, "some failed and some did not: {acknowledged}");
+    });
+    drop(store);
+    let checked = check(&path).unwrap();
+    assert_eq!((checked.interactions, checked.problems), (80, Vec::new()));
+}
+
+#[test]
+fn a_failed_erasure_leaves_nothing_in_the_cache_that_may_be_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = Told::healthy();
+    let store = open_on(&directory.path().join("h.redb"), &disk);
+    runtime().block_on(async {
+        for good in 0..14 {
+            let both = Incoming { session_id: Some("s".to_owned()), ..incoming("a", "x", 1, None) };
+            append_until_taken(&store, both).await;
+            assert_eq!(items(&store, Actor::session("s")).await, ["x"]);
+            disk.fail_after(good, io::ErrorKind::Other);
+            let outcome = store.erase(vec![Actor::user("a")], Vec::new()).await;
+            disk.heal();
+            let user = items(&store, Actor::user("a")).await.len();
+            assert_eq!(items(&store, Actor::session("s")).await.len(), user, "both or neither");
+            assert!(outcome.is_err() || user == 0);
+            while store.erase(vec![Actor::user("a")], Vec::new()).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            assert!(items(&store, Actor::session("s")).await.is_empty());
+        }
+    });
+}
+
+#[test]
+fn a_slow_disk_holds_up_writers_and_nobody_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = Told::healthy();
+    let store = open_on(&directory.path().join("h.redb"), &disk);
+    runtime().block_on(async {
+        store.append(vec![incoming("a", "x", 1, None)]).await.unwrap();
+        disk.wait_ms.store(300, Ordering::SeqCst);
+        let slow = store.append(vec![incoming("b", "y", 1, None)]);
+        tokio::pin!(slow);
+        assert!(tokio::time::timeout(Duration::from_millis(50), &mut slow).await.is_err(), "not before it is synced");
+        store.shared.cache.clear();
+        assert_eq!(items(&store, Actor::user("a")).await, ["x"], "read from the file while the commit waits");
+        disk.wait_ms.store(0, Ordering::SeqCst);
+        assert_eq!(slow.await.unwrap().accepted, 1);
+    });
+}
+
+#[test]
+fn a_poisoned_record_is_left_out_counted_and_found_by_the_check() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("h.redb");
+    runtime().block_on(async {
+        let store = EmbeddedStore::open(&path, options(), || 1_000).unwrap();
+        for (at, item) in ["x", "poison", "z"].into_iter().enumerate() {
+            store.append(vec![incoming("a", item, i64::try_from(at).unwrap(), None)]).await.unwrap();
+        }
+        let poison = |bytes: &[u8]| {
+            store.shared.file.write("poisoning", |transaction| {
+                transaction.open_table(LOG)?.insert(2, bytes)?;
+                Ok(())
+            })
+        };
+        poison(&[1, 255, 255, 7]).unwrap();
+        store.shared.cache.clear();
+        assert_eq!(items(&store, Actor::user("a")).await, ["z", "x"]);
+        assert_eq!(store.stats().damaged, 1);
+        let (logged, last) = store.blocking_log(0, 10).unwrap().unwrap();
+        assert_eq!((logged.len(), last), (2, 3));
+        drop(store);
+        let checked = check(&path).unwrap();
+        assert!(checked.problems[0].contains("interaction 2 does not decode"), "{:?}", checked.problems);
+        // It goes with the rest when its time has come, and holds up nobody.
+        let file = File::open(&path, 4, None).unwrap();
+        let retention = Retention { all_ms: Some(1), ..Retention::default() };
+        assert_eq!(file.prune(&retention, 5_000, 10).unwrap().removed, 3);
+    });
+}
+
+#[test]
+fn a_clock_that_goes_back_or_jumps_loses_and_reorders_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("h.redb");
+    let clock = Arc::new(AtomicI64::new(0));
+    let time = Arc::clone(&clock);
+    let store = EmbeddedStore::open(&path, options(), move || time.load(Ordering::SeqCst)).unwrap();
+    let times = [1_000_000, 5, -70, i64::MAX, 0, i64::MIN, 2_000_000];
+    runtime().block_on(async {
+        for (at, now) in times.into_iter().enumerate() {
+            clock.store(now, Ordering::SeqCst);
+            let at = i64::try_from(at).unwrap();
+            let ack = store.append(vec![incoming("a", &format!("i{at}"), at, Some(&format!("{at}")))]).await.unwrap();
+            assert_eq!((ack.accepted, ack.watermark), (1, u64::try_from(at).unwrap() + 1), "order is that of arrival");
+        }
+        assert_eq!(items(&store, Actor::user("a")).await, ["i6", "i5", "i4", "i3", "i2"]);
+        // An event of the past is put in its place in time; a duplicate changes nothing.
+        store.append(vec![incoming("a", "late", 4, None)]).await.unwrap();
+        assert_eq!(items(&store, Actor::user("a")).await, ["i6", "i5", "late", "i4", "i3"]);
+        assert_eq!(store.append(vec![incoming("a", "other", 9, Some("3"))]).await.unwrap().duplicates, 1);
+    });
+    // By age nothing is removed before what arrived before it, so a clock that was ahead keeps its record, and those behind it, too long
+    // rather than too short.
+    let retention = Retention { all_ms: Some(100), ..Retention::default() };
+    let prune = |now| store.shared.file.prune(&retention, now, 100).unwrap().removed;
+    assert_eq!(prune(2_000_000), 3);
+    assert_eq!(prune(i64::MAX), 0);
+    drop(store);
+    assert_eq!(check(&path).unwrap().problems, Vec::<String>::new());
+}
+
+#[test]
+fn retention_by_kind_and_by_size_takes_the_oldest_and_leaves_the_store_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("h.redb");
+    let file = File::open(&path, 4, None).unwrap();
+    let keep = |number: u64, kind: &str, now: i64| {
+        let mut one = incoming(&format!("u{}", number % 7), "x", now, Some(&format!("{number}")));
+        kind.clone_into(&mut one.interaction.kind);
+        file.commit(&[Change::Append(vec![one])], now).unwrap();
+    };
+    for number in 0..100 {
+        keep(number, if number % 2 == 0 { "view" } else { "purchase" }, 1_000 + i64::try_from(number).unwrap());
+    }
+    let retention = Retention { kinds_ms: [("view".to_owned(), 50)].into(), ..Retention::default() };
+    let mut removed = 0;
+    loop {
+        let pruned = file.prune(&retention, 1_100, 10).unwrap();
+        removed += pruned.removed;
+        if !pruned.more {
+            break;
+        }
+    }
+    assert_eq!(removed, 25, "views of 1000 to 1049, no purchase");
+    let kinds = file.log(0, 1_000).unwrap();
+    assert_eq!(kinds.iter().filter(|(_, record)| record.as_ref().unwrap().kind == "purchase").count(), 50);
+    let bytes = file.interaction_bytes().unwrap();
+    let retention = Retention { max_bytes: Some(bytes / 2), ..Retention::default() };
+    while file.prune(&retention, 0, 8).unwrap().removed > 0 {}
+    let left = file.log(0, 1_000).unwrap();
+    assert!(file.interaction_bytes().unwrap() <= bytes / 2 && (30..=38).contains(&left.len()), "{}", left.len());
+    assert_eq!(left.last().unwrap().0, 100, "the newest stay");
+    assert_eq!(
+        left.first().unwrap().0,
+        101 - u64::try_from(left.len()).unwrap() - skipped_views(&left),
+        "the oldest went"
+    );
+    drop(file);
+    assert_eq!(check(&path).unwrap().problems, Vec::<String>::new());
+}
+
+/// Numbers missing between the first and the last, which retention by kind took.
+fn skipped_views(left: &[(u64, Option<super::record::Record>)]) -> u64 {
+    let (first, last) = (left.first().unwrap().0, left.last().unwrap().0);
+    last - first + 1 - u64::try_from(left.len()).unwrap()
+}
+
+#[test]
+fn a_backup_made_while_the_server_writes_is_consistent_and_can_be_restored() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("h.redb");
+    let store = Arc::new(EmbeddedStore::open(&path, options(), || 1_000).unwrap());
+    let copied = runtime().block_on(async {
+        // Each change keeps one interaction and one document; the backup must have as many of one as of the other. Erasure does both at once.
+        let writer = Arc::clone(&store);
+        let writing = tokio::spawn(async move {
+            for number in 0..200 {
+                let name = format!("{number}");
+                writer.append(vec![incoming(&name, "x", 1, Some(&name))]).await.unwrap();
+                let note = Write::put(Table::Erasures, name.clone(), vec![1]);
+                writer.erase(vec![Actor::user(&name)], vec![note]).await.unwrap();
+            }
+        });
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        let copied = store.backup().await.unwrap();
+        writing.await.unwrap();
+        copied
+    });
+    let checked = check(&copied.path).unwrap();
+    assert_eq!(checked.problems, Vec::<String>::new());
+    assert_eq!((checked.interactions, checked.documents), (copied.interactions, copied.documents));
+    assert_eq!(checked.watermark, checked.documents + checked.interactions, "of one moment");
+    let in_use = restore(&copied.path, &path, true).unwrap_err();
+    assert!(matches!(in_use, StoreError::InUse { .. }), "{in_use}");
+    drop(store);
+    let there = restore(&copied.path, &path, false).unwrap_err();
+    assert!(there.to_string().contains("remove it"), "{there}");
+    restore(&copied.path, &path, true).unwrap();
+    assert_eq!(check(&path).unwrap(), checked);
+    let bytes = std::fs::read(&copied.path).unwrap();
+    std::fs::write(directory.path().join("half.redb"), &bytes[..bytes.len() / 2]).unwrap();
+    assert!(restore(&directory.path().join("half.redb"), &path, true).is_err(), "a damaged copy replaces nothing");
+    assert_eq!(check(&path).unwrap(), checked);
+}
+
+#[test]
+fn a_store_of_another_layout_is_told_apart() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("h.redb");
+    let file = File::open(&path, 4, None).unwrap();
+    file.write("ageing", |transaction| {
+        transaction.open_table(super::file::META)?.insert("layout", 99)?;
+        Ok(())
+    })
+    .unwrap();
+    drop(file);
+    for error in [EmbeddedStore::open(&path, options(), || 0).map(drop).unwrap_err(), check(&path).unwrap_err()] {
+        assert!(matches!(error, StoreError::Version { found: 99, .. }), "{error}");
+    }
+}

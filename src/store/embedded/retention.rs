@@ -1,0 +1,116 @@
+//! What is removed without being asked: interactions beyond their age, by kind, and the oldest ones of a store that is too large.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::super::StoreError;
+use super::apply::Tables;
+use super::file::{File, META};
+use super::record::Record;
+
+/// How long interactions are kept, and how many bytes of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Milliseconds that an interaction and its id are kept after their arrival; `None` = for ever.
+    pub all_ms: Option<i64>,
+    /// Shorter times for some kinds.
+    pub kinds_ms: BTreeMap<String, i64>,
+    /// Bytes of interactions with what points to them; beyond that the oldest go. `None` = as many as the disk holds.
+    pub max_bytes: Option<u64>,
+}
+
+/// What one step removed.
+#[derive(Debug, Default)]
+pub(super) struct Pruned {
+    /// How many interactions.
+    pub(super) removed: u64,
+    /// Of whom.
+    pub(super) gone: HashSet<String>,
+    /// Whether another step would find more.
+    pub(super) more: bool,
+}
+
+impl File {
+    /// One step: looks at no more than `most` of the oldest interactions and at no more than `most` others for each kind of a shorter time.
+    pub(super) fn prune(&self, retention: &Retention, now_ms: i64, most: usize) -> Result<Pruned, StoreError> {
+        let mut pruned = Pruned::default();
+        let too_large = match retention.max_bytes {
+            Some(max) => self.interaction_bytes()? > max,
+            None => false,
+        };
+        if retention.all_ms.is_some() || too_large {
+            let before_ms = retention.all_ms.map_or(i64::MIN, |age| now_ms.saturating_sub(age));
+            let old = self.log(0, most)?;
+            let seen = old.len();
+            let excess = if too_large { most / 4 + 1 } else { 0 };
+            // In order of arrival. The clock may have gone back, so a later one may look older: it waits for its turn.
+            let doomed: Vec<(u64, Option<Record>)> = old
+                .into_iter()
+                .enumerate()
+                .take_while(|(at, (_, record))| {
+                    *at < excess || record.as_ref().is_none_or(|record| record.arrived_at_ms < before_ms)
+                })
+                .map(|(_, entry)| entry)
+                .collect();
+            pruned.more = !doomed.is_empty() && (doomed.len() == seen || too_large);
+            self.remove(doomed, None, &mut pruned)?;
+        }
+        for (kind, age) in &retention.kinds_ms {
+            self.sweep(kind, now_ms.saturating_sub(*age), most, &mut pruned)?;
+        }
+        Ok(pruned)
+    }
+
+    /// Removes interactions of one kind that arrived before `before_ms`, from where the last sweep for this kind ended.
+    fn sweep(&self, kind: &str, before_ms: i64, most: usize, pruned: &mut Pruned) -> Result<(), StoreError> {
+        let mark = ["swept/", kind].concat();
+        let from = self.meta(&mark)?;
+        let next = self.log(from, most)?;
+        let seen = next.len();
+        let old: Vec<_> = next
+            .into_iter()
+            .take_while(|(_, record)| record.as_ref().is_none_or(|record| record.arrived_at_ms < before_ms))
+            .collect();
+        let Some(last) = old.last().map(|(sequence, _)| *sequence) else { return Ok(()) };
+        pruned.more |= old.len() == seen;
+        let doomed = old.into_iter().filter(|(_, record)| record.as_ref().is_some_and(|record| record.kind == kind));
+        self.remove(doomed.collect(), Some((&mark, last)), pruned)
+    }
+
+    fn remove(
+        &self,
+        doomed: Vec<(u64, Option<Record>)>,
+        mark: Option<(&str, u64)>,
+        pruned: &mut Pruned,
+    ) -> Result<(), StoreError> {
+        if doomed.is_empty() && mark.is_none() {
+            return Ok(());
+        }
+        self.write("removing old interactions", |transaction| {
+            let mut tables = Tables::open(transaction)?;
+            for (sequence, record) in &doomed {
+                tables.take(*sequence)?;
+                if let Some(record) = record {
+                    tables.forget(*sequence, record, &mut pruned.gone)?;
+                }
+            }
+            if let Some((mark, at)) = mark {
+                tables.meta.insert(mark, at)?;
+            }
+            tables.close()
+        })?;
+        pruned.removed += doomed.len() as u64;
+        Ok(())
+    }
+
+    /// Bytes of all interactions with what points to them, estimated.
+    pub(super) fn interaction_bytes(&self) -> Result<u64, StoreError> {
+        self.meta("interaction_bytes")
+    }
+
+    /// A number of the `meta` table; 0 where there is none.
+    pub(super) fn meta(&self, name: &str) -> Result<u64, StoreError> {
+        self.read("reading the store's numbers", |transaction| {
+            Ok(transaction.open_table(META)?.get(name)?.map_or(0, |value| value.value()))
+        })
+    }
+}

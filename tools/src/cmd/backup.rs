@@ -1,0 +1,121 @@
+//! `kindred backup` and `kindred restore`: a copy of a store, and a store made of one.
+
+use std::net::ToSocketAddrs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use kindred::store::embedded::{DEFAULT_PATH, copy, restore};
+use serde::{Deserialize, Serialize};
+
+use super::{Exit, Global};
+use crate::load::connection::call;
+use crate::report::{Report, bytes, count, emit};
+
+/// How long a server may take for a copy.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// Copy a store, while its server goes on or while nobody has it open
+///
+/// With --server the server makes the copy, beside its store in the directory `backups`: exactly what was committed when it began. Without, the file
+/// of --store is copied to --to; that needs a store that no process has open.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Example: kindred backup --server 127.0.0.1:8080")]
+pub struct Args {
+    /// Address of the server that has the store open
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "to")]
+    pub server: Option<String>,
+    /// The file of the store
+    #[arg(long, default_value = DEFAULT_PATH, value_name = "FILE", conflicts_with = "server")]
+    pub store: PathBuf,
+    /// Where the copy goes; nothing there is replaced
+    #[arg(long, value_name = "FILE", required_unless_present = "server")]
+    pub to: Option<PathBuf>,
+}
+
+/// Put a backup in the place of a store
+///
+/// The backup is checked first, copied beside the target and renamed: the store is the old one or the new one, never half of one. Stop the server
+/// before; a store that is in use is not replaced.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Example: kindred restore store/backups/kindred-000000001234.redb --force")]
+pub struct RestoreArgs {
+    /// The backup
+    #[arg(value_name = "FILE")]
+    pub backup: PathBuf,
+    /// The file of the store
+    #[arg(long, default_value = DEFAULT_PATH, value_name = "FILE")]
+    pub store: PathBuf,
+    /// Replace a store that is there
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// The copy.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CopyReport {
+    /// Where it is.
+    pub file: String,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Interactions in it.
+    pub interactions: u64,
+    /// Documents in it.
+    pub documents: u64,
+}
+
+/// Copies and reports.
+///
+/// # Errors
+/// The server cannot be asked or refuses, or the store or the copy cannot be read or written.
+pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
+    let report = match (&args.server, &args.to) {
+        (Some(server), _) => ask(server)?,
+        (None, Some(to)) => report(&copy(&args.store, to)?),
+        (None, None) => bail!("neither --server nor --to is given: say who makes the copy, or where it goes"),
+    };
+    emit(&report, global.json)?;
+    Ok(Exit::Done)
+}
+
+/// Restores and reports.
+///
+/// # Errors
+/// The backup is damaged, or the store is in use or there and not to be replaced.
+pub fn run_restore(args: &RestoreArgs, global: &Global) -> anyhow::Result<Exit> {
+    let copied = restore(&args.backup, &args.store, args.force)?;
+    emit(&report(&copied), global.json)?;
+    Ok(Exit::Done)
+}
+
+fn report(copied: &kindred::store::Copied) -> CopyReport {
+    CopyReport {
+        file: copied.path.display().to_string(),
+        bytes: copied.bytes,
+        interactions: copied.interactions,
+        documents: copied.documents,
+    }
+}
+
+fn ask(server: &str) -> anyhow::Result<CopyReport> {
+    let mut addresses = server.to_socket_addrs().with_context(|| format!("{server} is no HOST:PORT"))?;
+    let address = addresses.next().with_context(|| format!("{server} has no address"))?;
+    let (status, body) = call(address, "POST", "/admin/backup", "", PATIENCE)
+        .with_context(|| format!("asking {server} for a backup; is the server running there?"))?;
+    if status != 200 {
+        bail!("the server refused with {status}: {body}");
+    }
+    serde_json::from_str(&body).with_context(|| format!("the server answered {body}"))
+}
+
+impl Report for CopyReport {
+    fn text(&self) -> String {
+        format!(
+            "{}: {} interactions, {} documents, {}\n",
+            self.file,
+            count(self.interactions),
+            count(self.documents),
+            bytes(self.bytes)
+        )
+    }
+}
