@@ -44,6 +44,7 @@ fn every_address_is_described_and_every_described_one_answers() {
     let paths = description["paths"].as_object().unwrap();
     let described: Vec<&str> = paths.keys().map(String::as_str).collect();
     let mut expected = [
+        "/admin/backup",
         "/admin/reload",
         "/healthz",
         "/metrics",

@@ -131,6 +131,9 @@ impl File {
         operation: &'static str,
         body: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
+        if self.database.read().unwrap_or_else(PoisonError::into_inner).is_none() {
+            self.reopen()?;
+        }
         let guard = self.database.read().unwrap_or_else(PoisonError::into_inner);
         let database = guard.as_ref().ok_or_else(|| self.failed(operation, redb::Error::PreviousIo))?;
         let run = || {
