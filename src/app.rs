@@ -465,7 +465,7 @@ fn retention(settings: &HistorySettings) -> Retention {
     Retention {
         all_ms: ms(settings.retention_days),
         kinds_ms: kinds.iter().filter_map(|(kind, days)| ms(*days).map(|ms| (kind.clone(), ms))).collect(),
-        max_bytes: (settings.max_mb > 0).then(|| settings.max_mb << 20),
+        max_bytes: (settings.max_mb > 0).then_some(settings.max_mb << 20),
     }
 }
 
