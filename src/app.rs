@@ -153,7 +153,7 @@ impl Application {
         let keys = open_keys(&settings.security)?;
         let audit = Audit::open(&settings.admin.audit_log)
             .map_err(|source| StartError::Audit { path: settings.admin.audit_log.clone(), source })?;
-        let metrics = Arc::new(Metrics::new()?);
+        let metrics = Arc::new(Metrics::new()?.with_scenarios(settings.scenarios.keys()));
         let poll = (settings.artifacts.poll_ms > 0).then(|| Duration::from_millis(settings.artifacts.poll_ms));
         let reloader = Reloader::start(&settings.artifacts.dir, poll, Arc::clone(&metrics), system_now_ms)
             .map_err(|source| StartError::System { what: "starting the reload thread", source })?;

@@ -8,6 +8,7 @@ use tracing_subscriber::EnvFilter;
 use crate::settings::LogSettings;
 
 mod metrics;
+mod process;
 
 pub use self::metrics::{ArtifactGauges, Metrics};
 

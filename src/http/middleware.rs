@@ -17,6 +17,7 @@ use super::body;
 use super::error::Problem;
 use super::gate::{self, Passage};
 use super::state::State;
+use super::stopwatch::StageTimes;
 use crate::audit::Deed;
 use crate::limits;
 use crate::telemetry::Route;
@@ -141,7 +142,9 @@ fn log<B>(
     if status >= 500 && status != 503 {
         tracing::error!(method, path, status, took_us, request_id, error, "request failed");
     } else if elapsed > slow {
-        tracing::warn!(method, path, status, took_us, request_id, error, "request was slow");
+        let stages = response.response().extensions().get::<StageTimes>().copied();
+        let stages_us = stages.map(|stages| format!("{stages:?}")).unwrap_or_default();
+        tracing::warn!(method, path, status, took_us, request_id, stages_us, error, "request was slow");
     } else {
         // Refusals by overload come in thousands; the counter tells them, and debug tells each.
         tracing::debug!(method, path, status, took_us, request_id, error, "request answered");

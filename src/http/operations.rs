@@ -12,6 +12,7 @@ use super::state::State;
 use crate::manifest::Manifest;
 use crate::reload::{Live, Reloaded};
 use crate::telemetry::ArtifactGauges;
+use crate::timestamp::parse_rfc3339;
 
 /// The state of a part.
 #[derive(Debug, Serialize, ToSchema)]
@@ -121,13 +122,15 @@ pub(crate) async fn metrics(state: web::Data<State>) -> Result<HttpResponse, Pro
         ready: true,
         items: live.snapshot.model().len(),
         age_seconds: live.since.elapsed().as_secs_f64(),
+        generation: live.snapshot.generation().to_owned(),
+        model_age_seconds: parse_rfc3339(&live.snapshot.manifest().created_at)
+            .map(|made| state.now_ms().saturating_sub(made).max(0) as f64 / 1e3),
     };
-    let artifact = state.reloader.live().as_deref().map(gauges);
-    let artifact = artifact.unwrap_or(ArtifactGauges { ready: false, items: 0, age_seconds: 0.0 });
+    let artifact = state.reloader.live().as_deref().map(gauges).unwrap_or_default();
     let in_flight = state.in_flight.load(Ordering::Relaxed);
     let text = state
         .metrics
-        .render(in_flight, artifact, &state.history.stats())
+        .render(in_flight, &artifact, &state.history.stats())
         .map_err(|error| Problem::new(Code::Internal, error.to_string(), "report this; the service itself goes on"))?;
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
 }

@@ -162,7 +162,7 @@ pub(crate) async fn post(
     let lesser = Lesser { step: permit.step.max(by_time), is_late: by_time > permit.step };
     let degraded = degraded(&state, gathered.failure.is_some(), lesser).or(behind.then_some("watermark_not_reached"));
     // From here on nothing waits, and everything is of one artifact.
-    state.with_live(|live| {
+    let mut answer = state.with_live(|live| {
         let history = if lesser.step == Step::Popular { &[] } else { history.as_slice() };
         let changes = live.changes(state.now_ms());
         let list = compute(
@@ -203,7 +203,16 @@ pub(crate) async fn post(
         watch.lap(RequestStage::Render);
         watch.count(&state.metrics);
         response
-    })
+    });
+    let elapsed = watch.started().elapsed();
+    state.metrics.scenario(name, elapsed, answer.is_ok());
+    if elapsed > state.slow_request
+        && let Ok(answer) = &mut answer
+    {
+        // For the log of slow requests, which is written where there is no stopwatch.
+        answer.extensions_mut().insert(watch.times());
+    }
+    answer
 }
 
 /// An answer as the log keeps it.

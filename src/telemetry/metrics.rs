@@ -2,14 +2,16 @@
 //!
 //! Nothing is looked up per request: each counter and histogram of a known route, stage or reason is resolved once at start.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-    TextEncoder,
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
+use super::process::ProcessGauges;
 use super::{RequestStage, Route, TelemetryError};
 use crate::history::HistoryStats;
 use crate::overload::Step;
@@ -29,7 +31,7 @@ struct RouteMetrics {
 }
 
 /// What the live artifact looks like to `/metrics`.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ArtifactGauges {
     /// Whether one is loaded.
     pub ready: bool,
@@ -37,6 +39,10 @@ pub struct ArtifactGauges {
     pub items: u32,
     /// Seconds since it was opened.
     pub age_seconds: f64,
+    /// Its name.
+    pub generation: String,
+    /// Seconds since it was made, where its manifest says when.
+    pub model_age_seconds: Option<f64>,
 }
 
 /// Every metric of one application.
@@ -71,6 +77,13 @@ pub struct Metrics {
     ready: IntGauge,
     items: IntGauge,
     artifact_age: Gauge,
+    artifact_info: IntGaugeVec,
+    model_age: Gauge,
+    event_lag: Histogram,
+    scenario_seconds: HistogramVec,
+    scenario_errors: IntCounterVec,
+    scenarios: BTreeMap<String, (Histogram, IntCounter)>,
+    process: ProcessGauges,
     history: HistoryGauges,
 }
 
@@ -210,9 +223,73 @@ impl Metrics {
                 r,
                 Gauge::new("kindred_artifact_age_seconds", "seconds since the artifact was loaded")?,
             )?,
+            artifact_info: register(
+                r,
+                IntGaugeVec::new(Opts::new("kindred_artifact_info", "1 for the loaded artifact"), &["generation"])?,
+            )?,
+            model_age: register(
+                r,
+                Gauge::new(
+                    "kindred_model_age_seconds",
+                    "seconds since the loaded artifact was made, 0 if it does not say",
+                )?,
+            )?,
+            event_lag: register(
+                r,
+                Histogram::with_opts(
+                    HistogramOpts::new(
+                        "kindred_event_lag_seconds",
+                        "from when an interaction occurred to when it came in",
+                    )
+                    .buckets(buckets(1e-3)),
+                )?,
+            )?,
+            scenario_seconds: register(
+                r,
+                HistogramVec::new(
+                    HistogramOpts::new("kindred_scenario_seconds", "time of a recommendation, by scenario")
+                        .buckets(buckets(50e-6)),
+                    &["scenario"],
+                )?,
+            )?,
+            scenario_errors: register(
+                r,
+                IntCounterVec::new(
+                    Opts::new("kindred_scenario_errors_total", "recommendations that failed, by scenario"),
+                    &["scenario"],
+                )?,
+            )?,
+            scenarios: BTreeMap::new(),
+            process: ProcessGauges::new(r)?,
             history: HistoryGauges::new(r)?,
             registry,
         })
+    }
+
+    /// Counts by these scenarios too.
+    #[must_use]
+    pub fn with_scenarios<'a>(mut self, names: impl Iterator<Item = &'a String>) -> Self {
+        let one = |name: &String| {
+            let handles =
+                (self.scenario_seconds.with_label_values(&[name]), self.scenario_errors.with_label_values(&[name]));
+            (name.clone(), handles)
+        };
+        self.scenarios = names.map(one).collect();
+        self
+    }
+
+    /// Counts a recommendation of a scenario.
+    pub fn scenario(&self, name: &str, elapsed: Duration, is_ok: bool) {
+        let Some((seconds, errors)) = self.scenarios.get(name) else { return };
+        seconds.observe(elapsed.as_secs_f64());
+        if !is_ok {
+            errors.inc();
+        }
+    }
+
+    /// Counts how long an interaction took to come in.
+    pub fn event_lag(&self, ms: i64) {
+        self.event_lag.observe(ms.max(0) as f64 / 1e3);
     }
 
     /// Counts an answered request.
@@ -269,13 +346,19 @@ impl Metrics {
     pub fn render(
         &self,
         in_flight: usize,
-        artifact: ArtifactGauges,
+        artifact: &ArtifactGauges,
         history: &HistoryStats,
     ) -> Result<Vec<u8>, TelemetryError> {
         self.in_flight.set(i64::try_from(in_flight).unwrap_or(i64::MAX));
         self.ready.set(i64::from(artifact.ready));
         self.items.set(i64::from(artifact.items));
         self.artifact_age.set(artifact.age_seconds);
+        self.model_age.set(artifact.model_age_seconds.unwrap_or(0.0));
+        self.artifact_info.reset();
+        if artifact.ready {
+            self.artifact_info.with_label_values(&[&artifact.generation]).set(1);
+        }
+        self.process.update();
         self.history.set(history);
         let mut text = Vec::with_capacity(64 * 1024);
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
@@ -322,7 +405,7 @@ fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -
     Ok(collector)
 }
 
-fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+pub(super) fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
     register(registry, IntGauge::new(name, help)?)
 }
 
@@ -340,11 +423,12 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         metrics.request(Route::Score, 404, Duration::from_micros(80));
         metrics.stage(RequestStage::Search, Duration::from_micros(50));
-        let artifact = ArtifactGauges { ready: true, items: 7, age_seconds: 1.5 };
-        let text = metrics.render(3, artifact, &HistoryStats::default()).unwrap();
+        let artifact = ArtifactGauges { ready: true, items: 7, generation: "g1".to_owned(), ..Default::default() };
+        let text = metrics.render(3, &artifact, &HistoryStats::default()).unwrap();
         let text = String::from_utf8(text).unwrap();
         assert!(text.contains("kindred_requests_total{route=\"score\",status=\"4xx\"} 1"), "{text}");
         assert!(text.contains("kindred_stage_seconds_count{stage=\"search\"} 1"), "{text}");
+        assert!(text.contains("kindred_artifact_info{generation=\"g1\"} 1"), "{text}");
         assert!(text.contains("kindred_items 7") && text.contains("kindred_in_flight 3"), "{text}");
     }
 

@@ -119,3 +119,28 @@ fn metrics_parse_and_count_what_was_done() {
     server.get("/wp-login.php");
     assert_eq!(samples(server.get("/metrics").text()).len(), before, "a scanner cannot grow the registry");
 }
+
+#[test]
+fn every_metric_that_an_alert_names_is_there() {
+    let server = Server::with_shop();
+    server.view("u", "item-4");
+    server.post("/v1/recommendations", json!({"user_id": "u"})).ok();
+    let text = server.get("/metrics");
+    let found = samples(text.text());
+    let rules = include_str!("../../config/alerts.yml");
+    let mut named = 0;
+    for word in rules.lines().filter(|line| line.trim_start().starts_with("expr:")).flat_map(|line| {
+        line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).filter(|word| word.starts_with("kindred_"))
+    }) {
+        named += 1;
+        assert!(found.keys().any(|name| name.split('{').next() == Some(word)), "no metric {word}");
+    }
+    assert!(named > 12, "{named}");
+    assert_eq!(found["kindred_artifact_info{generation=\"g1\"}"], 1.0);
+    assert_eq!(found["kindred_scenario_seconds_count{scenario=\"home\"}"], 1.0);
+    assert_eq!(found["kindred_event_lag_seconds_count"], 1.0);
+    if cfg!(target_os = "linux") {
+        assert!(found["kindred_mapped_bytes"] >= found["kindred_mapped_resident_bytes"]);
+        assert!(found["kindred_mapped_resident_bytes"] > 0.0 && found["kindred_resident_bytes"] > 0.0);
+    }
+}

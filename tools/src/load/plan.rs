@@ -12,6 +12,8 @@ use super::connection::request;
 const DIFFERENT: usize = 8_192;
 /// Visitors whose interactions are written.
 const VISITORS: u32 = 10_000;
+/// Items that are changed, over and over.
+const CHANGED: usize = 1_000;
 /// Length of the pattern in which reads and writes alternate.
 const PATTERN: usize = 10_000;
 
@@ -23,6 +25,8 @@ pub enum Sort {
     Read,
     /// Posts an interaction.
     Write,
+    /// Changes an item of the catalogue.
+    Change,
 }
 
 /// What to send.
@@ -40,6 +44,10 @@ pub struct PlanOptions {
     pub kind: String,
     /// Share of requests that are writes, 0 to 1.
     pub write_share: f64,
+    /// Share of requests that change an item, 0 to 1.
+    pub change_share: f64,
+    /// Whether reads name a visitor whose interactions are stored, instead of bringing interactions.
+    pub by_user: bool,
     /// The same seed gives the same requests in the same order.
     pub seed: u64,
 }
@@ -49,6 +57,7 @@ pub struct PlanOptions {
 pub struct Plan {
     reads: Vec<Vec<u8>>,
     writes: Vec<Vec<u8>>,
+    changes: Vec<Vec<u8>>,
     pattern: Vec<(Sort, usize)>,
 }
 
@@ -58,19 +67,29 @@ impl Plan {
         let mut random = ChaCha8Rng::seed_from_u64(options.seed);
         let reads = (0..DIFFERENT).map(|_| read(options, &mut random)).collect();
         let writes = (0..DIFFERENT).map(|_| write(options, &mut random)).collect();
-        let sort = |random: &mut ChaCha8Rng| {
-            if random.random::<f64>() < options.write_share { Sort::Write } else { Sort::Read }
+        let changes = match options.change_share > 0.0 {
+            true => (0..CHANGED).map(|_| change(options, &mut random)).collect(),
+            false => Vec::new(),
+        };
+        let sort = |random: &mut ChaCha8Rng| match random.random::<f64>() {
+            at if at < options.write_share => Sort::Write,
+            at if at < options.write_share + options.change_share => Sort::Change,
+            _ => Sort::Read,
         };
         let pattern = (0..PATTERN).map(|_| (sort(&mut random), random.random_range(0..DIFFERENT))).collect();
-        Self { reads, writes, pattern }
+        Self { reads, writes, changes, pattern }
     }
 
     /// The request to be sent as number `at`.
     pub fn request(&self, at: u64) -> (Sort, &[u8]) {
         let place = (at % self.pattern.len().max(1) as u64) as usize;
         let (sort, number) = self.pattern.get(place).copied().unwrap_or((Sort::Read, 0));
-        let among = if sort == Sort::Read { &self.reads } else { &self.writes };
-        (sort, among.get(number).map_or(&[], Vec::as_slice))
+        let among = match sort {
+            Sort::Read => &self.reads,
+            Sort::Write => &self.writes,
+            Sort::Change => &self.changes,
+        };
+        (sort, among.get(number % among.len().max(1)).map_or(&[], Vec::as_slice))
     }
 }
 
@@ -78,7 +97,21 @@ fn draw<'a>(items: &'a [String], random: &mut ChaCha8Rng) -> &'a str {
     items.choose(random).map_or("nothing", String::as_str)
 }
 
+fn visitor(random: &mut ChaCha8Rng) -> String {
+    format!("bench-{}", random.random_range(0..VISITORS))
+}
+
+/// A new price for an item that is there, so that the catalogue does not grow without end.
+fn change(options: &PlanOptions, random: &mut ChaCha8Rng) -> Vec<u8> {
+    let body = json!({"price": f64::from(random.random_range(100..10_000)) / 100.0}).to_string();
+    request("PATCH", &format!("/v1/items/{}", draw(&options.items, random)), &options.host, &body)
+}
+
 fn read(options: &PlanOptions, random: &mut ChaCha8Rng) -> Vec<u8> {
+    if options.by_user {
+        let body = json!({"user_id": visitor(random), "limit": options.limit}).to_string();
+        return request("POST", "/v1/recommendations", &options.host, &body);
+    }
     let one = |random: &mut ChaCha8Rng| json!({"item_id": draw(&options.items, random), "kind": options.kind});
     let interactions: Vec<_> = (0..options.interactions).map(|_| one(random)).collect();
     let body = json!({"interactions": interactions, "limit": options.limit}).to_string();
@@ -86,8 +119,8 @@ fn read(options: &PlanOptions, random: &mut ChaCha8Rng) -> Vec<u8> {
 }
 
 fn write(options: &PlanOptions, random: &mut ChaCha8Rng) -> Vec<u8> {
-    let visitor = format!("bench-{}", random.random_range(0..VISITORS));
-    let body = json!({"user_id": visitor, "item_id": draw(&options.items, random), "kind": options.kind}).to_string();
+    let body =
+        json!({"user_id": visitor(random), "item_id": draw(&options.items, random), "kind": options.kind}).to_string();
     request("POST", "/v1/interactions", &options.host, &body)
 }
 
@@ -103,6 +136,8 @@ mod tests {
             limit: 20,
             kind: "view".to_owned(),
             write_share,
+            change_share: 0.0,
+            by_user: false,
             seed: 1,
         }
     }

@@ -25,15 +25,15 @@ pub struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Starts `kindred serve` on a free port, with one worker and interactions in memory, and waits until it is ready.
+    /// Starts `kindred serve` on a free port, with one worker, and waits until it is ready. Interactions are kept in memory.
     ///
     /// # Errors
     /// This program cannot be started anew, or the server ends or is not ready in time.
     pub fn start(artifacts: &Path, config: Option<&Path>, core: Option<usize>) -> anyhow::Result<Self> {
-        Self::start_with(artifacts, config, core, &[])
+        Self::start_with(artifacts, config, core, &[], None)
     }
 
-    /// As [`ServerProcess::start`], with settings by environment variables.
+    /// As [`ServerProcess::start`], with settings by environment variables, and interactions in the file named.
     ///
     /// # Errors
     /// As [`ServerProcess::start`].
@@ -42,6 +42,7 @@ impl ServerProcess {
         config: Option<&Path>,
         core: Option<usize>,
         settings: &[(&str, String)],
+        store: Option<&Path>,
     ) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("finding this program's own file")?;
         let port = free_port()?;
@@ -54,17 +55,11 @@ impl ServerProcess {
             None => Command::new(program),
         };
         command.arg("serve").arg("--artifacts").arg(artifacts);
-        command.args([
-            "--host",
-            "127.0.0.1",
-            "--port",
-            &port.to_string(),
-            "--workers",
-            "1",
-            "--memory",
-            "--log",
-            "warn",
-        ]);
+        command.args(["--host", "127.0.0.1", "--port", &port.to_string(), "--workers", "1", "--log", "warn"]);
+        match store {
+            Some(store) => command.arg("--store").arg(store),
+            None => command.arg("--memory"),
+        };
         if let Some(config) = config {
             command.arg("--config").arg(config);
         }

@@ -18,6 +18,8 @@ const LATENCY_NS_MAX: u64 = 60_000_000_000;
 const GRACE: Duration = Duration::from_secs(10);
 /// Messages of errors kept apart; further ones are counted together.
 const ERRORS_MAX: usize = 16;
+/// The status of a server that has too much to do.
+pub const REFUSED: u16 = 503;
 
 /// When requests are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -49,9 +51,11 @@ pub struct RunOptions {
 
 /// What was measured.
 pub struct Measured {
-    /// Latencies of answered reads and writes, in nanoseconds: from the moment each should have been sent (open loop) or was
+    /// Latencies of answered reads, writes and changes, in nanoseconds: from the moment each should have been sent (open loop) or was
     /// sent (closed loop).
-    pub latency: [Histogram<u64>; 2],
+    pub latency: [Histogram<u64>; 3],
+    /// Latencies of answers that refuse for want of room (503), in nanoseconds.
+    pub refused: Histogram<u64>,
     /// Answers by status code.
     pub statuses: BTreeMap<u16, u64>,
     /// Requests without an answer, by what went wrong.
@@ -75,7 +79,8 @@ impl Measured {
     fn new() -> anyhow::Result<Self> {
         let histogram = || Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).context("making a histogram");
         Ok(Self {
-            latency: [histogram()?, histogram()?],
+            latency: [histogram()?, histogram()?, histogram()?],
+            refused: histogram()?,
             statuses: BTreeMap::new(),
             broken: BTreeMap::new(),
             unfinished: 0,
@@ -88,6 +93,11 @@ impl Measured {
         self.statuses.values().sum()
     }
 
+    /// Requests that were answered with success.
+    pub fn succeeded(&self) -> u64 {
+        self.statuses.iter().filter(|(status, _)| is_success(**status)).map(|(_, n)| n).sum()
+    }
+
     /// Requests that were not answered with success.
     pub fn failed(&self) -> u64 {
         let refused: u64 = self.statuses.iter().filter(|(status, _)| !is_success(**status)).map(|(_, n)| n).sum();
@@ -97,9 +107,12 @@ impl Measured {
     fn answer(&mut self, status: u16, sort: Sort, latency: Duration) {
         *self.statuses.entry(status).or_default() += 1;
         // A refusal is quick; it must not make the latency look good.
-        if is_success(status)
-            && let Some(histogram) = self.latency.get_mut(sort as usize)
-        {
+        let histogram = match status {
+            REFUSED => Some(&mut self.refused),
+            _ if is_success(status) => self.latency.get_mut(sort as usize),
+            _ => None,
+        };
+        if let Some(histogram) = histogram {
             histogram.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(LATENCY_NS_MAX));
         }
     }
@@ -259,6 +272,8 @@ mod tests {
             limit: 1,
             kind: "view".to_owned(),
             write_share: 0.0,
+            change_share: 0.0,
+            by_user: false,
             seed: 1,
         })
     }

@@ -80,6 +80,22 @@ impl Swapper {
         swaps
     }
 
+    /// Swaps once, after a while, to the copy when `number` is odd and back when it is even.
+    pub fn once(&self, address: SocketAddr, number: u32, after: Duration, stop: &AtomicBool) -> Swaps {
+        let started = Instant::now();
+        while started.elapsed() < after && !stop.load(Ordering::Relaxed) {
+            std::thread::sleep(LOOK_EVERY);
+        }
+        let begun = Instant::now();
+        let outcome = self.swap(address, if number % 2 == 1 { &self.away } else { &self.home });
+        Swaps {
+            asked: 1,
+            done: u32::from(outcome.is_ok()),
+            problem: outcome.err().map(|error| format!("{error:#}")),
+            longest_s: begun.elapsed().as_secs_f64(),
+        }
+    }
+
     fn swap(&self, address: SocketAddr, generation: &str) -> anyhow::Result<()> {
         activate(&self.root, generation)?;
         let (status, answer) =

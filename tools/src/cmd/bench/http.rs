@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::super::{Exit, Global};
 use super::http_report::{HttpReport, Phase};
+use super::overload;
 use crate::build::{self, BuildOptions, EdgeChoice};
 use crate::factors::FactorsOptions;
 use crate::generated;
@@ -41,7 +42,7 @@ const DEFAULT_RATE: f64 = 5_000.0;
 /// Without --closed and --rate both are measured, the rate being 5000. Exit code 1: a request failed.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  kindred bench http --spawn\n  kindred bench http --url http://127.0.0.1:8080 --rate 2000 --mix reads=95,writes=5\n  kindred bench http --spawn --dir bench-data --rate 5000 --duration 30 --swaps 20"
+    after_help = "Examples:\n  kindred bench http --spawn\n  kindred bench http --spawn --overload 2\n  kindred bench http --url http://127.0.0.1:8080 --rate 2000 --mix reads=95,writes=5\n  kindred bench http --spawn --dir bench-data --rate 5000 --duration 30 --swaps 20"
 )]
 pub struct Args {
     /// The server to measure
@@ -98,6 +99,9 @@ pub struct Args {
     /// Artifacts swapped under each measurement, evenly spread over it
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub swaps: u32,
+    /// Send this many times as much as the most that the server can do, and see what it does
+    #[arg(long, value_name = "FACTOR", value_parser = positive, conflicts_with_all = ["rate", "swaps"])]
+    pub overload: Option<f64>,
 }
 
 /// How generated items are compared.
@@ -110,10 +114,10 @@ pub enum MetricArg {
 }
 
 /// What is measured.
-struct Target {
-    address: SocketAddr,
-    server: Option<ServerProcess>,
-    artifacts: Option<PathBuf>,
+pub(super) struct Target {
+    pub(super) address: SocketAddr,
+    pub(super) server: Option<ServerProcess>,
+    pub(super) artifacts: Option<PathBuf>,
     /// The generated artifact, removed at the end.
     _temporary: Option<tempfile::TempDir>,
     own_core: Option<usize>,
@@ -131,7 +135,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let progress = Progress::bar("preparing", 0);
     // Asked before this process is pinned to one of its cores.
     let machine = Machine::here();
-    let target = if args.spawn { spawn(args, &progress)? } else { existing(args)? };
+    let target = target(args, None, &progress)?;
     let model = ask::model(target.address)?;
     let plan = Plan::new(&PlanOptions {
         host: target.address.to_string(),
@@ -140,6 +144,8 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         limit: args.limit,
         kind: ask::kind(&model).to_owned(),
         write_share: args.mix,
+        change_share: 0.0,
+        by_user: false,
         seed: args.seed,
     });
     let swapper = match (&target.artifacts, args.swaps) {
@@ -155,6 +161,13 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         progress.start(&label, 0);
         phases.push(measure(args, &target, &plan, pace, swapper.as_ref())?);
     }
+    let overload = match (args.overload, phases.first()) {
+        (Some(factor), Some(most)) => {
+            progress.start("more than it can do", 0);
+            Some(overload::measure(args, &target, &plan, factor, most.per_second)?)
+        }
+        _ => None,
+    };
     progress.finish();
     let report = HttpReport {
         machine,
@@ -170,9 +183,11 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         generator_core: target.own_core,
         server_resident_bytes: target.server.as_ref().and_then(|server| process::resident_bytes(server.id())),
         phases,
+        overload,
     };
     emit(&report, global.json)?;
-    Ok(if report.failed() == 0 { Exit::Done } else { Exit::No })
+    let is_good = report.failed() == 0 && report.overload.as_ref().is_none_or(overload::Overload::is_good);
+    Ok(if is_good { Exit::Done } else { Exit::No })
 }
 
 fn text(model: &Value, key: &str) -> String {
@@ -184,8 +199,8 @@ fn number(model: &Value, key: &str) -> u64 {
 }
 
 fn paces(args: &Args) -> Vec<Pace> {
-    let both = !args.closed && args.rate.is_empty();
-    let closed = (both || args.closed).then_some(Pace::Closed);
+    let both = !args.closed && args.rate.is_empty() && args.overload.is_none();
+    let closed = (both || args.closed || args.overload.is_some()).then_some(Pace::Closed);
     let rates = if both { vec![DEFAULT_RATE] } else { args.rate.clone() };
     closed.into_iter().chain(rates.into_iter().map(|rate| Pace::Open { rate })).collect()
 }
@@ -230,8 +245,13 @@ fn recommendations(metrics: &Metrics) -> f64 {
     metrics.get("kindred_request_seconds_count{route=\"recommendations\"}")
 }
 
+/// The server to measure: one that we start, with interactions in the file named or in memory, or one that runs.
+pub(super) fn target(args: &Args, store: Option<&Path>, progress: &Progress) -> anyhow::Result<Target> {
+    if args.spawn { spawn(args, store, progress) } else { existing(args) }
+}
+
 /// Starts a server on the artifacts given, or on generated ones.
-fn spawn(args: &Args, progress: &Progress) -> anyhow::Result<Target> {
+fn spawn(args: &Args, store: Option<&Path>, progress: &Progress) -> anyhow::Result<Target> {
     let (artifacts, temporary) = match (&args.artifacts, &args.dir) {
         (Some(artifacts), _) => (artifacts.clone(), None),
         (None, Some(dir)) => (dir.clone(), None),
@@ -250,7 +270,8 @@ fn spawn(args: &Args, progress: &Progress) -> anyhow::Result<Target> {
             "note: server and generator share cores (no `taskset`, or one core only), so the numbers are lower than the server's own",
         );
     }
-    let server = ServerProcess::start(&artifacts, args.config.as_deref(), two_cores.then_some(SERVER_CORE))?;
+    let server =
+        ServerProcess::start_with(&artifacts, args.config.as_deref(), two_cores.then_some(SERVER_CORE), &[], store)?;
     let own_core = (two_cores && pin_self(OWN_CORE)).then_some(OWN_CORE);
     Ok(Target {
         address: server.address,
@@ -303,7 +324,7 @@ fn existing(args: &Args) -> anyhow::Result<Target> {
 }
 
 /// All items of the artifact where it is at hand, else the popular ones.
-fn item_ids(target: &Target) -> anyhow::Result<Vec<String>> {
+pub(super) fn item_ids(target: &Target) -> anyhow::Result<Vec<String>> {
     let Some(artifacts) = &target.artifacts else { return ask::popular_items(target.address) };
     let model = artifact::open(&artifact::current(artifacts)?.directory)?;
     let keys = (0..model.len()).filter_map(|ordinal| model.index().key(ordinal).map(str::to_owned));

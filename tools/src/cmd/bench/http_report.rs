@@ -6,6 +6,7 @@ use std::fmt::Write;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::overload::Overload;
 use crate::load::run::{Measured, Pace};
 use crate::load::scrape::Shares;
 use crate::load::swap::Swaps;
@@ -44,6 +45,8 @@ pub struct HttpReport {
     pub server_resident_bytes: Option<u64>,
     /// The measurements, in their order.
     pub phases: Vec<Phase>,
+    /// What it does with more than it can do.
+    pub overload: Option<Overload>,
 }
 
 /// One measurement.
@@ -120,7 +123,7 @@ impl Phase {
         shares: Option<Shares>,
         swaps: Option<Swaps>,
     ) -> Self {
-        let [reads, writes] = &measured.latency;
+        let [reads, writes, _] = &measured.latency;
         let per_second = measured.answered() as f64 / measured.seconds.max(f64::MIN_POSITIVE);
         let held = match pace {
             Pace::Open { rate } => Some(per_second >= HELD * rate),
@@ -235,6 +238,9 @@ impl Report for HttpReport {
         }
         text.push_str(&table.text());
         self.phases.iter().for_each(|phase| phase.remarks(&mut text));
+        if let Some(overload) = &self.overload {
+            text.push_str(&overload.text());
+        }
         if let Some(resident) = self.server_resident_bytes {
             let _ = writeln!(text, "server memory: {} resident", bytes(resident));
         }

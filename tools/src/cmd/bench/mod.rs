@@ -6,8 +6,10 @@ pub mod http;
 pub mod http_report;
 pub mod index;
 pub mod index_report;
+pub mod overload;
 pub mod ratings;
 pub mod replay;
+pub mod soak;
 pub mod store;
 
 use clap::Subcommand;
@@ -30,6 +32,8 @@ pub enum What {
     Index(index::Args),
     /// The server: latency at a constant rate, and the most it can do
     Http(http::Args),
+    /// The server for half an hour: reads, events, catalogue changes and swaps together; memory and tail minute by minute
+    Soak(soak::Args),
     /// The trainers of ratings: RMSE and MAE of held-out ratings, seconds, memory
     Ratings(ratings::Args),
     /// The lists of a running server, on real interactions in the order of time, beside the offline evaluator's
@@ -46,6 +50,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     match &args.what {
         What::Index(args) => index::run(args, global),
         What::Http(args) => http::run(args, global),
+        What::Soak(args) => soak::run(args, global),
         What::Ratings(args) => ratings::run(args, global),
         What::Replay(args) => replay::run(args, global),
         What::Store(args) => store::run(args, global),

@@ -1,0 +1,123 @@
+//! What the server does with more than it can do: how much it still answers, how soon, and how soon it says no.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::http::{Args, Target};
+use super::http_report::Percentiles;
+use crate::load::plan::Plan;
+use crate::load::run::{Pace, REFUSED, RunOptions, run as run_load};
+use crate::load::scrape::Metrics;
+use crate::report::{count, percent};
+
+/// Share of the most it can do that it must still answer.
+const GOODPUT: f64 = 0.8;
+/// Milliseconds within which 99 in 100 answers must be there.
+const ANSWERED_MS: f64 = 10.0;
+/// Milliseconds within which 99 in 100 refusals must be there.
+const REFUSED_MS: f64 = 5.0;
+/// Connections, so that a request is sent when it is due and does not wait in the generator for one that is free.
+const CONNECTIONS: usize = 1_024;
+/// The steps by which an answer is less, as `/metrics` names them.
+const STEPS: [&str; 3] = ["lighter", "narrow", "popular"];
+
+/// What was measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Overload {
+    /// The most that the server can do, answers per second.
+    pub most_per_second: f64,
+    /// What was sent, requests per second.
+    pub offered_per_second: f64,
+    /// Answers with success, per second.
+    pub goodput_per_second: f64,
+    /// Latency of those.
+    pub answered: Option<Percentiles>,
+    /// Refusals (503).
+    pub refused: u64,
+    /// Their latency.
+    pub refusals: Option<Percentiles>,
+    /// Requests that failed in another way.
+    pub failed: u64,
+    /// Answers that were less than they could be, by step.
+    pub degraded: Vec<(&'static str, u64)>,
+}
+
+/// Sends `factor` times the most.
+///
+/// # Errors
+/// The server cannot be reached.
+pub(super) fn measure(args: &Args, target: &Target, plan: &Plan, factor: f64, most: f64) -> anyhow::Result<Overload> {
+    let rate = factor * most;
+    let options = RunOptions {
+        address: target.address,
+        connections: CONNECTIONS.max(args.connections),
+        pace: Pace::Open { rate },
+        warm_up: Duration::from_secs_f64(args.warm_up),
+        duration: Duration::from_secs_f64(args.duration),
+    };
+    let before = Metrics::of(target.address)?;
+    let measured = run_load(plan, &options)?;
+    let after = Metrics::of(target.address)?;
+    let step = |name: &'static str| {
+        let line = format!("kindred_overload_steps_total{{step=\"{name}\"}}");
+        (name, (after.get(&line) - before.get(&line)) as u64)
+    };
+    let refused = measured.statuses.get(&REFUSED).copied().unwrap_or(0);
+    let mut answered = measured.latency[0].clone();
+    answered.add(&measured.latency[1])?;
+    Ok(Overload {
+        most_per_second: most,
+        offered_per_second: rate,
+        goodput_per_second: measured.succeeded() as f64 / measured.seconds.max(f64::MIN_POSITIVE),
+        answered: Percentiles::of(&answered),
+        refused,
+        refusals: Percentiles::of(&measured.refused),
+        failed: measured.failed() - refused,
+        degraded: STEPS.map(step).to_vec(),
+    })
+}
+
+impl Overload {
+    /// Whether every bar is held.
+    pub fn is_good(&self) -> bool {
+        self.bars().iter().all(|(_, held)| *held)
+    }
+
+    fn bars(&self) -> [(String, bool); 4] {
+        let share = self.goodput_per_second / self.most_per_second.max(f64::MIN_POSITIVE);
+        let p99 = |of: Option<Percentiles>| of.map_or(0.0, |of| of.p99_ms);
+        let (answered, refused) = (p99(self.answered), p99(self.refusals));
+        [
+            (format!("goodput {} of the most, at least {}", percent(share), percent(GOODPUT)), share >= GOODPUT),
+            (format!("p99 of answers {answered:.2} ms, below {ANSWERED_MS} ms"), answered < ANSWERED_MS),
+            (format!("p99 of refusals {refused:.2} ms, below {REFUSED_MS} ms"), refused < REFUSED_MS),
+            (format!("{} requests failed otherwise, none", count(self.failed)), self.failed == 0),
+        ]
+    }
+
+    /// The measurement in words, with its bars.
+    pub fn text(&self) -> String {
+        let mut text = format!(
+            "overload: {:.0}/s sent, {:.0}/s answered, {} refused\n",
+            self.offered_per_second,
+            self.goodput_per_second,
+            count(self.refused)
+        );
+        for (what, latency) in [("answers", self.answered), ("refusals", self.refusals)] {
+            let Some(Percentiles { p50_ms, p90_ms, p99_ms, max_ms, .. }) = latency else { continue };
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                text,
+                "  {what}: p50 {p50_ms:.2} ms, p90 {p90_ms:.2} ms, p99 {p99_ms:.2} ms, max {max_ms:.2} ms"
+            );
+        }
+        let degraded: Vec<String> = self.degraded.iter().map(|(step, n)| format!("{step} {}", count(*n))).collect();
+        let _ = writeln!(text, "  answers that were less: {}", degraded.join(", "));
+        for (bar, held) in self.bars() {
+            let _ = writeln!(text, "  {} {bar}", if held { "held:  " } else { "MISSED:" });
+        }
+        text
+    }
+}

@@ -1,0 +1,288 @@
+//! `kindred bench soak`: reads, events, catalogue changes and swaps together, for as long as it takes to see what leaks.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use clap::builder::RangedU64ValueParser;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::super::{Exit, Global};
+use super::http::{self, Target};
+use crate::load::ask;
+use crate::load::plan::{Plan, PlanOptions};
+use crate::load::process;
+use crate::load::run::{Measured, Pace, RunOptions, run as run_load};
+use crate::load::swap::{Swapper, Swaps};
+use crate::machine::Machine;
+use crate::progress::Progress;
+use crate::report::{Report, Table, bytes, count, emit, percent};
+
+/// Of all requests, those that bring an event and those that change an item.
+const WRITES: f64 = 0.15;
+const CHANGES: f64 = 0.05;
+/// How much memory may differ over the last third.
+const FLAT: f64 = 0.02;
+/// How many times the p99 of reads alone the p99 of reads may be.
+const TAIL: f64 = 1.5;
+/// The rate, if none is asked for.
+const DEFAULT_RATE: f64 = 2_000.0;
+
+/// Measure the server for long: 80 % reads of stored visitors, 15 % events, 5 % catalogue changes, and a swap a minute
+///
+/// First a minute of reads alone, for comparison; then the mix, a line a minute. Interactions are kept on disk. At the end three bars: no
+/// request failed, memory is flat within 2 % over the last third, the p99 of reads is within 1.5 times that of reads alone. Exit code 1: a
+/// bar is missed.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Example: kindred bench soak --spawn --items 20000 --minutes 30 --rate 1000")]
+pub struct Args {
+    /// The server and what is sent, as for `kindred bench http`; of its options --rate, --seed, --limit and --connections count.
+    #[command(flatten)]
+    pub http: http::Args,
+    /// Minutes of the mix
+    #[arg(long, default_value_t = 30, value_parser = RangedU64ValueParser::<u32>::new().range(1..=10_000))]
+    pub minutes: u32,
+    /// Seconds of a minute; less to try it out
+    #[arg(long, default_value_t = 60.0)]
+    pub minute_seconds: f64,
+}
+
+/// One minute.
+#[derive(Clone, Debug, Serialize)]
+struct Minute {
+    answered: u64,
+    failed: u64,
+    p50_ms: f64,
+    p99_ms: f64,
+    events_p99_ms: f64,
+    changes_p99_ms: f64,
+    swaps: u32,
+    swap_problem: Option<String>,
+    resident_bytes: u64,
+}
+
+/// What was measured.
+#[derive(Clone, Debug, Serialize)]
+struct SoakReport {
+    machine: Machine,
+    rate: f64,
+    has_changes: bool,
+    reads_alone: Minute,
+    minutes: Vec<Minute>,
+}
+
+/// Measures and reports.
+///
+/// # Errors
+/// No server to measure, or one that cannot be started.
+pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
+    ensure!(args.http.spawn, "a soak needs --spawn: it watches the memory of a server of its own");
+    let progress = Progress::bar("preparing", 0);
+    let machine = Machine::here();
+    let store = tempfile::tempdir().context("making a temporary directory")?;
+    let target = http::target(&args.http, Some(&store.path().join("soak.redb")), &progress)?;
+    let artifacts = target.artifacts.clone().context("a server of our own has artifacts")?;
+    let (rate, has_changes) = (args.http.rate.first().copied().unwrap_or(DEFAULT_RATE), takes_changes(&target)?);
+    let kind = ask::kind(&ask::model(target.address)?).to_owned();
+    let items = http::item_ids(&target)?;
+    let plan = |writes: f64, changes: f64| {
+        Plan::new(&PlanOptions {
+            host: target.address.to_string(),
+            items: items.clone(),
+            interactions: 0,
+            limit: args.http.limit,
+            kind: kind.clone(),
+            write_share: writes,
+            change_share: changes,
+            by_user: true,
+            seed: args.http.seed,
+        })
+    };
+    // Visitors get a history first, or the first minute would read of people about whom nothing is known.
+    let seconds = Duration::from_secs_f64(args.minute_seconds);
+    progress.start("giving visitors a history", 0);
+    minute(args, &target, &plan(1.0, 0.0), rate, seconds / 4, None)?;
+    progress.start("reads alone", 0);
+    let reads_alone = minute(args, &target, &plan(0.0, 0.0), rate, seconds, None)?;
+    let mix = if has_changes { plan(WRITES, CHANGES) } else { plan(WRITES + CHANGES, 0.0) };
+    let minutes = mixed(args, &target, &mix, rate, &artifacts, &progress)?;
+    progress.finish();
+    let report = SoakReport { machine, rate, has_changes, reads_alone, minutes };
+    emit(&report, global.json)?;
+    Ok(if report.bars().iter().all(|(_, held)| *held) { Exit::Done } else { Exit::No })
+}
+
+/// The minutes of the mix, with a swap in each.
+fn mixed(
+    args: &Args,
+    target: &Target,
+    plan: &Plan,
+    rate: f64,
+    artifacts: &Path,
+    progress: &Progress,
+) -> anyhow::Result<Vec<Minute>> {
+    let swapper = Swapper::new(artifacts)?;
+    let seconds = Duration::from_secs_f64(args.minute_seconds);
+    let one = |number: u32| {
+        progress.start(&format!("minute {number} of {}", args.minutes), 0);
+        minute(args, target, plan, rate, seconds, Some((&swapper, number)))
+    };
+    (1..=args.minutes).map(one).collect()
+}
+
+/// One minute, with a swap in its middle.
+fn minute(
+    args: &Args,
+    target: &Target,
+    plan: &Plan,
+    rate: f64,
+    duration: Duration,
+    swap: Option<(&Swapper, u32)>,
+) -> anyhow::Result<Minute> {
+    let options = RunOptions {
+        address: target.address,
+        connections: args.http.connections,
+        pace: Pace::Open { rate },
+        warm_up: Duration::ZERO,
+        duration,
+    };
+    let stop = AtomicBool::new(false);
+    let (measured, swaps) = std::thread::scope(|scope| -> anyhow::Result<(Measured, Swaps)> {
+        let swapping = swap.map(|(swapper, number)| {
+            let stop = &stop;
+            scope.spawn(move || swapper.once(target.address, number, duration / 2, stop))
+        });
+        let measured = run_load(plan, &options);
+        stop.store(true, Ordering::Relaxed);
+        let swaps = swapping.map(|swapping| swapping.join().unwrap_or_default()).unwrap_or_default();
+        Ok((measured?, swaps))
+    })?;
+    let at = |sort: usize, quantile: f64| {
+        measured.latency.get(sort).map_or(0.0, |latency| latency.value_at_quantile(quantile) as f64 / 1e6)
+    };
+    Ok(Minute {
+        answered: measured.answered(),
+        failed: measured.failed(),
+        p50_ms: at(0, 0.5),
+        p99_ms: at(0, 0.99),
+        events_p99_ms: at(1, 0.99),
+        changes_p99_ms: at(2, 0.99),
+        swaps: swaps.done,
+        swap_problem: swaps.problem,
+        resident_bytes: target.server.as_ref().and_then(|server| process::resident_bytes(server.id())).unwrap_or(0),
+    })
+}
+
+/// Whether items can be changed while the server runs.
+fn takes_changes(target: &Target) -> anyhow::Result<bool> {
+    let description = ask::json(target.address, "GET", "/openapi.json", &Value::Null)?;
+    Ok(description.pointer("/paths/~1v1~1items~1{id}/patch").is_some())
+}
+
+impl SoakReport {
+    fn bars(&self) -> [(String, bool); 4] {
+        let failed: u64 = self.minutes.iter().map(|minute| minute.failed).sum();
+        let last = self.minutes.get(self.minutes.len() - self.minutes.len().div_ceil(3)..).unwrap_or_default();
+        let resident = || last.iter().map(|minute| minute.resident_bytes as f64);
+        let (least, most) = (resident().fold(f64::MAX, f64::min), resident().fold(0.0, f64::max));
+        let spread = if most > 0.0 { (most - least) / most } else { 1.0 };
+        // The median of the minutes: one that another process of the machine has disturbed says nothing of the server.
+        let mut tails: Vec<f64> = self.minutes.iter().map(|minute| minute.p99_ms).collect();
+        tails.sort_by(f64::total_cmp);
+        let tail = tails.get(tails.len() / 2).copied().unwrap_or(0.0);
+        let ratio = tail / self.reads_alone.p99_ms.max(f64::MIN_POSITIVE);
+        let unmade = self.minutes.iter().filter(|minute| minute.swaps == 0).count();
+        [
+            (format!("{} requests failed, none", count(failed)), failed == 0),
+            (
+                format!("memory within {} over the last third, at most {}", percent(spread), percent(FLAT)),
+                spread <= FLAT,
+            ),
+            (
+                format!("p99 of reads {ratio:.2} times that of reads alone (median of minutes), at most {TAIL}"),
+                ratio <= TAIL,
+            ),
+            (format!("{unmade} minutes without their swap, none"), unmade == 0),
+        ]
+    }
+}
+
+impl Report for SoakReport {
+    fn text(&self) -> String {
+        let mut text = format!("{}\n{:.0} requests/s: 80 % reads of stored visitors, ", self.machine.line(), self.rate);
+        text.push_str(match self.has_changes {
+            true => "15 % events, 5 % catalogue changes\n",
+            false => "20 % events (the server takes no catalogue changes)\n",
+        });
+        let heads =
+            ["minute", "answered", "failed", "p50 ms", "p99 ms", "events p99", "changes p99", "swaps", "memory"];
+        let mut table = Table::new(heads);
+        let mut row = |name: String, minute: &Minute| {
+            let ms = |ms: f64| format!("{ms:.3}");
+            table.row([
+                name,
+                count(minute.answered),
+                count(minute.failed),
+                ms(minute.p50_ms),
+                ms(minute.p99_ms),
+                ms(minute.events_p99_ms),
+                ms(minute.changes_p99_ms),
+                minute.swaps.to_string(),
+                bytes(minute.resident_bytes),
+            ]);
+        };
+        row("reads alone".to_owned(), &self.reads_alone);
+        self.minutes.iter().zip(1..).for_each(|(minute, number)| row(number.to_string(), minute));
+        text.push_str(&table.text());
+        for problem in self.minutes.iter().filter_map(|minute| minute.swap_problem.as_deref()).take(1) {
+            text.push_str(&format!("a swap failed: {problem}\n"));
+        }
+        for (bar, held) in self.bars() {
+            text.push_str(&format!("{} {bar}\n", if held { "held:  " } else { "MISSED:" }));
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn minute(resident_bytes: u64, p99_ms: f64, failed: u64) -> Minute {
+        Minute {
+            answered: 1,
+            failed,
+            p50_ms: 0.1,
+            p99_ms,
+            events_p99_ms: 0.0,
+            changes_p99_ms: 0.0,
+            swaps: 1,
+            swap_problem: None,
+            resident_bytes,
+        }
+    }
+
+    #[test]
+    fn each_bar_can_be_missed() {
+        let held = |minutes: Vec<Minute>| {
+            let report = SoakReport {
+                machine: Machine::here(),
+                rate: 1.0,
+                has_changes: false,
+                reads_alone: minute(100, 1.0, 0),
+                minutes,
+            };
+            report.bars().map(|(_, held)| held)
+        };
+        let flat = |n| vec![minute(1000, 1.0, 0); n];
+        assert_eq!(held(flat(6)), [true; 4]);
+        let grown = [flat(4), vec![minute(1000, 1.0, 0), minute(1100, 1.0, 0)]].concat();
+        assert_eq!(held(grown), [true, false, true, true]);
+        let early = [vec![minute(10, 1.0, 0)], flat(5)].concat();
+        assert_eq!(held(early), [true; 4], "what grows at first is no leak");
+        assert_eq!(held(vec![minute(1000, 1.6, 0); 6]), [true, true, false, true]);
+        assert_eq!(held([flat(5), vec![minute(1000, 1.0, 3)]].concat()), [false, true, true, true]);
+    }
+}
