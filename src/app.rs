@@ -18,6 +18,7 @@ use crate::history::RecentInteractions;
 use crate::history::memory::MemoryHistory;
 use crate::http::state::{Names, State};
 use crate::keys::{KeyRing, KeysError, Rate};
+use crate::live_catalog::{ChangeError, LiveCatalog};
 use crate::overload::{Ladder, Placement};
 use crate::people::People;
 use crate::people::shown::{ShownLog, ShownOptions};
@@ -68,6 +69,9 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The changes of the catalogue.
+    #[error(transparent)]
+    Catalog(#[from] ChangeError),
     /// The address.
     #[error("cannot listen on {address}: {source}; choose another http.port, or stop the program that has it")]
     Listen {
@@ -155,7 +159,9 @@ impl Application {
             .map_err(|source| StartError::Audit { path: settings.admin.audit_log.clone(), source })?;
         let metrics = Arc::new(Metrics::new()?.with_scenarios(settings.scenarios.keys()));
         let poll = (settings.artifacts.poll_ms > 0).then(|| Duration::from_millis(settings.artifacts.poll_ms));
-        let reloader = Reloader::start(&settings.artifacts.dir, poll, Arc::clone(&metrics), system_now_ms)
+        let catalog = Arc::new(LiveCatalog::load(Arc::clone(&stores.documents))?);
+        let kept = Arc::clone(&catalog);
+        let reloader = Reloader::start(&settings.artifacts.dir, poll, Arc::clone(&metrics), system_now_ms, kept)
             .map_err(|source| StartError::System { what: "starting the reload thread", source })?;
         let people = People::open(&settings.people, stores.history.clone(), stores.documents.clone())?;
         let log = &settings.recommendation_log;
@@ -167,6 +173,7 @@ impl Application {
             experiments: settings.experiments,
             requested_now_ms: (settings.http.clock == ClockKind::Request).then(AtomicI64::default),
             reloader: Arc::new(reloader),
+            catalog,
             history: stores.history,
             documents: stores.documents,
             metrics,

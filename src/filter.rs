@@ -6,11 +6,13 @@
 //! ```
 
 use kindred_index::FilterExpr;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 use utoipa::ToSchema;
 
 use crate::limits;
+use crate::timestamp::parse_rfc3339;
 
 /// A condition on one key, or a group of conditions. An item passes a group if it passes all of `must`, at least one of `should` (when
 /// there are any) and none of `must_not`.
@@ -36,15 +38,21 @@ pub struct Filter {
     /// The attribute has this value, or any of these.
     #[serde(default, rename = "match")]
     pub matches: Option<Match>,
-    /// The attribute is a number within these bounds.
+    /// The attribute is a number or a time within these bounds.
     #[serde(default)]
     pub range: Option<Range>,
+    /// The attribute is a point within this circle.
+    #[serde(default)]
+    pub geo_radius: Option<GeoRadius>,
+    /// The item is one of these. A condition without a key.
+    #[serde(default)]
+    pub has_id: Option<Vec<String>>,
     /// The attribute is there (true) or is not (false).
     #[serde(default)]
     pub exists: Option<bool>,
 }
 
-/// Values to match: one of the two.
+/// Values to match: one of the three.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Match {
@@ -55,6 +63,67 @@ pub struct Match {
     /// Any of these values.
     #[serde(default)]
     pub any: Option<Vec<Value>>,
+    /// A value that is none of these.
+    #[serde(default)]
+    pub except: Option<Vec<Value>>,
+}
+
+/// A circle on the Earth.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GeoRadius {
+    /// Its middle.
+    pub center: GeoPoint,
+    /// Its radius, in metres.
+    #[schema(example = 5000.0)]
+    pub radius: f64,
+}
+
+/// A point on the Earth, in degrees.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GeoPoint {
+    /// Degrees north, -90 to 90.
+    #[schema(example = 47.37)]
+    pub lat: f64,
+    /// Degrees east, -180 to 180.
+    #[schema(example = 8.54)]
+    pub lon: f64,
+}
+
+/// A bound of a range: a number, or a time in RFC 3339, which counts as its milliseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Bound(pub f64);
+
+/// A number, or a time in RFC 3339.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "describes a bound in /openapi.json; Bound parses it, for better errors")]
+enum BoundDto {
+    /// A number.
+    Number(f64),
+    /// A time in RFC 3339.
+    Time(String),
+}
+
+/// How a bound may be written.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a number, or a time in RFC 3339 such as \"2026-11-24T14:25:01Z\"")]
+enum BoundText {
+    Number(f64),
+    Time(String),
+}
+
+impl<'de> Deserialize<'de> for Bound {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match BoundText::deserialize(deserializer)? {
+            BoundText::Number(number) => Ok(Self(number)),
+            BoundText::Time(text) => parse_rfc3339(&text).map(|ms| Self(ms as f64)).ok_or_else(|| {
+                D::Error::custom("a bound is a number, or a time in RFC 3339 such as \"2026-11-24T14:25:01Z\"")
+            }),
+        }
+    }
 }
 
 /// A value of an attribute: text, true or false, or a number.
@@ -69,22 +138,26 @@ pub enum Value {
     Number(f64),
 }
 
-/// Bounds of a number; at least one.
+/// Bounds of a number or a time; at least one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Range {
     /// Greater than.
     #[serde(default)]
-    pub gt: Option<f64>,
+    #[schema(value_type = Option<BoundDto>)]
+    pub gt: Option<Bound>,
     /// Greater than or equal.
     #[serde(default)]
-    pub gte: Option<f64>,
+    #[schema(value_type = Option<BoundDto>)]
+    pub gte: Option<Bound>,
     /// Less than.
     #[serde(default)]
-    pub lt: Option<f64>,
+    #[schema(value_type = Option<BoundDto>)]
+    pub lt: Option<Bound>,
     /// Less than or equal.
     #[serde(default)]
-    pub lte: Option<f64>,
+    #[schema(value_type = Option<BoundDto>)]
+    pub lte: Option<Bound>,
 }
 
 /// What is wrong with a filter, with the path to it.
@@ -131,7 +204,8 @@ impl Filter {
         }
         *left = left.checked_sub(1).ok_or(FilterSyntaxError::TooMany { found: limits::FILTER_CONDITIONS_MAX + 1 })?;
         let grouped = self.must.is_some() || self.should.is_some() || self.must_not.is_some();
-        if self.key.is_some() || self.matches.is_some() || self.range.is_some() || self.exists.is_some() {
+        let conditions = self.conditions();
+        if self.key.is_some() || conditions > 0 {
             if grouped {
                 return Err(refuse(
                     path,
@@ -157,28 +231,79 @@ impl Filter {
         Ok(FilterExpr::And(all))
     }
 
+    /// How many kinds of condition are written here.
+    fn conditions(&self) -> usize {
+        let written = [
+            self.matches.is_some(),
+            self.range.is_some(),
+            self.geo_radius.is_some(),
+            self.exists.is_some(),
+            self.has_id.is_some(),
+        ];
+        written.into_iter().filter(|one| *one).count()
+    }
+
     fn condition(self, path: &str, left: &mut usize) -> Result<FilterExpr, FilterSyntaxError> {
+        if self.conditions() != 1 {
+            return Err(refuse(
+                path,
+                "needs exactly one of match, range, geo_radius, exists and has_id",
+                "split it into two conditions, or say what the key must be",
+            ));
+        }
+        if let Some(ids) = self.has_id {
+            if self.key.is_some() {
+                return Err(refuse(path, "has a key beside has_id", "leave the key out: has_id asks for items"));
+            }
+            take(left, ids.len())?;
+            return Ok(FilterExpr::HasId { ids });
+        }
         let field = self.key.ok_or_else(|| {
             refuse(path, "has no key", "say which attribute it is about, for example \"key\": \"category\"")
         })?;
-        match (self.matches, self.range, self.exists) {
-            (Some(Match { value: Some(value), any: None }), None, None) => Ok(equals(field, value)),
-            (Some(Match { value: None, any: Some(values) }), None, None) => {
-                *left = left.checked_sub(values.len()).ok_or(FilterSyntaxError::TooMany { found: values.len() })?;
+        match (self.matches, self.range, self.geo_radius, self.exists) {
+            (Some(matches), ..) => matches.convert(path, field, left),
+            (_, Some(range), ..) => range.convert(path, field),
+            (_, _, Some(circle), _) => circle.convert(path, field),
+            (_, _, _, Some(false)) => Ok(FilterExpr::Not(Box::new(FilterExpr::Exists { field }))),
+            _ => Ok(FilterExpr::Exists { field }),
+        }
+    }
+}
+
+impl Match {
+    fn convert(self, path: &str, field: String, left: &mut usize) -> Result<FilterExpr, FilterSyntaxError> {
+        match (self.value, self.any, self.except) {
+            (Some(value), None, None) => Ok(equals(field, value)),
+            (None, Some(values), None) => {
+                take(left, values.len())?;
                 Ok(any_of(field, values))
             }
-            (Some(_), None, None) => {
-                Err(refuse(path, "has a match without one of value and any", "give match either value or any"))
+            (None, None, Some(values)) => {
+                take(left, values.len())?;
+                let (values, numbers) = texts_and_numbers(values);
+                Ok(FilterExpr::Except { field, values, numbers })
             }
-            (None, Some(range), None) => range.convert(path, field),
-            (None, None, Some(true)) => Ok(FilterExpr::Exists { field }),
-            (None, None, Some(false)) => Ok(FilterExpr::Not(Box::new(FilterExpr::Exists { field }))),
             _ => Err(refuse(
                 path,
-                "needs exactly one of match, range and exists",
-                "split it into two conditions, or say what the key must be",
+                "has a match without exactly one of value, any and except",
+                "give match one of value, any and except",
             )),
         }
+    }
+}
+
+impl GeoRadius {
+    fn convert(self, path: &str, field: String) -> Result<FilterExpr, FilterSyntaxError> {
+        let GeoPoint { lat, lon } = self.center;
+        if lat.abs() > 90.0 || lon.abs() > 180.0 || !self.radius.is_finite() || self.radius < 0.0 {
+            return Err(refuse(
+                path,
+                "has a circle outside the Earth",
+                "give a lat of -90 to 90, a lon of -180 to 180 and a radius in metres of at least 0",
+            ));
+        }
+        Ok(FilterExpr::GeoRadius { field, lat, lon, radius_m: self.radius })
     }
 }
 
@@ -187,7 +312,14 @@ impl Range {
         if self.gt.is_none() && self.gte.is_none() && self.lt.is_none() && self.lte.is_none() {
             return Err(refuse(path, "has a range without bounds", "give at least one of gt, gte, lt and lte"));
         }
-        Ok(FilterExpr::Range { field, gt: self.gt, gte: self.gte, lt: self.lt, lte: self.lte })
+        let number = |bound: Option<Bound>| bound.map(|bound| bound.0);
+        Ok(FilterExpr::Range {
+            field,
+            gt: number(self.gt),
+            gte: number(self.gte),
+            lt: number(self.lt),
+            lte: number(self.lte),
+        })
     }
 }
 
@@ -201,22 +333,33 @@ fn equals(field: String, value: Value) -> FilterExpr {
 
 /// One look-up for all texts together, one range for each number.
 fn any_of(field: String, values: Vec<Value>) -> FilterExpr {
-    let mut texts = Vec::new();
-    let mut parts = Vec::new();
+    let (values, numbers) = texts_and_numbers(values);
+    let mut parts: Vec<_> = numbers.into_iter().map(|number| equals(field.clone(), Value::Number(number))).collect();
+    if parts.is_empty() {
+        return FilterExpr::Any { field, values };
+    }
+    if !values.is_empty() {
+        parts.push(FilterExpr::Any { field, values });
+    }
+    FilterExpr::Or(parts)
+}
+
+fn texts_and_numbers(values: Vec<Value>) -> (Vec<String>, Vec<f64>) {
+    let (mut texts, mut numbers) = (Vec::new(), Vec::new());
     for value in values {
         match value {
             Value::Text(text) => texts.push(text),
             Value::Flag(flag) => texts.push(flag.to_string()),
-            number @ Value::Number(_) => parts.push(equals(field.clone(), number)),
+            Value::Number(number) => numbers.push(number),
         }
     }
-    if parts.is_empty() {
-        return FilterExpr::Any { field, values: texts };
-    }
-    if !texts.is_empty() {
-        parts.push(FilterExpr::Any { field, values: texts });
-    }
-    FilterExpr::Or(parts)
+    (texts, numbers)
+}
+
+/// Counts the values of a condition against the bound.
+fn take(left: &mut usize, values: usize) -> Result<(), FilterSyntaxError> {
+    *left = left.checked_sub(values).ok_or(FilterSyntaxError::TooMany { found: values })?;
+    Ok(())
 }
 
 fn refuse(path: &str, what: &str, remedy: &'static str) -> FilterSyntaxError {
@@ -251,6 +394,36 @@ mod tests {
     }
 
     #[test]
+    fn each_kind_of_condition_is_read() {
+        let a = || "a".to_owned();
+        for (text, expected) in [
+            (
+                r#"{"must": [{"key": "a", "match": {"except": ["x", 2, true]}}]}"#,
+                FilterExpr::Except { field: a(), values: vec!["x".to_owned(), "true".to_owned()], numbers: vec![2.0] },
+            ),
+            (
+                r#"{"must": [{"key": "a", "range": {"gte": "2000-02-29T12:00:00Z", "lt": 951825600001}}]}"#,
+                FilterExpr::Range {
+                    field: a(),
+                    gt: None,
+                    gte: Some(951_825_600_000.0),
+                    lt: Some(951_825_600_001.0),
+                    lte: None,
+                },
+            ),
+            (
+                r#"{"must": [{"key": "a", "geo_radius": {"center": {"lat": 47.5, "lon": 8.5}, "radius": 1000}}]}"#,
+                FilterExpr::GeoRadius { field: a(), lat: 47.5, lon: 8.5, radius_m: 1_000.0 },
+            ),
+            (r#"{"must": [{"has_id": ["x"]}]}"#, FilterExpr::HasId { ids: vec!["x".to_owned()] }),
+        ] {
+            assert_eq!(parse(text).unwrap(), Some(FilterExpr::And(vec![expected])), "{text}");
+        }
+        let bad = serde_json::from_str::<Filter>(r#"{"key": "a", "range": {"lt": "tomorrow"}}"#).unwrap_err();
+        assert!(bad.to_string().contains("RFC 3339"), "{bad}");
+    }
+
+    #[test]
     fn an_empty_filter_lets_everything_pass() {
         assert_eq!(parse("{}").unwrap(), None);
         assert_eq!(parse(r#"{"must": []}"#).unwrap(), None);
@@ -264,6 +437,10 @@ mod tests {
             (r#"{"key": "a", "match": {}}"#, "filter"),
             (r#"{"key": "a", "range": {}}"#, "filter"),
             (r#"{"key": "a", "exists": true, "must": []}"#, "filter"),
+            (r#"{"key": "a", "has_id": ["x"]}"#, "filter"),
+            (r#"{"key": "a", "match": {"value": 1, "except": [2]}}"#, "filter"),
+            (r#"{"must_not": [{"geo_radius": {"center": {"lat": 1, "lon": 1}, "radius": 1}}]}"#, "filter.must_not[0]"),
+            (r#"{"key": "a", "geo_radius": {"center": {"lat": 91, "lon": 1}, "radius": 1}}"#, "filter"),
         ] {
             let problem = parse(text).unwrap_err().to_string();
             assert!(problem.starts_with(&format!("{path} ")), "{text}: {problem}");

@@ -175,3 +175,27 @@ pub const SHOWN_HISTORY_MAX: usize = 50;
 pub const PRUNE_SHOWN_MAX: usize = 500;
 
 const _: () = assert!(SHOWN_HISTORY_MAX <= HISTORY_MAX);
+// --- The live catalogue. ---
+
+/// Items that may be changed or added since the artifact was built. A filter asks each of them at each request; the next build takes them in.
+pub const LIVE_ITEMS_MAX: usize = 200_000;
+
+/// How long a change is kept that the artifact in service contains, in milliseconds: an older artifact may be activated again.
+pub const CONTAINED_KEPT_MS: i64 = 7 * 24 * 60 * 60 * 1000;
+
+/// Most items changed by one request.
+pub const BATCH_ITEMS_MAX: usize = 1_000;
+
+/// Most items on one page of the catalogue.
+pub const PAGE_ITEMS_MAX: usize = 1_000;
+
+/// Longest vector that an item may bring, in floats.
+pub const VECTOR_FLOATS_MAX: usize = 4_096;
+
+/// Most values of one attribute of an item that is put.
+pub const ATTRIBUTE_VALUES_MAX: usize = 256;
+
+/// Most categories and attributes of an item that is put, each.
+pub const ITEM_ATTRIBUTES_MAX: usize = 256;
+
+const _: () = assert!(BATCH_ITEMS_MAX <= DOCUMENT_WRITES_MAX);

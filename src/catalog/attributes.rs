@@ -6,8 +6,10 @@ use kindred_index::ItemAttributes;
 use kindred_index::format::{FIELD_NAME_BYTES_MAX, TERM_BYTES_MAX};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use thiserror::Error;
 
 use super::CatalogItem;
+use crate::limits;
 use crate::timestamp::parse_rfc3339;
 
 /// The field of an item's categories.
@@ -81,6 +83,76 @@ pub fn of_item(item: &CatalogItem, left_out: &mut LeftOut) -> ItemAttributes {
         }
     }
     attributes
+}
+
+/// What is wrong with an attribute of an item that is put.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum AttributeError {
+    /// A name that is empty, too long or means something else.
+    #[error(
+        "attribute {name:?} cannot have this name: use 1 to {FIELD_NAME_BYTES_MAX} bytes, and none of {}",
+        RESERVED.join(", ")
+    )]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// A value of no kind that can be kept and asked for.
+    #[error(
+        "attribute {name:?} is not text of 1 to {TERM_BYTES_MAX} bytes, a number, true or false, a point {{lat, lon}}, or a list of text, \
+         numbers, true and false"
+    )]
+    Value {
+        /// The attribute.
+        name: String,
+    },
+    /// Too many attributes, or values of one.
+    #[error("{what} has {found} entries, at most {most} are allowed")]
+    TooMany {
+        /// What has too many.
+        what: String,
+        /// How many.
+        found: usize,
+        /// The bound.
+        most: usize,
+    },
+}
+
+/// Checks that all of an item's attributes and categories can be asked for.
+///
+/// # Errors
+/// The first that cannot.
+pub fn check_attributes(item: &CatalogItem) -> Result<(), AttributeError> {
+    let bound = |what: &str, found, most| match found {
+        found if found > most => Err(AttributeError::TooMany { what: what.to_owned(), found, most }),
+        _ => Ok(()),
+    };
+    bound("attributes", item.attributes.len(), limits::ITEM_ATTRIBUTES_MAX)?;
+    for (name, value) in &item.attributes {
+        if name.is_empty() || name.len() + POINT_SUFFIX > FIELD_NAME_BYTES_MAX || RESERVED.contains(&name.as_str()) {
+            return Err(AttributeError::Name { name: name.clone() });
+        }
+        if let Value::Array(values) = value {
+            bound(&format!("attribute {name:?}"), values.len(), limits::ATTRIBUTE_VALUES_MAX)?;
+        }
+    }
+    let mut left_out = LeftOut::default();
+    let wrong = |name: &str| Err(AttributeError::Value { name: name.to_owned() });
+    for category in &item.categories {
+        term(&mut ItemAttributes::default(), CATEGORY, category, &mut left_out);
+        if left_out.values > 0 {
+            return wrong(CATEGORY);
+        }
+    }
+    for (name, value) in &item.attributes {
+        let alone = CatalogItem { attributes: [(name.clone(), value.clone())].into(), ..CatalogItem::new("") };
+        of_item(&alone, &mut left_out);
+        if left_out.values > 0 {
+            return wrong(name);
+        }
+    }
+    Ok(())
 }
 
 /// Bytes that the fields of a point are longer than its name.

@@ -38,24 +38,70 @@ impl FromRequest for Body {
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let content_type = check_content_type(request);
-        let said: Option<usize> =
-            request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        let patience = request.app_data::<BodyTimeout>().map_or(Duration::MAX, |timeout| timeout.0);
-        let stream = request.extensions_mut().remove::<Stream>();
-        let streamed = stream.is_some().then(|| request.clone());
-        let mut payload = stream.map_or_else(|| payload.take(), |stream| stream.0);
-        Box::pin(async move {
-            content_type?;
-            if said.is_some_and(|length| length > limits::BODY_BYTES_MAX) {
-                return Err(too_large());
-            }
-            let outcome = in_time(read(&mut payload), patience).await;
-            if let Some(request) = streamed.filter(|_| outcome.is_err()) {
-                request.extensions_mut().insert(Stream(payload));
-            }
-            outcome.map(Self)
-        })
+        let bytes = receive(request, payload, check_content_type(request));
+        Box::pin(async move { bytes.await.map(Self) })
+    }
+}
+
+/// The bytes of a request that brings a JSON list, or a JSON object a line.
+pub(crate) struct Lines {
+    bytes: web::Bytes,
+    lines: bool,
+}
+
+impl Lines {
+    /// Whether it is an object a line.
+    pub(crate) fn is_lines(&self) -> bool {
+        self.lines
+    }
+}
+
+impl std::ops::Deref for Lines {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl FromRequest for Lines {
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        const LINES: [&str; 4] =
+            ["application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"];
+        let found = request.headers().get(CONTENT_TYPE).and_then(|found| found.to_str().ok()).unwrap_or_default();
+        let essence = found.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let lines = LINES.contains(&essence.as_str());
+        let content_type = if lines { Ok(()) } else { check_content_type(request) };
+        let bytes = receive(request, payload, content_type);
+        Box::pin(async move { bytes.await.map(|bytes| Self { bytes, lines }) })
+    }
+}
+
+/// The bytes of a body, within its bound and its time.
+fn receive(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    content_type: Result<(), Problem>,
+) -> impl Future<Output = Result<web::Bytes, Problem>> + use<> {
+    let said: Option<usize> =
+        request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let patience = request.app_data::<BodyTimeout>().map_or(Duration::MAX, |timeout| timeout.0);
+    let stream = request.extensions_mut().remove::<Stream>();
+    let streamed = stream.is_some().then(|| request.clone());
+    let mut payload = stream.map_or_else(|| payload.take(), |stream| stream.0);
+    async move {
+        content_type?;
+        if said.is_some_and(|length| length > limits::BODY_BYTES_MAX) {
+            return Err(too_large());
+        }
+        let outcome = in_time(read(&mut payload), patience).await;
+        if let Some(request) = streamed.filter(|_| outcome.is_err()) {
+            request.extensions_mut().insert(Stream(payload));
+        }
+        outcome
     }
 }
 

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use crate::filter::FilterSyntaxError;
 use crate::limits;
+use crate::live_catalog::ChangeError;
 use crate::nearest::NearestError;
 use crate::people::PeopleError;
 use crate::recommend::RecommendError;
@@ -213,9 +214,22 @@ impl Problem {
     pub(crate) fn item_not_found(id: &str) -> Self {
         Self::new(
             Code::ItemNotFound,
-            format!("item {id:?} is not in the loaded artifact"),
-            "check the id; items added after the last `kindred build` appear with the next one",
+            format!("item {id:?} is not in the catalogue"),
+            "check the id; PUT /v1/items/{id} adds an item, and so does the next `kindred build`",
         )
+    }
+
+    /// A change of the catalogue that was not made.
+    pub(crate) fn change(error: &ChangeError, retry_after: u32) -> Self {
+        let again = "nothing of this request was changed: send it again";
+        match error {
+            ChangeError::Store(StoreError::TooLarge { .. }) => Self::new(Code::LimitExceeded, error.to_string(), again),
+            ChangeError::Store(error) => Self { remedy: again.to_owned(), ..Self::history(error, retry_after) },
+            ChangeError::TooMany { .. } => {
+                Self::new(Code::LimitExceeded, error.to_string(), "run `kindred build` first")
+            }
+            ChangeError::Entry(_) => Self::new(Code::Internal, error.to_string(), again),
+        }
     }
 
     /// A failed append; `retry_after` for those that may pass by themselves.

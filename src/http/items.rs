@@ -41,6 +41,13 @@ pub(crate) struct ItemDto {
     /// Whether it can be had.
     #[schema(required = false)]
     available: bool,
+    /// Whether it is kept out of every list; left out if it is not.
+    #[schema(required = false)]
+    hidden: bool,
+    /// From when on it is kept out of every list.
+    expires_at: Option<String>,
+    /// When it was last changed here; left out for an item that is as it was built.
+    updated_at: Option<String>,
     /// Everything else.
     #[schema(value_type = Object, required = false)]
     attributes: (),

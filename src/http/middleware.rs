@@ -162,6 +162,7 @@ fn route_of(path: &str) -> Route {
         "/v1/interactions" => Route::Interactions,
         "/v1/search" => Route::Search,
         "/v1/score" => Route::Score,
+        "/v1/items" => Route::Item,
         "/v1/model" => Route::Model,
         "/healthz" => Route::Health,
         "/readyz" => Route::Ready,

@@ -12,6 +12,9 @@ mod body;
 mod error;
 mod gate;
 mod interactions;
+mod item_changes;
+mod item_input;
+mod item_list;
 mod items;
 mod kept;
 mod merge;
@@ -66,7 +69,8 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         ))
         .service(posted("/v1/interactions", web::to(interactions::post)))
         .service(got("/v1/items/{id}/similar", web::to(items::get_similar)))
-        .service(got("/v1/items/{id}", web::to(items::get)))
+        .service(got("/v1/items", web::to(item_list::get)))
+        .service(item("/v1/items/{id}"))
         .service(posted("/v1/search", web::to(search::post)))
         .service(posted("/v1/score", web::to(score::post)))
         .service(got("/v1/model", web::to(operations::model)))
@@ -117,6 +121,25 @@ fn several(path: &str, allow: &'static str, routes: impl IntoIterator<Item = Rou
     let refuse = move |request: HttpRequest| async move { Err::<HttpResponse, _>(method_not_allowed(&request, allow)) };
     let resource = web::resource(path).default_service(web::to(refuse));
     routes.into_iter().fold(resource, Resource::route)
+}
+
+/// An item: read, put, patched and taken out. A batch stands here too, so that there may be an item with the id `batch`.
+fn item(path: &str) -> Resource {
+    several(
+        path,
+        "GET, HEAD, PUT, PATCH, DELETE",
+        [
+            reading().to(items::get),
+            web::put().to(item_changes::put),
+            web::patch().to(item_changes::patch),
+            web::delete().to(item_changes::delete),
+            web::post().guard(guard::fn_guard(is_batch)).to(item_changes::batch),
+        ],
+    )
+}
+
+fn is_batch(context: &guard::GuardContext<'_>) -> bool {
+    context.head().uri.path() == "/v1/items/batch"
 }
 
 fn only(path: &str, allow: &'static str, route: Route) -> Resource {

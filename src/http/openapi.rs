@@ -5,7 +5,10 @@ use utoipa::openapi::path::Operation;
 use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
-use super::{backup, interactions, items, kept, merge, operations, recommendations, replay, score, search, users};
+use super::{
+    backup, interactions, item_changes, item_list, items, kept, merge, operations, recommendations, replay, score, search,
+    users,
+};
 
 /// The description of every address under `/v1`, and of those for operators.
 #[derive(OpenApi)]
@@ -33,7 +36,12 @@ use super::{backup, interactions, items, kept, merge, operations, recommendation
         kept::export_session,
         kept::erase_session,
         score::post,
+        item_list::get,
+        item_changes::batch,
         items::get,
+        item_changes::put,
+        item_changes::patch,
+        item_changes::delete,
         items::get_similar,
         search::post,
         operations::model,

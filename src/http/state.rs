@@ -19,6 +19,7 @@ use crate::audit::Audit;
 use crate::experiment::{Assignment, Experiment, assign};
 use crate::history::RecentInteractions;
 use crate::keys::KeyRing;
+use crate::live_catalog::LiveCatalog;
 use crate::overload::{Ladder, Placement, Pulse, Step};
 use crate::people::shown::ShownLog;
 use crate::people::{People, Visitor};
@@ -32,6 +33,8 @@ use crate::user_vector::Weighting;
 pub(crate) struct State {
     /// The live artifact.
     pub(crate) reloader: Arc<Reloader>,
+    /// What changed in the catalogue since the artifact was built.
+    pub(crate) catalog: Arc<LiveCatalog>,
     /// Recent interactions.
     pub(crate) history: Arc<dyn RecentInteractions>,
     /// What else is kept durably: named tables of documents.
@@ -144,6 +147,11 @@ impl State {
             self.metrics.stepped(step);
         }
         Ok(permit)
+    }
+
+    /// Length of a vector of the loaded model, if one is loaded.
+    pub(crate) fn dimensions(&self) -> Option<usize> {
+        self.reloader.live().as_deref().map(|live| live.snapshot.model().dimensions())
     }
 
     /// The time, in milliseconds since 1970.

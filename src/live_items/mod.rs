@@ -9,6 +9,7 @@ mod entry;
 mod rows;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use kindred_index::{AllowSet, AttributeView, FilterError, FilterExpr};
@@ -27,7 +28,7 @@ pub struct LiveItems {
     /// Items beside the artifact, by ordinal from n on; none where one was taken out.
     added: Vec<Option<Added>>,
     free: Vec<u32>,
-    by_key: HashMap<String, u32>,
+    by_key: BTreeMap<String, u32>,
     /// Items of the artifact that are there, not hidden and not expired.
     shown: AllowSet,
     /// Those of them that are available.
@@ -73,7 +74,7 @@ impl LiveItems {
             changed: BTreeMap::new(),
             added: Vec::new(),
             free: Vec::new(),
-            by_key: HashMap::new(),
+            by_key: BTreeMap::new(),
             shown,
             recommendable,
             expiring,
@@ -279,9 +280,11 @@ impl LiveItems {
         slots.filter(|(_, slot)| slot.as_ref().is_some_and(passes)).map(|(ordinal, _)| ordinal).collect()
     }
 
-    /// All items beside the artifact, hidden ones too.
-    pub fn all_added(&self) -> impl Iterator<Item = &LiveEntry> {
-        self.added.iter().flatten().map(|added| added.entry.as_ref())
+    /// The items beside the artifact whose keys come after one, in the order of keys; hidden ones too.
+    pub fn added_after<'a>(&'a self, after: Option<&str>) -> impl Iterator<Item = &'a LiveEntry> {
+        let from = after.map_or(Bound::Unbounded, |key| Bound::Excluded(key.to_owned()));
+        let places = self.by_key.range((from, Bound::Unbounded)).map(|(_, place)| *place as usize);
+        places.filter_map(|place| self.added.get(place)?.as_ref()).map(|added| added.entry.as_ref())
     }
 
     /// The items of the artifact that pass a filter as they now are, shown or not.

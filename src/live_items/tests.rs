@@ -1,1 +1,203 @@
 //! Changes laid over an artifact against an artifact that was built with them.
+
+use std::collections::BTreeMap;
+
+use kindred_index::{AlignedBytes, Metric, Scratch, SearchParams};
+use proptest::prelude::*;
+
+use super::*;
+use crate::catalog::CatalogItem;
+use crate::interaction::Interaction;
+use crate::nearest::nearest;
+use crate::recommend::{RecommendRequest, RecommendScratch, recommend};
+use crate::scenario::Scenario;
+use crate::testing::{Fixture, Noise};
+use crate::timestamp::Timestamp;
+use crate::user_vector::Weighting;
+
+const N: usize = 40;
+const DIMENSIONS: usize = 8;
+const NOW_MS: i64 = 1_795_530_301_500;
+
+/// One step: an item, one of 60 of which 40 are in the artifact, becomes something else.
+#[derive(Clone, Debug)]
+struct Step {
+    item: usize,
+    delete: bool,
+    hidden: bool,
+    available: bool,
+    price: f64,
+    expires_in_ms: Option<i64>,
+    category: usize,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let expiry = prop::option::weighted(0.3, prop::sample::select(vec![-5_000_i64, 5_000, 20_000]));
+    let one = (
+        0..60_usize,
+        prop::bool::weighted(0.2),
+        prop::bool::weighted(0.2),
+        prop::bool::weighted(0.7),
+        0..9_u8,
+        expiry,
+        0..4_usize,
+    );
+    let step = |(item, delete, hidden, available, price, expires_in_ms, category)| Step {
+        item,
+        delete,
+        hidden,
+        available,
+        price: f64::from(price),
+        expires_in_ms,
+        category,
+    };
+    prop::collection::vec(one.prop_map(step), 0..40)
+}
+
+fn vector_of(item: usize) -> Vec<f32> {
+    let mut noise = Noise(item as u64 + 77);
+    (0..DIMENSIONS).map(|_| noise.unit()).collect()
+}
+
+fn entry_of(step: &Step) -> LiveEntry {
+    let id = Fixture::key(step.item);
+    if step.delete {
+        return LiveEntry::deleted(id, NOW_MS);
+    }
+    let item = CatalogItem {
+        price: Some(step.price),
+        available: step.available,
+        hidden: step.hidden,
+        expires_at: step.expires_in_ms.map(|ms| Timestamp(NOW_MS + ms)),
+        categories: vec![Fixture::category(step.category)],
+        ..CatalogItem::new(id)
+    };
+    LiveEntry::put(item, Some(vector_of(step.item)), NOW_MS).unwrap()
+}
+
+/// What would have been built: the same items with the last change of each, those that may not be shown hidden, new ones at the end.
+fn rebuilt(fixture: &Fixture, last: &BTreeMap<usize, &Step>, now_ms: i64) -> Model<AlignedBytes> {
+    let mut fixture = fixture.clone();
+    for (item, step) in last {
+        let entry = entry_of(step);
+        let gone = || CatalogItem { hidden: true, ..CatalogItem::new(Fixture::key(*item)) };
+        let mut built = entry.item().cloned().unwrap_or_else(gone);
+        built.hidden |= !entry.is_shown(now_ms);
+        if *item < N {
+            fixture.items[*item] = built;
+        } else if !step.delete {
+            fixture.items.push(built);
+            let mut row = vector_of(*item);
+            kindred_index::normalise(&mut row);
+            fixture.rows.extend(row);
+            fixture.neighbours.extend(vec![u32::MAX; fixture.k_neighbours]);
+            fixture.similarities.extend(vec![0.0; fixture.k_neighbours]);
+            fixture.popularity.push(0.0);
+        }
+    }
+    fixture.model()
+}
+
+fn filters() -> Vec<Option<FilterExpr>> {
+    let toys = FilterExpr::Match { field: "category".to_owned(), value: Fixture::category(0) };
+    let cheap = FilterExpr::Range { field: "price".to_owned(), gt: None, gte: Some(2.0), lt: Some(6.0), lte: None };
+    let ids = FilterExpr::HasId { ids: [0, 3, 41, 45, 59].map(Fixture::key).into() };
+    vec![
+        None,
+        Some(toys.clone()),
+        Some(FilterExpr::And(vec![FilterExpr::Not(Box::new(toys)), cheap.clone()])),
+        Some(FilterExpr::Or(vec![cheap, ids])),
+    ]
+}
+
+fn answer(model: &Model<AlignedBytes>, live: Option<&LiveItems>, filter: Option<&FilterExpr>) -> Vec<(String, f64)> {
+    let history = [0, 5, 42].map(|item| Interaction::new(Fixture::key(item), "view", NOW_MS - item as i64));
+    let scenario = Scenario { exclude_seen: false, ..Scenario::home() };
+    let request = RecommendRequest { live, filter, exact: true, ..RecommendRequest::new(&history, NOW_MS) };
+    let mut scratch = RecommendScratch::default();
+    let list = recommend(model, &scenario, &Weighting::default(), &request, &mut scratch, &mut |_| ()).unwrap();
+    let view = model.view_with(live);
+    list.items.iter().map(|item| (view.key(item.ordinal).unwrap().to_owned(), item.score)).collect()
+}
+
+fn found(model: &Model<AlignedBytes>, live: Option<&LiveItems>, filter: Option<&FilterExpr>) -> Vec<String> {
+    let view = model.view_with(live);
+    let (params, mut scratch) = (SearchParams { k: 15, ef_search: 64, exact: true }, Scratch::default());
+    let hits = nearest(model, &view, &vector_of(3), &params, filter, &[], &mut scratch).unwrap().0;
+    hits.iter().map(|hit| view.key(hit.ordinal).unwrap().to_owned()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn changes_laid_over_are_changes_built_in(steps in steps(), later_ms in prop::sample::select(vec![0_i64, 10_000, 30_000])) {
+        let fixture = Fixture::random(11, N, DIMENSIONS, Metric::Cosine);
+        let model = fixture.model();
+        let mut live = LiveItems::new(&model, NOW_MS);
+        prop_assert!(live.is_idle());
+        let mut last = BTreeMap::new();
+        for step in &steps {
+            let entry = entry_of(step);
+            let rows = LiveRows::of(&model, &entry);
+            live.apply(&model, Arc::new(entry), Some(rows));
+            last.insert(step.item, step);
+        }
+        let now_ms = NOW_MS + later_ms;
+        live.expire(now_ms);
+        let built = rebuilt(&fixture, &last, now_ms);
+        let overlay = LiveItems::new(&built, now_ms);
+        for filter in filters() {
+            let expected = answer(&built, Some(&overlay), filter.as_ref());
+            let found_keys = answer(&model, Some(&live), filter.as_ref());
+            prop_assert_eq!(found_keys.len(), expected.len());
+            for (one, other) in found_keys.iter().zip(&expected) {
+                prop_assert_eq!(&one.0, &other.0);
+                prop_assert!((one.1 - other.1).abs() < 1e-5, "{:?} {:?}", one, other);
+            }
+            prop_assert_eq!(found(&model, Some(&live), filter.as_ref()), found(&built, Some(&overlay), filter.as_ref()));
+        }
+        for (item, step) in &last {
+            let key = Fixture::key(*item);
+            let view = model.view_with(Some(&live));
+            let entry = view.ordinal(&key).and_then(|ordinal| view.entry(ordinal));
+            prop_assert_eq!(entry.map(str::to_owned), entry_of(step).json().map(str::to_owned), "{}", key);
+        }
+    }
+}
+
+#[test]
+fn what_an_artifact_contains_is_not_laid_over_it() {
+    let mut fixture = Fixture::random(11, N, DIMENSIONS, Metric::Cosine);
+    let changed =
+        |price, at| LiveEntry::put(CatalogItem { price: Some(price), ..fixture.items[3].clone() }, None, at).unwrap();
+    let (same, other) = (changed(4.0, 5), changed(9.0, 5));
+    let model = fixture.model();
+    assert!(LiveItems::is_contained(&model, &same), "an entry without a time is compared by what it says");
+    assert!(!LiveItems::is_contained(&model, &other));
+    assert!(LiveItems::is_contained(&model, &LiveEntry::deleted("no such item", 5)));
+    assert!(!LiveItems::is_contained(&model, &LiveEntry::deleted(Fixture::key(3), 5)));
+    fixture.items[3].updated_at = Some(Timestamp(7));
+    let model = fixture.model();
+    assert!(LiveItems::is_contained(&model, &other), "the artifact's is the later account");
+    let later = LiveEntry::put(CatalogItem::new(Fixture::key(3)), None, 8).unwrap();
+    assert!(!LiveItems::is_contained(&model, &later));
+}
+
+#[test]
+fn a_field_of_an_added_item_is_known_and_named() {
+    let model = Fixture::random(11, N, DIMENSIONS, Metric::Cosine).model();
+    let mut live = LiveItems::new(&model, NOW_MS);
+    let exists = |field: &str| FilterExpr::Exists { field: field.to_owned() };
+    let attributes = model.index().attributes();
+    assert!(live.evaluate(&attributes, &exists("colour")).is_err());
+    let attributes_of = [("colour".to_owned(), serde_json::json!("red"))].into();
+    let item = CatalogItem { attributes: attributes_of, ..CatalogItem::new("new") };
+    live.apply(&model, Arc::new(LiveEntry::put(item, None, NOW_MS).unwrap()), None);
+    assert!(live.evaluate(&attributes, &exists("colour")).unwrap().is_empty());
+    assert_eq!(live.added(true, Some(&exists("colour"))), [N as u32]);
+    let error = live.evaluate(&attributes, &exists("color")).unwrap_err().to_string();
+    assert!(error.contains("category") && error.contains("colour"), "{error}");
+    live.apply(&model, Arc::new(LiveEntry::deleted("new", NOW_MS)), None);
+    assert!(live.is_idle() && live.evaluate(&attributes, &exists("colour")).is_err());
+}

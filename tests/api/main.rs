@@ -4,10 +4,12 @@
 //! writes `config/openapi.json` anew.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod catalog;
 mod consent;
 mod errors;
 mod experiments;
 mod faults;
+mod filters;
 mod interactions;
 mod items;
 mod openapi;

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use kindred::catalog::CatalogItem;
+use kindred::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -27,6 +28,9 @@ const CATEGORIES: &[&str] = &["categories", "category", "genres", "genre", "cate
 const PRICE: &[&str] = &["price", "unitprice"];
 const IMAGE: &[&str] = &["image", "imageurl", "picture", "poster", "thumbnail"];
 const AVAILABLE: &[&str] = &["available", "instock", "active"];
+const HIDDEN: &[&str] = &["hidden"];
+const EXPIRES_AT: &[&str] = &["expiresat"];
+const UPDATED_AT: &[&str] = &["updatedat"];
 const YEAR: &str = "year";
 
 /// The genres of `u.item`, one column each after the first five.
@@ -266,6 +270,13 @@ impl Reader {
         }
     }
 
+    /// A time in RFC 3339 or in milliseconds since 1970; one that is neither is left out, and counted.
+    fn time(&mut self, value: Option<Value>) -> Option<Timestamp> {
+        let time = serde_json::from_value(value?).ok();
+        self.report.left_out += u64::from(time.is_none());
+        time
+    }
+
     fn row(&mut self, line: u64, mut fields: Map<String, Value>) {
         let id = take(&mut fields, ID).map(|id| as_text(&id).trim().to_owned()).unwrap_or_default();
         let mut item = CatalogItem::new(id);
@@ -282,6 +293,13 @@ impl Reader {
             self.report.left_out += u64::from(available.is_none());
             item.available = available.unwrap_or(true);
         }
+        if let Some(hidden) = take(&mut fields, HIDDEN) {
+            let hidden = truth(&as_text(&hidden));
+            self.report.left_out += u64::from(hidden.is_none());
+            item.hidden = hidden.unwrap_or(false);
+        }
+        item.expires_at = self.time(take(&mut fields, EXPIRES_AT));
+        item.updated_at = self.time(take(&mut fields, UPDATED_AT));
         if let Some(Value::Object(attributes)) = fields.remove("attributes") {
             item.attributes.extend(attributes);
         }
@@ -393,6 +411,21 @@ mod tests {
         assert_eq!((a.categories.clone(), a.price), (vec!["x".to_owned()], Some(2.0)));
         assert_eq!(json!(a.attributes), json!({"n": [1], "m": "q"}));
         assert_eq!(table.report.bad, 1);
+    }
+
+    #[test]
+    fn an_exported_catalogue_comes_back_as_it_was() {
+        let item = CatalogItem {
+            title: "Bear".to_owned(),
+            price: Some(9.5),
+            hidden: true,
+            expires_at: Some(Timestamp(2_000_000_000_500)),
+            updated_at: Some(Timestamp(1_795_530_301_000)),
+            attributes: [("shop".to_owned(), json!({"lat": 47.4, "lon": 8.5}))].into(),
+            ..CatalogItem::new("bear")
+        };
+        let table = table("items.jsonl", item.to_json().unwrap().as_bytes()).unwrap();
+        assert_eq!(table.items["bear"], item);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The catalogue as it is now: changes taken in while an artifact serves, kept durably, and laid over each artifact that takes its place.
+//! Changes of the catalogue shared between requests, which read them, and whoever makes them.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};

@@ -1,0 +1,174 @@
+//! `GET /v1/items`: the whole catalogue as it now is, page by page, or in one go as a line an item for the next build.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use actix_web::body::{BodySize, MessageBody};
+use actix_web::http::header::ACCEPT;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::{IntoParams, ToSchema};
+
+use super::error::Problem;
+use super::items::ItemDto;
+use super::state::{State, Worker};
+use crate::limits;
+use crate::model::ModelView;
+use crate::reload::Live;
+
+/// Lines rendered at once; a few hundred kilobytes.
+const LINES_AT_ONCE: usize = 256;
+
+/// Which part of the catalogue is asked for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ListQuery {
+    /// Items a page, at most 1,000; 100 if left out.
+    pub(crate) limit: Option<usize>,
+    /// `next_cursor` of the page before; left out for the first.
+    pub(crate) cursor: Option<String>,
+}
+
+/// A page of the catalogue, in the order of the ids' bytes.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ItemsPage<'a> {
+    /// The items as they now are, hidden and expired ones too.
+    #[schema(value_type = Vec<ItemDto>)]
+    pub(crate) items: Vec<&'a RawValue>,
+    /// What to send as `cursor` for the next page; null after the last. It stays good when another artifact takes its place.
+    pub(crate) next_cursor: Option<String>,
+}
+
+/// List the catalogue
+///
+/// With `Accept: application/x-ndjson` the answer is all of it, an item a line, as `kindred prepare` and `kindred build` take it; `limit` and
+/// `cursor` are then not looked at.
+#[utoipa::path(
+    get, path = "/v1/items", operation_id = "list_items", tag = "items", params(ListQuery),
+    responses((status = 200, description = "a page of items", body = ItemsPage))
+)]
+pub(crate) async fn get(
+    state: web::Data<State>,
+    worker: web::Data<Worker>,
+    request: HttpRequest,
+    query: web::Query<ListQuery>,
+) -> Result<HttpResponse, Problem> {
+    let _permit = state.admit(&worker)?;
+    let live = state.reloader.live().as_ref().map(Arc::clone).ok_or_else(Problem::not_ready)?;
+    let accepts = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let whole = accepts.contains("ndjson") || accepts.contains("jsonl");
+    let limit = query.limit.unwrap_or(100);
+    if !(1..=limits::PAGE_ITEMS_MAX).contains(&limit) {
+        return Err(Problem::invalid(
+            format!("limit is {limit}, expected 1 to {}", limits::PAGE_ITEMS_MAX),
+            "ask for a smaller page and follow next_cursor",
+        ));
+    }
+    let after = query.cursor.as_deref().map(decode).transpose()?;
+    // Sorting the ids of a large catalogue takes a second the first time, which is too long for a worker.
+    let sorted = Arc::clone(&live);
+    let sorting = web::block(move || sorted.sorted().len()).await;
+    sorting.map_err(|_| Problem::stopping())?;
+    if whole {
+        let lines = LinesOfItems { live, now_ms: state.now_ms(), after: None, ended: false };
+        return Ok(HttpResponse::Ok().content_type("application/x-ndjson").body(lines));
+    }
+    let changes = live.changes(state.now_ms());
+    let view = live.snapshot.model().view_with(changes.as_deref());
+    let page = page(&view, live.sorted(), after.as_deref(), limit);
+    let next_cursor = (page.len() == limit).then(|| page.last().map(|(key, _)| encode(key))).flatten();
+    let items = page.into_iter().filter_map(|(_, json)| serde_json::from_str(json).ok()).collect();
+    super::render(&ItemsPage { items, next_cursor })
+}
+
+/// The items after a key, in the order of keys: those of the artifact and those beside it.
+fn page<'a>(view: &ModelView<'a>, sorted: &[u32], after: Option<&str>, limit: usize) -> Vec<(&'a str, &'a str)> {
+    let is_done = |key: Option<&str>| after.is_some_and(|after| key.is_some_and(|key| key <= after));
+    let first = sorted.partition_point(|ordinal| is_done(view.key(*ordinal)));
+    let built = sorted.get(first..).unwrap_or_default().iter().copied();
+    let mut built = built.filter_map(|ordinal| Some((view.key(ordinal)?, view.entry(ordinal)?))).peekable();
+    let added = view.live().into_iter().flat_map(|live| live.added_after(after));
+    let mut added = added.filter_map(|entry| Some((entry.id(), entry.json()?))).peekable();
+    let mut page = Vec::with_capacity(limit.min(LINES_AT_ONCE));
+    while page.len() < limit {
+        let next = match (built.peek(), added.peek()) {
+            (Some(one), Some(other)) if one.0 <= other.0 => built.next(),
+            (_, Some(_)) => added.next(),
+            _ => built.next(),
+        };
+        let Some(next) = next else { break };
+        page.push(next);
+    }
+    page
+}
+
+/// A key as it may stand in an address: hexadecimal.
+fn encode(key: &str) -> String {
+    key.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn decode(cursor: &str) -> Result<String, Problem> {
+    let refuse =
+        || Problem::invalid("the cursor was not made by this service", "send next_cursor of the page before, or none");
+    let digit = |digit: u8| char::from(digit).to_digit(16).ok_or_else(refuse);
+    if !cursor.len().is_multiple_of(2) || cursor.is_empty() || cursor.len() > 2 * limits::KEY_BYTES_MAX {
+        return Err(refuse());
+    }
+    let (pairs, _) = cursor.as_bytes().as_chunks::<2>();
+    let byte = |[high, low]: &[u8; 2]| Ok((digit(*high)? * 16 + digit(*low)?) as u8);
+    let bytes: Vec<u8> = pairs.iter().map(byte).collect::<Result<_, Problem>>()?;
+    String::from_utf8(bytes).map_err(|_| refuse())
+}
+
+/// The body that is the whole catalogue, made as it is sent.
+struct LinesOfItems {
+    live: Arc<Live>,
+    now_ms: i64,
+    after: Option<String>,
+    ended: bool,
+}
+
+impl MessageBody for LinesOfItems {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Stream
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<web::Bytes, Self::Error>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let live = Arc::clone(&self.live);
+        let changes = live.changes(self.now_ms);
+        let view = live.snapshot.model().view_with(changes.as_deref());
+        let page = page(&view, live.sorted(), self.after.as_deref(), LINES_AT_ONCE);
+        self.ended = page.len() < LINES_AT_ONCE;
+        self.after = page.last().map(|(key, _)| (*key).to_owned());
+        let mut lines = String::new();
+        for (_, json) in page {
+            lines.push_str(json);
+            lines.push('\n');
+        }
+        if lines.is_empty() { Poll::Ready(None) } else { Poll::Ready(Some(Ok(lines.into()))) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cursors_are_read_back_and_nonsense_is_refused() {
+        for key in ["a", "a/b?&=%", "日本", "\u{1}"] {
+            assert_eq!(decode(&encode(key)).unwrap(), key);
+        }
+        for cursor in ["", "0", "zz", "ff", "6"] {
+            assert!(decode(cursor).is_err(), "{cursor}");
+        }
+    }
+}

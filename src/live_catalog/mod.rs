@@ -1,0 +1,221 @@
+//! The catalogue as it is now: changes taken in while an artifact serves, kept durably, and laid over each artifact that takes its place.
+//!
+//! A change is first synced by the store and then seen by requests, so what an answer showed is there after a restart. Changes of one item follow
+//! one another; changes of different items share the store's commits. A change that a newer artifact contains is not laid over it; it is
+//! kept for [`limits::CONTAINED_KEPT_MS`], in case an older artifact is activated again, and then removed.
+
+mod overlay;
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kindred_index::MappedFile;
+use tokio::sync::Mutex as Turn;
+
+pub use self::overlay::Overlay;
+use crate::limits;
+use crate::live_items::{LiveEntry, LiveEntryError, LiveItems, LiveRows};
+use crate::model::Model;
+use crate::reload::Live;
+use crate::snapshot::Snapshot;
+use crate::store::{Documents, StoreError, Table, Write};
+
+/// Items whose changes wait for one another although they are different items: one in so many.
+const TURNS: usize = 64;
+/// Changes read from the store at once.
+const PAGE: usize = 1_000;
+
+/// Why a change was not made.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChangeError {
+    /// The store did not keep it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A kept change cannot be read, or a new one cannot be written.
+    #[error("{0}")]
+    Entry(Arc<LiveEntryError>),
+    /// More changes than are kept beside an artifact.
+    #[error(
+        "{found} items would be changed since the artifact was built, at most {most} are kept: build an artifact with the exported catalogue",
+        most = limits::LIVE_ITEMS_MAX
+    )]
+    TooMany {
+        /// How many there would be.
+        found: usize,
+    },
+}
+
+/// All changes that are kept, and the order in which they came.
+#[derive(Default)]
+struct Kept {
+    by_id: BTreeMap<String, (u64, Arc<LiveEntry>)>,
+    sequence: u64,
+}
+
+/// The live catalogue.
+pub struct LiveCatalog {
+    documents: Arc<dyn Documents>,
+    kept: Mutex<Kept>,
+    turns: Vec<Turn<()>>,
+    hasher: RandomState,
+}
+
+/// The right to change certain items: nobody else changes them meanwhile.
+pub struct Turns<'a>(#[allow(dead_code, reason = "held, not read")] Vec<tokio::sync::MutexGuard<'a, ()>>);
+
+impl LiveCatalog {
+    /// Reads the changes that are kept. Waits for the disk.
+    ///
+    /// # Errors
+    /// The store's failure, or a kept change that cannot be read.
+    pub fn load(documents: Arc<dyn Documents>) -> Result<Self, ChangeError> {
+        let mut kept = Kept::default();
+        let mut after: Option<String> = None;
+        loop {
+            let page = documents.blocking_scan(Table::Items, after.as_deref(), PAGE)?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            for (id, bytes) in page {
+                let entry = LiveEntry::from_record(&bytes).map_err(|error| ChangeError::Entry(Arc::new(error)))?;
+                kept.sequence += 1;
+                kept.by_id.insert(id, (kept.sequence, Arc::new(entry)));
+            }
+        }
+        let turns = (0..TURNS).map(|_| Turn::new(())).collect();
+        Ok(Self { documents, kept: Mutex::new(kept), turns, hasher: RandomState::new() })
+    }
+
+    /// Waits until nobody else changes these items.
+    pub async fn turns<'a>(&self, ids: impl Iterator<Item = &'a str>) -> Turns<'_> {
+        let mut places: Vec<usize> = ids.map(|id| self.turn_of(id)).collect();
+        // In one order for all, so that two never wait for each other.
+        places.sort_unstable();
+        places.dedup();
+        let mut guards = Vec::with_capacity(places.len());
+        for turn in places.into_iter().filter_map(|place| self.turns.get(place)) {
+            guards.push(turn.lock().await);
+        }
+        Turns(guards)
+    }
+
+    fn turn_of(&self, id: &str) -> usize {
+        self.hasher.hash_one(id) as usize % TURNS
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last change of an item that is kept.
+    pub fn last(&self, id: &str) -> Option<Arc<LiveEntry>> {
+        self.kept().by_id.get(id).map(|(_, entry)| Arc::clone(entry))
+    }
+
+    /// Keeps changes, all or none, and then lays them over the artifact in service. The caller holds the items' turns.
+    ///
+    /// Costs one commit of the store, and for each item that the artifact does not know up to 256 rows.
+    ///
+    /// # Errors
+    /// The store's failure or too many changes; then nothing was changed.
+    pub async fn change(
+        &self,
+        _held: &Turns<'_>,
+        entries: Vec<LiveEntry>,
+        live: impl Fn() -> Option<Arc<Live>>,
+    ) -> Result<(), ChangeError> {
+        self.check_room(&entries)?;
+        let write = |entry: &LiveEntry| {
+            let record = entry.to_record().map_err(|error| ChangeError::Entry(Arc::new(error)))?;
+            Ok(Write::put(Table::Items, entry.id(), record))
+        };
+        let writes: Vec<Write> = entries.iter().map(write).collect::<Result<_, ChangeError>>()?;
+        self.documents.write(writes).await?;
+        let entries: Vec<Arc<LiveEntry>> = entries.into_iter().map(Arc::new).collect();
+        let mut kept = self.kept();
+        for entry in &entries {
+            kept.sequence += 1;
+            let sequence = kept.sequence;
+            kept.by_id.insert(entry.id().to_owned(), (sequence, Arc::clone(entry)));
+        }
+        // An artifact takes its place under the same lock, so none is missed.
+        if let Some(live) = live() {
+            let model = live.snapshot.model();
+            let rows: Vec<Option<LiveRows>> = entries.iter().map(|entry| rows(model, entry)).collect();
+            live.overlay.write(|items| {
+                entries.into_iter().zip(rows).for_each(|(entry, rows)| items.apply(model, entry, rows));
+            });
+        }
+        Ok(())
+    }
+
+    fn check_room(&self, entries: &[LiveEntry]) -> Result<(), ChangeError> {
+        let kept = self.kept();
+        let new = entries.iter().filter(|entry| !kept.by_id.contains_key(entry.id())).count();
+        let found = kept.by_id.len() + new;
+        if new > 0 && found > limits::LIVE_ITEMS_MAX {
+            return Err(ChangeError::TooMany { found });
+        }
+        Ok(())
+    }
+
+    /// Lays the changes that an artifact does not contain over it, and puts it into service by `swap`, without missing a change that is made
+    /// meanwhile. Costs parsing the artifact's entry of each changed item.
+    pub fn put_into_service<T>(
+        &self,
+        snapshot: Snapshot,
+        now_ms: i64,
+        swap: impl FnOnce(Snapshot, LiveItems) -> T,
+    ) -> T {
+        let model = snapshot.model();
+        let mut items = LiveItems::new(model, now_ms);
+        let apply = |items: &mut LiveItems, entry: Arc<LiveEntry>| {
+            if !LiveItems::is_contained(model, &entry) {
+                let rows = rows(model, &entry);
+                items.apply(model, entry, rows);
+            }
+        };
+        // Most of the work is done while changes go on; those that were made meanwhile follow under the lock.
+        let (most, done) = {
+            let kept = self.kept();
+            (kept.by_id.values().cloned().collect::<Vec<_>>(), kept.sequence)
+        };
+        for (_, entry) in most {
+            apply(&mut items, entry);
+        }
+        let kept = self.kept();
+        for (sequence, entry) in kept.by_id.values() {
+            if *sequence > done {
+                apply(&mut items, Arc::clone(entry));
+            }
+        }
+        swap(snapshot, items)
+    }
+
+    /// Removes changes that the artifact has contained for long. Blocks until their items' turns are free; for a thread of its own.
+    pub fn tidy(&self, model: &Model<MappedFile>, now_ms: i64) {
+        let old: Vec<Arc<LiveEntry>> = {
+            let kept = self.kept();
+            let entries = kept.by_id.values().map(|(_, entry)| entry);
+            let is_old = |entry: &&Arc<LiveEntry>| now_ms - entry.updated_at_ms() > limits::CONTAINED_KEPT_MS;
+            entries.filter(is_old).map(Arc::clone).collect()
+        };
+        for entry in old.iter().filter(|entry| LiveItems::is_contained(model, entry)) {
+            let Some(turn) = self.turns.get(self.turn_of(entry.id())) else { continue };
+            let _turn = turn.blocking_lock();
+            let mut kept = self.kept();
+            if kept.by_id.get(entry.id()).is_some_and(|(_, last)| Arc::ptr_eq(last, entry)) {
+                kept.by_id.remove(entry.id());
+                // The store does it whether or not anyone waits; if it fails, the next artifact's turn comes.
+                drop(self.documents.write(vec![Write::delete(Table::Items, entry.id())]));
+            }
+        }
+    }
+}
+
+/// The rows of an item that the model does not know.
+fn rows(model: &Model<MappedFile>, entry: &LiveEntry) -> Option<LiveRows> {
+    let needed = entry.item().is_some() && model.index().ordinal(entry.id()).is_none();
+    needed.then(|| LiveRows::of(model, entry))
+}

@@ -1,0 +1,223 @@
+//! The live catalogue: a change is in the very next answer, from every source, and after a restart.
+
+use kindred::testing::Fixture;
+use kindred_index::Metric;
+use serde_json::{Value, json};
+
+use crate::support::{Client, Server, ids};
+
+impl Client {
+    fn change(&self, method: &str, path: &str, body: &Value) -> crate::support::Answer {
+        self.send(method, path, &[("content-type", "application/json")], body.to_string().as_bytes())
+    }
+
+    fn lists(&self) -> Vec<(&'static str, Value)> {
+        let seen = json!([{"item_id": "item-4"}, {"item_id": "item-12"}]);
+        let all = |scenario: &str, more: Value| {
+            let mut body = json!({"scenario": scenario, "limit": 50});
+            body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            self.post("/v1/recommendations", body).ok()
+        };
+        vec![
+            ("for a visitor", all("home", json!({"interactions": seen}))),
+            ("by scan", all("home", json!({"interactions": seen, "exact": true}))),
+            ("popular", all("home", json!({}))),
+            ("similar", self.get("/v1/items/item-4/similar?limit=50").ok()),
+        ]
+    }
+
+    fn searched(&self) -> Vec<String> {
+        let found = self.post("/v1/search", json!({"positive": ["item-4"], "k": 60})).ok();
+        found["hits"].as_array().unwrap().iter().map(|hit| hit["item_id"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+/// Publishes an artifact and has the server take it.
+fn publish(server: &Server, fixture: &Fixture, generation: &str) {
+    fixture.publish(&server.artifacts(), generation);
+    server.post_bytes("/admin/reload", b"").ok();
+}
+
+#[track_caller]
+fn assert_nowhere(server: &Client, id: &str) {
+    for (name, list) in server.lists() {
+        assert!(!ids(&list).contains(&id), "{name}: {list}");
+    }
+    assert!(!server.searched().contains(&id.to_owned()));
+}
+
+#[test]
+fn hidden_deleted_and_expired_items_are_in_no_list_and_lists_stay_full() {
+    let server = Server::with_shop();
+    let long = |client: &Client| client.lists().into_iter().map(|(_, list)| ids(&list).len()).collect::<Vec<_>>();
+    let before = long(&server);
+    assert!(server.searched().contains(&"item-16".to_owned()));
+    server.change("PATCH", "/v1/items/item-16", &json!({"hidden": true})).ok();
+    assert_nowhere(&server, "item-16");
+    assert_eq!(server.get("/v1/items/item-16").ok()["hidden"], true);
+    assert_eq!(server.change("DELETE", "/v1/items/item-20", &Value::Null).ok()["deleted"], true);
+    assert_nowhere(&server, "item-20");
+    server.get("/v1/items/item-20").problem(404, "item_not_found");
+    server.get("/v1/items/item-20/similar").problem(404, "item_not_found");
+    server.change("PATCH", "/v1/items/item-24", &json!({"expires_at": "2020-01-01T00:00:00Z"})).ok();
+    assert_nowhere(&server, "item-24");
+    assert_eq!(server.post("/v1/recommendations", json!({"limit": 20})).ok()["items"].as_array().unwrap().len(), 20);
+    for (now, before) in long(&server).into_iter().zip(before) {
+        assert!(now + 3 >= before, "{now} of {before}");
+    }
+    server.change("PATCH", "/v1/items/item-16", &json!({"hidden": null})).ok();
+    assert!(server.searched().contains(&"item-16".to_owned()));
+    server.change("PUT", "/v1/items/item-20", &json!({"title": "Back"})).ok();
+    assert!(server.searched().contains(&"item-20".to_owned()));
+}
+
+#[test]
+fn a_price_and_a_stock_are_those_of_the_last_change() {
+    let server = Server::with_shop();
+    let cheap = || {
+        let filter = json!({"key": "price", "range": {"lt": 0.5}});
+        let list = server.post("/v1/recommendations", json!({"filter": filter, "with_items": true})).ok();
+        ids(&list).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(cheap().is_empty());
+    let patched = server.change("PATCH", "/v1/items/item-4", &json!({"price": 0.25})).ok();
+    assert_eq!((&patched["price"], &patched["title"]), (&json!(0.25), &json!("Item 4")));
+    assert_eq!(cheap(), ["item-4"]);
+    let body = json!({"filter": {"has_id": ["item-4"]}, "with_items": true});
+    assert_eq!(server.post("/v1/recommendations", body).ok()["items"][0]["item"]["price"], 0.25);
+    server.change("PATCH", "/v1/items/item-4", &json!({"available": false})).ok();
+    assert!(cheap().is_empty());
+}
+
+#[test]
+fn a_new_item_is_recommended_at_once() {
+    let server = Server::with_shop();
+    let vector = server.post("/v1/search", json!({"positive": ["item-8"], "k": 60, "with_vector": true})).ok();
+    let vector = vector["hits"][0]["vector"].clone();
+    let item = json!({"title": "New", "categories": ["toys"], "vector": vector, "attributes": {"colour": "red"}});
+    server.change("PUT", "/v1/items/new", &item).ok();
+    let seen = json!({"interactions": [{"item_id": "item-4"}, {"item_id": "item-8"}]});
+    assert!(ids(&server.post("/v1/recommendations", seen).ok()).contains(&"new"));
+    assert_eq!(server.searched().len(), 60, "59 of the artifact and the new one");
+    assert!(!ids(&server.get("/v1/items/new/similar").ok()).is_empty());
+    // Without a vector it is where the items of its categories are.
+    server.change("PUT", "/v1/items/estimated", &json!({"categories": ["toys"]})).ok();
+    let found = server.post("/v1/search", json!({"positive": ["estimated"], "k": 5, "with_items": true})).ok();
+    for hit in found["hits"].as_array().unwrap() {
+        assert_eq!(hit["item"]["categories"][0], "toys", "{found}");
+    }
+    // What was done with it turns the list.
+    let list = server.post("/v1/recommendations", json!({"interactions": [{"item_id": "new"}], "explain": true})).ok();
+    assert_eq!(list["fallback"], Value::Null);
+    assert_eq!(list["items"][0]["reasons"]["because"][0]["item_id"], "new");
+    assert!(!ids(&list).contains(&"new"), "it was seen");
+    server.change("DELETE", "/v1/items/new", &Value::Null).ok();
+    assert_nowhere(&server, "new");
+    server.change("DELETE", "/v1/items/new", &Value::Null).problem(404, "item_not_found");
+}
+
+#[test]
+fn a_batch_is_all_or_nothing_as_a_list_or_as_lines() {
+    let server = Server::with_shop();
+    let batch = json!([
+        {"id": "a", "title": "A"}, {"op": "patch", "id": "a", "price": 3}, {"op": "delete", "id": "item-1"}
+    ]);
+    let done = server.post("/v1/items/batch", batch).ok();
+    assert_eq!(done, json!({"put": 1, "patched": 1, "deleted": 1}));
+    let kept = server.get("/v1/items/a").ok();
+    assert_eq!((&kept["title"], &kept["price"]), (&json!("A"), &json!(3.0)));
+    let lines = "{\"id\": \"b\"}\n\n{\"op\": \"patch\", \"id\": \"a\", \"title\": \"AA\"}\n";
+    let sent = |lines: &str| {
+        server.send("POST", "/v1/items/batch", &[("content-type", "application/x-ndjson")], lines.as_bytes())
+    };
+    assert_eq!(sent(lines).ok(), json!({"put": 1, "patched": 1, "deleted": 0}));
+    let half = "{\"id\": \"c\"}\n{\"op\": \"patch\", \"id\": \"nothing\"}\n";
+    sent(half).problem(404, "item_not_found");
+    server.get("/v1/items/c").problem(404, "item_not_found");
+    for (batch, code, what) in [
+        (json!([{"title": "x"}]), "invalid_request", "items[0]: id"),
+        (json!([{"id": "x"}, {"id": "y", "op": "upsert"}]), "invalid_request", "items[1]: op"),
+        (json!([{"id": "x", "op": "delete", "price": 1}]), "invalid_request", "items[0]: delete"),
+        (json!([{"id": "x", "color": "red"}]), "invalid_json", "items[0]: unknown field"),
+        (json!({"id": "x"}), "invalid_json", "expected a sequence"),
+        (json!(vec![json!({"id": "x"}); 1_001]), "limit_exceeded", "items"),
+    ] {
+        let problem = server.post("/v1/items/batch", batch).problem(400, code);
+        assert!(problem.detail.contains(what), "{problem:?}");
+    }
+    server.change("PUT", "/v1/items/batch", &json!({"title": "an item of this name"})).ok();
+    assert_eq!(server.get("/v1/items/batch").ok()["title"], "an item of this name");
+}
+
+#[test]
+fn what_is_wrong_with_an_item_is_said() {
+    let server = Server::with_shop();
+    for (item, code, what) in [
+        (json!({"id": "other"}), "invalid_request", "id is"),
+        (json!({"titel": "x"}), "invalid_json", "unknown field `titel`"),
+        (json!({"price": "cheap"}), "invalid_json", "expected f64"),
+        (json!({"attributes": {"price": 3}}), "invalid_request", "\"price\""),
+        (json!({"attributes": {"x": {"lat": 91, "lon": 0}}}), "invalid_request", "a point"),
+        (json!({"attributes": {"x": [[1]]}}), "invalid_request", "\"x\""),
+        (json!({"attributes": {"x": null}}), "invalid_request", "\"x\""),
+        (json!({"categories": [""]}), "invalid_request", "category"),
+        (json!({"vector": [1.0, 2.0]}), "invalid_request", "16 dimensions"),
+        (json!({"vector": vec![0.0; 16]}), "invalid_request", "no direction"),
+        (json!({"expires_at": "soon"}), "invalid_json", "RFC 3339"),
+        (json!({"description": "x".repeat(70_000)}), "limit_exceeded", "bytes of JSON"),
+    ] {
+        let problem = server.change("PUT", "/v1/items/x", &item).problem(400, code);
+        assert!(problem.detail.contains(what), "{item}: {problem:?}");
+    }
+    server.change("PATCH", "/v1/items/nothing", &json!({"price": 1})).problem(404, "item_not_found");
+    server.send("PUT", "/v1/items/x", &[("content-type", "text/csv")], b"{}").problem(415, "unsupported_media_type");
+    server
+        .send("POST", "/v1/items/x", &[("content-type", "application/json")], b"{}")
+        .problem(405, "method_not_allowed");
+    server.get("/v1/items/x").problem(404, "item_not_found");
+}
+
+#[test]
+fn the_catalogue_is_listed_page_by_page_and_line_by_line() {
+    let server = Server::with_shop();
+    server.change("PUT", "/v1/items/item-10a", &json!({"title": "between"})).ok();
+    server.change("DELETE", "/v1/items/item-11", &Value::Null).ok();
+    server.change("PATCH", "/v1/items/item-12", &json!({"price": 99})).ok();
+    let (mut listed, mut path) = (Vec::new(), "/v1/items?limit=7".to_owned());
+    loop {
+        let page = server.get(&path).ok();
+        listed.extend(page["items"].as_array().unwrap().clone());
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        path = format!("/v1/items?limit=7&cursor={cursor}");
+    }
+    let keys: Vec<&str> = listed.iter().map(|item| item["id"].as_str().unwrap()).collect();
+    assert_eq!(keys.len(), 60);
+    assert!(keys.is_sorted() && keys.contains(&"item-10a") && !keys.contains(&"item-11"), "{keys:?}");
+    assert!(listed.iter().any(|item| item["id"] == "item-12" && item["price"] == 99.0));
+    let whole = server.send("GET", "/v1/items", &[("accept", "application/x-ndjson")], b"");
+    assert_eq!(whole.header("content-type"), "application/x-ndjson");
+    let lines: Vec<Value> = whole.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines, listed);
+    server.get("/v1/items?limit=0").problem(400, "invalid_request");
+    server.get("/v1/items?cursor=zz").problem(400, "invalid_request");
+    server.get("/v1/items?page=2").problem(400, "invalid_request");
+    Server::empty().get("/v1/items").problem(503, "not_ready");
+}
+
+#[test]
+fn changes_outlive_artifacts_until_one_contains_them() {
+    let server = Server::with_shop();
+    server.change("PATCH", "/v1/items/item-4", &json!({"price": 77})).ok();
+    let new = server.change("PUT", "/v1/items/new", &json!({"title": "New", "categories": ["toys"]})).ok();
+    publish(&server, &Fixture::shop(), "second");
+    assert_eq!(server.get("/v1/items/item-4").ok()["price"], 77.0);
+    assert_eq!(server.get("/v1/items/new").ok(), new);
+    // The next build was given the export, and says something later about one of them.
+    let mut fixture = Fixture::random(42, 61, 16, Metric::Cosine);
+    fixture.items[60] = serde_json::from_value(new).unwrap();
+    fixture.items[4].price = Some(78.0);
+    fixture.items[4].updated_at = Some(kindred::timestamp::Timestamp(i64::MAX / 4));
+    publish(&server, &fixture, "third");
+    assert_eq!(server.get("/v1/items/item-4").ok()["price"], 78.0);
+    assert_eq!(server.get("/v1/items?limit=1000").ok()["items"].as_array().unwrap().len(), 61);
+}
