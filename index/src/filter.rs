@@ -258,7 +258,7 @@ impl Evaluation<'_> {
 
     fn text_field(&self, name: &str) -> Result<Option<Field<'_>>, FilterError> {
         let field = self.known_field(name)?;
-        if field.is_some_and(|field| field.n_terms() == 0 && field.n_numbers() > 0) && !(self.also)(name) {
+        if field.is_some_and(|field| field.n_terms() == 0 && field.n_numbers() > 0) {
             return Err(FilterError::WrongType { field: name.to_owned(), holds: "numbers", asked: "text" });
         }
         Ok(field)
@@ -266,7 +266,7 @@ impl Evaluation<'_> {
 
     fn number_field(&self, name: &str) -> Result<Option<Field<'_>>, FilterError> {
         let field = self.known_field(name)?;
-        if field.is_some_and(|field| field.n_numbers() == 0 && field.n_terms() > 0) && !(self.also)(name) {
+        if field.is_some_and(|field| field.n_numbers() == 0 && field.n_terms() > 0) {
             return Err(FilterError::WrongType { field: name.to_owned(), holds: "text", asked: "numbers" });
         }
         Ok(field)

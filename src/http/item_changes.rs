@@ -82,7 +82,7 @@ pub(crate) async fn put(
     id: web::Path<String>,
     body: Body,
 ) -> Result<HttpResponse, Problem> {
-    let _permit = state.admit(&worker)?;
+    let _permit = state.admit_write(&worker)?;
     let entry = json::<ItemInput>(&body)?.into_entry(&id, "", state.dimensions(), state.now_ms())?;
     let turns = state.catalog.turns(std::iter::once(id.as_str())).await;
     let answer = entry.json().unwrap_or_default().to_owned();
@@ -107,7 +107,7 @@ pub(crate) async fn patch(
     id: web::Path<String>,
     body: Body,
 ) -> Result<HttpResponse, Problem> {
-    let _permit = state.admit(&worker)?;
+    let _permit = state.admit_write(&worker)?;
     check_id(&"item id", &id)?;
     let patch = json::<Map<String, Value>>(&body)?;
     let turns = state.catalog.turns(std::iter::once(id.as_str())).await;
@@ -134,7 +134,7 @@ pub(crate) async fn delete(
     worker: web::Data<Worker>,
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let _permit = state.admit(&worker)?;
+    let _permit = state.admit_write(&worker)?;
     check_id(&"item id", &id)?;
     let turns = state.catalog.turns(std::iter::once(id.as_str())).await;
     current(&state, &id)?;
@@ -148,9 +148,9 @@ pub(crate) async fn delete(
 #[utoipa::path(
     post, path = "/v1/items/batch", operation_id = "change_items", tag = "items",
     request_body(content = Vec<BatchItem>, example = json!([
-        {"id": "item-42", "title": "Garden lantern, red", "categories": ["garden"], "price": 24.9},
-        {"op": "patch", "id": "item-42", "available": false},
-        {"op": "delete", "id": "item-42"}
+        {"id": "lantern-7", "title": "Garden lantern, red", "categories": ["garden"], "price": 24.9},
+        {"op": "patch", "id": "lantern-7", "available": false},
+        {"op": "delete", "id": "lantern-7"}
     ])),
     responses(
         (status = 200, description = "all changes are made", body = BatchAnswer),
@@ -162,7 +162,7 @@ pub(crate) async fn batch(
     worker: web::Data<Worker>,
     body: Lines,
 ) -> Result<HttpResponse, Problem> {
-    let _permit = state.admit(&worker)?;
+    let _permit = state.admit_write(&worker)?;
     let items = operations(&body)?;
     check_count("items", items.len(), limits::BATCH_ITEMS_MAX)?;
     let turns = state.catalog.turns(items.iter().map(|item| item.id.as_str())).await;

@@ -95,16 +95,8 @@ fn only_json_is_taken_and_a_missing_content_type_counts_as_it() {
 #[test]
 fn a_wrong_method_says_which_are_taken() {
     let server = Server::with_shop();
-    let get = [
-        "/v1/items/item-4",
-        "/v1/items/item-4/similar",
-        "/v1/model",
-        "/healthz",
-        "/readyz",
-        "/metrics",
-        "/openapi.json",
-        "/",
-    ];
+    let get =
+        ["/v1/items", "/v1/items/item-4/similar", "/v1/model", "/healthz", "/readyz", "/metrics", "/openapi.json", "/"];
     for path in get {
         let answer = server.send("DELETE", path, &[], &[]);
         answer.problem(405, "method_not_allowed");
@@ -113,6 +105,9 @@ fn a_wrong_method_says_which_are_taken() {
         let head = server.send("HEAD", path, &[], &[]);
         assert_eq!((head.status, head.body.len()), (200, 0), "HEAD {path}");
     }
+    let answer = server.post_bytes("/v1/items/item-4", b"{}");
+    answer.problem(405, "method_not_allowed");
+    assert_eq!(answer.header("allow"), "GET, HEAD, PUT, PATCH, DELETE");
     // The list of what was shown is read at the address that makes it.
     let only_posted = TAKE_JSON.into_iter().filter(|path| *path != "/v1/recommendations");
     for path in only_posted.chain(["/admin/reload"]) {
