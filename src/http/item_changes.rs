@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::body::{Body, Lines, check_count, check_id, json};
+use super::body::{Body, Lines, check_count, check_id, json, json_of_any_form};
 use super::error::{Code, Problem, ProblemBody};
 use super::item_input::{ItemInput, input, patched};
 use super::items::ItemDto;
@@ -211,7 +211,7 @@ fn operations(body: &Lines) -> Result<Vec<Change>, Problem> {
         let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.iter().all(u8::is_ascii_whitespace));
         lines.map(json).collect::<Result<_, _>>()?
     } else {
-        json(body)?
+        json_of_any_form(body)?
     };
     let change = |(at, mut fields): (usize, Map<String, Value>)| {
         let place = format!("items[{at}]: ");

@@ -6,8 +6,8 @@ use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
 use super::{
-    backup, interactions, item_changes, item_list, items, kept, merge, operations, recommendations, replay, score, search,
-    users,
+    backup, interactions, item_changes, item_list, items, kept, merge, operations, recommendations, replay, score,
+    search, users,
 };
 
 /// The description of every address under `/v1`, and of those for operators.
