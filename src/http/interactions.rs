@@ -132,7 +132,7 @@ pub(crate) async fn post(
         };
         batch.into_iter().enumerate().map(incoming).collect::<Result<Vec<_>, _>>()
     })?;
-    batch.iter().for_each(|(one, _)| state.metrics.event_lag(now_ms - one.interaction.occurred_at_ms));
+    batch.iter().for_each(|(one, _)| state.metrics.event_lag(now_ms.saturating_sub(one.interaction.occurred_at_ms)));
     let outcomes = if state.shown.is_on() { outcomes(&batch) } else { Vec::new() };
     let ack = state.people.keep(batch).await.map_err(|error| Problem::history(&error, state.retry_after_seconds))?;
     outcomes.iter().for_each(|(id, outcome)| state.shown.outcome(id, outcome));
