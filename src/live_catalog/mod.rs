@@ -198,7 +198,8 @@ impl LiveCatalog {
         let old: Vec<Arc<LiveEntry>> = {
             let kept = self.kept();
             let entries = kept.by_id.values().map(|(_, entry)| entry);
-            let is_old = |entry: &&Arc<LiveEntry>| now_ms.saturating_sub(entry.updated_at_ms()) > limits::CONTAINED_KEPT_MS;
+            let is_old =
+                |entry: &&Arc<LiveEntry>| now_ms.saturating_sub(entry.updated_at_ms()) > limits::CONTAINED_KEPT_MS;
             entries.filter(is_old).map(Arc::clone).collect()
         };
         for entry in old.iter().filter(|entry| LiveItems::is_contained(model, entry)) {
