@@ -116,10 +116,11 @@ impl Report for VerifyReport {
         let _ = match &self.problem {
             None => writeln!(
                 text,
-                "{directory} is whole: {} items, {} checked in {}",
+                "{directory} is whole: {} items, {} checked in {}, {:.2} GB/s",
                 count(self.n_items.unwrap_or(0).into()),
                 bytes(self.bytes),
-                seconds(self.seconds)
+                seconds(self.seconds),
+                self.bytes as f64 / 1e9 / self.seconds.max(f64::MIN_POSITIVE)
             ),
             Some(problem) => writeln!(text, "{directory} is damaged: {problem}"),
         };

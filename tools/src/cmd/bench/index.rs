@@ -20,9 +20,9 @@ use kindred_index::{
 use super::super::verify;
 use super::super::{Exit, Global};
 use super::curve::{Point, median};
-use super::filters;
 use super::http::MetricArg;
 use super::index_report::{IndexReport, Speed};
+use super::{filters, opening, peers};
 use crate::build::{edges_name, metric_name};
 use crate::factors::{FactorsOptions, generate};
 use crate::machine::Machine;
@@ -30,10 +30,12 @@ use crate::matrix::Matrix;
 use crate::npy;
 use crate::progress::Progress;
 use crate::recall::{self, Truth, is_true};
-use crate::report::emit;
+use crate::report::{Report, emit};
 
 /// The breadths that are tried, unless others are asked for. Each is about 1.4 times the one before.
 pub(super) const SWEEP: &[usize] = &[10, 14, 20, 28, 40, 56, 80, 112, 160, 226, 320, 452, 640, 904, 1280];
+/// Breadth of the first answer after opening, unless another is asked for.
+const OPENING_EF_SEARCH: usize = 40;
 /// Queries of the exact scan, which takes thousands of times longer per query.
 const EXACT_QUERIES: usize = 50;
 /// Longest latency told apart, nanoseconds.
@@ -46,7 +48,7 @@ pub(super) const LATENCY_NS_MAX: u64 = 10_000_000_000;
 /// published graph is searched as it is, without hnsw_rs beside it. Prints a table, and the speeds at equal recall, read off the curves.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  kindred bench index --items 200000 --dims 64\n  kindred bench index --filters\n  kindred bench index --npy item_factors.npy --query-npy queries.npy --metric inner-product\n  kindred bench index --artifact artifacts --query-npy model/queries.npy"
+    after_help = "Examples:\n  kindred bench index --items 200000 --dims 64\n  kindred bench index --filters\n  kindred bench index --peers --python venv/bin/python --svg peers.svg\n  kindred bench index --npy item_factors.npy --query-npy queries.npy --metric inner-product\n  kindred bench index --artifact artifacts --query-npy model/queries.npy"
 )]
 pub struct Args {
     /// Rows to generate
@@ -92,6 +94,18 @@ pub struct Args {
     /// it and gathered in one place
     #[arg(long)]
     pub filters: bool,
+    /// Measure hnswlib, usearch and faiss beside it, as far as they are installed for --python
+    #[arg(long, conflicts_with = "filters")]
+    pub peers: bool,
+    /// Measure how long opening the artifact and its first answer take, the files being in the page cache
+    #[arg(long, requires = "artifact", conflicts_with_all = ["filters", "peers"])]
+    pub open: bool,
+    /// The interpreter that has them [default: python3]
+    #[arg(long, value_name = "FILE", requires = "peers")]
+    pub python: Option<PathBuf>,
+    /// Draw recall against speed
+    #[arg(long, value_name = "FILE", requires = "peers")]
+    pub svg: Option<PathBuf>,
     /// Rounds; of each number the median counts
     #[arg(long, default_value_t = 3, value_parser = RangedU64ValueParser::<usize>::new().range(1..=100))]
     pub rounds: usize,
@@ -102,7 +116,7 @@ pub(super) struct Subject {
     peer: Option<Peer>,
     pub(super) queries: Matrix,
     pub(super) source: String,
-    build_seconds: Option<f64>,
+    pub(super) build_seconds: Option<f64>,
 }
 
 /// The graph of hnsw_rs, for its own search and for ours.
@@ -113,7 +127,7 @@ struct Peer {
 }
 
 /// Times of one search at one breadth, over all rounds.
-struct Times {
+pub(super) struct Times {
     seconds: Vec<f64>,
     latency: Histogram<u64>,
     found: u64,
@@ -127,8 +141,26 @@ struct Times {
 /// Rows or queries that cannot be read or used, or a graph that cannot be built.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let progress = Progress::bar("preparing", 0);
+    if let Some(path) = args.artifact.as_ref().filter(|_| args.open) {
+        let ef_search = args.ef_search.first().copied().unwrap_or(OPENING_EF_SEARCH);
+        let report = opening::measure(&verify::directory(path)?, args.k, ef_search)?;
+        progress.finish();
+        emit(&report, global.json)?;
+        return Ok(Exit::Done);
+    }
     if args.filters {
-        return filters(args, global, &progress);
+        let of_artifact =
+            |index: &Index<MappedFile>, subject: &Subject| filters::measure(args, index, subject, &progress);
+        return alone(args, global, &progress, of_artifact, |index, subject| {
+            filters::measure(args, index, subject, &progress)
+        });
+    }
+    if args.peers {
+        let of_artifact =
+            |index: &Index<MappedFile>, subject: &Subject| peers::measure(args, index, subject, &progress);
+        return alone(args, global, &progress, of_artifact, |index, subject| {
+            peers::measure(args, index, subject, &progress)
+        });
     }
     let report = match &args.artifact {
         Some(path) => {
@@ -147,18 +179,23 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// As [`run`], with filters.
-fn filters(args: &Args, global: &Global, progress: &Progress) -> anyhow::Result<Exit> {
+/// Opens or builds what is measured, and measures it without hnsw_rs.
+fn alone<R: Report>(
+    args: &Args,
+    global: &Global,
+    progress: &Progress,
+    of_artifact: impl FnOnce(&Index<MappedFile>, &Subject) -> anyhow::Result<R>,
+    of_built: impl FnOnce(&Index<AlignedBytes>, &Subject) -> anyhow::Result<R>,
+) -> anyhow::Result<Exit> {
     let report = match &args.artifact {
         Some(path) => {
             let directory = verify::directory(path)?;
             let model = artifact::open(&directory).context("opening the artifact")?;
-            let subject = published(args, model.index(), directory.display().to_string())?;
-            filters::measure(args, model.index(), &subject, progress)?
+            of_artifact(model.index(), &published(args, model.index(), directory.display().to_string())?)?
         }
         None => {
             let (index, subject) = built(&Args { without_hnsw_rs: true, ..args.clone() }, progress)?;
-            filters::measure(args, &index, &subject, progress)?
+            of_built(&index, &subject)?
         }
     };
     progress.finish();
@@ -337,7 +374,7 @@ fn measure<D: AsRef<[u8]> + Sync>(
 }
 
 /// One pass of one search over the queries.
-struct Pass<'a> {
+pub(super) struct Pass<'a> {
     queries: &'a Matrix,
     truth: &'a Truth,
     most: usize,
@@ -345,11 +382,11 @@ struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    fn new(queries: &'a Matrix, truth: &'a Truth, most: usize, counted: bool) -> Self {
+    pub(super) fn new(queries: &'a Matrix, truth: &'a Truth, most: usize, counted: bool) -> Self {
         Self { queries, truth, most: queries.rows.min(most), counted }
     }
 
-    fn ours<D: AsRef<[u8]>>(
+    pub(super) fn ours<D: AsRef<[u8]>>(
         &self,
         index: &Index<D>,
         params: &SearchParams,
@@ -419,7 +456,7 @@ fn comparable<'a>(row: &'a [f32], metric: Metric, unit: &'a mut Vec<f32>) -> &'a
     unit
 }
 
-fn times(n: usize) -> anyhow::Result<Vec<Times>> {
+pub(super) fn times(n: usize) -> anyhow::Result<Vec<Times>> {
     let one = |_| {
         let latency = Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).context("making a histogram")?;
         Ok(Times { seconds: Vec::new(), latency, found: 0, distances: 0, queries: 0 })
@@ -441,7 +478,7 @@ impl Times {
         }
     }
 
-    fn point(&self, ef_search: usize, k: usize) -> Point {
+    pub(super) fn point(&self, ef_search: usize, k: usize) -> Point {
         let us = |quantile: f64| self.latency.value_at_quantile(quantile) as f64 / 1e3;
         let n = self.queries.max(1) as f64;
         Point {

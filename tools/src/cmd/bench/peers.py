@@ -1,0 +1,133 @@
+"""Libraries that `kindred bench index --peers` measures beside itself. Started by it, with one JSON object as argument.
+
+Builds an index with each library that is installed, answers with one line about all of them, then with one line per line asked:
+{"peer": name, "breadth": n} makes one pass over all queries on one thread, by the library's own batch call, so that the time of this
+interpreter does not count. Recall is judged by the rows themselves against the similarity of the k-th nearest.
+"""
+
+import importlib
+import importlib.metadata
+import json
+import os
+import sys
+import tempfile
+import time
+
+asked = json.loads(sys.argv[1])
+# What libraries print must not mix with answers.
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+
+
+def answer(what):
+    answers.write(json.dumps(what) + "\n")
+    answers.flush()
+
+
+try:
+    import numpy as np
+except ImportError:
+    answer({"peers": [], "missing": ["numpy"]})
+    sys.exit(0)
+
+rows = np.load(asked["rows"])
+queries = np.load(asked["queries"])
+worst = np.load(asked["worst"]).reshape(-1)
+n, dims = rows.shape
+m, breadth, threads, k = asked["m"], asked["ef_construction"], asked["threads"], asked["k"]
+
+
+class Hnswlib:
+    name, package = "hnswlib", "hnswlib"
+
+    def __init__(self, library):
+        # Rows are of unit length where the metric is cosine, so the inner product is the cosine.
+        self.index = library.Index("ip", dims)
+        self.index.init_index(n, M=m, ef_construction=breadth, random_seed=1)
+        self.index.add_items(rows, np.arange(n), num_threads=threads)
+
+    def save(self, path):
+        self.index.save_index(path)
+
+    def search(self, ef):
+        self.index.set_ef(max(ef, k))
+        return self.index.knn_query(queries, k, 1)[0]
+
+
+class Usearch:
+    name, package, dtype = "usearch f16", "usearch", "f16"
+
+    def __init__(self, library):
+        self.index = importlib.import_module("usearch.index").Index(
+            ndim=dims, metric="ip", dtype=self.dtype, connectivity=m, expansion_add=breadth
+        )
+        self.index.add(np.arange(n, dtype=np.uint64), rows, threads=threads)
+
+    def save(self, path):
+        self.index.save(path)
+
+    def search(self, ef):
+        self.index.expansion_search = ef
+        return self.index.search(queries, k, threads=1).keys
+
+
+class UsearchSingle(Usearch):
+    name, dtype = "usearch f32", "f32"
+
+
+class Faiss:
+    name, package = "faiss HNSW", "faiss"
+
+    def __init__(self, library):
+        self.library = library
+        library.omp_set_num_threads(threads)
+        self.index = library.IndexHNSWFlat(dims, m, library.METRIC_INNER_PRODUCT)
+        self.index.hnsw.efConstruction = breadth
+        self.index.add(rows)
+        library.omp_set_num_threads(1)
+
+    def save(self, path):
+        self.library.write_index(self.index, path)
+
+    def search(self, ef):
+        self.index.hnsw.efSearch = ef
+        return self.index.search(queries, k)[1]
+
+
+def version(package):
+    for name in (package, package + "-cpu"):
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return "unknown version"
+
+
+peers, about, missing = {}, [], []
+for kind in (Hnswlib, Usearch, UsearchSingle, Faiss):
+    try:
+        library = importlib.import_module(kind.package)
+    except ImportError:
+        if kind.package not in missing:
+            missing.append(kind.package)
+        continue
+    started = time.perf_counter()
+    peers[kind.name] = kind(library)
+    seconds = time.perf_counter() - started
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "index")
+        peers[kind.name].save(path)
+        size = os.path.getsize(path)
+    about.append({"name": kind.name, "version": version(kind.package), "build_seconds": seconds, "bytes": size})
+answer({"peers": about, "missing": missing})
+
+for line in sys.stdin:
+    order = json.loads(line)
+    started = time.perf_counter()
+    found = peers[order["peer"]].search(order["breadth"])
+    seconds = time.perf_counter() - started
+    found = np.asarray(found).astype(np.int64)
+    valid = (found >= 0) & (found < n)
+    similarity = np.einsum("qkd,qd->qk", rows[np.where(valid, found, 0)], queries, dtype=np.float32)
+    hits = valid & (similarity >= (worst - 1e-5 * np.abs(worst))[:, None])
+    answer({"seconds": seconds, "recall": float(hits.sum()) / (len(queries) * k)})
