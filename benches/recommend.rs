@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use kindred::recommend::{RecommendRequest, RecommendScratch, SimilarRequest, Stage, recommend, similar};
+use kindred::recommend::{RecommendRequest, RecommendScratch, Stage, recommend};
 use kindred::testing::{Fixture, Noise};
 use kindred::{Interaction, Model, Scenario, Weighting};
 use kindred_index::build::HnswRsBuilder;
@@ -123,9 +123,12 @@ fn benches(c: &mut Criterion) {
     group.bench_function("similar", |b| {
         b.iter(|| {
             seed = (seed + 7_919) % n as u32;
-            let seeds = [seed];
-            let request = SimilarRequest { limit: Some(10), ..SimilarRequest::new(&seeds) };
-            black_box(similar(&bench.model, &scenario, &request, &mut bench.scratch, &mut |_| ()).unwrap());
+            let item_ids = [bench.model.index().key(seed).unwrap().to_owned()];
+            let nobody: [Interaction; 0] = [];
+            let request =
+                RecommendRequest { limit: Some(10), item_ids: &item_ids, ..RecommendRequest::new(&nobody, 0) };
+            let Bench { model, weighting, scratch, .. } = &mut bench;
+            black_box(recommend(model, &scenario, weighting, &request, scratch, &mut |_| ()).unwrap());
         });
     });
     group.finish();

@@ -28,6 +28,7 @@ use crate::store::embedded::{EmbeddedOptions, EmbeddedStore, Retention};
 use crate::store::{Documents, StoreError};
 use crate::telemetry::{Metrics, TelemetryError};
 use crate::tls::{self, Certificates, TlsError};
+use crate::trending::{Refresher, Trending};
 use crate::user_vector::Weighting;
 
 mod listen;
@@ -163,6 +164,13 @@ impl Application {
         let kept = Arc::clone(&catalog);
         let reloader = Reloader::start(&settings.artifacts.dir, poll, Arc::clone(&metrics), system_now_ms, kept)
             .map_err(|source| StartError::System { what: "starting the reload thread", source })?;
+        let reloader = Arc::new(reloader);
+        let trending = Arc::new(Trending::new(settings.trending));
+        trending.count_again(&*stores.history, &reloader, system_now_ms());
+        let refresher =
+            Refresher::start(Arc::clone(&trending), Arc::clone(&reloader), system_now_ms).map_err(|source| {
+                StartError::System { what: "starting the thread that counts what is trending", source }
+            })?;
         let people = People::open(&settings.people, stores.history.clone(), stores.documents.clone())?;
         let log = &settings.recommendation_log;
         let options =
@@ -172,7 +180,9 @@ impl Application {
             shown: ShownLog::new(stores.documents.clone(), options),
             experiments: settings.experiments,
             requested_now_ms: (settings.http.clock == ClockKind::Request).then(AtomicI64::default),
-            reloader: Arc::new(reloader),
+            reloader,
+            trending,
+            refresher,
             catalog,
             history: stores.history,
             documents: stores.documents,
@@ -270,6 +280,7 @@ impl Application {
             let _ = server.await;
         }
         self.handle.state.history.close();
+        self.handle.state.refresher.stop();
         self.handle.state.reloader.stop();
         tracing::info!("stopped");
         outcome.map_err(|source| StartError::System { what: "serving", source })

@@ -43,6 +43,7 @@ pub mod telemetry;
 pub mod testing;
 pub mod timestamp;
 pub mod tls;
+pub mod trending;
 pub mod user_vector;
 
 pub use artifact::ArtifactError;
@@ -51,8 +52,7 @@ pub use interaction::Interaction;
 pub use manifest::Manifest;
 pub use model::{Model, ModelData, ModelError, Neighbour};
 pub use recommend::{
-    Fallback, RecommendError, RecommendRequest, RecommendScratch, Recommendation, Recommendations, SimilarRequest,
-    Source, Stage,
+    Fallback, RecommendError, RecommendRequest, RecommendScratch, Recommendation, Recommendations, Source, Stage,
 };
 pub use scenario::{Scenario, SourceWeights};
 pub use snapshot::Snapshot;

@@ -29,6 +29,33 @@ pub const NEIGHBOUR_SEEDS_MAX: usize = 10;
 /// Seeds of one similar-items request.
 pub const SIMILAR_SEEDS_MAX: usize = 100;
 
+/// Boosts of one scenario.
+pub const BOOSTS_MAX: usize = 64;
+
+/// Caps of one scenario. Each costs a look at the attributes of every candidate.
+pub const CAPS_MAX: usize = 8;
+
+/// Longest name of a rule, in bytes. It is sent with every reason.
+pub const RULE_NAME_BYTES_MAX: usize = 64;
+
+/// Greatest diversity: what a cosine of 1 may take off a score, where scores are around 1.
+pub const DIVERSITY_MAX: f32 = 10.0;
+
+/// New items that a request may draw from.
+pub const EXPLORE_POOL_MAX: usize = 1_000;
+
+/// Different items and groups counted in one bucket of what is trending: 64 bytes each, and there are 48 buckets.
+pub const TRENDING_ENTRIES_PER_BUCKET_MAX: usize = 200_000;
+
+/// Context keys counted by value for what is trending.
+pub const TRENDING_KEYS_MAX: usize = 8;
+
+/// Interactions of the log counted again at start, at most: the newest.
+pub const TRENDING_REPLAY_MAX: usize = 1_000_000;
+
+/// Items that a cursor of infinite scroll carries. Beyond them the scroll is at its end.
+pub const CURSOR_ITEMS_MAX: usize = 5_000;
+
 /// Neighbours stored per item.
 pub const NEIGHBOURS_PER_ITEM_MAX: usize = 1_000;
 

@@ -5,6 +5,7 @@
 //! [`Model::open`] checks sizes and that the two files belong together, in time independent of the number of items;
 //! [`Model::verify`] checks everything else. No byte pattern makes a method panic, verified or not.
 
+mod columns;
 mod layout;
 mod sessions;
 mod verify;
@@ -15,6 +16,8 @@ use std::sync::OnceLock;
 use kindred_index::{AllowSet, Container, FilterExpr, Index, KeyView, OpenError, VectorView, VerifyError};
 use thiserror::Error;
 
+pub use self::columns::Column;
+use self::columns::Columns;
 use self::layout::{Header, section};
 pub use self::layout::{MODEL_CONTAINER_KIND, index_fingerprint};
 pub use self::sessions::{SessionsData, SessionsView};
@@ -35,6 +38,7 @@ pub struct Model<D> {
     header: Header,
     manifest: Manifest,
     available: OnceLock<Option<AllowSet>>,
+    columns: Columns,
 }
 
 /// One stored neighbour of an item.
@@ -157,7 +161,7 @@ impl<D: AsRef<[u8]>> Model<D> {
         header.check_sections(&data)?;
         header.check_index(&index)?;
         check_manifest(&manifest, &index)?;
-        Ok(Self { index, data, header, manifest, available: OnceLock::new() })
+        Ok(Self { index, data, header, manifest, available: OnceLock::new(), columns: Columns::default() })
     }
 
     /// Checks all that [`Model::open`] did not: checksums, links, ranges. Reads every byte, which also brings them into memory.

@@ -1,19 +1,26 @@
 //! A scenario: one place on a page, and how its list is made.
 //!
-//! Scenarios are settings, not code: they carry how many items, from which sources, with which weights and within which
-//! time. Two come built in, `home` (for a visitor) and `similar` (for an item).
+//! Scenarios are settings, not code: they carry whom or what a list is for, how many items, from which sources, with which weights, rules
+//! and filters, what stands in where they find nothing, and within which time. Ten come built in; `config/kindred.toml` describes each.
 
-use std::collections::BTreeMap;
-
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
 use crate::limits;
+
+mod built_in;
+mod explore;
+mod rules;
+
+pub use explore::{Exploration, ExploreMethod};
+pub use rules::{Boost, Cap, Decay, DecayFunction, GeoPoint, ItemFilter, Pin, Promotion, RequestTarget, Target};
 
 /// How one kind of list is made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Scenario {
+    /// Whom or what the list is for.
+    pub based_on: Basis,
     /// Items in the answer when the request does not say.
     pub limit: usize,
     /// Candidates the search proposes, seen items among them. More cost time and find items whose sources disagree.
@@ -22,20 +29,64 @@ pub struct Scenario {
     pub ef_search: usize,
     /// Whether items the visitor has interacted with are left out.
     pub exclude_seen: bool,
+    /// With `exclude_seen`: only interactions of these kinds count. Empty: of every kind that weighs something.
+    pub exclude_kinds: Vec<String>,
+    /// With `exclude_seen`: only interactions younger than this count, in hours. 0: of any age.
+    pub exclude_within_hours: f64,
+    /// Kinds of interaction after which an item is never shown to the visitor again, whatever else holds.
+    pub hide_kinds: Vec<String>,
     /// What each part of the score weighs.
     pub weights: SourceWeights,
+    /// Which interactions the source `history` lists, and how they weigh.
+    pub history: HistorySource,
     /// Whether items whose attribute `available` is false are left out. Without effect on an index that has no such attribute.
     pub require_available: bool,
-    /// What a visitor gets about whom nothing is known.
-    pub fallback: FallbackList,
+    /// What every item of the list must fulfil, beside what the request asks.
+    pub filter: Option<ItemFilter>,
+    /// What is added to scores.
+    pub boosts: Vec<Boost>,
+    /// Maximal marginal relevance: what a cosine of 1 to an item further up takes off a score. 0: nothing.
+    pub diversity: f32,
+    /// How many items of the list may share a value of an attribute.
+    pub caps: Vec<Cap>,
+    /// Items with a fixed place.
+    pub pins: Vec<Pin>,
+    /// Items that come after all others.
+    pub bury: Option<ItemFilter>,
+    /// Items that a share of the list is kept for.
+    pub promote: Option<Promotion>,
+    /// How new items get a chance.
+    pub explore: Option<Exploration>,
+    /// What fills the list where too little is known, one after the other.
+    #[serde(deserialize_with = "one_or_several")]
+    pub fallback: Vec<FallbackList>,
     /// Time the whole answer may take, in milliseconds, counted from the request's arrival.
     pub deadline_ms: u64,
+    /// Whether answers carry a cursor to the next page.
+    pub paged: bool,
 }
 
-/// What each part of a score weighs: `score = vector · u·Q[j] + neighbours · s(j) + sessions · k(j) + popularity · pop(j)`.
+/// Whom or what a list is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Basis {
+    /// A visitor: similarity to what they have done.
+    #[default]
+    Visitor,
+    /// The items that the request names: what resembles them. The vector part is a cosine of target rows.
+    SimilarItems,
+    /// The items that the request names: what those who took them took too. The vector part uses their context rows.
+    ItemsTogether,
+    /// A visitor, and only the items that the request names are ranked.
+    List,
+    /// Nobody in particular: neither interactions nor items are looked at, but for what is seen or hidden.
+    Nobody,
+}
+
+/// What each part of a score weighs; the score is their sum.
 ///
-/// The parts are in comparable units: factors are trained so that u·Q is around 0 to 1, the
-/// others are between 0 and 1.
+/// `vector · u·Q[j] + neighbours · s(j) + sessions · k(j) + popularity · pop(j) + trending · t(j) + context · c(j) + history · h(j)`, and boosts.
+/// The parts are in comparable units: factors are trained so that u·Q is around 0 to 1, the others are between 0 and 1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SourceWeights {
@@ -45,18 +96,38 @@ pub struct SourceWeights {
     pub neighbours: f32,
     /// Weight of the share of the most similar sessions that had the item; without effect on a model that keeps no sessions.
     pub sessions: f32,
-    /// Weight of the item's popularity.
+    /// Weight of the item's popularity in the data of the model.
     pub popularity: f32,
+    /// Weight of how much the item is taken just now, by everyone.
+    pub trending: f32,
+    /// Weight of how much it is taken just now by visitors of the same context: a mean over the request's context keys that are counted.
+    pub context: f32,
+    /// Weight of the visitor's own interactions with the item.
+    pub history: f32,
 }
 
-/// The list given where nothing is known about a visitor.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Which of the visitor's own interactions make the part `history`, and how: `Σ 0.5^(age / half-life)` over those with the
+/// item, so one that was taken twice counts twice.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HistorySource {
+    /// The kinds that count. Empty: every kind that weighs something.
+    pub kinds: Vec<String>,
+    /// Hours after which an interaction counts half.
+    pub half_life_hours: f64,
+    /// Hours since the last interaction with an item before it is listed: nobody buys again on the way home.
+    pub not_before_hours: f64,
+}
+
+/// What fills a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FallbackList {
+    /// What is taken most just now.
+    Trending,
     /// The most popular items that pass the filter.
-    #[default]
     Popular,
-    /// An empty list, for pages that would rather show nothing.
+    /// Nothing: for pages that would rather be short or empty.
     Nothing,
 }
 
@@ -86,24 +157,54 @@ pub enum ScenarioError {
     },
     /// Every weight is zero, so that every item would score the same.
     #[error(
-        "all of weights.vector, weights.neighbours, weights.sessions and weights.popularity are zero: give at least one a weight"
+        "every weight is zero: give at least one of vector, neighbours, sessions, popularity, trending, context and history a weight"
     )]
     NoWeight,
+    /// A number of hours is negative, infinite or not a number.
+    #[error("{field} is {found}: hours are a finite number from 0, and above 0 for a half-life")]
+    Hours {
+        /// The setting at fault.
+        field: &'static str,
+        /// What it is.
+        found: f64,
+    },
+    /// A rule cannot be used.
+    #[error("{rule}: {what}")]
+    Rule {
+        /// Which.
+        rule: String,
+        /// What must hold.
+        what: &'static str,
+    },
 }
 
 impl Default for Scenario {
     fn default() -> Self {
         Self {
+            based_on: Basis::Visitor,
             limit: 20,
             // Through the index, 128 ALS factors, 64 candidates instead of 100 cost no HR@10 on MovieLens-1M (3,416 items) and 0.0003 of
             // 0.2261 on 11,777 news articles, and a quarter of the time of a request over 200,000 items.
             candidates: 64,
             ef_search: 64,
             exclude_seen: true,
+            exclude_kinds: Vec::new(),
+            exclude_within_hours: 0.0,
+            hide_kinds: vec![crate::user_vector::NOT_INTERESTED.to_owned()],
             weights: SourceWeights::default(),
+            history: HistorySource::default(),
             require_available: true,
-            fallback: FallbackList::Popular,
+            filter: None,
+            boosts: Vec::new(),
+            diversity: 0.0,
+            caps: Vec::new(),
+            pins: Vec::new(),
+            bury: None,
+            promote: None,
+            explore: None,
+            fallback: vec![FallbackList::Popular],
             deadline_ms: 200,
+            paged: false,
         }
     }
 }
@@ -113,27 +214,33 @@ impl Default for SourceWeights {
         // Measured on MovieLens-1M (leave last out on a validation split, 128 ALS factors, e-folding 3, whole catalogue ranked):
         // neighbours 0, 0.1, 0.2, 0.5, 1.0 give HR@10 / NDCG@10 of .240/.128, .240/.129, .239/.130, .230/.126, .217/.120;
         // popularity up to 0.02 changes nothing there. The little that both weigh helps where factors know little.
-        Self { vector: 1.0, neighbours: 0.1, sessions: 0.0, popularity: 0.01 }
+        Self { vector: 1.0, neighbours: 0.1, popularity: 0.01, ..Self::none() }
+    }
+}
+
+impl Default for HistorySource {
+    fn default() -> Self {
+        Self { kinds: Vec::new(), half_life_hours: 24.0 * 7.0, not_before_hours: 0.0 }
     }
 }
 
 impl Scenario {
-    /// What a visitor should see now.
-    pub fn home() -> Self {
-        Self::default()
+    /// Whether any rule shapes the list beyond the order of its scores.
+    pub fn is_shaped(&self) -> bool {
+        self.diversity > 0.0
+            || !self.caps.is_empty()
+            || !self.pins.is_empty()
+            || self.bury.is_some()
+            || self.promote.is_some()
     }
 
-    /// What resembles an item. Popularity weighs nothing here: a visitor who asks for similar items wants similar ones.
-    pub fn similar() -> Self {
-        Self {
-            weights: SourceWeights { vector: 1.0, neighbours: 1.0, sessions: 0.0, popularity: 0.0 },
-            ..Self::default()
-        }
-    }
-
-    /// The scenarios that exist without any setting, by name.
-    pub fn built_in() -> BTreeMap<String, Self> {
-        BTreeMap::from([("home".to_owned(), Self::home()), ("similar".to_owned(), Self::similar())])
+    /// Whether its lists depend on what is taken just now.
+    pub fn counts_trends(&self) -> bool {
+        let weights = &self.weights;
+        weights.trending > 0.0
+            || weights.context > 0.0
+            || self.fallback.contains(&FallbackList::Trending)
+            || self.explore.is_some()
     }
 
     /// Checks every bound.
@@ -145,17 +252,49 @@ impl Scenario {
         between("candidates", self.candidates as u64, 1, limits::CANDIDATES_MAX as u64)?;
         between("ef_search", self.ef_search as u64, 1, kindred_index::EF_SEARCH_MAX as u64)?;
         between("deadline_ms", self.deadline_ms, 1, limits::DEADLINE_MS_MAX)?;
+        at_most("boosts", self.boosts.len(), limits::BOOSTS_MAX)?;
+        let kinds = [
+            ("exclude_kinds", &self.exclude_kinds),
+            ("hide_kinds", &self.hide_kinds),
+            ("history.kinds", &self.history.kinds),
+        ];
+        kinds.into_iter().try_for_each(|(field, kinds)| at_most(field, kinds.len(), limits::KINDS_MAX))?;
+        for (field, found, least) in [
+            ("exclude_within_hours", self.exclude_within_hours, 0.0),
+            ("history.half_life_hours", self.history.half_life_hours, f64::MIN_POSITIVE),
+            ("history.not_before_hours", self.history.not_before_hours, 0.0),
+        ] {
+            if !(found.is_finite() && found >= least) {
+                return Err(ScenarioError::Hours { field, found });
+            }
+        }
+        self.boosts.iter().try_for_each(Boost::validate)?;
+        rules::validate_shape(&self.caps, &self.pins, self.promote.as_ref(), self.diversity)?;
+        let of_someone = [self.weights.vector, self.weights.neighbours, self.weights.sessions, self.weights.history];
+        if self.based_on == Basis::Nobody && of_someone.iter().any(|weight| *weight != 0.0) {
+            let what = "a list for nobody in particular has no vector, neighbours, sessions or history: set their weights to 0";
+            return Err(ScenarioError::Rule { rule: "based_on".to_owned(), what });
+        }
+        self.explore.as_ref().map_or(Ok(()), |explore| explore.validate(self.is_shaped()))?;
         self.weights.validate()
     }
 }
 
 impl SourceWeights {
+    /// No weight at all; set at least one.
+    pub fn none() -> Self {
+        Self { vector: 0.0, neighbours: 0.0, sessions: 0.0, popularity: 0.0, trending: 0.0, context: 0.0, history: 0.0 }
+    }
+
     fn validate(&self) -> Result<(), ScenarioError> {
         let named = [
             ("vector", self.vector),
             ("neighbours", self.neighbours),
             ("sessions", self.sessions),
             ("popularity", self.popularity),
+            ("trending", self.trending),
+            ("context", self.context),
+            ("history", self.history),
         ];
         for (field, found) in named {
             if !found.is_finite() || found < 0.0 {
@@ -174,6 +313,24 @@ fn between(field: &'static str, found: u64, least: u64, most: u64) -> Result<(),
         return Ok(());
     }
     Err(ScenarioError::OutOfRange { field, found, least, most })
+}
+
+fn at_most(field: &'static str, found: usize, most: usize) -> Result<(), ScenarioError> {
+    between(field, found as u64, 0, most as u64)
+}
+
+/// A chain of lists, or one.
+fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<FallbackList>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected \"trending\", \"popular\" or \"nothing\", or a list of these")]
+    enum Written {
+        One(FallbackList),
+        Several(Vec<FallbackList>),
+    }
+    Ok(match Written::deserialize(deserializer)? {
+        Written::One(list) => vec![list],
+        Written::Several(lists) => lists,
+    })
 }
 
 #[cfg(test)]
@@ -208,7 +365,7 @@ mod tests {
         let weights = SourceWeights { vector: -1.0, ..SourceWeights::default() };
         let negative = Scenario { weights, ..Scenario::home() };
         assert_eq!(negative.validate(), Err(ScenarioError::Weight { field: "vector", found: -1.0 }));
-        let weights = SourceWeights { vector: 0.0, neighbours: 0.0, sessions: 0.0, popularity: 0.0 };
+        let weights = SourceWeights::none();
         assert_eq!(Scenario { weights, ..Scenario::home() }.validate(), Err(ScenarioError::NoWeight));
     }
 }

@@ -13,6 +13,7 @@ use crate::experiment::{self, Experiment};
 use crate::limits;
 use crate::people::settings::{PeopleSettings, ShownSettings};
 use crate::scenario::Scenario;
+use crate::trending::TrendingSettings;
 
 mod edge;
 
@@ -54,6 +55,8 @@ pub struct Settings {
     pub experiments: BTreeMap<String, Experiment>,
     /// What is logged and how.
     pub log: LogSettings,
+    /// How it is counted what is taken just now.
+    pub trending: TrendingSettings,
     /// The placements a request may name.
     pub scenarios: BTreeMap<String, Scenario>,
 }
@@ -274,6 +277,20 @@ impl Settings {
         }
         experiment::validate(&self.experiments, &self.scenarios)
             .map_err(|(name, error)| SettingsError::Invalid { message: format!("experiments.{name}: {error}") })?;
+        in_range("trending.refresh_ms", self.trending.refresh_ms, 10, 3_600_000)?;
+        in_range("trending.minimum_count", u64::from(self.trending.minimum_count), 1, 1_000_000)?;
+        in_range("trending.by (number of keys)", self.trending.by.len() as u64, 0, limits::TRENDING_KEYS_MAX as u64)?;
+        for (key, hours) in
+            [("window_hours", self.trending.window_hours), ("half_life_hours", self.trending.half_life_hours)]
+        {
+            if !(0.1..=8_784.0).contains(&hours) {
+                return Err(SettingsError::OutOfRange {
+                    key: format!("trending.{key}"),
+                    found: hours.to_string(),
+                    expected: "0.1 to 8784".to_owned(),
+                });
+            }
+        }
         for (name, scenario) in &self.scenarios {
             scenario.validate().map_err(|error| SettingsError::OutOfRange {
                 key: format!("scenarios.{name}"),
@@ -332,6 +349,13 @@ impl Default for Settings {
             recommendation_log: ShownSettings::default(),
             experiments: BTreeMap::new(),
             log: LogSettings { level: "info".to_owned(), json: false },
+            trending: TrendingSettings {
+                window_hours: 48.0,
+                half_life_hours: 6.0,
+                refresh_ms: 5000,
+                minimum_count: 3,
+                by: vec!["country".to_owned(), "device".to_owned()],
+            },
             scenarios: Scenario::built_in(),
         }
     }

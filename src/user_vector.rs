@@ -21,6 +21,9 @@ use thiserror::Error;
 use crate::interaction::Interaction;
 use crate::limits;
 
+/// The kind of interaction that says: never show me this again. It is always known; what it weighs, if anything, is the model's to say.
+pub const NOT_INTERESTED: &str = "not_interested";
+
 /// What interactions weigh. Learned offline and stored in the artifact; a setting may override it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -62,6 +62,31 @@ impl<'a> AttributeView<'a> {
         words.get(start..start.checked_add(self.n.div_ceil(u64::BITS) as usize)?)
     }
 
+    /// Whether an item is in a postings entry.
+    fn holds(&self, postings: &Postings, ordinal: u32) -> bool {
+        match postings.encoding {
+            POSTINGS_LIST => self.list(postings).unwrap_or_default().binary_search(&ordinal).is_ok(),
+            POSTINGS_BITMAP => {
+                let word = self.bitmap(postings).unwrap_or_default().get((ordinal / u64::BITS) as usize);
+                word.is_some_and(|word| word >> (ordinal % u64::BITS) & 1 == 1)
+            }
+            _ => false,
+        }
+    }
+
+    /// The items of a postings entry.
+    fn each(&self, postings: &Postings, with: impl FnMut(u32)) {
+        match postings.encoding {
+            POSTINGS_LIST => self.list(postings).unwrap_or_default().iter().copied().for_each(with),
+            POSTINGS_BITMAP => {
+                let mut set = AllowSet::new_empty(self.n);
+                set.or_words(self.bitmap(postings).unwrap_or_default());
+                set.iter().for_each(with);
+            }
+            _ => {}
+        }
+    }
+
     /// Adds the items of a postings entry. Nothing for an entry that leads outside, which verification rules out.
     pub(crate) fn add_postings(&self, postings: &Postings, into: &mut AllowSet) {
         match postings.encoding {
@@ -111,6 +136,32 @@ impl<'a> Field<'a> {
     pub fn number_range(&self) -> Option<(f64, f64)> {
         let (values, _) = self.numbers();
         Some((*values.first()?, *values.last()?))
+    }
+
+    /// Whether an item has this text value: a binary search for the value, and one for the item.
+    pub fn has_term(&self, value: &str, ordinal: u32) -> bool {
+        let value_of = |term: &TermEntry| self.view.string(term.value_start, term.value_len);
+        let terms = self.term_entries();
+        let place = terms.binary_search_by(|term| value_of(term).cmp(&Some(value.as_bytes())));
+        place.ok().and_then(|place| terms.get(place)).is_some_and(|term| self.view.holds(&term.items, ordinal))
+    }
+
+    /// Whether an item has any value or number.
+    pub fn has_any(&self, ordinal: u32) -> bool {
+        self.view.holds(&self.entry.present, ordinal)
+    }
+
+    /// Every pair of a text value's place, in the order of [`Field::terms`], and an item that has it.
+    pub fn each_term(&self, mut with: impl FnMut(u32, u32)) {
+        for (place, term) in (0..).zip(self.term_entries()) {
+            self.view.each(&term.items, |ordinal| with(place, ordinal));
+        }
+    }
+
+    /// Every number with its item, numbers ascending.
+    pub fn each_number(&self, mut with: impl FnMut(f64, u32)) {
+        let (values, ordinals) = self.numbers();
+        values.iter().zip(ordinals).for_each(|(value, ordinal)| with(*value, *ordinal));
     }
 
     pub(crate) fn term_entries(&self) -> &'a [TermEntry] {

@@ -145,6 +145,20 @@ pub trait RecentInteractions: Send + Sync + 'static {
     /// The newest interactions of an actor; none for one never seen. About a microsecond when [`Lookup::Ready`].
     fn recent(&self, actor: &Actor) -> Lookup;
 
+    /// Goes over the log from the newest interaction back to those that arrived before `since_ms`, at most `most` of them. Blocks: for start.
+    /// A store without a log that outlives the process has none to go over.
+    ///
+    /// # Errors
+    /// The failure of the disk, or a damaged record.
+    fn replay(
+        &self,
+        _since_ms: i64,
+        _most: usize,
+        _with: &mut dyn FnMut(&crate::interaction::Interaction),
+    ) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Interactions of an actor beyond the recent ones: at most `limit`, newest first, with `before` only those that come after this
     /// (occurred_at_ms, sequence) in that order. For listings and exports; one look-up on the disk for each.
     fn page(

@@ -18,6 +18,7 @@ use crate::limits;
 use crate::people::consent::Consent;
 use crate::people::erase::RECOMMENDATION_ID;
 use crate::people::shown::Outcome;
+use crate::user_vector::NOT_INTERESTED;
 
 /// One interaction of a visitor. At least one of `user_id` and `session_id` is needed.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -37,7 +38,7 @@ pub(crate) struct InteractionDto {
     /// The item. It need not be in the catalogue yet.
     #[schema(example = "item-42")]
     pub(crate) item_id: String,
-    /// What was done: one of the kinds of the loaded model, see `GET /v1/model`.
+    /// What was done: one of the kinds of the loaded model, see `GET /v1/model`, or `not_interested`, which hides the item from this visitor.
     #[schema(example = "view")]
     pub(crate) kind: String,
     /// A number that came with it: a rating, an amount.
@@ -134,11 +135,19 @@ pub(crate) async fn post(
     })?;
     batch.iter().for_each(|(one, _)| state.metrics.event_lag(now_ms.saturating_sub(one.interaction.occurred_at_ms)));
     let outcomes = if state.shown.is_on() { outcomes(&batch) } else { Vec::new() };
+    // Who does not agree to be remembered is not counted either.
+    let counted = batch.iter().filter(|(_, consent)| *consent == Consent::Full);
+    let counted: Vec<Interaction> = counted.map(|(incoming, _)| incoming.interaction.clone()).collect();
     let ack = state.people.keep(batch).await.map_err(|error| Problem::history(&error, state.retry_after_seconds))?;
     outcomes.iter().for_each(|(id, outcome)| state.shown.outcome(id, outcome));
     state.metrics.not_kept.inc_by(u64::from(ack.not_kept));
     state.metrics.accepted.inc_by(u64::from(ack.accepted));
     state.metrics.duplicates.inc_by(u64::from(ack.duplicates));
+    // Of a batch that is partly known, only those without an id are surely new; the others are counted at the next start.
+    let is_new = |one: &&Interaction| ack.duplicates == 0 || one.interaction_id.is_none();
+    state.with_kinds(|kinds| {
+        counted.iter().filter(is_new).for_each(|interaction| state.trending.count(interaction, kinds, now_ms));
+    });
     Ok(HttpResponse::Ok().json(InteractionsAnswer {
         accepted: ack.accepted,
         duplicates: ack.duplicates,
@@ -256,7 +265,7 @@ pub(super) fn check(
             "check the sender's clock, or leave occurred_at out: then it is the time of arrival",
         ));
     }
-    if !kinds.contains_key(&interaction.kind) {
+    if !kinds.contains_key(&interaction.kind) && interaction.kind != NOT_INTERESTED {
         let known: Vec<&str> = kinds.keys().map(String::as_str).collect();
         return Err(Problem::new(
             Code::UnknownKind,

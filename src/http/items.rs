@@ -15,7 +15,7 @@ use super::stopwatch::{StageTimes, Stopwatch};
 use crate::interaction::Interaction;
 use crate::model::ModelView;
 use crate::overload::Step;
-use crate::recommend::{Reasons, Recommendation, Recommendations, SimilarRequest, Source, similar};
+use crate::recommend::{Placement, Reasons, RecommendRequest, Recommendation, Recommendations, Source, recommend};
 use crate::settings::SIMILAR;
 use crate::telemetry::RequestStage;
 
@@ -61,10 +61,18 @@ pub(crate) struct RecommendedItem<'a> {
     pub(crate) item_id: &'a str,
     /// Its score; larger is better. Comparable within one answer.
     pub(crate) score: f64,
-    /// The part of the score that weighs most: `vector`, `neighbours` or `popular`.
+    /// The part of the score that weighs most: `vector`, `neighbours`, `popular`, `trending`, `context` or `history`.
     #[schema(value_type = String)]
     pub(crate) source: &'static str,
-    /// Why it is there, if `explain` was asked for. The shares and the popularity add up to the score.
+    /// The rule that put it where it is, if one did: `pinned`, `promoted`, `explored` or `buried`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub(crate) placement: Option<&'static str>,
+    /// Where the scenario explores new items, how likely this was: epsilon-greedy, that this item stands here, given those above; Thompson
+    /// sampling, that it is in the list, given what was drawn for all others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) propensity: Option<f64>,
+    /// Why it is there, if `explain` was asked for. All its parts add up to the score.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reasons: Option<ReasonsDto<'a>>,
     /// The catalogue's entry, if `with_items` was asked for.
@@ -80,6 +88,25 @@ pub(crate) struct ReasonsDto<'a> {
     pub(crate) because: Vec<BecauseDto<'a>>,
     /// What the item's popularity contributes.
     pub(crate) popularity: f64,
+    /// What is taken by everyone just now contributes so much.
+    pub(crate) trending: f64,
+    /// What is taken just now by visitors of the same context contributes so much.
+    pub(crate) context: Vec<PartDto>,
+    /// What each boost of the scenario adds.
+    pub(crate) boosts: Vec<PartDto>,
+    /// What chance has added, where new items are explored by drawing their scores.
+    pub(crate) exploration: f64,
+    /// What its likeness to items further up takes off; not positive.
+    pub(crate) diversity: f64,
+}
+
+/// A part of a score that has a name.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PartDto {
+    /// The boost's name, or the key of the context.
+    pub(crate) name: String,
+    /// What it adds.
+    pub(crate) share: f64,
 }
 
 /// What one past interaction contributes to a score.
@@ -186,21 +213,24 @@ pub(crate) async fn get_similar(
         let model = live.snapshot.model();
         let changes = live.changes(state.now_ms());
         let view = model.view_with(changes.as_deref());
-        let seed = view.ordinal(&id).filter(|seed| view.entry(*seed).is_some());
-        let seed = seed.ok_or_else(|| Problem::item_not_found(&id))?;
-        let request = SimilarRequest {
+        let known = view.ordinal(&id).is_some_and(|ordinal| view.entry(ordinal).is_some());
+        if !known {
+            return Err(Problem::item_not_found(&id));
+        }
+        let history: [Interaction; 0] = [];
+        let request = RecommendRequest {
             live: changes.as_deref(),
             limit: query.limit,
             explain: query.explain,
             exact: query.exact && permit.step == Step::Full,
             ef_search: placement.ef_search(permit.step, query.ef_search),
-            ..SimilarRequest::new(std::slice::from_ref(&seed))
+            item_ids: std::slice::from_ref(&*id),
+            ..RecommendRequest::new(&history, state.now_ms())
         };
         watch.lap(RequestStage::Parse);
         let mut scratch = worker.scratch.borrow_mut();
-        let list =
-            similar(model, placement.at(permit.step), &request, &mut scratch, &mut |stage| watch.lap(stage.into()))?;
-        let history: [&Interaction; 0] = [];
+        let (scenario, weighting) = (placement.at(permit.step), &model.manifest().weighting);
+        let list = recommend(model, scenario, weighting, &request, &mut scratch, &mut |stage| watch.lap(stage.into()))?;
         super::render(&SimilarAnswer {
             item_id: &id,
             items: render_items(&view, &list, &history, query.with_items),
@@ -229,7 +259,17 @@ pub(super) fn render_items<'a, H: Borrow<Interaction>>(
             Source::Neighbours => "neighbours",
             Source::Sessions => "sessions",
             Source::Popular => "popular",
+            Source::Trending => "trending",
+            Source::Context => "context",
+            Source::History => "history",
         },
+        placement: item.placement.map(|placement| match placement {
+            Placement::Pinned => "pinned",
+            Placement::Promoted => "promoted",
+            Placement::Explored => "explored",
+            Placement::Buried => "buried",
+        }),
+        propensity: item.propensity,
         reasons: item.reasons.as_ref().map(|reasons| render_reasons(view, reasons, history)),
         item: if with_items { entry(view, item.ordinal) } else { None },
     };
@@ -251,5 +291,16 @@ fn render_reasons<'a, H: Borrow<Interaction>>(
         kind: history.get(because.index as usize).map(|interaction| interaction.borrow().kind.as_str()),
         share: because.share(),
     });
-    ReasonsDto { because: because.collect(), popularity: reasons.popularity }
+    let parts = |parts: &[(String, f64)]| {
+        parts.iter().map(|(name, share)| PartDto { name: name.clone(), share: *share }).collect()
+    };
+    ReasonsDto {
+        because: because.collect(),
+        popularity: reasons.popularity,
+        trending: reasons.trending,
+        context: parts(&reasons.context),
+        boosts: parts(&reasons.boosts),
+        exploration: reasons.exploration,
+        diversity: reasons.diversity,
+    }
 }

@@ -15,7 +15,7 @@ use crate::catalog::CatalogItem;
 use crate::interaction::Interaction;
 use crate::live_items::LiveItems;
 use crate::model::{Model, ModelView};
-use crate::recommend::{RecommendRequest, Recommendations, SimilarRequest, recommend, similar};
+use crate::recommend::{RecommendRequest, Recommendations, recommend};
 use crate::settings::{HOME, SIMILAR};
 
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' https: http: data:; \
@@ -58,12 +58,15 @@ pub(crate) async fn item(
         let seed = view.ordinal(&id).filter(|seed| view.entry(*seed).is_some());
         let Some(seed) = seed else { return Ok(missing(&id, live.snapshot.generation())) };
         let shown = entry(&view, seed);
-        let request = SimilarRequest {
+        let nobody: [Interaction; 0] = [];
+        let request = RecommendRequest {
             limit: Some(LIST_ITEMS),
             live: changes.as_deref(),
-            ..SimilarRequest::new(std::slice::from_ref(&seed))
+            item_ids: std::slice::from_ref(&*id),
+            ..RecommendRequest::new(&nobody, state.now_ms())
         };
-        let list = similar(model, scenario, &request, &mut worker.scratch.borrow_mut(), &mut |_| ())?;
+        let weighting = &model.manifest().weighting;
+        let list = recommend(model, scenario, weighting, &request, &mut worker.scratch.borrow_mut(), &mut |_| ())?;
         let main = format!(
             "{}<section><h2>Similar items</h2><div class=\"grid\">{}</div></section>\
              <section><h2 id=\"home-title\">For you</h2><div class=\"grid\" id=\"for-you\">{}</div></section>",

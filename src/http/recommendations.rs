@@ -1,5 +1,6 @@
 //! `POST /v1/recommendations`: what this visitor should see now. The way of a request on one page.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use actix_web::{HttpResponse, web};
@@ -7,7 +8,8 @@ use kindred_index::FilterExpr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::body::{Body, check_count, json};
+use super::body::{Body, check_count, check_id, json};
+use super::cursor::Cursor;
 use super::error::Problem;
 use super::items::{RecommendedItem, render_items};
 use super::state::{State, Worker};
@@ -20,10 +22,14 @@ use crate::live_items::LiveItems;
 use crate::overload::{Placement, Step};
 use crate::people::consent::Consent;
 use crate::people::shown::{Shown, ShownItem, UsedInteraction};
-use crate::recommend::{Fallback, RecommendRequest, Recommendations, recommend};
+use crate::recommend::{Fallback, RecommendRequest, Recommendations, RequestContext, recommend};
 use crate::reload::Live;
+use crate::scenario::{GeoPoint, Scenario};
 use crate::settings::HOME;
 use crate::telemetry::RequestStage;
+
+/// Clocks stand within this of UTC, with some to spare.
+const UTC_OFFSET_MINUTES_MAX: i32 = 18 * 60;
 
 /// Who asks, what for, and what is left out.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -47,6 +53,24 @@ pub(crate) struct RecommendationsRequest {
     /// The placement; `home` if left out.
     #[schema(example = "home")]
     pub(crate) scenario: Option<String>,
+    /// The items that the list is for (`similar`, `also_bought`, `cart`), or that are to be ranked (`rerank`). Only for such scenarios.
+    #[serde(default)]
+    pub(crate) item_ids: Vec<String>,
+    /// The circumstances, by name: `device`, `country`, whatever the scenario's rules and counts speak of. `hour` and `weekday` are taken
+    /// from the clock if left out.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<String, String>)]
+    pub(crate) context: BTreeMap<String, String>,
+    /// Where the visitor's clock stands against UTC, in minutes.
+    #[serde(default)]
+    #[schema(example = 60)]
+    pub(crate) utc_offset_minutes: i32,
+    /// Where the visitor is, for boosts by distance.
+    pub(crate) location: Option<GeoPoint>,
+    /// Decides what chance decides where new items are explored; made from the request if left out.
+    pub(crate) seed: Option<u64>,
+    /// The `next_cursor` of the page before, for scenarios with pages (`next_page`): what was shown does not come again.
+    pub(crate) cursor: Option<String>,
     /// Items wanted; the scenario's number if left out.
     #[schema(example = 10)]
     pub(crate) limit: Option<usize>,
@@ -97,6 +121,12 @@ pub(crate) struct RecommendationsAnswer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub(crate) variant: Option<&'a str>,
+    /// Send it as `cursor` for the next page; null at the end. Only of scenarios with pages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) next_cursor: Option<Option<String>>,
+    /// The seed that chance was drawn with, where the scenario explores new items: the same request with it has the same answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) seed: Option<u64>,
     /// Interactions that were looked at, stored and sent.
     pub(crate) events_used: usize,
     /// Up to where the answer knows what was acknowledged.
@@ -112,6 +142,12 @@ pub(crate) struct RecommendationsAnswer<'a> {
 struct Checked {
     body: Vec<Interaction>,
     filter: Option<FilterExpr>,
+    /// None where the request says nothing of its circumstances.
+    context: Option<RequestContext>,
+    /// The cursor of a scenario with pages; empty for the first page.
+    cursor: Option<Cursor>,
+    /// With a cursor: what the request leaves out and what was shown.
+    excluded: Option<Vec<String>>,
 }
 
 /// Recommend items to a visitor
@@ -121,6 +157,19 @@ struct Checked {
     post, path = "/v1/recommendations", operation_id = "recommend", tag = "recommendations",
     request_body(content = RecommendationsRequest, examples(
         ("visitor" = (summary = "for a visitor", value = json!({"user_id": "user-17", "session_id": "session-8f3a", "limit": 10}))),
+        ("cart" = (summary = "what goes with the cart", value = json!({
+            "scenario": "cart", "session_id": "session-8f3a", "item_ids": ["item-42", "item-7"]
+        }))),
+        ("trending" = (summary = "what is taken just now, also by visitors of the same country and device", value = json!({
+            "scenario": "trending", "context": {"country": "de", "device": "mobile"}, "utc_offset_minutes": 60,
+            "filter": {"key": "category", "match": {"value": "toys"}}
+        }))),
+        ("next_page" = (summary = "infinite scroll: send next_cursor as cursor for the page after", value = json!({
+            "scenario": "next_page", "user_id": "user-17", "limit": 10
+        }))),
+        ("rerank" = (summary = "a given list, in the order in which this visitor would like it", value = json!({
+            "scenario": "rerank", "user_id": "user-17", "item_ids": ["item-3", "item-42", "item-7"]
+        }))),
         ("anonymous" = (summary = "from what the request brings, narrowed and explained", value = json!({
             "interactions": [{"item_id": "item-42"}, {"item_id": "item-7", "kind": "cart"}],
             "filter": {"must": [{"key": "category", "match": {"any": ["toys", "books"]}}, {"key": "price", "range": {"lt": 40}}]},
@@ -139,11 +188,12 @@ pub(crate) async fn post(
     let mut watch = Stopwatch::start();
     let permit = state.admit(&worker)?;
     let mut request: RecommendationsRequest = json(&body)?;
-    let checked = check(&mut request, &state)?;
+    let mut checked = check(&mut request, &state)?;
     let ids = VisitorIds::new(request.user_id.as_deref(), request.session_id.as_deref())?;
     let visitor = ids.visitor(&state, request.consent);
     let asked = request.scenario.as_deref().unwrap_or(HOME);
     let (name, placement, assignment) = state.scenario_for(asked, &visitor)?;
+    check_cursor(&mut checked, &request, placement)?;
     watch.lap(RequestStage::Parse);
 
     let deadline = watch.started() + Duration::from_millis(placement.deadline_ms);
@@ -165,6 +215,10 @@ pub(crate) async fn post(
     let mut answer = state.with_live(|live| {
         let history = if lesser.step == Step::Popular { &[] } else { history.as_slice() };
         let changes = live.changes(state.now_ms());
+        let drawn_before = checked.cursor.as_ref().filter(|cursor| !cursor.shown.is_empty()).map(|cursor| cursor.seed);
+        let seed = || drawn_before.or(request.seed).unwrap_or_else(|| seed_of(&request, name, history));
+        let seed = placement.explore.is_some().then(seed);
+        let drawn = seed.unwrap_or(0);
         let list = compute(
             live,
             changes.as_deref(),
@@ -176,14 +230,19 @@ pub(crate) async fn post(
             &state,
             &worker,
             &mut watch,
+            drawn,
         )?;
         let fallback = if lesser.step == Step::Popular { degraded } else { list.fallback.map(fallback_name) };
         if let Some(reason) = fallback {
             state.metrics.fallback(reason);
         }
         let view = live.snapshot.model().view_with(changes.as_deref());
+        let items = render_items(&view, &list, history, request.with_items);
+        let limit = request.limit.unwrap_or(placement.limit);
+        let next_cursor = checked.cursor.as_ref().map(|cursor| next_cursor(cursor, drawn, &items, limit));
         let answer = RecommendationsAnswer {
-            items: render_items(&view, &list, history, request.with_items),
+            items,
+            next_cursor,
             recommendation_id: state.names.timed(state.now_ms()),
             scenario: name,
             generation: live.snapshot.generation(),
@@ -191,6 +250,7 @@ pub(crate) async fn post(
             degraded,
             experiment: assignment.map(|one| one.experiment),
             variant: assignment.map(|one| one.variant),
+            seed,
             events_used: history.len(),
             watermark,
             took_us: watch.total_us(),
@@ -221,7 +281,7 @@ fn shown(answer: &RecommendationsAnswer<'_>, history: &[&Interaction], state: &S
         item_id: item.item_id.to_owned(),
         score: item.score,
         source: item.source.to_owned(),
-        propensity: 1.0,
+        propensity: item.propensity.unwrap_or(1.0),
     };
     let used = |one: &&Interaction| UsedInteraction {
         item_id: one.item_id.clone(),
@@ -245,9 +305,77 @@ fn shown(answer: &RecommendationsAnswer<'_>, history: &[&Interaction], state: &S
 /// The cheap checks, and the wire's types to the domain's.
 fn check(request: &mut RecommendationsRequest, state: &State) -> Result<Checked, Problem> {
     check_count("exclude", request.exclude.len(), limits::EXCLUDE_MAX)?;
+    check_count("item_ids", request.item_ids.len(), limits::SCORE_ITEMS_MAX)?;
+    request.item_ids.iter().try_for_each(|id| check_id(&"item id", id))?;
     let body = recent_to_history(std::mem::take(&mut request.interactions), state)?;
     let filter = request.filter.take().map(Filter::expression).transpose()?.flatten();
-    Ok(Checked { body, filter })
+    let context = check_context(request)?;
+    Ok(Checked { body, filter, context, cursor: None, excluded: None })
+}
+
+/// The cursor that a request brings; what it has shown is left out like anything else that the request leaves out.
+fn check_cursor(checked: &mut Checked, request: &RecommendationsRequest, scenario: &Scenario) -> Result<(), Problem> {
+    let cursor = match &request.cursor {
+        None => scenario.paged.then(Cursor::default),
+        Some(_) if !scenario.paged => {
+            let remedy = "name a scenario with pages, such as next_page, or leave the cursor out";
+            return Err(Problem::invalid("cursor was sent to a scenario without pages", remedy));
+        }
+        Some(text) => Some(Cursor::parse(text)?),
+    };
+    if let Some(cursor) = cursor.as_ref().filter(|cursor| !cursor.shown.is_empty()) {
+        let excluded: Vec<String> = request.exclude.iter().chain(&cursor.shown).cloned().collect();
+        check_count("exclude and cursor together", excluded.len(), limits::EXCLUDE_MAX)?;
+        checked.excluded = Some(excluded);
+    }
+    checked.cursor = cursor;
+    Ok(())
+}
+
+/// The cursor of the page after this list; none at the end.
+fn next_cursor(cursor: &Cursor, seed: u64, shown: &[RecommendedItem<'_>], limit: usize) -> Option<String> {
+    let mut all = cursor.shown.clone();
+    all.extend(shown.iter().map(|item| item.item_id.to_owned()));
+    let more = shown.len() >= limit && all.len() <= limits::CURSOR_ITEMS_MAX;
+    more.then(|| Cursor { seed, shown: all }.text())
+}
+
+/// The circumstances that a request names.
+fn check_context(request: &mut RecommendationsRequest) -> Result<Option<RequestContext>, Problem> {
+    if request.context.is_empty() && request.utc_offset_minutes == 0 && request.location.is_none() {
+        return Ok(None);
+    }
+    check_count("context entries", request.context.len(), limits::CONTEXT_ENTRIES_MAX)?;
+    let too_long = |text: &&String| text.len() > limits::CONTEXT_BYTES_MAX;
+    if let Some(text) = request.context.iter().flat_map(|(key, value)| [key, value]).find(too_long) {
+        return Err(Problem::limit("bytes of a context key or value", text.len(), limits::CONTEXT_BYTES_MAX));
+    }
+    if request.utc_offset_minutes.abs() > UTC_OFFSET_MINUTES_MAX {
+        let detail = format!("utc_offset_minutes is {}, expected -1080 to 1080", request.utc_offset_minutes);
+        return Err(Problem::invalid(
+            detail,
+            "send the offset of the visitor's clock in minutes, east of Greenwich positive",
+        ));
+    }
+    if let Some(place) = request.location.filter(|place| !place.is_on_earth()) {
+        let detail = format!("location is {}, {}", place.lat, place.lon);
+        return Err(Problem::invalid(detail, "send lat from -90 to 90 and lon from -180 to 180, in degrees"));
+    }
+    Ok(Some(RequestContext {
+        values: std::mem::take(&mut request.context),
+        utc_offset_minutes: request.utc_offset_minutes,
+        place: request.location,
+    }))
+}
+
+/// The seed of a request that explores and brings none: the same visitor with the same history has the same luck, until something is done.
+/// Below 2^53, so that it survives JSON numbers.
+fn seed_of(request: &RecommendationsRequest, name: &str, history: &[&Interaction]) -> u64 {
+    let texts = [request.user_id.as_deref(), request.session_id.as_deref(), Some(name)];
+    let ids = texts.into_iter().flatten().fold(0, |seed, text| kindred_index::key_hash(seed, text.as_bytes()));
+    let last = history.first().map_or(0, |interaction| interaction.occurred_at_ms);
+    let seed = kindred_index::key_hash(ids ^ history.len() as u64, &last.to_le_bytes());
+    seed >> 11
 }
 
 /// The pure part, timed stage by stage.
@@ -263,18 +391,28 @@ fn compute(
     state: &State,
     worker: &Worker,
     watch: &mut Stopwatch,
+    seed: u64,
 ) -> Result<Recommendations, Problem> {
     let model = live.snapshot.model();
+    let tables = placement.counts_trends().then(|| state.trending.tables());
+    let generation = live.snapshot.generation();
+    let signals = tables
+        .as_deref()
+        .map(|tables| state.trending.signals(tables, generation, checked.context.as_ref(), state.now_ms()));
     let request = RecommendRequest {
         history,
         now_ms: state.now_ms(),
         limit: request.limit,
-        exclude: &request.exclude,
+        exclude: checked.excluded.as_deref().unwrap_or(&request.exclude),
         filter: checked.filter.as_ref(),
         live: changes,
         explain: request.explain,
         exact: request.exact && step == Step::Full,
         ef_search: placement.ef_search(step, request.ef_search),
+        item_ids: &request.item_ids,
+        context: checked.context.as_ref(),
+        signals: signals.as_ref(),
+        seed,
     };
     let mut scratch = worker.scratch.borrow_mut();
     let weighting = &model.manifest().weighting;

@@ -13,7 +13,7 @@ use super::state::{State, Worker};
 use super::stopwatch::Stopwatch;
 use super::visitor::{ConsentDto, RecentDto, VisitorIds, recent_to_history};
 use crate::limits;
-use crate::recommend::score;
+use crate::recommend::{RecommendRequest, score};
 use crate::settings::HOME;
 
 /// Whose affinity to what.
@@ -101,9 +101,12 @@ pub(crate) async fn post(
         let changes = live.changes(state.now_ms());
         let mut scratch = worker.scratch.borrow_mut();
         let weighting = &model.manifest().weighting;
-        let live_items = changes.as_deref();
-        let found =
-            score(model, live_items, scenario, weighting, &history, state.now_ms(), &request.item_ids, &mut scratch)?;
+        let asked = RecommendRequest {
+            item_ids: &request.item_ids,
+            live: changes.as_deref(),
+            ..RecommendRequest::new(&history, state.now_ms())
+        };
+        let found = score(model, scenario, weighting, &asked, &mut scratch)?;
         let scores = request.item_ids.iter().zip(found.scores);
         super::render(&ScoreAnswer {
             scores: scores.map(|(item_id, score)| ItemScore { item_id, score }).collect(),

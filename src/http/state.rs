@@ -27,6 +27,7 @@ use crate::recommend::RecommendScratch;
 use crate::reload::{Live, Reloader};
 use crate::store::Documents;
 use crate::telemetry::Metrics;
+use crate::trending::{Refresher, Trending};
 use crate::user_vector::Weighting;
 
 /// Shared by all workers.
@@ -50,6 +51,10 @@ pub(crate) struct State {
     pub(crate) requested_now_ms: Option<AtomicI64>,
     /// Every metric.
     pub(crate) metrics: Arc<Metrics>,
+    /// What is taken just now.
+    pub(crate) trending: Arc<Trending>,
+    /// The thread that adds it up.
+    pub(crate) refresher: Refresher,
     /// The placements a request may name.
     pub(crate) scenarios: BTreeMap<String, Placement>,
     /// The keys of those who may call; none = everybody.

@@ -16,6 +16,8 @@ const NEAR: u8 = 2;
 const PROPOSED: u8 = 4;
 /// Proposed only to fill the list up, because it is popular.
 const FILL: u8 = 8;
+/// A rule wants it looked at, however low its score: it has a fixed place, is promoted or new.
+const RULED: u8 = 16;
 
 /// What is known about one item in the course of a request.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +30,8 @@ pub(super) struct Candidate {
     pub(super) neighbours: f64,
     /// The share of similar sessions that had it.
     pub(super) sessions: f64,
+    /// Sum over the visitor's own interactions with it.
+    pub(super) history: f64,
 }
 
 /// Candidates by ordinal: open addressing over a list, cheap to clear, in the first-level cache for usual requests.
@@ -43,7 +47,7 @@ pub(super) struct CandidateTable {
 impl Candidate {
     /// An item of which nothing is known yet.
     pub(super) fn new(ordinal: u32) -> Self {
-        Self { ordinal, flags: 0, similarity: None, neighbours: 0.0, sessions: 0.0 }
+        Self { ordinal, flags: 0, similarity: None, neighbours: 0.0, sessions: 0.0, history: 0.0 }
     }
 
     /// Whether it is to be scored.
@@ -54,6 +58,11 @@ impl Candidate {
     /// Whether it may not be in the answer.
     pub(super) fn is_excluded(&self) -> bool {
         self.flags & EXCLUDED != 0
+    }
+
+    /// Whether a rule wants it looked at, however low its score.
+    pub(super) fn is_ruled(&self) -> bool {
+        self.flags & RULED != 0
     }
 
     /// Whether only its popularity brought it here.
@@ -110,6 +119,40 @@ impl CandidateTable {
             one.flags |= PROPOSED;
             one.similarity = Some(similarity);
         }
+    }
+
+    /// Proposes an item; one that a rule proposes is looked at however low its score.
+    pub(super) fn propose(&mut self, ordinal: u32, ruled: bool) {
+        if let Some(one) = self.entry(ordinal) {
+            one.flags |= PROPOSED | if ruled { RULED } else { 0 };
+        }
+    }
+
+    /// Proposes an item of the visitor's own history and adds to that part of its score.
+    pub(super) fn add_history(&mut self, ordinal: u32, value: f64) {
+        if let Some(one) = self.entry(ordinal) {
+            one.flags |= PROPOSED;
+            one.history += value;
+        }
+    }
+
+    /// Proposes the first `most` of a list that may be in the answer and are not proposed yet, as filling or not. Says how many.
+    pub(super) fn propose_first(&mut self, list: &[u32], most: usize, fill: bool, eligible: &Eligible<'_>) -> usize {
+        let reason = PROPOSED | if fill { FILL } else { 0 };
+        let mut left = most;
+        for &ordinal in list {
+            if left == 0 {
+                break;
+            }
+            if eligible.allows(ordinal)
+                && let Some(one) = self.entry(ordinal)
+                && one.flags & (EXCLUDED | PROPOSED) == 0
+            {
+                one.flags |= reason;
+                left -= 1;
+            }
+        }
+        most - left
     }
 
     /// Adds up the neighbours part of the score for all neighbours of all anchors.

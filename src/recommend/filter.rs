@@ -4,8 +4,9 @@ use kindred_index::{AllowSet, FilterExpr};
 
 use super::RecommendError;
 use super::candidates::{Candidate, CandidateTable};
+use super::facts::passes;
 use crate::model::{Model, ModelView};
-use crate::scenario::Scenario;
+use crate::scenario::{ItemFilter, Scenario};
 
 /// Up to this many seen and excluded items the search is simply asked for that many more; beyond, they are taken out of the
 /// set that it may return. Asking for more widens the search, a set costs a bit per item of the model.
@@ -47,14 +48,19 @@ impl<'a> Eligible<'a> {
             None if scenario.require_available => model.available(),
             None => None,
         };
-        let mut allow = match (filter, allowed) {
+        let fixed = scenario.filter.as_ref().map(ItemFilter::expression);
+        let evaluate = |filter: &FilterExpr| match view.live() {
+            Some(live) => live.evaluate(&attributes, filter),
+            None => attributes.evaluate(filter, model.len()),
+        };
+        let mut allow = match (filter.or(fixed), allowed) {
             (None, None) => Allow::Everything,
             (None, Some(allowed)) => Allow::Kept(allowed),
-            (Some(filter), allowed) => {
-                let mut set = match view.live() {
-                    Some(live) => live.evaluate(&attributes, filter)?,
-                    None => attributes.evaluate(filter, model.len())?,
-                };
+            (Some(one), allowed) => {
+                let mut set = evaluate(one)?;
+                if let (Some(_), Some(fixed)) = (filter, fixed) {
+                    set.and(&evaluate(fixed)?);
+                }
                 if let Some(allowed) = allowed {
                     set.and(allowed);
                 }
@@ -63,6 +69,7 @@ impl<'a> Eligible<'a> {
         };
         let added = view.live().map_or_else(Vec::new, |live| {
             let mut added = live.added(scenario.require_available, filter);
+            added.retain(|ordinal| fixed.is_none_or(|fixed| passes(model, view, fixed, *ordinal)));
             added.retain(|ordinal| !table.get(*ordinal).is_some_and(Candidate::is_excluded));
             added
         });
@@ -90,6 +97,28 @@ impl<'a> Eligible<'a> {
             Allow::Kept(set) => Some(set),
             Allow::Made(set) => Some(set),
         }
+    }
+
+    /// Those of the items that another filter lets pass too and that are not excluded, as a set of their own.
+    pub(super) fn those_of<D: AsRef<[u8]>>(
+        &self,
+        model: &Model<D>,
+        view: &ModelView<'_>,
+        filter: &FilterExpr,
+        table: &CandidateTable,
+    ) -> Result<AllowSet, RecommendError> {
+        let attributes = model.index().attributes();
+        let mut set = match view.live() {
+            Some(live) => live.evaluate(&attributes, filter)?,
+            None => attributes.evaluate(filter, model.len())?,
+        };
+        if let Some(allowed) = self.set() {
+            set.and(allowed);
+        }
+        table.excluded().for_each(|ordinal| {
+            set.remove(ordinal);
+        });
+        Ok(set)
     }
 
     /// Whether an item passes.

@@ -2,10 +2,12 @@
 //!
 //! Every item is scored by the same formula, whichever source proposed it:
 //!
-//! `score(j) = w_vector · u·Q[j] + w_neighbours · Σ_t share_t · sim(item_t, j) + w_sessions · k(j) + w_popularity · popularity(j)`
+//! `score(j) = w_vector · u·Q[j] + w_neighbours · Σ_t share_t · sim(item_t, j) + w_sessions · k(j) + w_popularity · popularity(j)
+//! + w_trending · trend(j) + w_context · trend_context(j) + w_history · Σ_t 0.5^(age_t / half-life) [item_t = j] + Σ boosts(j)`
 //!
-//! where u is the [user vector](crate::user_vector), `share_t = w_t / Σ|w|` sim is the item-to-item table and k the share of similar
-//! sessions that had j (`recommend/sessions.rs`).
+//! where u is the [user vector](crate::user_vector), `share_t = w_t / Σ|w|`, sim is the item-to-item table and k the
+//! share of similar sessions that had j (`recommend/sessions.rs`). For a list that is made
+//! for items instead of a visitor, u is the mean of their rows. Rules may then shape the list: see `slate.rs`.
 //! Scores of returned items are computed in double precision, so that the parts of an explanation add up to them.
 //! Ties go by item key: the same input gives the same answer. Nothing here reads a clock, a file or a random number.
 //!
@@ -14,11 +16,18 @@
 //! filter is given.
 
 mod candidates;
+mod chance;
+mod context;
 mod explain;
+mod facts;
 mod filter;
+mod propose;
 mod rank;
 mod sessions;
+mod signals;
+mod slate;
 mod taste;
+mod visitor;
 
 use std::borrow::Borrow;
 
@@ -26,15 +35,20 @@ use kindred_index::{FilterError, FilterExpr, SearchError, SearchStats};
 use thiserror::Error;
 
 use self::candidates::CandidateTable;
+pub use self::context::RequestContext;
+pub(crate) use self::context::clock_value;
+use self::explain::Recall;
 pub use self::explain::{Because, Reasons};
 use self::filter::Eligible;
-use self::rank::{Plan, Ranked, answer};
+use self::rank::{Plan, Question, Ranked, Scorer, answer};
+pub use self::signals::{Signals, Trend};
 use self::taste::Taste;
+use self::visitor::{exclude, label, recall_into};
 use crate::interaction::Interaction;
 use crate::limits;
 use crate::live_items::LiveItems;
 use crate::model::Model;
-use crate::scenario::Scenario;
+use crate::scenario::{Basis, Scenario};
 use crate::user_vector::{WeighScratch, Weighted, Weighting, weigh_into};
 
 /// What a visitor asks for.
@@ -58,27 +72,14 @@ pub struct RecommendRequest<'a, H = Interaction> {
     pub exact: bool,
     /// Breadth of the graph search; the scenario's if none.
     pub ef_search: Option<usize>,
-}
-
-/// What resembles one or more items.
-#[derive(Clone, Copy, Debug)]
-pub struct SimilarRequest<'a> {
-    /// The items; they are never in the answer.
-    pub seeds: &'a [u32],
-    /// Items wanted; the scenario's number if none.
-    pub limit: Option<usize>,
-    /// Keys of items that must not be in the answer. Unknown ones are ignored.
-    pub exclude: &'a [String],
-    /// What items must fulfil.
-    pub filter: Option<&'a FilterExpr>,
-    /// What changed in the catalogue since the model was made.
-    pub live: Option<&'a LiveItems>,
-    /// Whether to say why each item is there.
-    pub explain: bool,
-    /// Whether to score every item rather than candidates.
-    pub exact: bool,
-    /// Breadth of the graph search; the scenario's if none.
-    pub ef_search: Option<usize>,
+    /// Keys of the items that the list is for, or that it ranks, where the scenario is based on items.
+    pub item_ids: &'a [String],
+    /// The circumstances, for rules that ask for them.
+    pub context: Option<&'a RequestContext>,
+    /// What is taken just now, if that is counted.
+    pub signals: Option<&'a Signals<'a>>,
+    /// Decides what chance decides: the same seed, the same list.
+    pub seed: u64,
 }
 
 /// A list, best first.
@@ -103,6 +104,11 @@ pub struct Recommendation {
     pub score: f64,
     /// The part of the score that weighs most.
     pub source: Source,
+    /// The rule that put it where it is, if one did.
+    pub placement: Option<Placement>,
+    /// Where new items are explored, how likely this was. Epsilon-greedy: that this item stands here, given those above. Thompson sampling:
+    /// that it is in the list, given what was drawn for all others.
+    pub propensity: Option<f64>,
     /// The parts of the score, if asked for.
     pub reasons: Option<Reasons>,
 }
@@ -118,6 +124,25 @@ pub enum Source {
     Sessions,
     /// How popular the item is.
     Popular,
+    /// How much it is taken just now.
+    Trending,
+    /// How much it is taken just now by visitors of the same context.
+    Context,
+    /// The visitor's own interactions with it.
+    History,
+}
+
+/// A rule that put an item where it is, whatever its score.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Placement {
+    /// It has a fixed place.
+    Pinned,
+    /// The place belongs to the promoted share.
+    Promoted,
+    /// Chance has drawn it from the new items.
+    Explored,
+    /// It comes after all others.
+    Buried,
 }
 
 /// Why a list is not made from what is known about the visitor, or not from that alone.
@@ -185,20 +210,17 @@ pub enum RecommendError {
         /// The number found.
         found: usize,
     },
-    /// The number of seeds is out of range.
-    #[error("{found} seed items, expected 1 to {most}", most = limits::SIMILAR_SEEDS_MAX)]
-    Seeds {
+    /// The number of items that the list is for, or that it ranks, is out of range.
+    #[error("item_ids has {found} items, this scenario expects 1 to {most}")]
+    Items {
         /// The number found.
         found: usize,
+        /// The most allowed.
+        most: usize,
     },
-    /// A seed is not an item of the model.
-    #[error("seed {ordinal} is not an item: the model has {n_items}")]
-    UnknownSeed {
-        /// The seed.
-        ordinal: u32,
-        /// Items of the model.
-        n_items: u32,
-    },
+    /// Items were named to a scenario that is not based on items.
+    #[error("item_ids is of no use to this scenario: leave it out, or name a scenario that is based on items")]
+    ItemsUnused,
     /// The filter names a field that the index does not have, or is too large.
     #[error("filter")]
     Filter(#[from] FilterError),
@@ -215,6 +237,8 @@ pub struct RecommendScratch {
     taste: Taste,
     table: CandidateTable,
     order: Vec<Ranked>,
+    named: Vec<u32>,
+    recalls: Vec<Recall>,
     search: kindred_index::Scratch,
 }
 
@@ -231,27 +255,15 @@ impl<'a, H> RecommendRequest<'a, H> {
             explain: false,
             exact: false,
             ef_search: None,
+            item_ids: &[],
+            context: None,
+            signals: None,
+            seed: 0,
         }
     }
 }
 
-impl<'a> SimilarRequest<'a> {
-    /// A request with nothing but its seeds.
-    pub fn new(seeds: &'a [u32]) -> Self {
-        Self {
-            seeds,
-            limit: None,
-            exclude: &[],
-            filter: None,
-            live: None,
-            explain: false,
-            exact: false,
-            ef_search: None,
-        }
-    }
-}
-
-/// What a visitor should see now, best first.
+/// What a visitor should see now, or what goes with items, best first.
 ///
 /// `observe` is told when each stage ends; pass `&mut |_| ()` where nobody times them.
 ///
@@ -266,93 +278,76 @@ pub fn recommend<D: AsRef<[u8]>, H: Borrow<Interaction>>(
     observe: &mut dyn FnMut(Stage),
 ) -> Result<Recommendations, RecommendError> {
     let view = model.view_with(request.live);
-    let RecommendScratch { weigh, weighted, taste, table, order, search } = scratch;
-    let mut plan = Plan::new(scenario, request.limit, request.ef_search, request.exclude.len())?;
-    (plan.exact, plan.explain) = (request.exact, request.explain);
+    let RecommendScratch { weigh, weighted, taste, table, order, named, recalls, search } = scratch;
+    let plan = Plan::new(scenario, request)?;
     let keys = model.index().keys();
-    keys.touch(request.history.iter().map(|interaction| interaction.borrow().item_id.as_str()));
     let resolve = |key: &str| view.ordinal(key);
+    if !request.history.is_empty() {
+        keys.touch(request.history.iter().map(|interaction| interaction.borrow().item_id.as_str()));
+    }
     weigh_into(request.history, weighting, request.now_ms, resolve, weigh, weighted);
-    view.touch(weighted.iter().map(|one| one.ordinal), scenario.weights.neighbours > 0.0);
-    taste.set_history(&view, weighted);
+    named.clear();
+    named.extend(request.item_ids.iter().filter_map(|key| resolve(key)));
+    recalls.clear();
+    if scenario.weights.history > 0.0 {
+        recall_into(&scenario.history, request, &weigh.seen, resolve, recalls);
+    }
+    match scenario.based_on {
+        Basis::Visitor | Basis::List => {
+            view.touch(weighted.iter().map(|one| one.ordinal), scenario.weights.neighbours > 0.0);
+            taste.set_history(&view, weighted);
+        }
+        Basis::SimilarItems => taste.set_seeds(&view, named),
+        Basis::ItemsTogether => taste.set_together(&view, named),
+        Basis::Nobody => taste.set_nobody(),
+    }
     taste.find_sessions(&model.sessions(), scenario.weights.sessions);
-    let fallback = taste.fallback(request.history.is_empty());
+    let fallback = label(scenario, taste, recalls, request.history.is_empty());
     observe(Stage::UserVector);
     table.clear();
-    if scenario.exclude_seen {
-        table.exclude(&weigh.seen);
-    }
+    exclude(scenario, request, &weigh.seen, named, resolve, table);
     let eligible = Eligible::new(model, &view, scenario, request.exclude, request.filter, table)?;
     observe(Stage::Filter);
-    answer(model, &view, &plan, taste, fallback, &eligible, table, order, search, observe)
+    let scorer = Scorer::new(model, scenario, fallback, taste, request, recalls);
+    let question = Question { scenario, plan, fallback, eligible, scorer, named, now_ms: request.now_ms };
+    answer(&question, table, order, search, observe)
 }
 
-/// What resembles the given items, best first.
-///
-/// The vector part is the mean cosine between the seeds' target rows and the item's; the neighbours part is the mean
-/// similarity in the item-to-item table. The seeds themselves are left out.
-///
-/// # Errors
-/// As [`recommend`], and seeds that are not items.
-pub fn similar<D: AsRef<[u8]>>(
-    model: &Model<D>,
-    scenario: &Scenario,
-    request: &SimilarRequest<'_>,
-    scratch: &mut RecommendScratch,
-    observe: &mut dyn FnMut(Stage),
-) -> Result<Recommendations, RecommendError> {
-    let view = model.view_with(request.live);
-    let RecommendScratch { taste, table, order, search, .. } = scratch;
-    let mut plan = Plan::new(scenario, request.limit, request.ef_search, request.exclude.len())?;
-    (plan.exact, plan.explain) = (request.exact, request.explain);
-    if request.seeds.is_empty() || request.seeds.len() > limits::SIMILAR_SEEDS_MAX {
-        return Err(RecommendError::Seeds { found: request.seeds.len() });
-    }
-    if let Some(&ordinal) = request.seeds.iter().find(|seed| **seed >= view.len()) {
-        return Err(RecommendError::UnknownSeed { ordinal, n_items: view.len() });
-    }
-    taste.set_seeds(&view, request.seeds);
-    taste.find_sessions(&model.sessions(), scenario.weights.sessions);
-    let fallback = taste.fallback(false);
-    observe(Stage::UserVector);
-    table.clear();
-    table.exclude(request.seeds);
-    let eligible = Eligible::new(model, &view, scenario, request.exclude, request.filter, table)?;
-    observe(Stage::Filter);
-    answer(model, &view, &plan, taste, fallback, &eligible, table, order, search, observe)
-}
-
-/// The predicted affinity of a visitor to given items: the score that [`recommend`] would give them, whether or not they
-/// would pass its filters.
+/// The predicted affinity of a visitor to the request's items: the score that [`recommend`] would give them, whether or not they would pass
+/// its filters. Rules that shape a list take no part.
 ///
 /// # Errors
 /// More items than allowed.
-#[allow(clippy::too_many_arguments, reason = "what a score depends on; a struct would only rename them")]
-pub fn score<D: AsRef<[u8]>, H: Borrow<Interaction>, K: AsRef<str>>(
+pub fn score<D: AsRef<[u8]>, H: Borrow<Interaction>>(
     model: &Model<D>,
-    live: Option<&LiveItems>,
     scenario: &Scenario,
     weighting: &Weighting,
-    history: &[H],
-    now_ms: i64,
-    items: &[K],
+    request: &RecommendRequest<'_, H>,
     scratch: &mut RecommendScratch,
 ) -> Result<Scores, RecommendError> {
-    if items.len() > limits::SCORE_ITEMS_MAX {
-        return Err(RecommendError::TooManyToScore { found: items.len() });
+    if request.item_ids.len() > limits::SCORE_ITEMS_MAX {
+        return Err(RecommendError::TooManyToScore { found: request.item_ids.len() });
     }
-    let view = model.view_with(live);
-    let RecommendScratch { weigh, weighted, taste, table, .. } = scratch;
+    let view = model.view_with(request.live);
+    let RecommendScratch { weigh, weighted, taste, table, recalls, .. } = scratch;
     let resolve = |key: &str| view.ordinal(key);
-    weigh_into(history, weighting, now_ms, resolve, weigh, weighted);
+    weigh_into(request.history, weighting, request.now_ms, resolve, weigh, weighted);
+    recalls.clear();
+    if scenario.weights.history > 0.0 {
+        recall_into(&scenario.history, request, &weigh.seen, resolve, recalls);
+    }
     taste.set_history(&view, weighted);
     taste.find_sessions(&model.sessions(), scenario.weights.sessions);
-    let fallback = taste.fallback(history.is_empty());
+    let visitor = Scenario { based_on: Basis::Visitor, ..scenario.clone() };
+    let fallback = label(&visitor, taste, recalls, request.history.is_empty());
     table.clear();
-    let ordinals = items.iter().map(|key| resolve(key.as_ref()));
-    let scores = rank::scores((&view, model.sessions()), taste, fallback, &scenario.weights, ordinals, table);
+    recalls.iter().for_each(|recall| table.add_history(recall.ordinal, recall.value));
+    let scorer = Scorer::new(model, &visitor, fallback, taste, request, recalls);
+    let scores = rank::scores(&scorer, fallback, request.item_ids.iter().map(|key| resolve(key)), table);
     Ok(Scores { scores, fallback })
 }
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_rules;

@@ -2,16 +2,22 @@
 
 use std::cmp::Ordering;
 
-use kindred_index::{EF_SEARCH_MAX, K_MAX, Metric, Scratch, SearchParams, SearchStats, dot};
+use kindred_index::{EF_SEARCH_MAX, Metric, Scratch, dot};
 
 use super::candidates::{Candidate, CandidateTable};
-use super::explain::Reasons;
+use super::chance::{Chance, above};
+use super::explain::{Reasons, Recall};
+use super::facts::{Boosts, passes};
 use super::filter::Eligible;
+use super::propose::{newness, propose};
+use super::signals::Signals;
+use super::slate::{Entry, Placed, arrange};
 use super::taste::Taste;
-use super::{Fallback, RecommendError, Recommendation, Recommendations, Source, Stage};
+use super::visitor::weights_of_nobody;
+use super::{Fallback, RecommendError, RecommendRequest, Recommendation, Recommendations, Source, Stage};
 use crate::limits;
 use crate::model::{Model, ModelView, SessionsView};
-use crate::scenario::{FallbackList, Scenario, SourceWeights};
+use crate::scenario::{Basis, ExploreMethod, FallbackList, Scenario, SourceWeights};
 
 /// Candidates carried from the single-precision cut into the double-precision one beyond the limit, so that rounding
 /// cannot push an item out of the list.
@@ -20,13 +26,24 @@ const MARGIN: usize = 16;
 /// The numbers of a request, all checked.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
-    limit: usize,
-    candidates: usize,
-    ef_search: usize,
-    weights: SourceWeights,
-    fallback: FallbackList,
+    pub(super) limit: usize,
+    pub(super) candidates: usize,
+    pub(super) ef_search: usize,
     pub(super) exact: bool,
-    pub(super) explain: bool,
+    explain: bool,
+    seed: u64,
+}
+
+/// A request on its way to a list: everything that does not change any more.
+pub(super) struct Question<'a, D> {
+    pub(super) scenario: &'a Scenario,
+    pub(super) plan: Plan,
+    pub(super) fallback: Option<Fallback>,
+    pub(super) eligible: Eligible<'a>,
+    pub(super) scorer: Scorer<'a, D>,
+    /// The items that the request named, as far as they are known.
+    pub(super) named: &'a [u32],
+    pub(super) now_ms: i64,
 }
 
 /// A candidate with its score in single precision.
@@ -43,209 +60,152 @@ struct Parts {
     neighbours: f64,
     sessions: f64,
     popularity: f64,
+    trending: f64,
+    context: f64,
+    history: f64,
+    boosts: f64,
 }
 
 /// What scoring reads.
-#[derive(Clone, Copy)]
-struct Scorer<'a> {
-    view: ModelView<'a>,
-    sessions: SessionsView<'a>,
-    taste: &'a Taste,
-    weights: &'a SourceWeights,
+pub(super) struct Scorer<'a, D> {
+    pub(super) model: &'a Model<D>,
+    pub(super) view: ModelView<'a>,
+    pub(super) sessions: SessionsView<'a>,
+    pub(super) taste: &'a Taste,
+    pub(super) weights: SourceWeights,
+    pub(super) signals: &'a Signals<'a>,
+    pub(super) boosts: Boosts<'a>,
+    pub(super) recalls: &'a [Recall],
 }
 
+static NO_SIGNALS: Signals<'static> = Signals { overall: None, segments: Vec::new() };
+
 impl Plan {
-    pub(super) fn new(
-        scenario: &Scenario,
-        limit: Option<usize>,
-        ef_search: Option<usize>,
-        n_exclude: usize,
-    ) -> Result<Self, RecommendError> {
-        let limit = limit.unwrap_or(scenario.limit);
+    pub(super) fn new<H>(scenario: &Scenario, request: &RecommendRequest<'_, H>) -> Result<Self, RecommendError> {
+        let named = request.item_ids.len();
+        let most = match scenario.based_on {
+            Basis::Visitor | Basis::Nobody => 0,
+            Basis::SimilarItems | Basis::ItemsTogether => limits::SIMILAR_SEEDS_MAX,
+            Basis::List => limits::SCORE_ITEMS_MAX,
+        };
+        if most == 0 && named > 0 {
+            return Err(RecommendError::ItemsUnused);
+        }
+        if most > 0 && !(1..=most).contains(&named) {
+            return Err(RecommendError::Items { found: named, most });
+        }
+        // A list that is given is answered whole.
+        let usual = if scenario.based_on == Basis::List { named.min(limits::ANSWER_ITEMS_MAX) } else { scenario.limit };
+        let limit = request.limit.unwrap_or(usual);
         if !(1..=limits::ANSWER_ITEMS_MAX).contains(&limit) {
             return Err(RecommendError::Limit { found: limit });
         }
-        let ef_search = ef_search.unwrap_or(scenario.ef_search);
+        let ef_search = request.ef_search.unwrap_or(scenario.ef_search);
         if !(1..=EF_SEARCH_MAX).contains(&ef_search) {
             return Err(RecommendError::EfSearch { found: ef_search });
         }
-        if n_exclude > limits::EXCLUDE_MAX {
-            return Err(RecommendError::TooManyExcluded { found: n_exclude });
+        if request.exclude.len() > limits::EXCLUDE_MAX {
+            return Err(RecommendError::TooManyExcluded { found: request.exclude.len() });
         }
-        Ok(Self {
-            limit,
-            candidates: scenario.candidates.clamp(limit, limits::CANDIDATES_MAX),
-            ef_search,
-            weights: scenario.weights,
-            fallback: scenario.fallback,
-            exact: false,
-            explain: false,
-        })
+        let candidates = scenario.candidates.clamp(limit, limits::CANDIDATES_MAX);
+        Ok(Self { limit, candidates, ef_search, exact: request.exact, explain: request.explain, seed: request.seed })
     }
-}
 
-impl Plan {
     /// How many neighbours of recent items become candidates. Each costs a row that the search has not read already, and where
     /// both sources speak for an item the search mostly proposes it too; a quarter of the candidates is what the rest is worth.
-    fn near(&self) -> usize {
+    pub(super) fn near(&self) -> usize {
         (self.candidates / 4).max(self.limit)
     }
 }
 
-/// From a taste to a list. The table holds what is excluded and nothing else.
-#[allow(clippy::too_many_arguments)] // One private seam between two callers; a struct would only rename its arguments.
+impl<D: AsRef<[u8]>> Question<'_, D> {
+    /// Whether nothing is known that a list could be made from.
+    pub(super) fn is_nobody(&self) -> bool {
+        is_nobody(self.fallback)
+    }
+
+    /// Whether every item is scored rather than candidates.
+    pub(super) fn scans(&self) -> bool {
+        let by_likeness = {
+            let weights = &self.scorer.weights;
+            weights.vector > 0.0 || weights.neighbours > 0.0 || weights.sessions > 0.0
+        };
+        self.plan.exact && self.fallback.is_none() && by_likeness && self.scenario.based_on != Basis::List
+    }
+}
+
+fn is_nobody(fallback: Option<Fallback>) -> bool {
+    matches!(fallback, Some(Fallback::Newcomer | Fallback::UnknownItems))
+}
+
+/// From a question to a list. The table holds what is excluded and nothing else.
 pub(super) fn answer<D: AsRef<[u8]>>(
-    model: &Model<D>,
-    view: &ModelView<'_>,
-    plan: &Plan,
-    taste: &Taste,
-    fallback: Option<Fallback>,
-    eligible: &Eligible<'_>,
+    question: &Question<'_, D>,
     table: &mut CandidateTable,
     order: &mut Vec<Ranked>,
     search: &mut Scratch,
     observe: &mut dyn FnMut(Stage),
 ) -> Result<Recommendations, RecommendError> {
-    let scorer = Scorer { view: *view, sessions: model.sessions(), taste, weights: &plan.weights };
-    let nobody = matches!(fallback, Some(Fallback::Newcomer | Fallback::UnknownItems));
-    if fallback.is_some() && plan.fallback == FallbackList::Nothing {
-        return Ok(Recommendations { fallback, ..Recommendations::default() });
+    let Question { scenario, plan, scorer, .. } = question;
+    let fills = scenario.fallback.iter().any(|list| *list != FallbackList::Nothing);
+    if question.fallback.is_some() && !fills {
+        return Ok(Recommendations { fallback: question.fallback, ..Recommendations::default() });
     }
-    if !nobody && plan.weights.neighbours > 0.0 {
-        table.add_neighbours(view, taste);
-    }
-    if !nobody && plan.weights.sessions > 0.0 {
-        table.add_sessions(&scorer.sessions, taste.similar_sessions());
-    }
-    let mut stats = None;
-    let mut label = fallback;
-    if fallback.is_some() {
-        let most = if nobody { plan.limit } else { plan.candidates };
-        table.propose_popular(view, most, eligible, |a, b| by_key(view, a, b));
-        observe(Stage::Neighbours);
-    } else if plan.exact {
-        observe(Stage::Neighbours);
-    } else {
-        if plan.weights.neighbours > 0.0 {
-            table.propose_near(plan.near(), eligible);
-        }
-        if plan.weights.sessions > 0.0 {
-            table.propose_of_sessions(plan.candidates, eligible);
-        }
-        observe(Stage::Neighbours);
-        if plan.weights.vector > 0.0 {
-            stats = Some(find(model, view, plan, taste, eligible, table, order, search)?);
-        }
-        let proposed = table.n_proposed();
-        if proposed < plan.limit {
-            label = Some(Fallback::TooFewCandidates);
-            if plan.fallback == FallbackList::Popular {
-                table.propose_popular(view, plan.limit - proposed, eligible, |a, b| by_key(view, a, b));
-            }
-        }
-        observe(Stage::Search);
-    }
-    let keep = plan.limit + MARGIN;
-    let candidates = if plan.exact && fallback.is_none() {
-        let candidates = scan(model, &scorer, eligible, table, order, keep);
+    let mut proposed = propose(question, table, search, observe)?;
+    let shaped = scenario.is_shaped() || scenario.explore.is_some();
+    let keep = if shaped { plan.candidates.max(plan.limit + MARGIN) } else { plan.limit + MARGIN };
+    let candidates = if question.scans() {
+        let candidates = scan(question, table, order, keep);
         if candidates < plan.limit as u32 {
-            label = Some(Fallback::TooFewCandidates);
+            proposed.label = Some(Fallback::TooFewCandidates);
         }
         observe(Stage::Search);
         candidates
     } else {
-        quick(model, &scorer, table, nobody, order);
+        let rows_are_unit = scorer.model.index().metric() == Metric::Cosine;
+        order.clear();
+        let scored = table.list().iter().filter(|one| one.is_proposed());
+        order.extend(scored.map(|one| Ranked { score: scorer.quick(one, rows_are_unit), ordinal: one.ordinal }));
         order.len() as u32
     };
-    cut(view, order, keep);
-    let items = render(plan, &scorer, nobody, table, order);
+    cut(scorer, order, keep);
+    if shaped {
+        add_ruled(table, order);
+    }
+    let items = if shaped { shape(question, table, order) } else { render(question, table, order) };
+    if shaped && items.len() < plan.limit && proposed.label.is_none() && scenario.based_on != Basis::List {
+        proposed.label = Some(Fallback::TooFewCandidates);
+    }
     observe(Stage::Rank);
-    Ok(Recommendations { items, fallback: label, search: stats, candidates })
+    Ok(Recommendations { items, fallback: proposed.label, search: proposed.search, candidates })
 }
 
 /// Scores of given items, in their order.
-pub(super) fn scores(
-    (view, sessions): (&ModelView<'_>, SessionsView<'_>),
-    taste: &Taste,
+pub(super) fn scores<D: AsRef<[u8]>>(
+    scorer: &Scorer<'_, D>,
     fallback: Option<Fallback>,
-    weights: &SourceWeights,
     ordinals: impl Iterator<Item = Option<u32>>,
     table: &mut CandidateTable,
 ) -> Vec<Option<f64>> {
-    let scorer = Scorer { view: *view, sessions, taste, weights };
-    let nobody = matches!(fallback, Some(Fallback::Newcomer | Fallback::UnknownItems));
-    if !nobody && weights.neighbours > 0.0 {
-        table.add_neighbours(view, taste);
+    if !is_nobody(fallback) && scorer.weights.neighbours > 0.0 {
+        table.add_neighbours(&scorer.view, scorer.taste);
     }
-    if !nobody && weights.sessions > 0.0 {
-        table.add_sessions(&sessions, taste.similar_sessions());
+    if !is_nobody(fallback) && scorer.weights.sessions > 0.0 {
+        table.add_sessions(&scorer.sessions, scorer.taste.similar_sessions());
     }
-    let one = |ordinal: u32| scorer.parts(ordinal, table, nobody).total();
-    ordinals.map(|ordinal| ordinal.map(one)).collect()
-}
-
-/// The graph search: proposes what it finds.
-#[allow(clippy::too_many_arguments)] // As `answer`, of which it is a step.
-fn find<D: AsRef<[u8]>>(
-    model: &Model<D>,
-    view: &ModelView<'_>,
-    plan: &Plan,
-    taste: &Taste,
-    eligible: &Eligible<'_>,
-    table: &mut CandidateTable,
-    order: &mut Vec<Ranked>,
-    search: &mut Scratch,
-) -> Result<SearchStats, RecommendError> {
-    // Items that were seen take up places, so enough are asked for that the list can be filled without them.
-    let k = plan.candidates.max(plan.limit + eligible.ask_for_more()).min(K_MAX);
-    let params = SearchParams { k, ef_search: plan.ef_search.max(k).min(EF_SEARCH_MAX), exact: false };
-    let stats = model.index().search(taste.vector(), &params, eligible.set(), search)?;
-    // A cosine search sees the query at unit length; the score wants the dot product with the vector as it is.
-    let scale = match model.index().metric() {
-        Metric::Cosine => taste.vector_length(),
-        Metric::InnerProduct => 1.0,
-    };
-    for hit in search.hits() {
-        table.propose_found(hit.ordinal, hit.similarity * scale);
-    }
-    if !eligible.added().is_empty() {
-        // Items beside the model are in no graph: all are compared, and as many of the nearest go on as the search brings.
-        order.clear();
-        let score = |ordinal: u32| dot(taste.vector(), view.row(ordinal).unwrap_or_default());
-        order.extend(eligible.added().iter().map(|&ordinal| Ranked { score: score(ordinal), ordinal }));
-        cut(view, order, k);
-        order.iter().for_each(|one| table.propose_found(one.ordinal, one.score));
-    }
-    Ok(stats)
-}
-
-/// Scores every candidate in single precision.
-fn quick<D: AsRef<[u8]>>(
-    model: &Model<D>,
-    scorer: &Scorer<'_>,
-    table: &CandidateTable,
-    nobody: bool,
-    order: &mut Vec<Ranked>,
-) {
-    order.clear();
-    let rows_are_unit = model.index().metric() == Metric::Cosine;
-    for one in table.list().iter().filter(|one| one.is_proposed()) {
-        let score = if nobody { scorer.view.popularity(one.ordinal) } else { scorer.quick(one, rows_are_unit) };
-        order.push(Ranked { score, ordinal: one.ordinal });
-    }
+    ordinals.map(|ordinal| ordinal.map(|ordinal| scorer.parts(ordinal, table).total())).collect()
 }
 
 /// Scores every item of the model that may be in the answer, keeping the best; says how many there were.
 fn scan<D: AsRef<[u8]>>(
-    model: &Model<D>,
-    scorer: &Scorer<'_>,
-    eligible: &Eligible<'_>,
+    question: &Question<'_, D>,
     table: &CandidateTable,
     order: &mut Vec<Ranked>,
     keep: usize,
 ) -> u32 {
+    let Question { scorer, eligible, .. } = question;
     order.clear();
-    let rows_are_unit = model.index().metric() == Metric::Cosine;
+    let rows_are_unit = scorer.model.index().metric() == Metric::Cosine;
     let mut scored = 0;
     for ordinal in 0..scorer.view.len() {
         let unknown = Candidate::new(ordinal);
@@ -253,62 +213,152 @@ fn scan<D: AsRef<[u8]>>(
         if !eligible.allows(ordinal) || known.is_excluded() {
             continue;
         }
-        let score = scorer.quick(known, rows_are_unit);
-        order.push(Ranked { score, ordinal });
+        order.push(Ranked { score: scorer.quick(known, rows_are_unit), ordinal });
         scored += 1;
         // Cutting at every doubling keeps the list short at a constant cost per item.
         if order.len() >= 4 * keep {
-            cut(&scorer.view, order, keep);
+            cut(scorer, order, keep);
         }
     }
     scored
 }
 
 /// Keeps the best `keep`, in no particular order; ties by key.
-fn cut(view: &ModelView<'_>, order: &mut Vec<Ranked>, keep: usize) {
+fn cut<D: AsRef<[u8]>>(scorer: &Scorer<'_, D>, order: &mut Vec<Ranked>, keep: usize) {
     if order.len() > keep {
         let by_score =
-            |a: &Ranked, b: &Ranked| b.score.total_cmp(&a.score).then_with(|| by_key(view, a.ordinal, b.ordinal));
+            |a: &Ranked, b: &Ranked| b.score.total_cmp(&a.score).then_with(|| scorer.by_key(a.ordinal, b.ordinal));
         order.select_nth_unstable_by(keep, by_score);
         order.truncate(keep);
     }
 }
 
+/// Adds what rules want looked at and the cut has left out.
+fn add_ruled(table: &CandidateTable, order: &mut Vec<Ranked>) {
+    let kept = order.len();
+    for one in table.list().iter().filter(|one| one.is_proposed() && one.is_ruled()) {
+        if !order.iter().take(kept).any(|other| other.ordinal == one.ordinal) {
+            order.push(Ranked { score: 0.0, ordinal: one.ordinal });
+        }
+    }
+}
+
 /// Scores the survivors in double precision, sorts them and cuts to the limit.
-fn render(
-    plan: &Plan,
-    scorer: &Scorer<'_>,
-    nobody: bool,
-    table: &CandidateTable,
-    order: &[Ranked],
-) -> Vec<Recommendation> {
+fn render<D: AsRef<[u8]>>(question: &Question<'_, D>, table: &CandidateTable, order: &[Ranked]) -> Vec<Recommendation> {
+    let Question { scorer, plan, .. } = question;
     let mut items: Vec<Recommendation> = Vec::with_capacity(order.len());
     for one in order {
-        let parts = scorer.parts(one.ordinal, table, nobody);
-        let is_fill = nobody || table.get(one.ordinal).is_some_and(|known| known.is_fill());
-        let source = if is_fill { Source::Popular } else { parts.source() };
-        items.push(Recommendation { ordinal: one.ordinal, score: parts.total(), source, reasons: None });
+        let parts = scorer.parts(one.ordinal, table);
+        items.push(Recommendation {
+            ordinal: one.ordinal,
+            score: parts.total(),
+            source: question.source(one.ordinal, &parts, table),
+            placement: None,
+            propensity: None,
+            reasons: None,
+        });
     }
-    let view = &scorer.view;
-    items.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then_with(|| by_key(view, a.ordinal, b.ordinal)));
+    items.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then_with(|| scorer.by_key(a.ordinal, b.ordinal)));
     items.truncate(plan.limit);
     if plan.explain {
         for item in &mut items {
-            item.reasons = Some(match nobody {
-                true => Reasons::popular(item.score),
-                false => Reasons::new(&scorer.view, &scorer.sessions, scorer.taste, scorer.weights, item.ordinal),
-            });
+            item.reasons = Some(Reasons::new(scorer, item.ordinal, 0.0, 0.0));
         }
     }
     items
 }
 
-fn by_key(view: &ModelView<'_>, a: u32, b: u32) -> Ordering {
-    view.key(a).cmp(&view.key(b)).then(a.cmp(&b))
+/// As [`render`], with the rules that shape a list.
+fn shape<D: AsRef<[u8]>>(question: &Question<'_, D>, table: &CandidateTable, order: &[Ranked]) -> Vec<Recommendation> {
+    let Question { scenario, scorer, plan, .. } = question;
+    let score = |one: &Ranked| Entry::new(one.ordinal, scorer.parts(one.ordinal, table).total());
+    let mut entries: Vec<Entry> = order.iter().map(score).collect();
+    let by_score = |a: &Entry, b: &Entry| b.score.total_cmp(&a.score).then_with(|| scorer.by_key(a.ordinal, b.ordinal));
+    entries.sort_unstable_by(by_score);
+    let new = scenario.explore.as_ref().map(|explore| newness(explore, question.now_ms));
+    for entry in &mut entries {
+        let is = |filter| passes(scorer.model, &scorer.view, filter, entry.ordinal);
+        entry.new = new.as_ref().is_some_and(is);
+        entry.buried = scenario.bury.as_ref().is_some_and(|bury| is(bury.expression()));
+        entry.promoted = scenario.promote.as_ref().is_some_and(|promotion| is(promotion.filter.expression()));
+        let pin = scenario.pins.iter().find(|pin| scorer.view.key(entry.ordinal) == Some(&pin.item_id));
+        entry.pinned = pin.map(|pin| pin.position.saturating_sub(1)).filter(|place| *place < plan.limit);
+    }
+    let sampled = scenario.explore.as_ref().filter(|explore| explore.method == ExploreMethod::Thompson);
+    let drawn = sampled.map(|explore| draw(scorer.signals, explore.sigma, plan.seed, &mut entries));
+    entries.sort_by(by_score);
+    let mut list = arrange(scorer.model, &scorer.view, scenario, &mut entries, plan.limit, plan.seed);
+    let noise = |ordinal: u32| drawn.as_ref().and_then(|all| all.iter().find(|one| one.0 == ordinal));
+    if drawn.is_some() {
+        // The best of those that are not in the list is what each of them had to be better than.
+        let next = entries.get(plan.limit).map(|entry| entry.score);
+        for placed in &mut list {
+            let ordinal = entries.get(placed.entry).map_or(0, |entry| entry.ordinal);
+            let chance =
+                noise(ordinal).zip(next).map(|((_, base, deviation, _), next)| above((next - base) / deviation));
+            placed.propensity = Some(chance.unwrap_or(1.0));
+        }
+    }
+    let item = |placed: &Placed| {
+        let entry = entries.get(placed.entry)?;
+        let parts = scorer.parts(entry.ordinal, table);
+        let exploration = noise(entry.ordinal).map_or(0.0, |(.., noise)| *noise);
+        let reasons = plan.explain.then(|| Reasons::new(scorer, entry.ordinal, exploration, placed.diversity));
+        Some(Recommendation {
+            ordinal: entry.ordinal,
+            score: entry.score + placed.diversity,
+            source: question.source(entry.ordinal, &parts, table),
+            placement: placed.placement,
+            propensity: placed.propensity,
+            reasons,
+        })
+    };
+    list.iter().filter_map(item).collect()
 }
 
-impl Scorer<'_> {
-    /// The score in single precision, with the similarity that the search has measured if it has.
+/// Draws the score of each new item; says its ordinal, its score before, the deviation and what was added.
+fn draw(signals: &Signals<'_>, sigma: f64, seed: u64, entries: &mut [Entry]) -> Vec<(u32, f64, f64, f64)> {
+    let mut chance = Chance::new(seed);
+    let new = entries.iter_mut().filter(|entry| entry.new);
+    let draw = new.map(|entry| {
+        let taken = signals.overall.map_or(0, |trend| trend.count(entry.ordinal));
+        let deviation = sigma / (1.0 + f64::from(taken)).sqrt();
+        let (base, noise) = (entry.score, deviation * chance.normal());
+        entry.score += noise;
+        (entry.ordinal, base, deviation, noise)
+    });
+    draw.collect()
+}
+
+impl<D: AsRef<[u8]>> Question<'_, D> {
+    fn source(&self, ordinal: u32, parts: &Parts, table: &CandidateTable) -> Source {
+        let is_fill = || table.get(ordinal).is_some_and(Candidate::is_fill);
+        if parts.trending == 0.0 && (self.is_nobody() || is_fill()) { Source::Popular } else { parts.source() }
+    }
+}
+
+impl<'a, D: AsRef<[u8]>> Scorer<'a, D> {
+    pub(super) fn new<H>(
+        model: &'a Model<D>,
+        scenario: &'a Scenario,
+        fallback: Option<Fallback>,
+        taste: &'a Taste,
+        request: &RecommendRequest<'a, H>,
+        recalls: &'a [Recall],
+    ) -> Self {
+        let weights = if is_nobody(fallback) { weights_of_nobody(scenario) } else { scenario.weights };
+        let view = model.view_with(request.live);
+        let boosts = Boosts::new(model, &scenario.boosts, request.context, request.now_ms);
+        let signals = request.signals.unwrap_or(&NO_SIGNALS);
+        Self { model, view, sessions: model.sessions(), taste, weights, signals, boosts, recalls }
+    }
+
+    /// The order of equal scores.
+    pub(super) fn by_key(&self, a: u32, b: u32) -> Ordering {
+        self.view.key(a).cmp(&self.view.key(b)).then(a.cmp(&b))
+    }
+
+    /// The score in single precision.
     fn quick(&self, one: &Candidate, rows_are_unit: bool) -> f32 {
         let ordinal = one.ordinal;
         let mut score = 0.0;
@@ -322,46 +372,69 @@ impl Scorer<'_> {
             }
             score += self.weights.vector * similarity;
         }
-        score += self.weights.neighbours * one.neighbours as f32 + self.weights.sessions * one.sessions as f32;
+        score += self.weights.neighbours * one.neighbours as f32;
+        score += self.weights.sessions * one.sessions as f32;
         if self.weights.popularity > 0.0 {
             score += self.weights.popularity * self.view.popularity(ordinal);
+        }
+        if self.weights.trending > 0.0 {
+            score += self.weights.trending * self.signals.trending(ordinal) as f32;
+        }
+        if self.weights.context > 0.0 {
+            score += self.weights.context * self.signals.context(ordinal) as f32;
+        }
+        score += self.weights.history * one.history as f32;
+        if !self.boosts.is_empty() {
+            score += self.boosts.total(self.model, &self.view, ordinal) as f32;
         }
         score
     }
 
-    /// The score in double precision, by parts. For a visitor of whom nothing is known it is the popularity itself,
-    /// whatever that weighs otherwise.
-    fn parts(&self, ordinal: u32, table: &CandidateTable, nobody: bool) -> Parts {
-        let popularity = f64::from(self.view.popularity(ordinal));
-        if nobody {
-            return Parts { vector: 0.0, neighbours: 0.0, sessions: 0.0, popularity };
-        }
-        let row = self.view.row(ordinal).unwrap_or_default();
-        let (neighbours, sessions) = table.get(ordinal).map_or((0.0, 0.0), |one| (one.neighbours, one.sessions));
+    /// The score in double precision, by parts.
+    fn parts(&self, ordinal: u32, table: &CandidateTable) -> Parts {
+        let weights = &self.weights;
+        let known = table.get(ordinal);
+        let part = |weight: f32, value: &dyn Fn() -> f64| if weight > 0.0 { f64::from(weight) * value() } else { 0.0 };
         Parts {
-            vector: f64::from(self.weights.vector) * self.taste.vector_part(row),
-            neighbours: f64::from(self.weights.neighbours) * neighbours,
-            sessions: f64::from(self.weights.sessions) * sessions,
-            popularity: f64::from(self.weights.popularity) * popularity,
+            vector: part(weights.vector, &|| self.taste.vector_part(self.view.row(ordinal).unwrap_or_default())),
+            neighbours: part(weights.neighbours, &|| known.map_or(0.0, |one| one.neighbours)),
+            sessions: part(weights.sessions, &|| known.map_or(0.0, |one| one.sessions)),
+            popularity: part(weights.popularity, &|| f64::from(self.view.popularity(ordinal))),
+            trending: part(weights.trending, &|| self.signals.trending(ordinal)),
+            context: part(weights.context, &|| self.signals.context(ordinal)),
+            history: part(weights.history, &|| known.map_or(0.0, |one| one.history)),
+            boosts: if self.boosts.is_empty() { 0.0 } else { self.boosts.total(self.model, &self.view, ordinal) },
         }
     }
 }
 
 impl Parts {
     fn total(&self) -> f64 {
-        self.vector + self.neighbours + self.sessions + self.popularity
+        self.vector
+            + self.neighbours
+            + self.sessions
+            + self.popularity
+            + self.trending
+            + self.context
+            + self.history
+            + self.boosts
     }
 
+    /// The part that weighs most; of equals the one named first.
     fn source(&self) -> Source {
-        let others = self.neighbours.max(self.sessions);
-        if self.popularity > self.vector && self.popularity > others {
-            Source::Popular
-        } else if others <= self.vector {
-            Source::Vector
-        } else if self.sessions > self.neighbours {
-            Source::Sessions
-        } else {
-            Source::Neighbours
+        let mut best = (self.vector, Source::Vector);
+        for (part, source) in [
+            (self.neighbours, Source::Neighbours),
+            (self.sessions, Source::Sessions),
+            (self.popularity, Source::Popular),
+            (self.trending, Source::Trending),
+            (self.context, Source::Context),
+            (self.history, Source::History),
+        ] {
+            if part > best.0 {
+                best = (part, source);
+            }
         }
+        best.1
     }
 }

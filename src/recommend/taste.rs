@@ -81,6 +81,29 @@ impl Taste {
         self.vector.extend(self.exact.iter().map(|value| *value as f32));
     }
 
+    /// The taste of those who took these items: each with an equal share, by their context rows.
+    pub(super) fn set_together(&mut self, view: &ModelView<'_>, items: &[u32]) {
+        self.rows = Rows::Context;
+        self.anchors.clear();
+        self.exact.clear();
+        self.exact.resize(view.dimensions(), 0.0);
+        let share = 1.0 / items.len().max(1) as f64;
+        for (index, &ordinal) in (0_u32..).zip(items) {
+            let Some(row) = view.context_row(ordinal) else { continue };
+            self.anchors.push(Anchor { ordinal, index, share });
+            self.exact.iter_mut().zip(row).for_each(|(into, value)| *into += share * f64::from(*value));
+        }
+        self.vector.clear();
+        self.vector.extend(self.exact.iter().map(|value| *value as f32));
+    }
+
+    /// The taste of nobody in particular.
+    pub(super) fn set_nobody(&mut self) {
+        self.anchors.clear();
+        self.exact.clear();
+        self.vector.clear();
+    }
+
     /// The label of the fallback this taste calls for, or none where it says something.
     pub(super) fn fallback(&self, no_history: bool) -> Option<Fallback> {
         if no_history {
@@ -140,6 +163,12 @@ impl Taste {
         let length = length(row);
         if length > 0.0 { part / length } else { 0.0 }
     }
+}
+
+/// The cosine of two rows, 0 where one has no length.
+pub(super) fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let lengths = length(a) * length(b);
+    if lengths > 0.0 { dot_wide(a, b) / lengths } else { 0.0 }
 }
 
 fn length(row: &[f32]) -> f64 {

@@ -119,7 +119,7 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
     let weights = (0.0_f32..2.0, 0.0_f32..2.0, prop::sample::select(vec![0.0_f32, 0.7]), 0.01_f32..1.0);
     (weights, any::<bool>(), any::<bool>()).prop_map(
         |((vector, neighbours, sessions, popularity), exclude_seen, available)| Scenario {
-            weights: SourceWeights { vector, neighbours, sessions, popularity },
+            weights: SourceWeights { vector, neighbours, sessions, popularity, ..SourceWeights::none() },
             exclude_seen,
             require_available: available,
             ..Scenario::home()
@@ -163,8 +163,10 @@ proptest! {
             prop_assert!(reasons.because.iter().all(|one| named(one) == Some(one.ordinal)));
         }
         let seeds = [3, 7, 11];
-        let request = SimilarRequest { explain: true, exact, ..SimilarRequest::new(&seeds) };
-        let answer = similar(&model, &scenario, &request, &mut RecommendScratch::default(), &mut |_| ()).unwrap();
+        let item_ids: Vec<String> = seeds.iter().map(|seed| Fixture::key(*seed as usize)).collect();
+        let scenario = Scenario { based_on: Basis::SimilarItems, ..scenario };
+        let request = RecommendRequest { explain: true, exact, item_ids: &item_ids, ..RecommendRequest::new(&[], NOW_MS) };
+        let answer = run(&model, &scenario, &request).unwrap();
         for item in answer.items {
             prop_assert!((item.reasons.unwrap().total() - item.score).abs() < 1e-6);
         }
@@ -229,7 +231,8 @@ proptest! {
         let mut keys: Vec<_> = answer.items.iter().map(|item| model.index().key(item.ordinal).unwrap().to_owned()).collect();
         keys.push("no such item".to_owned());
         let scratch = &mut RecommendScratch::default();
-        let scores = score(&model, None, &scenario, &Weighting::default(), &history, NOW_MS, &keys, scratch).unwrap();
+        let request = RecommendRequest { item_ids: &keys, ..RecommendRequest::new(&history, NOW_MS) };
+        let scores = score(&model, &scenario, &Weighting::default(), &request, scratch).unwrap();
         let expected: Vec<_> = answer.items.iter().map(|item| Some(item.score)).chain([None]).collect();
         prop_assert_eq!(scores.scores, expected);
     }
@@ -241,8 +244,14 @@ fn similar_by_scan_is_brute_force_by_cosine() {
         let model = fixture(5, cosine).model();
         let scenario = Scenario::similar();
         let seeds = [4, 9];
-        let request = SimilarRequest { exact: true, limit: Some(10), ..SimilarRequest::new(&seeds) };
-        let answer = similar(&model, &scenario, &request, &mut RecommendScratch::default(), &mut |_| ()).unwrap();
+        let item_ids = seeds.map(|seed| Fixture::key(seed as usize));
+        let request = RecommendRequest {
+            exact: true,
+            limit: Some(10),
+            item_ids: &item_ids,
+            ..RecommendRequest::new(&[], NOW_MS)
+        };
+        let answer = run(&model, &scenario, &request).unwrap();
         let row = |ordinal| model.index().row(ordinal).unwrap();
         let cosine = |a, b| dot(row(a), row(b)) / (dot(row(a), row(a)) * dot(row(b), row(b))).sqrt();
         let mut scored = Vec::new();
@@ -309,7 +318,7 @@ fn each_fallback_has_its_label() {
 #[test]
 fn a_page_that_would_rather_show_nothing_shows_nothing() {
     let model = fixture(1, false).model();
-    let scenario = Scenario { fallback: FallbackList::Nothing, ..Scenario::home() };
+    let scenario = Scenario { fallback: vec![FallbackList::Nothing], ..Scenario::home() };
     let answer = run(&model, &scenario, &RecommendRequest::new(&[], NOW_MS)).unwrap();
     assert_eq!((answer.items.len(), answer.fallback), (0, Some(Fallback::Newcomer)));
 }
@@ -340,12 +349,13 @@ fn each_mistake_has_its_own_error() {
     let error = fail(&RecommendRequest { filter: Some(&filter), ..plain() });
     let RecommendError::Filter(source) = error else { panic!("{error}") };
     assert!(source.to_string().contains("category"), "the known fields are listed: {source}");
-    let similar = |seeds: &[u32]| {
-        let scratch = &mut RecommendScratch::default();
-        super::similar(&model, &Scenario::similar(), &SimilarRequest::new(seeds), scratch, &mut |_| ()).unwrap_err()
+    let asked = |scenario: Scenario, item_ids: &[String]| {
+        run(&model, &scenario, &RecommendRequest { item_ids, ..RecommendRequest::new(&[], NOW_MS) }).unwrap_err()
     };
-    assert!(matches!(similar(&[]), RecommendError::Seeds { found: 0 }));
-    assert!(matches!(similar(&[u32::MAX]), RecommendError::UnknownSeed { .. }));
+    assert!(matches!(asked(Scenario::similar(), &[]), RecommendError::Items { found: 0, .. }));
+    let crowd = vec!["item-1".to_owned(); 101];
+    assert!(matches!(asked(Scenario::cart(), &crowd), RecommendError::Items { found: 101, most: 100 }));
+    assert!(matches!(asked(Scenario::home(), &crowd), RecommendError::ItemsUnused));
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod people;
 mod process;
 mod recommendations;
 mod reload;
+mod scenarios;
 mod score;
 mod search;
 mod security;

@@ -46,7 +46,21 @@ fn the_model_says_what_it_is() {
     assert_eq!(model["generation"], "g1");
     assert_eq!((model["items"].as_u64(), model["dimensions"].as_u64()), (Some(60), Some(16)));
     assert_eq!(model["metric"], "cosine");
-    assert_eq!(model["scenarios"], json!(["home", "similar"]));
+    assert_eq!(
+        model["scenarios"],
+        json!([
+            "also_bought",
+            "buy_again",
+            "cart",
+            "home",
+            "next_page",
+            "popular",
+            "recently_viewed",
+            "rerank",
+            "similar",
+            "trending"
+        ])
+    );
     assert_eq!(model["kinds"]["view"], 1.0);
     assert_eq!(model["manifest"]["trainer"], "fixture");
     assert_eq!(model["manifest"]["ann_recall"]["recall"], 1.0);

@@ -109,15 +109,15 @@ fn a_scenario_is_named_and_its_settings_hold() {
     let server = Server::with(&Fixture::shop(), |settings| {
         let mut cart = settings.scenarios["home"].clone();
         (cart.limit, cart.exclude_seen) = (2, false);
-        settings.scenarios.insert("cart".to_owned(), cart);
+        settings.scenarios.insert("basket".to_owned(), cart);
     });
-    let body = json!({"scenario": "cart", "interactions": [{"item_id": "item-4"}]});
+    let body = json!({"scenario": "basket", "interactions": [{"item_id": "item-4"}]});
     let answer = ask(&server, body);
-    assert_eq!(answer["scenario"], "cart");
+    assert_eq!(answer["scenario"], "basket");
     let found = ids(&answer);
     assert!(found.len() == 2 && found.contains(&"item-4"), "{found:?}");
     let problem = server.post("/v1/recommendations", json!({"scenario": "attic"})).problem(400, "unknown_scenario");
-    assert!(problem.remedy.contains("cart, home, similar"), "{problem:?}");
+    assert!(problem.remedy.contains("basket, buy_again, cart, home, next_page"), "{problem:?}");
 }
 
 #[test]

@@ -207,6 +207,15 @@ impl Server {
         Self { client: Client::new(running.port()), admin, directory, running: Some(running) }
     }
 
+    /// The same server again, over the same directory.
+    pub(crate) fn restarted(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        self.running.take().unwrap().stop().unwrap();
+        let directory = std::mem::replace(&mut self.directory, tempfile::tempdir().unwrap());
+        let mut settings = settings(directory.path());
+        change(&mut settings);
+        Self::started(directory, spawn(settings).unwrap())
+    }
+
     pub(crate) fn artifacts(&self) -> PathBuf {
         self.directory.path().join("artifacts")
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use super::super::{BoxFuture, Copied, Documents, Page, StoreError, Table, Write};
 use super::{Change, EmbeddedStore, Outcome, Shared, interaction_bytes};
 use crate::history::{Ack, Actor, Erased, HistoryStats, Incoming, Kept, Lookup, RecentInteractions};
+use crate::interaction::Interaction;
 use crate::limits;
 
 impl RecentInteractions for EmbeddedStore {
@@ -44,6 +45,10 @@ impl RecentInteractions for EmbeddedStore {
             Ok(pending) => Lookup::Pending(pending),
             Err(error) => Lookup::Failed(error),
         }
+    }
+
+    fn replay(&self, since_ms: i64, most: usize, with: &mut dyn FnMut(&Interaction)) -> Result<(), StoreError> {
+        self.shared.file.replay(since_ms, most, with)
     }
 
     fn page(

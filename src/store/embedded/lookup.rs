@@ -7,6 +7,7 @@ use super::apply::whole;
 use super::file::{ACTORS, File, LOG, META, documents};
 use super::record::Record;
 use crate::history::Kept;
+use crate::interaction::Interaction;
 
 impl File {
     /// The newest interactions of an actor, at most `limit`, newest first; with `before` only those older than that (occurred_at_ms, sequence).
@@ -65,6 +66,28 @@ impl File {
         self.read("reading the last sequence", |transaction| {
             let next = transaction.open_table(META)?.get("next_sequence")?.map_or(1, |value| value.value());
             Ok(next.saturating_sub(1))
+        })
+    }
+
+    /// Goes over the log, newest first, back to what arrived before `since_ms`.
+    pub(super) fn replay(
+        &self,
+        since_ms: i64,
+        most: usize,
+        with: &mut dyn FnMut(&Interaction),
+    ) -> Result<(), StoreError> {
+        self.read("reading the log", |transaction| {
+            let log = transaction.open_table(LOG)?;
+            for entry in log.range::<u64>(..)?.rev().take(most) {
+                let (sequence, bytes) = entry?;
+                match Record::decode(bytes.value()) {
+                    Ok(record) if record.arrived_at_ms < since_ms => break,
+                    Ok(record) => with(&record.kept(sequence.value()).interaction),
+                    // A damaged record is passed over; who reads it for itself counts it.
+                    Err(_) => {}
+                }
+            }
+            Ok(())
         })
     }
 

@@ -48,6 +48,8 @@ pub struct PlanOptions {
     pub change_share: f64,
     /// Whether reads name a visitor whose interactions are stored, instead of bringing interactions.
     pub by_user: bool,
+    /// Further fields of the body of a read: a scenario, a filter, `explain`.
+    pub body: serde_json::Map<String, serde_json::Value>,
     /// The same seed gives the same requests in the same order.
     pub seed: u64,
 }
@@ -114,7 +116,11 @@ fn read(options: &PlanOptions, random: &mut ChaCha8Rng) -> Vec<u8> {
     }
     let one = |random: &mut ChaCha8Rng| json!({"item_id": draw(&options.items, random), "kind": options.kind});
     let interactions: Vec<_> = (0..options.interactions).map(|_| one(random)).collect();
-    let body = json!({"interactions": interactions, "limit": options.limit}).to_string();
+    let mut body = json!({"interactions": interactions, "limit": options.limit});
+    if let Some(fields) = body.as_object_mut() {
+        fields.extend(options.body.clone());
+    }
+    let body = body.to_string();
     request("POST", "/v1/recommendations", &options.host, &body)
 }
 
@@ -138,6 +144,7 @@ mod tests {
             write_share,
             change_share: 0.0,
             by_user: false,
+            body: serde_json::Map::from_iter([("scenario".to_owned(), json!("next_page"))]),
             seed: 1,
         }
     }
@@ -158,5 +165,6 @@ mod tests {
         let text = String::from_utf8_lossy(plan.request(0).1).into_owned();
         assert_eq!(text.matches("\"item_id\"").count(), 3, "{text}");
         assert!(text.starts_with("POST /v1/recommendations ") && text.contains("\"limit\":20"));
+        assert!(text.contains("\"scenario\":\"next_page\""), "{text}");
     }
 }

@@ -274,6 +274,7 @@ mod tests {
             write_share: 0.0,
             change_share: 0.0,
             by_user: false,
+            body: serde_json::Map::new(),
             seed: 1,
         })
     }

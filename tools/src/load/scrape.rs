@@ -1,6 +1,6 @@
 //! What the server says of itself: where the time of its requests went, from `/metrics` before and after.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -76,6 +76,28 @@ impl Metrics {
         self.get(name) - before.get(name)
     }
 
+    /// For each stage, the microseconds below which 99 in 100 recommendations between two looks were: the upper bound of the bucket that
+    /// the 99th of 100 is in, so up to twice the truth.
+    pub fn stage_p99(&self, before: &Self) -> BTreeMap<String, f64> {
+        let mut buckets: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
+        for name in self.0.keys() {
+            let labels = name.strip_prefix("kindred_stage_seconds_bucket{").and_then(|rest| rest.strip_suffix('}'));
+            let Some(labels) = labels else { continue };
+            let label = |key: &str| labels.split(',').find_map(|one| one.strip_prefix(key)?.strip_prefix("=\""));
+            let (Some(stage), Some(bound)) = (label("stage"), label("le")) else { continue };
+            let bound = bound.trim_end_matches('"').parse().unwrap_or(f64::INFINITY);
+            let stage = stage.trim_end_matches('"').to_owned();
+            buckets.entry(stage).or_default().push((bound, self.since(before, name)));
+        }
+        let p99 = |mut counts: Vec<(f64, f64)>| {
+            counts.sort_by(|a, b| a.0.total_cmp(&b.0));
+            let all = counts.last()?.1;
+            let bound = counts.iter().find(|(_, below)| all > 0.0 && *below >= 0.99 * all)?.0;
+            Some(bound * 1e6)
+        };
+        buckets.into_iter().filter_map(|(stage, counts)| Some((stage, p99(counts)?))).collect()
+    }
+
     /// Where the time of the recommendations between two looks went. `cpu_us` is the server's CPU time per request, if known: it
     /// contains what no clock inside a request sees, the reading and writing of sockets.
     pub fn shares(&self, before: &Self, cpu_us: Option<f64>) -> Option<Shares> {
@@ -125,6 +147,18 @@ mod tests {
         assert!((shares.parts.iter().map(|part| part.share).sum::<f64>() - 1.0).abs() < 1e-9);
         let shares = after.shares(&before, None).unwrap();
         assert!((shares.total_us - 80.0).abs() < 1e-9, "{shares:?}");
+    }
+
+    #[test]
+    fn the_99th_of_100_is_in_its_bucket() {
+        let line = |le: &str, n: u32| format!("kindred_stage_seconds_bucket{{stage=\"rank\",le=\"{le}\"}} {n}\n");
+        let page = |counts: [u32; 3]| {
+            let [one, two, all] = counts;
+            Metrics::parse(&(line("0.000001", one) + &line("0.000002", two) + &line("+Inf", all)))
+        };
+        let p99 = page([90, 109, 110]).stage_p99(&page([0, 10, 10]));
+        assert_eq!(p99.get("rank").map(|us| us.round()), Some(2.0), "{p99:?}");
+        assert!(page([0, 10, 10]).stage_p99(&page([0, 10, 10])).is_empty());
     }
 
     #[test]

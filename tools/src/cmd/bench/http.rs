@@ -42,7 +42,7 @@ const DEFAULT_RATE: f64 = 5_000.0;
 /// Without --closed and --rate both are measured, the rate being 5000. Exit code 1: a request failed.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  kindred bench http --spawn\n  kindred bench http --spawn --overload 2\n  kindred bench http --url http://127.0.0.1:8080 --rate 2000 --mix reads=95,writes=5\n  kindred bench http --spawn --dir bench-data --rate 5000 --duration 30 --swaps 20"
+    after_help = "Examples:\n  kindred bench http --spawn\n  kindred bench http --spawn --overload 2\n  kindred bench http --url http://127.0.0.1:8080 --rate 2000 --mix reads=95,writes=5\n  kindred bench http --spawn --dir bench-data --rate 5000 --duration 30 --swaps 20\n  kindred bench http --spawn --closed --body '{\"filter\": {\"key\": \"price\", \"range\": {\"lt\": 50}}}'"
 )]
 pub struct Args {
     /// The server to measure
@@ -90,6 +90,9 @@ pub struct Args {
     /// Items asked for
     #[arg(long, default_value_t = 20, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
     pub limit: usize,
+    /// Further fields of each read's body, as a JSON object: a scenario, a filter, "explain"
+    #[arg(long, default_value = "{}", value_parser = fields, value_name = "JSON")]
+    pub body: serde_json::Map<String, Value>,
     /// Seconds that are counted, of each measurement
     #[arg(long, default_value_t = 10.0, value_parser = positive)]
     pub duration: f64,
@@ -146,6 +149,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         write_share: args.mix,
         change_share: 0.0,
         by_user: false,
+        body: args.body.clone(),
         seed: args.seed,
     });
     let swapper = match (&target.artifacts, args.swaps) {
@@ -237,7 +241,8 @@ fn measure(args: &Args, target: &Target, plan: &Plan, pace: Pace, swapper: Optio
         }
         _ => None,
     };
-    Ok(Phase::new(pace, &measured, cpu_us, after.0.shares(&before.0, cpu_us), swaps))
+    let p99 = after.0.stage_p99(&before.0);
+    Ok(Phase { stages_p99_us: p99, ..Phase::new(pace, &measured, cpu_us, after.0.shares(&before.0, cpu_us), swaps) })
 }
 
 /// Recommendations answered since the server started.
@@ -347,6 +352,12 @@ fn write_share(text: &str) -> Result<f64, String> {
         }
     }
     if reads + writes > 0.0 { Ok(writes / (reads + writes)) } else { Err("reads and writes are both 0".to_owned()) }
+}
+
+/// A JSON object.
+fn fields(text: &str) -> Result<serde_json::Map<String, Value>, String> {
+    serde_json::from_str(text)
+        .map_err(|error| format!("{error}; give a JSON object, as {{\"scenario\": \"trending\"}}"))
 }
 
 fn rate(text: &str) -> Result<f64, String> {

@@ -77,6 +77,8 @@ pub struct Phase {
     pub server_cpu_us: Option<f64>,
     /// Where the time of a recommendation went.
     pub shares: Option<Shares>,
+    /// For each stage of a recommendation, the microseconds that 99 in 100 are below, to the upper bound of a bucket.
+    pub stages_p99_us: BTreeMap<String, f64>,
     /// Artifacts swapped meanwhile.
     pub swaps: Option<Swaps>,
 }
@@ -141,6 +143,7 @@ impl Phase {
             reads: Percentiles::of(reads),
             writes: Percentiles::of(writes),
             server_cpu_us,
+            stages_p99_us: BTreeMap::new(),
             shares,
             swaps,
         }
@@ -171,6 +174,11 @@ impl Phase {
                 shares.total_is,
                 parts.join(", ")
             );
+        }
+        if !self.stages_p99_us.is_empty() {
+            let parts: Vec<String> =
+                self.stages_p99_us.iter().map(|(stage, us)| format!("{stage} {us:.0} µs")).collect();
+            let _ = writeln!(text, "{name}: 99 in 100 below: {}", parts.join(", "));
         }
         if let Some(swaps) = &self.swaps {
             let _ = writeln!(

@@ -97,6 +97,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
             write_share: writes,
             change_share: changes,
             by_user: true,
+            body: serde_json::Map::new(),
             seed: args.http.seed,
         })
     };

@@ -1,0 +1,216 @@
+//! Which items are looked at: from the search, from the neighbours, from what is taken just now, from rules.
+
+use kindred_index::{AllowSet, EF_SEARCH_MAX, FilterExpr, K_MAX, Metric, Scratch, SearchParams, SearchStats, dot};
+
+use super::candidates::CandidateTable;
+use super::facts::passes;
+use super::rank::Question;
+use super::{Fallback, RecommendError, Stage};
+use crate::scenario::{Basis, Exploration, FallbackList};
+
+/// What proposing has found out.
+pub(super) struct Proposed {
+    /// What the graph search did, if there was one.
+    pub(super) search: Option<SearchStats>,
+    /// The label of the answer.
+    pub(super) label: Option<Fallback>,
+}
+
+/// Fills the table with what is to be scored. The table holds what is excluded and nothing else.
+pub(super) fn propose<D: AsRef<[u8]>>(
+    question: &Question<'_, D>,
+    table: &mut CandidateTable,
+    search: &mut Scratch,
+    observe: &mut dyn FnMut(Stage),
+) -> Result<Proposed, RecommendError> {
+    let Question { scorer, plan, fallback: label, eligible, .. } = question;
+    let (view, weights) = (&scorer.view, &scorer.weights);
+    let mut proposed = Proposed { search: None, label: *label };
+    if weights.neighbours > 0.0 {
+        table.add_neighbours(view, scorer.taste);
+    }
+    if weights.sessions > 0.0 {
+        table.add_sessions(&scorer.sessions, scorer.taste.similar_sessions());
+    }
+    if question.scenario.based_on == Basis::List {
+        let fits = |ordinal: &&u32| eligible.allows(**ordinal);
+        question.named.iter().filter(fits).for_each(|ordinal| table.propose(*ordinal, false));
+        observe(Stage::Neighbours);
+        return Ok(proposed);
+    }
+    if label.is_some() {
+        let most = if question.is_nobody() { plan.limit } else { plan.candidates };
+        fill(question, most, table);
+        observe(Stage::Neighbours);
+        by_rules(question, table, search)?;
+        return Ok(proposed);
+    }
+    if !plan.exact && weights.neighbours > 0.0 {
+        table.propose_near(plan.near(), eligible);
+    }
+    if !plan.exact && weights.sessions > 0.0 {
+        table.propose_of_sessions(plan.candidates, eligible);
+    }
+    from_signals(question, table);
+    observe(Stage::Neighbours);
+    if !plan.exact && weights.vector > 0.0 {
+        // Items that were seen take up places, so enough are asked for that the list can be filled without them.
+        let k = plan.candidates.max(plan.limit + eligible.ask_for_more());
+        proposed.search = Some(find(question, k, eligible.set(), eligible.added(), false, table, search)?);
+    }
+    by_rules(question, table, search)?;
+    if !question.scans() {
+        let found = table.n_proposed();
+        if found < plan.limit {
+            proposed.label = Some(Fallback::TooFewCandidates);
+            fill(question, plan.limit - found, table);
+        }
+        observe(Stage::Search);
+    }
+    Ok(proposed)
+}
+
+/// The items whose score comes from somewhere else than from likeness.
+fn from_signals<D: AsRef<[u8]>>(question: &Question<'_, D>, table: &mut CandidateTable) {
+    let Question { scorer, plan, eligible, .. } = question;
+    let weights = &scorer.weights;
+    if weights.history > 0.0 {
+        let fits = |ordinal: u32| eligible.allows(ordinal);
+        let fitting = scorer.recalls.iter().filter(|recall| fits(recall.ordinal));
+        fitting.for_each(|recall| table.add_history(recall.ordinal, recall.value));
+    }
+    // Where they are all there is, they are looked at as widely as a search would.
+    let by_likeness = weights.vector > 0.0 || weights.neighbours > 0.0 || weights.sessions > 0.0;
+    let alone = !by_likeness && weights.history == 0.0;
+    let most = if alone { plan.candidates } else { plan.near() };
+    if weights.trending > 0.0
+        && let Some(trend) = scorer.signals.overall
+    {
+        table.propose_first(trend.order(), most, false, eligible);
+    }
+    if weights.context > 0.0 {
+        for (_, trend) in &scorer.signals.segments {
+            table.propose_first(trend.order(), most, false, eligible);
+        }
+    }
+    if alone && weights.popularity > 0.0 {
+        table.propose_first(scorer.view.popular(), most, false, eligible);
+    }
+}
+
+/// Fills up with the scenario's lists, one after the other.
+fn fill<D: AsRef<[u8]>>(question: &Question<'_, D>, most: usize, table: &mut CandidateTable) {
+    let Question { scorer, eligible, .. } = question;
+    let mut left = most;
+    for list in &question.scenario.fallback {
+        match list {
+            FallbackList::Trending => {
+                let order = scorer.signals.overall.map_or(&[][..], |trend| trend.order());
+                left -= table.propose_first(order, left, true, eligible);
+            }
+            FallbackList::Popular => {
+                table.propose_popular(&scorer.view, left, eligible, |a, b| scorer.by_key(a, b));
+                break;
+            }
+            FallbackList::Nothing => break,
+        }
+    }
+}
+
+/// The graph search among some items: proposes what it finds, and the nearest of those beside the model.
+#[allow(clippy::too_many_arguments, reason = "a step of one function; a struct would only rename its arguments")]
+fn find<D: AsRef<[u8]>>(
+    question: &Question<'_, D>,
+    k: usize,
+    set: Option<&AllowSet>,
+    added: &[u32],
+    ruled: bool,
+    table: &mut CandidateTable,
+    search: &mut Scratch,
+) -> Result<SearchStats, RecommendError> {
+    let (model, taste) = (question.scorer.model, question.scorer.taste);
+    let k = k.min(K_MAX);
+    let params = SearchParams { k, ef_search: question.plan.ef_search.max(k).min(EF_SEARCH_MAX), exact: false };
+    let stats = model.index().search(taste.vector(), &params, set, search)?;
+    // A cosine search sees the query at unit length; the score wants the dot product with the vector as it is.
+    let scale = match model.index().metric() {
+        Metric::Cosine => taste.vector_length(),
+        Metric::InnerProduct => 1.0,
+    };
+    for hit in search.hits() {
+        table.propose_found(hit.ordinal, hit.similarity * scale);
+        if ruled {
+            table.propose(hit.ordinal, true);
+        }
+    }
+    // Items beside the model are in no graph: all are compared, and as many of the nearest go on as the search brings.
+    if !added.is_empty() {
+        let score = |ordinal: u32| dot(taste.vector(), question.scorer.view.row(ordinal).unwrap_or_default());
+        let mut scored: Vec<(f32, u32)> = added.iter().map(|&ordinal| (score(ordinal), ordinal)).collect();
+        scored.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then_with(|| question.scorer.by_key(a.1, b.1)));
+        for (similarity, ordinal) in scored.into_iter().take(k) {
+            table.propose_found(ordinal, similarity);
+            if ruled {
+                table.propose(ordinal, true);
+            }
+        }
+    }
+    Ok(stats)
+}
+
+/// What pins, the promoted share and exploration want looked at.
+fn by_rules<D: AsRef<[u8]>>(
+    question: &Question<'_, D>,
+    table: &mut CandidateTable,
+    search: &mut Scratch,
+) -> Result<(), RecommendError> {
+    let Question { scenario, scorer, plan, eligible, .. } = question;
+    for pin in &scenario.pins {
+        let found = scorer.view.ordinal(&pin.item_id).filter(|ordinal| eligible.allows(*ordinal));
+        if let Some(ordinal) = found.filter(|_| pin.position <= plan.limit) {
+            table.propose(ordinal, true);
+        }
+    }
+    if let Some(promotion) = &scenario.promote {
+        let most = (f64::from(promotion.share) * plan.limit as f64).ceil() as usize;
+        among(question, promotion.filter.expression(), most, table, search)?;
+    }
+    if let Some(explore) = &scenario.explore {
+        among(question, &newness(explore, question.now_ms), explore.pool, table, search)?;
+    }
+    Ok(())
+}
+
+/// The items that count as new.
+pub(super) fn newness(explore: &Exploration, now_ms: i64) -> FilterExpr {
+    let mut parts: Vec<FilterExpr> = explore.filter.iter().map(|filter| filter.expression().clone()).collect();
+    if explore.new_within_hours > 0.0 {
+        let since = now_ms as f64 - explore.new_within_hours * 3_600_000.0;
+        let field = explore.key.clone();
+        parts.push(FilterExpr::Range { field, gt: None, gte: Some(since), lt: None, lte: Some(now_ms as f64) });
+    }
+    FilterExpr::And(parts)
+}
+
+/// Proposes the best `most` of the items that a rule is about: by likeness, or the most popular where no taste is known.
+fn among<D: AsRef<[u8]>>(
+    question: &Question<'_, D>,
+    filter: &FilterExpr,
+    most: usize,
+    table: &mut CandidateTable,
+    search: &mut Scratch,
+) -> Result<(), RecommendError> {
+    let scorer = &question.scorer;
+    // A rule about an attribute that no item has is about no item; a misspelt one shows in that nothing is promoted or new.
+    let Ok(set) = question.eligible.those_of(scorer.model, &scorer.view, filter, table) else { return Ok(()) };
+    let fits = |ordinal: &u32| passes(scorer.model, &scorer.view, filter, *ordinal);
+    let added: Vec<u32> = question.eligible.added().iter().copied().filter(fits).collect();
+    if scorer.weights.vector > 0.0 && question.fallback.is_none() {
+        find(question, most, Some(&set), &added, true, table, search)?;
+        return Ok(());
+    }
+    added.iter().take(most).for_each(|ordinal| table.propose(*ordinal, true));
+    let popular = scorer.view.popular().iter().filter(|ordinal| set.contains(**ordinal));
+    popular.take(most).for_each(|ordinal| table.propose(*ordinal, true));
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! What a visitor's interactions mean beside the user vector: what must not be shown, what may be shown again, what is not known.
+
+use std::borrow::Borrow;
+
+use super::candidates::CandidateTable;
+use super::explain::Recall;
+use super::taste::Taste;
+use super::{Fallback, RecommendRequest};
+use crate::interaction::Interaction;
+use crate::scenario::{Basis, FallbackList, HistorySource, Scenario, SourceWeights};
+
+/// Why a list cannot be made from what is known, if it cannot.
+pub(super) fn label(scenario: &Scenario, taste: &Taste, recalls: &[Recall], no_history: bool) -> Option<Fallback> {
+    let weights = &scenario.weights;
+    match scenario.based_on {
+        Basis::Nobody => None,
+        Basis::SimilarItems | Basis::ItemsTogether => taste.fallback(false),
+        // A list of the visitor's own items needs no taste.
+        Basis::Visitor | Basis::List
+            if weights.vector == 0.0 && weights.neighbours == 0.0 && weights.sessions == 0.0 =>
+        {
+            match recalls {
+                _ if weights.history == 0.0 => None,
+                _ if no_history => Some(Fallback::Newcomer),
+                [] => Some(Fallback::UnknownItems),
+                _ => None,
+            }
+        }
+        Basis::Visitor | Basis::List => taste.fallback(no_history),
+    }
+}
+
+/// Marks what may not be in the answer because of what the visitor has done or named.
+pub(super) fn exclude<H: Borrow<Interaction>>(
+    scenario: &Scenario,
+    request: &RecommendRequest<'_, H>,
+    seen: &[u32],
+    named: &[u32],
+    resolve: impl Fn(&str) -> Option<u32>,
+    table: &mut CandidateTable,
+) {
+    let any_age = scenario.exclude_within_hours == 0.0;
+    let history = || request.history.iter().map(Borrow::borrow);
+    if scenario.exclude_seen && scenario.exclude_kinds.is_empty() && any_age {
+        table.exclude(seen);
+    } else if scenario.exclude_seen {
+        let young = |one: &&Interaction| any_age || hours(request.now_ms, one) < scenario.exclude_within_hours;
+        let counts =
+            |one: &&Interaction| scenario.exclude_kinds.is_empty() || scenario.exclude_kinds.contains(&one.kind);
+        let ordinals = history().filter(young).filter(counts).filter_map(|one| resolve(&one.item_id));
+        ordinals.for_each(|ordinal| table.exclude(&[ordinal]));
+    }
+    let hides = |one: &&Interaction| scenario.hide_kinds.contains(&one.kind);
+    history().filter(hides).filter_map(|one| resolve(&one.item_id)).for_each(|ordinal| table.exclude(&[ordinal]));
+    if matches!(scenario.based_on, Basis::SimilarItems | Basis::ItemsTogether) {
+        table.exclude(named);
+    }
+}
+
+/// The interactions that make the part `history` of a score.
+pub(super) fn recall_into<H: Borrow<Interaction>>(
+    source: &HistorySource,
+    request: &RecommendRequest<'_, H>,
+    seen: &[u32],
+    resolve: impl Fn(&str) -> Option<u32>,
+    recalls: &mut Vec<Recall>,
+) {
+    for (index, interaction) in (0_u32..).zip(request.history.iter().map(Borrow::borrow)) {
+        let counts = source.kinds.is_empty() || source.kinds.contains(&interaction.kind);
+        let Some(ordinal) = resolve(&interaction.item_id).filter(|_| counts) else { continue };
+        if source.kinds.is_empty() && !seen.contains(&ordinal) {
+            continue;
+        }
+        let value = (-hours(request.now_ms, interaction) / source.half_life_hours).exp2();
+        recalls.push(Recall { ordinal, index, value });
+    }
+    if source.not_before_hours > 0.0 {
+        let recent = |ordinal: u32| {
+            let same = |one: &&Interaction| hours(request.now_ms, one) < source.not_before_hours;
+            request.history.iter().map(Borrow::borrow).filter(same).any(|one| resolve(&one.item_id) == Some(ordinal))
+        };
+        recalls.retain(|recall| !recent(recall.ordinal));
+    }
+}
+
+/// The age of an interaction in hours; not negative, since clocks differ.
+fn hours(now_ms: i64, interaction: &Interaction) -> f64 {
+    now_ms.saturating_sub(interaction.occurred_at_ms).max(0) as f64 / 3_600_000.0
+}
+
+/// The weights for a visitor of whom nothing is known: what fills the list, in full.
+pub(super) fn weights_of_nobody(scenario: &Scenario) -> SourceWeights {
+    let trending = if scenario.fallback.contains(&FallbackList::Trending) { 1.0 } else { 0.0 };
+    let popularity = if scenario.fallback.contains(&FallbackList::Popular) { 1.0 } else { 0.0 };
+    SourceWeights { popularity, trending, context: scenario.weights.context, ..SourceWeights::none() }
+}

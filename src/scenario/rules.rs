@@ -1,0 +1,310 @@
+//! The rules that a scenario adds to the score, and those that shape the list: boosts, diversity, caps, pins, promotion.
+
+use std::collections::BTreeMap;
+
+use kindred_index::FilterExpr;
+use serde::{Deserialize, Serialize};
+
+use super::{ScenarioError, at_most};
+use crate::filter::{Filter, FilterSyntaxError};
+use crate::limits;
+
+/// A filter of the settings, checked when it is read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Filter", into = "Filter")]
+pub struct ItemFilter {
+    written: Filter,
+    expression: FilterExpr,
+}
+
+/// Something that is added to the score of the items it holds for: `weight`, times the decay if there is one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Boost {
+    /// Its name in the reasons.
+    pub name: String,
+    /// What it adds at most; negative pushes down.
+    pub weight: f32,
+    /// The requests it holds for: by key of the context, any of these values. `hour` and `weekday` are known of every request;
+    /// hours may be given as `18-23`. Empty: every request.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub when: BTreeMap<String, Vec<String>>,
+    /// The items it holds for; all if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<ItemFilter>,
+    /// How it falls with the distance of an attribute from a target; not at all if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decay: Option<Decay>,
+}
+
+/// A function of a number, a time or a place that is 1 at its target and `midpoint` at the distance `scale`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Decay {
+    /// How it falls.
+    pub function: DecayFunction,
+    /// The attribute: a number, or the name of a place whose numbers are `<key>.lat` and `<key>.lon`.
+    pub key: String,
+    /// Where it is 1.
+    pub target: Target,
+    /// The distance at which it has fallen to `midpoint`: in the attribute's unit, in seconds if the target is `now`, in metres between places.
+    pub scale: f64,
+    /// What is left at that distance, above 0 and below 1.
+    #[serde(default = "half")]
+    pub midpoint: f64,
+    /// Its value for items without the attribute.
+    #[serde(default)]
+    pub missing: f64,
+}
+
+/// How a decay falls; the names and formulas are those of Qdrant's `lin_decay`, `exp_decay` and `gauss_decay`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DecayFunction {
+    /// `max(0, 1 - (1 - midpoint) · distance / scale)`.
+    Linear,
+    /// `midpoint ^ (distance / scale)`.
+    Exp,
+    /// `midpoint ^ (distance / scale)²`.
+    Gauss,
+}
+
+/// Where a decay is 1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a number, { lat, lon }, \"now\" or \"visitor\"")]
+pub enum Target {
+    /// At a number.
+    Number(f64),
+    /// At a place.
+    Place(GeoPoint),
+    /// At what only the request knows.
+    OfRequest(RequestTarget),
+}
+
+/// A target that each request has its own of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestTarget {
+    /// The time of the request; the attribute is milliseconds since 1970.
+    Now,
+    /// The place that the request names as the visitor's. Where it names none the boost adds nothing.
+    Visitor,
+}
+
+/// A place on the earth, in degrees.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GeoPoint {
+    /// Latitude, -90 to 90.
+    pub lat: f64,
+    /// Longitude, -180 to 180.
+    pub lon: f64,
+}
+
+/// At most so many items of the list share a value of an attribute. Items without the attribute are not counted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cap {
+    /// The attribute, one of text values.
+    pub key: String,
+    /// How many.
+    pub at_most: usize,
+}
+
+/// An item with a fixed place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pin {
+    /// The item. It is left out like any other where it is not available, not let pass by a filter or excluded.
+    pub item_id: String,
+    /// Its place, counted from 1.
+    pub position: usize,
+}
+
+/// A share of the list that is kept for some items, evenly spread over it; the best of them by score.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Promotion {
+    /// The items.
+    pub filter: ItemFilter,
+    /// The share, above 0 and at most 1.
+    pub share: f32,
+}
+
+fn half() -> f64 {
+    0.5
+}
+
+impl ItemFilter {
+    /// The expression that the index evaluates.
+    pub fn expression(&self) -> &FilterExpr {
+        &self.expression
+    }
+}
+
+impl TryFrom<Filter> for ItemFilter {
+    type Error = FilterSyntaxError;
+
+    fn try_from(written: Filter) -> Result<Self, Self::Error> {
+        let expression = written.clone().expression()?.unwrap_or_else(|| FilterExpr::And(Vec::new()));
+        Ok(Self { written, expression })
+    }
+}
+
+impl From<ItemFilter> for Filter {
+    fn from(filter: ItemFilter) -> Self {
+        filter.written
+    }
+}
+
+impl Boost {
+    /// Checks every bound.
+    ///
+    /// # Errors
+    /// The first bound that is broken.
+    pub fn validate(&self) -> Result<(), ScenarioError> {
+        let wrong = |what| Err(ScenarioError::Rule { rule: format!("boost {:?}", self.name), what });
+        if self.name.is_empty() || self.name.len() > limits::RULE_NAME_BYTES_MAX {
+            return wrong("its name has 1 to 64 bytes, and is shown in reasons");
+        }
+        if !self.weight.is_finite() {
+            return wrong("its weight is a finite number");
+        }
+        if self.when.len() > limits::CONTEXT_ENTRIES_MAX || self.when.values().any(Vec::is_empty) {
+            return wrong("`when` has at most 32 keys, each with a list of values");
+        }
+        match &self.decay {
+            Some(decay) if !decay.is_sound() => {
+                wrong("a decay has a finite target, a scale above 0, a midpoint between 0 and 1 and a finite `missing`")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Decay {
+    fn is_sound(&self) -> bool {
+        let target = match self.target {
+            Target::Number(number) => number.is_finite(),
+            Target::Place(place) => place.is_on_earth(),
+            Target::OfRequest(_) => true,
+        };
+        let midpoint = self.midpoint > 0.0 && self.midpoint < 1.0;
+        target && midpoint && self.scale > 0.0 && self.scale.is_finite() && self.missing.is_finite()
+    }
+
+    /// The value at a distance, which is not negative.
+    pub fn at(&self, distance: f64) -> f64 {
+        let steps = distance / self.scale;
+        match self.function {
+            DecayFunction::Linear => (1.0 - (1.0 - self.midpoint) * steps).max(0.0),
+            DecayFunction::Exp => self.midpoint.powf(steps),
+            DecayFunction::Gauss => self.midpoint.powf(steps * steps),
+        }
+    }
+}
+
+impl GeoPoint {
+    /// Whether both degrees are within their range.
+    pub fn is_on_earth(&self) -> bool {
+        (-90.0..=90.0).contains(&self.lat) && (-180.0..=180.0).contains(&self.lon)
+    }
+
+    /// Metres to another place, over a sphere (haversine): within half a percent of the earth's shape.
+    pub fn metres_to(&self, other: Self) -> f64 {
+        const EARTH_RADIUS_M: f64 = 6_371_008.8;
+        let half_sine = |a: f64, b: f64| ((b - a).to_radians() / 2.0).sin().powi(2);
+        let across = half_sine(self.lon, other.lon) * self.lat.to_radians().cos() * other.lat.to_radians().cos();
+        let h = (half_sine(self.lat, other.lat) + across).clamp(0.0, 1.0);
+        2.0 * EARTH_RADIUS_M * h.sqrt().asin()
+    }
+}
+
+/// Checks the rules that shape a list.
+pub(super) fn validate_shape(
+    caps: &[Cap],
+    pins: &[Pin],
+    promote: Option<&Promotion>,
+    diversity: f32,
+) -> Result<(), ScenarioError> {
+    at_most("caps", caps.len(), limits::CAPS_MAX)?;
+    at_most("pins", pins.len(), limits::ANSWER_ITEMS_MAX)?;
+    let wrong = |rule: String, what| Err(ScenarioError::Rule { rule, what });
+    if let Some(cap) = caps.iter().find(|cap| cap.at_most == 0 || cap.key.is_empty()) {
+        return wrong(format!("cap on {:?}", cap.key), "it names an attribute and lets at least 1 item pass");
+    }
+    if let Some(pin) = pins.iter().find(|pin| !(1..=limits::ANSWER_ITEMS_MAX).contains(&pin.position)) {
+        return wrong(format!("pin of {:?}", pin.item_id), "its position is 1 to 1000");
+    }
+    if promote.is_some_and(|promotion| !(promotion.share > 0.0 && promotion.share <= 1.0)) {
+        return wrong("promote".to_owned(), "its share is above 0 and at most 1");
+    }
+    if !(0.0..=limits::DIVERSITY_MAX).contains(&diversity) {
+        return wrong("diversity".to_owned(), "it is 0 (none) to 10: what a cosine of 1 to an item above takes off");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decay(function: DecayFunction) -> Decay {
+        let target = Target::Number(0.0);
+        Decay { function, key: "price".to_owned(), target, scale: 10.0, midpoint: 0.25, missing: 0.0 }
+    }
+
+    #[test]
+    fn a_decay_is_one_at_its_target_and_the_midpoint_at_its_scale() {
+        for function in [DecayFunction::Linear, DecayFunction::Exp, DecayFunction::Gauss] {
+            let decay = decay(function);
+            assert_eq!(decay.at(0.0), 1.0);
+            assert!((decay.at(10.0) - 0.25).abs() < 1e-12, "{function:?}");
+            assert!(decay.at(20.0) < decay.at(10.0) && decay.at(1e9) >= 0.0);
+        }
+        // 1 - 0.75 · 1/2; 1/4 to the power of 1/2; 1/4 to the power of 1/4.
+        assert!((decay(DecayFunction::Linear).at(5.0) - 0.625).abs() < 1e-12);
+        assert!((decay(DecayFunction::Exp).at(5.0) - 0.5).abs() < 1e-12);
+        assert!((decay(DecayFunction::Gauss).at(5.0) - 0.5_f64.sqrt()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_degree_of_latitude_is_111_kilometres() {
+        let berlin = GeoPoint { lat: 52.52, lon: 13.405 };
+        let paris = GeoPoint { lat: 48.8566, lon: 2.3522 };
+        assert!((berlin.metres_to(paris) - 877_500.0).abs() < 2_000.0, "{}", berlin.metres_to(paris));
+        let north = GeoPoint { lat: 53.52, ..berlin };
+        assert!((berlin.metres_to(north) - 111_195.0).abs() < 10.0);
+    }
+
+    #[test]
+    fn rules_are_read_as_they_are_documented() {
+        let boost: Boost = serde_json::from_str(
+            r#"{"name": "fresh", "weight": 0.3, "when": {"device": ["mobile"]}, "filter": {"key": "category", "match": {"value": "news"}},
+                "decay": {"function": "exp", "key": "published_at", "target": "now", "scale": 3600}}"#,
+        )
+        .unwrap();
+        assert_eq!(boost.validate(), Ok(()));
+        let decay = boost.decay.unwrap();
+        assert_eq!((decay.target, decay.midpoint), (Target::OfRequest(RequestTarget::Now), 0.5));
+        let place: Target = serde_json::from_str(r#"{"lat": 1.0, "lon": 2.0}"#).unwrap();
+        assert_eq!(place, Target::Place(GeoPoint { lat: 1.0, lon: 2.0 }));
+        let bad = serde_json::from_str::<ItemFilter>(r#"{"key": "category"}"#).unwrap_err();
+        assert!(bad.to_string().contains("exactly one of"), "{bad}");
+    }
+
+    #[test]
+    fn each_bound_of_a_boost_has_its_words() {
+        let fine = || Boost { name: "b".to_owned(), weight: 1.0, ..Boost::default() };
+        let scaled = Decay { scale: 0.0, ..decay(DecayFunction::Exp) };
+        for (boost, says) in [
+            (Boost { name: String::new(), ..fine() }, "name"),
+            (Boost { weight: f32::NAN, ..fine() }, "finite"),
+            (Boost { decay: Some(scaled), ..fine() }, "scale"),
+            (Boost { when: BTreeMap::from([("device".to_owned(), Vec::new())]), ..fine() }, "`when`"),
+        ] {
+            let error = boost.validate().unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+}
