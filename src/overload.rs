@@ -4,6 +4,10 @@
 //! How much there is to do is measured by how long a request waits, not by how many there are: a worker computes without yielding, so
 //! what waits lies in its queue and in the kernel's, where nobody counts it. A [`Pulse`] is a task of the worker's own that is put at the end
 //! of its queue when a request comes; how long it takes to get its turn is how long a request takes.
+//!
+//! A queue after a pause (a swap of artifacts, a core that was taken away for a moment) is worked off by itself and no reason to refuse
+//! anything; one that does not get empty is. So what counts is the least wait of a while, as in CoDel (Nichols, Jacobson 2012): only
+//! when no task of the last 100 ms had its turn at once does anything give way, and until one has it nearly at once.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Deref;
@@ -12,6 +16,11 @@ use std::time::{Duration, Instant};
 
 use crate::scenario::Scenario;
 use crate::settings::OverloadSettings;
+
+/// How long nobody must have had a turn at once before anything gives way.
+const WINDOW: Duration = Duration::from_millis(100);
+/// The share of the wait that overload begins at, below which it ends.
+const OVER: u32 = 4;
 
 /// How much of an answer is given, most first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,6 +90,12 @@ impl Ladder {
     #[must_use]
     pub fn is_enabled(&self) -> bool {
         self.enabled
+    }
+
+    /// The wait above which something gives way.
+    #[must_use]
+    pub fn first(&self) -> Duration {
+        self.lighter
     }
 
     /// What a request gets that has waited so long; none if it is refused.
@@ -154,8 +169,14 @@ impl Deref for Placement {
 }
 
 /// How long a task of one worker waits for its turn.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pulse {
+    /// The least wait of a window that is overload.
+    target: Duration,
+    /// When the present window began, and the least wait in it.
+    window: Cell<Option<(Instant, Duration)>>,
+    /// Whether the queue stands.
+    overloaded: Cell<bool>,
     /// When the task was put at the end of the queue, if it has not had its turn yet.
     sent: Cell<Option<Instant>>,
     /// When it had its turn last, and how long it had waited.
@@ -164,6 +185,19 @@ pub struct Pulse {
 }
 
 impl Pulse {
+    /// A pulse that tells overload when nobody's wait gets down to `target` for a while.
+    #[must_use]
+    pub fn new(target: Duration) -> Self {
+        Self {
+            target,
+            window: Cell::default(),
+            overloaded: Cell::default(),
+            sent: Cell::default(),
+            last: Cell::default(),
+            waker: RefCell::default(),
+        }
+    }
+
     /// The task has its turn: notes how long it waited, and how it is called the next time.
     pub fn beat(&self, waker: &Waker, now: Instant) -> Option<Duration> {
         let mut known = self.waker.borrow_mut();
@@ -172,15 +206,33 @@ impl Pulse {
         }
         let waited = now.saturating_duration_since(self.sent.take()?);
         self.last.set(Some((now, waited)));
+        self.note(now, waited);
         Some(waited)
     }
 
-    /// How long a request that has its turn now has waited, about; and puts the task at the end of the queue if it is not in it.
+    /// Learns from a wait whether the queue stands.
+    fn note(&self, now: Instant, waited: Duration) {
+        let window = self.window.get().filter(|(began, _)| now.saturating_duration_since(*began) < WINDOW);
+        match (window, self.window.get()) {
+            (Some((began, least)), _) => self.window.set(Some((began, least.min(waited)))),
+            (None, ended) => {
+                if ended.is_some_and(|(_, least)| least > self.target) {
+                    self.overloaded.set(true);
+                }
+                self.window.set(Some((now, waited)));
+            }
+        }
+        if waited < self.target / OVER {
+            self.overloaded.set(false);
+        }
+    }
+
+    /// How long a request that has its turn now has waited, about, if the queue stands; none at all if it does not. And puts the task at the end of the queue if it is not in it.
     pub fn waited(&self, now: Instant) -> Duration {
         // A wait that was measured longer ago than it lasted says nothing about a queue that may have emptied since.
         let fresh = |(at, waited): (Instant, Duration)| (now.saturating_duration_since(at) <= waited).then_some(waited);
         let last = self.last.get().and_then(fresh).unwrap_or_default();
-        match self.sent.get() {
+        let waited = match self.sent.get() {
             Some(sent) => last.max(now.saturating_duration_since(sent)),
             None => {
                 if let Some(waker) = &*self.waker.borrow() {
@@ -189,7 +241,8 @@ impl Pulse {
                 }
                 last
             }
-        }
+        };
+        if self.overloaded.get() { waited } else { Duration::ZERO }
     }
 }
 
@@ -229,19 +282,40 @@ mod tests {
         assert!(Placement::new(only_neighbours).at(Step::Narrow).validate().is_ok(), "a last source stays");
     }
 
+    /// A pulse whose task waits `waits` milliseconds, one turn after the other; and the time at the end.
+    fn after(waits: impl IntoIterator<Item = u32>) -> (Pulse, Instant) {
+        let (pulse, mut now) = (Pulse::new(2 * MS), Instant::now());
+        assert_eq!(pulse.waited(now), Duration::ZERO, "nobody beats yet");
+        assert_eq!(pulse.beat(Waker::noop(), now), None);
+        for waits in waits {
+            pulse.waited(now);
+            now += waits * MS;
+            assert_eq!(pulse.beat(Waker::noop(), now), Some(waits * MS));
+        }
+        (pulse, now)
+    }
+
     #[test]
-    fn a_pulse_tells_the_queue() {
-        let (pulse, start) = (Pulse::default(), Instant::now());
-        let waker = Waker::noop();
-        assert_eq!(pulse.waited(start), Duration::ZERO, "nobody beats yet");
-        assert_eq!(pulse.beat(waker, start), None);
-        assert_eq!(pulse.waited(start), Duration::ZERO);
-        assert_eq!(pulse.waited(start + 3 * MS), 3 * MS, "the task is still in the queue");
-        assert_eq!(pulse.beat(waker, start + 4 * MS), Some(4 * MS));
-        assert_eq!(pulse.waited(start + 5 * MS), 4 * MS, "the queue was that long just now");
-        assert_eq!(pulse.beat(waker, start + 5 * MS), Some(Duration::ZERO));
-        assert_eq!(pulse.waited(start + 90 * MS), Duration::ZERO, "and is empty now");
-        assert_eq!(pulse.beat(waker, start + 92 * MS), Some(2 * MS));
-        assert_eq!(pulse.waited(start + 900 * MS), Duration::ZERO, "long ago");
+    fn a_queue_that_stands_is_told_as_long_as_it_is() {
+        let (pulse, now) = after([3; 40]);
+        assert_eq!(pulse.waited(now + MS), 3 * MS, "the queue was that long just now");
+        assert_eq!(pulse.waited(now + 9 * MS), 8 * MS, "the task is still in the queue");
+        assert_eq!(pulse.beat(Waker::noop(), now + 10 * MS), Some(9 * MS));
+        assert_eq!(pulse.waited(now + 900 * MS), Duration::ZERO, "long ago");
+        assert_eq!(pulse.beat(Waker::noop(), now + 900 * MS), Some(Duration::ZERO));
+        pulse.waited(now + 901 * MS);
+        assert_eq!(
+            pulse.waited(now + 950 * MS),
+            Duration::ZERO,
+            "it was empty since: a single long wait is no standing queue"
+        );
+    }
+
+    #[test]
+    fn a_queue_after_a_pause_is_worked_off_in_peace() {
+        let (pulse, now) = after([0, 0, 60, 40, 20, 5, 1]);
+        assert_eq!(pulse.waited(now), Duration::ZERO);
+        let (pulse, now) = after((0..100).map(|turn| if turn % 20 == 0 { 0 } else { 4 }));
+        assert_eq!(pulse.waited(now + MS), Duration::ZERO, "it gets empty now and then");
     }
 }

@@ -98,7 +98,7 @@ pub(crate) struct Worker {
 impl Worker {
     /// The buffers of this thread, and its pulse, which beats as long as the thread's runtime lives.
     pub(crate) fn start(state: &web::Data<State>) -> Self {
-        let pulse = state.ladder.is_enabled().then(Rc::<Pulse>::default);
+        let pulse = state.ladder.is_enabled().then(|| Rc::new(Pulse::new(state.ladder.first())));
         if let Some(pulse) = pulse.clone() {
             let metrics = Arc::clone(&state.metrics);
             actix_web::rt::spawn(std::future::poll_fn(move |context| {

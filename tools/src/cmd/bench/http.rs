@@ -275,8 +275,11 @@ fn spawn(args: &Args, store: Option<&Path>, progress: &Progress) -> anyhow::Resu
             "note: server and generator share cores (no `taskset`, or one core only), so the numbers are lower than the server's own",
         );
     }
-    let server =
-        ServerProcess::start_with(&artifacts, args.config.as_deref(), two_cores.then_some(SERVER_CORE), &[], store)?;
+    // A closed loop keeps a queue standing, which is what giving way is for; unless that is what is measured, answers are to be whole.
+    let enabled = args.overload.is_some().to_string();
+    let settings = [("KINDRED__OVERLOAD__ENABLED", enabled)];
+    let core = two_cores.then_some(SERVER_CORE);
+    let server = ServerProcess::start_with(&artifacts, args.config.as_deref(), core, &settings, store)?;
     let own_core = (two_cores && pin_self(OWN_CORE)).then_some(OWN_CORE);
     Ok(Target {
         address: server.address,
