@@ -211,6 +211,13 @@ pub(crate) async fn post(
     let by_time = Step::by_time(watch.started().elapsed(), allowed);
     let lesser = Lesser { step: permit.step.max(by_time), is_late: by_time > permit.step };
     let degraded = degraded(&state, gathered.failure.is_some(), lesser).or(behind.then_some("watermark_not_reached"));
+    if lesser.step == Step::Popular && placement.exclude_seen {
+        // The popular list knows no history, but what was seen stays out of it.
+        let mut excluded = checked.excluded.take().unwrap_or_else(|| request.exclude.clone());
+        excluded.extend(history.iter().map(|seen| seen.item_id.clone()));
+        excluded.truncate(limits::EXCLUDE_MAX);
+        checked.excluded = Some(excluded);
+    }
     // From here on nothing waits, and everything is of one artifact.
     let mut answer = state.with_live(|live| {
         let history = if lesser.step == Step::Popular { &[] } else { history.as_slice() };

@@ -15,10 +15,10 @@ use crate::people::profile::Profile;
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ProfileDto {
-    /// Where, a code or name. It chooses the list of a newcomer where the scenario has lists by country.
+    /// Where, a code or name. It is kept and given back; lists go by the `context` of a request.
     #[schema(example = "DE")]
     country: Option<String>,
-    /// With what: it chooses the list of a newcomer where the scenario has lists by device.
+    /// With what. It is kept and given back; lists go by the `context` of a request.
     #[schema(example = "mobile")]
     device: Option<String>,
     /// Free labels: segments, interests asked for at registration.

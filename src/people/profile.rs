@@ -1,4 +1,4 @@
-//! What is known about a user beside what they did: enough to choose a list for a newcomer, and what they agreed to.
+//! What is known about a user beside what they did, and what they agreed to.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
