@@ -2,8 +2,11 @@
 //!
 //! Every item is scored by the same formula, whichever source proposed it:
 //!
-//! `score(j) = w_vector · u·Q[j] + w_neighbours · Σ_t share_t · sim(item_t, j) + w_sessions · k(j) + w_popularity · popularity(j)
-//! + w_trending · trend(j) + w_context · trend_context(j) + w_history · Σ_t 0.5^(age_t / half-life) [item_t = j] + Σ boosts(j)`
+//! ```text
+//! score(j) = w_vector · u·Q[j] + w_neighbours · Σ_t share_t · sim(item_t, j) + w_sessions · k(j)
+//!          + w_popularity · popularity(j) + w_trending · trend(j) + w_context · trend_context(j)
+//!          + w_history · Σ_t 0.5^(age_t / half-life) [item_t = j] + Σ boosts(j)
+//! ```
 //!
 //! where u is the [user vector](crate::user_vector), `share_t = w_t / Σ|w|`, sim is the item-to-item table and k the
 //! share of similar sessions that had j (`recommend/sessions.rs`). For a list that is made
