@@ -7,7 +7,7 @@
 //!
 //! A queue after a pause (a swap of artifacts, a core that was taken away for a moment) is worked off by itself and no reason to refuse
 //! anything; one that does not get empty is. So what counts is the least wait of a while, as in CoDel (Nichols, Jacobson 2012): only
-//! when no task of the last 100 ms had its turn at once does anything give way, and until one has it nearly at once.
+//! when no task of the last 100 ms had its turn at once does anything give way, and until for as long each had it at once.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Deref;
@@ -17,10 +17,8 @@ use std::time::{Duration, Instant};
 use crate::scenario::Scenario;
 use crate::settings::OverloadSettings;
 
-/// How long nobody must have had a turn at once before anything gives way.
+/// How long nobody must have had a turn at once before anything gives way; and everybody, before nothing does.
 const WINDOW: Duration = Duration::from_millis(100);
-/// The share of the wait that overload begins at, below which it ends.
-const OVER: u32 = 4;
 
 /// How much of an answer is given, most first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -168,13 +166,21 @@ impl Deref for Placement {
     }
 }
 
+/// When a window began, and the least and the greatest wait in it.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    began: Instant,
+    least: Duration,
+    most: Duration,
+}
+
 /// How long a task of one worker waits for its turn.
 #[derive(Debug)]
 pub struct Pulse {
     /// The least wait of a window that is overload.
     target: Duration,
-    /// When the present window began, and the least wait in it.
-    window: Cell<Option<(Instant, Duration)>>,
+    /// The waits of a while.
+    window: Cell<Option<Window>>,
     /// Whether the queue stands.
     overloaded: Cell<bool>,
     /// When the task was put at the end of the queue, if it has not had its turn yet.
@@ -212,19 +218,22 @@ impl Pulse {
 
     /// Learns from a wait whether the queue stands.
     fn note(&self, now: Instant, waited: Duration) {
-        let window = self.window.get().filter(|(began, _)| now.saturating_duration_since(*began) < WINDOW);
-        match (window, self.window.get()) {
-            (Some((began, least)), _) => self.window.set(Some((began, least.min(waited)))),
-            (None, ended) => {
-                if ended.is_some_and(|(_, least)| least > self.target) {
-                    self.overloaded.set(true);
-                }
-                self.window.set(Some((now, waited)));
+        let begun = Window { began: now, least: waited, most: waited };
+        let window = match self.window.get() {
+            None => begun,
+            Some(window) if now.saturating_duration_since(window.began) < WINDOW => {
+                Window { least: window.least.min(waited), most: window.most.max(waited), ..window }
             }
-        }
-        if waited < self.target / OVER {
-            self.overloaded.set(false);
-        }
+            Some(ended) => {
+                if ended.least > self.target {
+                    self.overloaded.set(true);
+                } else if ended.most <= self.target {
+                    self.overloaded.set(false);
+                }
+                begun
+            }
+        };
+        self.window.set(Some(window));
     }
 
     /// How long a request that has its turn now has waited, about, if the queue stands; none at all if it does not. And puts the task at the end of the queue if it is not in it.
@@ -302,12 +311,14 @@ mod tests {
         assert_eq!(pulse.waited(now + 9 * MS), 8 * MS, "the task is still in the queue");
         assert_eq!(pulse.beat(Waker::noop(), now + 10 * MS), Some(9 * MS));
         assert_eq!(pulse.waited(now + 900 * MS), Duration::ZERO, "long ago");
-        assert_eq!(pulse.beat(Waker::noop(), now + 900 * MS), Some(Duration::ZERO));
-        pulse.waited(now + 901 * MS);
+        for turn in 0..30 {
+            assert_eq!(pulse.beat(Waker::noop(), now + (900 + 10 * turn) * MS), Some(Duration::ZERO));
+            pulse.waited(now + (910 + 10 * turn) * MS);
+        }
         assert_eq!(
-            pulse.waited(now + 950 * MS),
+            pulse.waited(now + 1_250 * MS),
             Duration::ZERO,
-            "it was empty since: a single long wait is no standing queue"
+            "it was empty for a while: a single wait says nothing"
         );
     }
 
