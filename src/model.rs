@@ -13,7 +13,7 @@ mod write;
 
 use std::sync::OnceLock;
 
-use kindred_index::{AllowSet, Container, FilterExpr, Index, KeyView, OpenError, VectorView, VerifyError};
+use kindred_index::{AllowSet, Container, FilterError, FilterExpr, Index, KeyView, OpenError, VectorView, VerifyError};
 use thiserror::Error;
 
 pub use self::columns::Column;
@@ -267,6 +267,18 @@ impl<D: AsRef<[u8]>> Model<D> {
     pub fn catalog(&self) -> CatalogView<'_> {
         let offsets = section::longs(&self.data, section::CATALOG_OFFSETS);
         CatalogView::new(offsets, self.data.section(section::CATALOG_JSON.kind).unwrap_or_default())
+    }
+
+    /// The items of the model that pass a filter, as the changes laid over it say, if there are any.
+    ///
+    /// # Errors
+    /// As [`kindred_index::AttributeView::evaluate`].
+    pub fn passing(&self, live: Option<&LiveItems>, filter: &FilterExpr) -> Result<AllowSet, FilterError> {
+        let attributes = self.index.attributes();
+        match live {
+            Some(live) => live.evaluate(&attributes, filter),
+            None => attributes.evaluate(filter, self.len()),
+        }
     }
 
     /// The items that are available and not hidden, or none where all are: the index has no such attribute, or all items have it.

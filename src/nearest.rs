@@ -61,13 +61,11 @@ fn allowed<D: AsRef<[u8]>>(
     filter: Option<&FilterExpr>,
     leave_out: &[u32],
 ) -> Result<Option<AllowSet>, FilterError> {
-    let attributes = model.index().attributes();
     let shown = view.live().map(|live| live.allowed(false)).filter(|set| set.cardinality() < model.len());
-    let mut allow = match (filter, view.live()) {
-        (Some(filter), Some(live)) => live.evaluate(&attributes, filter)?,
-        (Some(filter), None) => attributes.evaluate(filter, model.len())?,
-        (None, _) if shown.is_none() && leave_out.is_empty() => return Ok(None),
-        (None, _) => AllowSet::full(model.len()),
+    let mut allow = match filter {
+        Some(filter) => model.passing(view.live(), filter)?,
+        None if shown.is_none() && leave_out.is_empty() => return Ok(None),
+        None => AllowSet::full(model.len()),
     };
     if let Some(shown) = shown {
         allow.and(shown);

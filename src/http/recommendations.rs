@@ -211,19 +211,13 @@ pub(crate) async fn post(
     let by_time = Step::by_time(watch.started().elapsed(), allowed);
     let lesser = Lesser { step: permit.step.max(by_time), is_late: by_time > permit.step };
     let degraded = degraded(&state, gathered.failure.is_some(), lesser).or(behind.then_some("watermark_not_reached"));
-    if lesser.step == Step::Popular && placement.exclude_seen {
-        // The popular list knows no history, but what was seen stays out of it.
-        let mut excluded = checked.excluded.take().unwrap_or_else(|| request.exclude.clone());
-        excluded.extend(history.iter().map(|seen| seen.item_id.clone()));
-        excluded.truncate(limits::EXCLUDE_MAX);
-        checked.excluded = Some(excluded);
-    }
     // From here on nothing waits, and everything is of one artifact.
     let mut answer = state.with_live(|live| {
-        let history = if lesser.step == Step::Popular { &[] } else { history.as_slice() };
+        // The popular list is made from no interaction; what was seen stays out of it all the same.
+        let used = if lesser.step == Step::Popular { &[] } else { history.as_slice() };
         let changes = live.changes(state.now_ms());
         let drawn_before = checked.cursor.as_ref().filter(|cursor| !cursor.shown.is_empty()).map(|cursor| cursor.seed);
-        let seed = || drawn_before.or(request.seed).unwrap_or_else(|| seed_of(&request, name, history));
+        let seed = || drawn_before.or(request.seed).unwrap_or_else(|| seed_of(&request, name, used));
         let seed = placement.explore.is_some().then(seed);
         let drawn = seed.unwrap_or(0);
         let list = compute(
@@ -233,7 +227,7 @@ pub(crate) async fn post(
             lesser.step,
             &request,
             &checked,
-            history,
+            &history,
             &state,
             &worker,
             &mut watch,
@@ -244,7 +238,7 @@ pub(crate) async fn post(
             state.metrics.fallback(reason);
         }
         let view = live.snapshot.model().view_with(changes.as_deref());
-        let items = render_items(&view, &list, history, request.with_items);
+        let items = render_items(&view, &list, used, request.with_items);
         let limit = request.limit.unwrap_or(placement.limit);
         let next_cursor = checked.cursor.as_ref().map(|cursor| next_cursor(cursor, drawn, &items, limit));
         let answer = RecommendationsAnswer {
@@ -258,13 +252,13 @@ pub(crate) async fn post(
             experiment: assignment.map(|one| one.experiment),
             variant: assignment.map(|one| one.variant),
             seed,
-            events_used: history.len(),
+            events_used: used.len(),
             watermark,
             took_us: watch.total_us(),
             stages_us: request.explain.then(|| watch.times()),
         };
         if visitor.consent == Consent::Full && state.shown.takes_next() {
-            state.shown.record(shown(&answer, history, &state));
+            state.shown.record(shown(&answer, used, &state));
         }
         let response = super::render(&answer);
         watch.lap(RequestStage::Render);
@@ -380,7 +374,7 @@ fn check_context(request: &mut RecommendationsRequest) -> Result<Option<RequestC
 fn seed_of(request: &RecommendationsRequest, name: &str, history: &[&Interaction]) -> u64 {
     let texts = [request.user_id.as_deref(), request.session_id.as_deref(), Some(name)];
     let ids = texts.into_iter().flatten().fold(0, |seed, text| kindred_index::key_hash(seed, text.as_bytes()));
-    let last = history.first().map_or(0, |interaction| interaction.occurred_at_ms);
+    let last = history.last().map_or(0, |interaction| interaction.occurred_at_ms);
     let seed = kindred_index::key_hash(ids ^ history.len() as u64, &last.to_le_bytes());
     seed >> 11
 }
@@ -408,6 +402,7 @@ fn compute(
         .map(|tables| state.trending.signals(tables, generation, checked.context.as_ref(), state.now_ms()));
     let request = RecommendRequest {
         history,
+        impersonal: step == Step::Popular,
         now_ms: state.now_ms(),
         limit: request.limit,
         exclude: checked.excluded.as_deref().unwrap_or(&request.exclude),

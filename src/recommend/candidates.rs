@@ -169,15 +169,21 @@ impl CandidateTable {
 
     /// Proposes the `most` items with the greatest neighbours part among the neighbours of the most recent anchors.
     pub(super) fn propose_near(&mut self, most: usize, eligible: &Eligible<'_>) {
+        self.propose_greatest(most, eligible, |one| if one.flags & NEAR != 0 { one.neighbours } else { 0.0 });
+    }
+
+    /// Proposes the `most` items with the greatest value above 0 that may be in the answer. Ties go to who came first, the neighbour of the
+    /// more recent item or the item of the more similar session; so the cut is the same every time.
+    fn propose_greatest(&mut self, most: usize, eligible: &Eligible<'_>, value: impl Fn(&Candidate) -> f64) {
         let Self { list, near, .. } = self;
         near.clear();
         for (at, one) in (0_u32..).zip(list.iter()) {
-            if one.flags & (NEAR | EXCLUDED) == NEAR && one.neighbours > 0.0 && eligible.allows(one.ordinal) {
-                near.push((one.neighbours, at));
+            let value = value(one);
+            if value > 0.0 && !one.is_excluded() && eligible.allows(one.ordinal) {
+                near.push((value, at));
             }
         }
         if near.len() > most {
-            // Ties go to who came first, the neighbour of the more recent item; so the cut is the same every time.
             near.select_nth_unstable_by(most, |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
             near.truncate(most);
         }
@@ -197,21 +203,9 @@ impl CandidateTable {
         });
     }
 
-    /// Proposes the `most` items with the greatest sessions part; ties go to who came first, the item of the more similar session.
+    /// Proposes the `most` items with the greatest sessions part.
     pub(super) fn propose_of_sessions(&mut self, most: usize, eligible: &Eligible<'_>) {
-        let Self { list, near, .. } = self;
-        near.clear();
-        let fits = |one: &Candidate| one.sessions > 0.0 && !one.is_excluded() && eligible.allows(one.ordinal);
-        near.extend((0_u32..).zip(list.iter()).filter(|(_, one)| fits(one)).map(|(at, one)| (one.sessions, at)));
-        if near.len() > most {
-            near.select_nth_unstable_by(most, |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-            near.truncate(most);
-        }
-        for (_, at) in near.iter() {
-            if let Some(one) = list.get_mut(*at as usize) {
-                one.flags |= PROPOSED;
-            }
-        }
+        self.propose_greatest(most, eligible, |one| one.sessions);
     }
 
     /// Items that are proposed and may be in the answer.

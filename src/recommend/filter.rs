@@ -42,17 +42,13 @@ impl<'a> Eligible<'a> {
         for ordinal in exclude.iter().filter_map(|key| view.ordinal(key)) {
             table.exclude(&[ordinal]);
         }
-        let attributes = model.index().attributes();
         let allowed = match view.live() {
             Some(live) => Some(live.allowed(scenario.require_available)).filter(|set| set.cardinality() < model.len()),
             None if scenario.require_available => model.available(),
             None => None,
         };
         let fixed = scenario.filter.as_ref().map(ItemFilter::expression);
-        let evaluate = |filter: &FilterExpr| match view.live() {
-            Some(live) => live.evaluate(&attributes, filter),
-            None => attributes.evaluate(filter, model.len()),
-        };
+        let evaluate = |filter: &FilterExpr| model.passing(view.live(), filter);
         let mut allow = match (filter.or(fixed), allowed) {
             (None, None) => Allow::Everything,
             (None, Some(allowed)) => Allow::Kept(allowed),
@@ -107,11 +103,7 @@ impl<'a> Eligible<'a> {
         filter: &FilterExpr,
         table: &CandidateTable,
     ) -> Result<AllowSet, RecommendError> {
-        let attributes = model.index().attributes();
-        let mut set = match view.live() {
-            Some(live) => live.evaluate(&attributes, filter)?,
-            None => attributes.evaluate(filter, model.len())?,
-        };
+        let mut set = model.passing(view.live(), filter)?;
         if let Some(allowed) = self.set() {
             set.and(allowed);
         }

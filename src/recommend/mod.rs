@@ -59,6 +59,8 @@ use crate::user_vector::{WeighScratch, Weighted, Weighting, weigh_into};
 pub struct RecommendRequest<'a, H = Interaction> {
     /// What the visitor has done, in any order; interactions or references to them.
     pub history: &'a [H],
+    /// Whether the history only says what is left out, and the list is as for a newcomer: what costs least.
+    pub impersonal: bool,
     /// The present, milliseconds since 1970-01-01T00:00:00Z; ages are counted from it.
     pub now_ms: i64,
     /// Items wanted; the scenario's number if none.
@@ -250,6 +252,7 @@ impl<'a, H> RecommendRequest<'a, H> {
     pub fn new(history: &'a [H], now_ms: i64) -> Self {
         Self {
             history,
+            impersonal: false,
             now_ms,
             limit: None,
             exclude: &[],
@@ -289,12 +292,12 @@ pub fn recommend<D: AsRef<[u8]>, H: Borrow<Interaction>>(
         keys.touch(request.history.iter().map(|interaction| interaction.borrow().item_id.as_str()));
     }
     weigh_into(request.history, weighting, request.now_ms, resolve, weigh, weighted);
+    if request.impersonal {
+        weighted.clear();
+    }
     named.clear();
     named.extend(request.item_ids.iter().filter_map(|key| resolve(key)));
-    recalls.clear();
-    if scenario.weights.history > 0.0 {
-        recall_into(&scenario.history, request, &weigh.seen, resolve, recalls);
-    }
+    recall_into(scenario, request, &weigh.seen, resolve, recalls);
     match scenario.based_on {
         Basis::Visitor | Basis::List => {
             view.touch(weighted.iter().map(|one| one.ordinal), scenario.weights.neighbours > 0.0);
@@ -305,13 +308,14 @@ pub fn recommend<D: AsRef<[u8]>, H: Borrow<Interaction>>(
         Basis::Nobody => taste.set_nobody(),
     }
     taste.find_sessions(&model.sessions(), scenario.weights.sessions);
-    let fallback = label(scenario, taste, recalls, request.history.is_empty());
+    let no_history = request.history.is_empty() || request.impersonal;
+    let fallback = label(scenario.based_on, &scenario.weights, taste, recalls, no_history);
     observe(Stage::UserVector);
     table.clear();
     exclude(scenario, request, &weigh.seen, named, resolve, table);
     let eligible = Eligible::new(model, &view, scenario, request.exclude, request.filter, table)?;
     observe(Stage::Filter);
-    let scorer = Scorer::new(model, scenario, fallback, taste, request, recalls);
+    let scorer = Scorer::new(model, view, scenario, fallback, taste, request, recalls);
     let question = Question { scenario, plan, fallback, eligible, scorer, named, now_ms: request.now_ms };
     answer(&question, table, order, search, observe)
 }
@@ -335,17 +339,13 @@ pub fn score<D: AsRef<[u8]>, H: Borrow<Interaction>>(
     let RecommendScratch { weigh, weighted, taste, table, recalls, .. } = scratch;
     let resolve = |key: &str| view.ordinal(key);
     weigh_into(request.history, weighting, request.now_ms, resolve, weigh, weighted);
-    recalls.clear();
-    if scenario.weights.history > 0.0 {
-        recall_into(&scenario.history, request, &weigh.seen, resolve, recalls);
-    }
+    recall_into(scenario, request, &weigh.seen, resolve, recalls);
     taste.set_history(&view, weighted);
     taste.find_sessions(&model.sessions(), scenario.weights.sessions);
-    let visitor = Scenario { based_on: Basis::Visitor, ..scenario.clone() };
-    let fallback = label(&visitor, taste, recalls, request.history.is_empty());
+    let fallback = label(Basis::Visitor, &scenario.weights, taste, recalls, request.history.is_empty());
     table.clear();
     recalls.iter().for_each(|recall| table.add_history(recall.ordinal, recall.value));
-    let scorer = Scorer::new(model, &visitor, fallback, taste, request, recalls);
+    let scorer = Scorer::new(model, view, scenario, fallback, taste, request, recalls);
     let scores = rank::scores(&scorer, fallback, request.item_ids.iter().map(|key| resolve(key)), table);
     Ok(Scores { scores, fallback })
 }

@@ -340,6 +340,7 @@ impl<D: AsRef<[u8]>> Question<'_, D> {
 impl<'a, D: AsRef<[u8]>> Scorer<'a, D> {
     pub(super) fn new<H>(
         model: &'a Model<D>,
+        view: ModelView<'a>,
         scenario: &'a Scenario,
         fallback: Option<Fallback>,
         taste: &'a Taste,
@@ -347,7 +348,6 @@ impl<'a, D: AsRef<[u8]>> Scorer<'a, D> {
         recalls: &'a [Recall],
     ) -> Self {
         let weights = if is_nobody(fallback) { weights_of_nobody(scenario) } else { scenario.weights };
-        let view = model.view_with(request.live);
         let boosts = Boosts::new(model, &scenario.boosts, request.context, request.now_ms);
         let signals = request.signals.unwrap_or(&NO_SIGNALS);
         Self { model, view, sessions: model.sessions(), taste, weights, signals, boosts, recalls }

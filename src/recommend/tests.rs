@@ -316,6 +316,19 @@ fn each_fallback_has_its_label() {
 }
 
 #[test]
+fn an_impersonal_list_is_a_newcomers_without_what_was_seen() {
+    let model = fixture(1, false).model();
+    let list = |request: &RecommendRequest<'_>| run(&model, &Scenario::home(), request).unwrap();
+    let newcomer = list(&RecommendRequest { limit: Some(11), ..RecommendRequest::new(&[], NOW_MS) });
+    let seen = newcomer.items[0].ordinal;
+    let history = [Interaction::new(Fixture::key(seen as usize), "view", 0)];
+    let request = RecommendRequest { impersonal: true, limit: Some(10), ..RecommendRequest::new(&history, NOW_MS) };
+    let impersonal = list(&request);
+    assert_eq!(impersonal.fallback, Some(Fallback::Newcomer));
+    assert_eq!(impersonal.items, newcomer.items[1..]);
+}
+
+#[test]
 fn a_page_that_would_rather_show_nothing_shows_nothing() {
     let model = fixture(1, false).model();
     let scenario = Scenario { fallback: vec![FallbackList::Nothing], ..Scenario::home() };

@@ -7,12 +7,17 @@ use super::explain::Recall;
 use super::taste::Taste;
 use super::{Fallback, RecommendRequest};
 use crate::interaction::Interaction;
-use crate::scenario::{Basis, FallbackList, HistorySource, Scenario, SourceWeights};
+use crate::scenario::{Basis, FallbackList, Scenario, SourceWeights};
 
 /// Why a list cannot be made from what is known, if it cannot.
-pub(super) fn label(scenario: &Scenario, taste: &Taste, recalls: &[Recall], no_history: bool) -> Option<Fallback> {
-    let weights = &scenario.weights;
-    match scenario.based_on {
+pub(super) fn label(
+    based_on: Basis,
+    weights: &SourceWeights,
+    taste: &Taste,
+    recalls: &[Recall],
+    no_history: bool,
+) -> Option<Fallback> {
+    match based_on {
         Basis::Nobody => None,
         Basis::SimilarItems | Basis::ItemsTogether => taste.fallback(false),
         // A list of the visitor's own items needs no taste.
@@ -57,15 +62,21 @@ pub(super) fn exclude<H: Borrow<Interaction>>(
     }
 }
 
-/// The interactions that make the part `history` of a score.
+/// The interactions that make the part `history` of a score; none where it weighs nothing.
 pub(super) fn recall_into<H: Borrow<Interaction>>(
-    source: &HistorySource,
+    scenario: &Scenario,
     request: &RecommendRequest<'_, H>,
     seen: &[u32],
     resolve: impl Fn(&str) -> Option<u32>,
     recalls: &mut Vec<Recall>,
 ) {
-    for (index, interaction) in (0_u32..).zip(request.history.iter().map(Borrow::borrow)) {
+    recalls.clear();
+    if scenario.weights.history <= 0.0 || request.impersonal {
+        return;
+    }
+    let source = &scenario.history;
+    let history = || request.history.iter().map(Borrow::borrow);
+    for (index, interaction) in (0_u32..).zip(history()) {
         let counts = source.kinds.is_empty() || source.kinds.contains(&interaction.kind);
         let Some(ordinal) = resolve(&interaction.item_id).filter(|_| counts) else { continue };
         if source.kinds.is_empty() && !seen.contains(&ordinal) {
@@ -75,11 +86,10 @@ pub(super) fn recall_into<H: Borrow<Interaction>>(
         recalls.push(Recall { ordinal, index, value });
     }
     if source.not_before_hours > 0.0 {
-        let recent = |ordinal: u32| {
-            let same = |one: &&Interaction| hours(request.now_ms, one) < source.not_before_hours;
-            request.history.iter().map(Borrow::borrow).filter(same).any(|one| resolve(&one.item_id) == Some(ordinal))
-        };
-        recalls.retain(|recall| !recent(recall.ordinal));
+        let is_recent = |one: &&Interaction| hours(request.now_ms, one) < source.not_before_hours;
+        let mut recent: Vec<u32> = history().filter(is_recent).filter_map(|one| resolve(&one.item_id)).collect();
+        recent.sort_unstable();
+        recalls.retain(|recall| recent.binary_search(&recall.ordinal).is_err());
     }
 }
 
