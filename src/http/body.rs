@@ -291,6 +291,24 @@ pub(crate) fn check_id(field: &dyn std::fmt::Display, id: &str) -> Result<(), Pr
     Ok(())
 }
 
+/// How many entries a page has: those asked for, or the usual number.
+///
+/// # Errors
+/// [`Problem`] naming the bound.
+pub(crate) fn page_limit(asked: Option<usize>, usual: usize) -> Result<usize, Problem> {
+    let limit = asked.unwrap_or(usual);
+    if (1..=limits::LISTED_MAX).contains(&limit) {
+        return Ok(limit);
+    }
+    let detail = format!("limit is {limit}, expected 1 to {}", limits::LISTED_MAX);
+    Err(Problem::new(Code::LimitExceeded, detail, "ask for fewer, and go on with next_cursor"))
+}
+
+/// A cursor that no page has given.
+pub(crate) fn not_our_cursor() -> Problem {
+    Problem::invalid("cursor is not one of ours", "send the next_cursor of the page before")
+}
+
 /// Checks the length of a list.
 ///
 /// # Errors

@@ -85,9 +85,7 @@ pub(crate) async fn put(
     let _permit = state.admit_write(&worker)?;
     let entry = json::<ItemInput>(&body)?.into_entry(&id, "", state.dimensions(), state.now_ms())?;
     let turns = state.catalog.turns(std::iter::once(id.as_str())).await;
-    let answer = entry.json().unwrap_or_default().to_owned();
-    change(&state, &turns, vec![entry]).await?;
-    Ok(HttpResponse::Ok().content_type("application/json").body(answer))
+    change_one(&state, &turns, entry).await
 }
 
 /// Change some fields of an item
@@ -114,9 +112,7 @@ pub(crate) async fn patch(
     let (current, vector) = current(&state, &id)?;
     let entry = input(patched(&current, vector.as_deref(), patch)?, "")?;
     let entry = entry.into_entry(&id, "", state.dimensions(), state.now_ms())?;
-    let answer = entry.json().unwrap_or_default().to_owned();
-    change(&state, &turns, vec![entry]).await?;
-    Ok(HttpResponse::Ok().content_type("application/json").body(answer))
+    change_one(&state, &turns, entry).await
 }
 
 /// Take an item out of the catalogue
@@ -170,29 +166,24 @@ pub(crate) async fn batch(
     for item in items {
         let place = format!("items[{}]: ", item.at);
         let earlier = entries.iter().rev().find(|entry| entry.id() == item.id);
-        let entry = match item.op {
+        let value = match item.op {
             Operation::Put => {
                 done.put += 1;
-                input(Value::Object(item.fields), &place)?.into_entry(
-                    &item.id,
-                    &place,
-                    state.dimensions(),
-                    state.now_ms(),
-                )?
+                Value::Object(item.fields)
             }
             Operation::Patch => {
                 done.patched += 1;
                 let (current, vector) = after(&state, &item.id, earlier)?;
-                let value = patched(&current, vector.as_deref(), item.fields)?;
-                input(value, &place)?.into_entry(&item.id, &place, state.dimensions(), state.now_ms())?
+                patched(&current, vector.as_deref(), item.fields)?
             }
             Operation::Delete => {
                 done.deleted += 1;
                 after(&state, &item.id, earlier)?;
-                LiveEntry::deleted(item.id, state.now_ms())
+                entries.push(LiveEntry::deleted(item.id, state.now_ms()));
+                continue;
             }
         };
-        entries.push(entry);
+        entries.push(input(value, &place)?.into_entry(&item.id, &place, state.dimensions(), state.now_ms())?);
     }
     change(&state, &turns, entries).await?;
     super::render(&done)
@@ -258,6 +249,13 @@ fn current(state: &State, id: &str) -> Result<(CatalogItem, Option<Vec<f32>>), P
         None => last.and_then(|entry| entry.item().cloned()),
     };
     Ok((item.ok_or_else(|| Problem::item_not_found(id))?, vector))
+}
+
+/// Changes one item; the answer is the item as it now is.
+async fn change_one(state: &State, turns: &Turns<'_>, entry: LiveEntry) -> Result<HttpResponse, Problem> {
+    let answer = entry.json().unwrap_or_default().to_owned();
+    change(state, turns, vec![entry]).await?;
+    Ok(HttpResponse::Ok().content_type("application/json").body(answer))
 }
 
 async fn change(state: &State, turns: &Turns<'_>, entries: Vec<LiveEntry>) -> Result<(), Problem> {

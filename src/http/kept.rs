@@ -6,12 +6,11 @@ use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::body::check_id;
-use super::error::{Code, Problem};
+use super::body::{check_id, not_our_cursor, page_limit};
+use super::error::Problem;
 use super::state::{State, Worker};
 use super::users::ProfileDto;
 use crate::history::{Actor, Kept};
-use crate::limits;
 use crate::manifest::TrainingWindow;
 use crate::people::erase::{Erasure, RECOMMENDATION_ID};
 use crate::timestamp::rfc3339;
@@ -144,19 +143,12 @@ fn cursor((at_ms, sequence): (i64, u64)) -> String {
 impl PageQuery {
     /// How many, and after which place.
     fn checked(&self) -> Result<(usize, Option<(i64, u64)>), Problem> {
-        let limit = self.limit.unwrap_or(LISTED);
-        if !(1..=limits::LISTED_MAX).contains(&limit) {
-            let detail = format!("limit is {limit}, expected 1 to {}", limits::LISTED_MAX);
-            return Err(Problem::new(Code::LimitExceeded, detail, "ask for fewer, and go on with next_cursor"));
-        }
+        let limit = page_limit(self.limit, LISTED)?;
         let place = |text: &str| {
             let (at_ms, sequence) = text.split_once('.')?;
             Some((at_ms.parse().ok()?, sequence.parse().ok()?))
         };
-        let before = self.cursor.as_deref().map(|text| {
-            let wrong = || Problem::invalid("cursor is not one of ours", "send the next_cursor of the page before");
-            place(text).ok_or_else(wrong)
-        });
+        let before = self.cursor.as_deref().map(|text| place(text).ok_or_else(not_our_cursor));
         Ok((limit, before.transpose()?))
     }
 }

@@ -4,9 +4,9 @@ use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::body::{not_our_cursor, page_limit};
 use super::error::{Code, Problem, ProblemBody};
 use super::state::{State, Worker};
-use crate::limits;
 use crate::people::shown::{Logged, Outcome, Shown, ShownItem, is_id};
 use crate::timestamp::rfc3339;
 
@@ -207,7 +207,7 @@ fn answer(shown: Shown, live: bool) -> ReplayAnswer {
 
 /// Read the recommendation log
 ///
-/// Oldest first, a page at a time, each list with the interactions that named it. `kindred evaluate --from-log` reads this address.
+/// Oldest first, a page at a time, each list with the interactions that named it.
 #[utoipa::path(
     get, path = "/v1/recommendations", operation_id = "list_recommendations", tag = "recommendations",
     params(LogQuery),
@@ -219,14 +219,10 @@ pub(crate) async fn list(
     query: web::Query<LogQuery>,
 ) -> Result<HttpResponse, Problem> {
     let _permit = state.admit(&worker)?;
-    let limit = query.limit.unwrap_or(LISTED);
-    if !(1..=limits::LISTED_MAX).contains(&limit) {
-        let detail = format!("limit is {limit}, expected 1 to {}", limits::LISTED_MAX);
-        return Err(Problem::new(Code::LimitExceeded, detail, "ask for fewer, and go on with next_cursor"));
-    }
+    let limit = page_limit(query.limit, LISTED)?;
     let after = query.cursor.as_deref();
     if after.is_some_and(|cursor| !is_id(cursor)) {
-        return Err(Problem::invalid("cursor is not one of ours", "send the next_cursor of the page before"));
+        return Err(not_our_cursor());
     }
     let page = state.shown.page(after, limit).await;
     let (logged, next_cursor) = page.map_err(|error| Problem::store(&error, state.retry_after_seconds))?;

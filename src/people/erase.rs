@@ -47,10 +47,7 @@ impl People {
         for actor in person {
             all.extend(self.history.page(actor, before, limit + 1).await?);
         }
-        let place = |kept: &Kept| (kept.interaction.occurred_at_ms, kept.sequence);
-        all.sort_by_key(|kept| std::cmp::Reverse(place(kept)));
-        // One interaction of a user in a session is in both lists, and is one.
-        all.dedup_by_key(|kept| kept.sequence);
+        newest_first(&mut all);
         let more = all.len() > limit;
         all.truncate(limit);
         let next = all.last().filter(|_| more).map(place);
@@ -65,8 +62,7 @@ impl People {
             Lookup::Pending(_) | Lookup::Failed(_) => None,
         });
         let mut all: Vec<Kept> = lists.flat_map(|list| list.to_vec()).collect();
-        all.sort_by_key(|kept| std::cmp::Reverse((kept.interaction.occurred_at_ms, kept.sequence)));
-        all.dedup_by_key(|kept| kept.sequence);
+        newest_first(&mut all);
         all
     }
 
@@ -137,6 +133,17 @@ impl People {
             self.profiles.insert(first.as_str().to_owned(), Some(Arc::new(refusal.clone())));
         }
     }
+}
+
+/// The place of an interaction in a list.
+fn place(kept: &Kept) -> (i64, u64) {
+    (kept.interaction.occurred_at_ms, kept.sequence)
+}
+
+/// One list of those of several names: an interaction of a user in a session is in the lists of both, and is one.
+fn newest_first(all: &mut Vec<Kept>) {
+    all.sort_by_key(|kept| std::cmp::Reverse(place(kept)));
+    all.dedup_by_key(|kept| kept.sequence);
 }
 
 /// The key in an interaction's context under which the recommendation is kept that it came from.

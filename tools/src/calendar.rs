@@ -2,6 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use kindred::timestamp;
+
 const SECONDS_PER_DAY: u64 = 86_400;
 
 /// A moment, in seconds since 1970-01-01T00:00:00Z.
@@ -31,18 +33,9 @@ impl Moment {
         [s / 3600, s / 60 % 60, s % 60]
     }
 
-    /// Year, month and day of the Gregorian calendar, counted in eras of 400 years that begin on a 1st of March, so that
-    /// the leap day is the last of its year (Hinnant, *chrono-Compatible Low-Level Date Algorithms*).
-    fn date(self) -> [u64; 3] {
-        let days = self.0 / SECONDS_PER_DAY + 719_468;
-        let era = days / 146_097;
-        let day_of_era = days % 146_097;
-        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let month_from_march = (5 * day_of_year + 2) / 153;
-        let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-        let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-        let year = year_of_era + era * 400 + u64::from(month <= 2);
+    fn date(self) -> [i64; 3] {
+        let days = i64::try_from(self.0 / SECONDS_PER_DAY).unwrap_or(i64::MAX);
+        let (year, month, day) = timestamp::date_of(days);
         [year, month, day]
     }
 }

@@ -4,6 +4,7 @@
 //! of day after `T` or a space: `10:23`, `10:23:45` or `10:23:45.678`, then nothing (which means UTC), `Z` or an offset `+02:00`.
 
 use clap::ValueEnum;
+use kindred::timestamp::{days_in_month, days_since_1970};
 use serde::{Deserialize, Serialize};
 
 const MS_PER_DAY: i64 = 86_400_000;
@@ -146,24 +147,10 @@ fn offset(text: &[u8]) -> Option<i64> {
     }
 }
 
-/// Days since 1970-01-01 of a day of the Gregorian calendar; the inverse of [`crate::calendar`], after the same paper.
+/// Days since 1970-01-01 of a day of the Gregorian calendar; none if there is no such day.
 fn days(year: i64, month: i64, day: i64) -> Option<i64> {
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let last = match month {
-        2 => 28 + i64::from(leap),
-        4 | 6 | 9 | 11 => 30,
-        1..=12 => 31,
-        _ => return None,
-    };
-    if !(1..=last).contains(&day) || year == 0 {
-        return None;
-    }
-    // Years begin on a 1st of March, so that the leap day is the last of its year.
-    let year = year - i64::from(month <= 2);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let year_of_era = year.rem_euclid(400);
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    Some(year.div_euclid(400) * 146_097 + day_of_era - 719_468)
+    let exists = year != 0 && (1..=12).contains(&month) && (1..=days_in_month(year, month)).contains(&day);
+    exists.then(|| days_since_1970(year, month, day))
 }
 
 fn digits(text: &[u8]) -> Option<i64> {

@@ -1,7 +1,5 @@
 //! What lists are worth: the metrics of each system, how sure they are, and by segment.
 
-use std::collections::HashMap;
-
 use kindred::model::Model;
 use serde::Serialize;
 
@@ -126,7 +124,9 @@ impl<'a> Judge<'a> {
             let each = self.cases.iter().zip(lists).map(move |(case, list)| metric(list, &case.relevant, k));
             each.collect::<Vec<f64>>()
         };
-        let mean = |metric| values(metric).iter().sum::<f64>() / n;
+        let mean_of = |values: &[f64]| values.iter().sum::<f64>() / n;
+        let mean = |metric| mean_of(&values(metric));
+        let (hits, gains) = (values(metrics::hit_rate), values(metrics::ndcg));
         let mut times = vec![0_u64; self.percentiles.len()];
         let (mut percentile, mut information, mut shown) = (0.0, 0.0, 0_u64);
         for item in lists.iter().flat_map(|list| list.iter().take(k)).map(|item| *item as usize) {
@@ -141,11 +141,11 @@ impl<'a> Judge<'a> {
         let shown = shown.max(1) as f64;
         AtK {
             k,
-            hit_rate: mean(metrics::hit_rate),
-            hit_rate_interval: self.interval(&values(metrics::hit_rate)),
+            hit_rate: mean_of(&hits),
+            hit_rate_interval: self.interval(&hits),
             recall: mean(metrics::recall),
-            ndcg: mean(metrics::ndcg),
-            ndcg_interval: self.interval(&values(metrics::ndcg)),
+            ndcg: mean_of(&gains),
+            ndcg_interval: self.interval(&gains),
             mrr: mean(metrics::reciprocal_rank),
             map: mean(metrics::average_precision),
             coverage: metrics::coverage(&times),
@@ -156,14 +156,11 @@ impl<'a> Judge<'a> {
     }
 
     fn interval(&self, values: &[f64]) -> [f64; 2] {
-        let mut users: HashMap<u32, (f64, u32)> = HashMap::new();
-        for (case, value) in self.cases.iter().zip(values) {
-            let (sum, n) = users.entry(case.user).or_default();
-            (*sum, *n) = (*sum + value, *n + 1);
-        }
-        let mut users: Vec<(u32, (f64, u32))> = users.into_iter().collect();
-        users.sort_unstable_by_key(|(user, _)| *user);
-        let users: Vec<(f64, u32)> = users.into_iter().map(|(_, sums)| sums).collect();
+        // The lists of a user stand together.
+        let mut values = values.iter();
+        let users = self.cases.chunk_by(|a, b| a.user == b.user);
+        let sums = users.map(|lists| (values.by_ref().take(lists.len()).sum(), lists.len() as u32));
+        let users: Vec<(f64, u32)> = sums.collect();
         metrics::bootstrap::interval(&users, self.seed)
     }
 }

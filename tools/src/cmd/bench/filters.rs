@@ -7,7 +7,7 @@
 use std::fmt::Write;
 use std::time::Instant;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use hdrhistogram::Histogram;
 use kindred_index::{AllowSet, Index, Plan, Scratch, SearchParams};
 use rand::{Rng, SeedableRng};
@@ -15,7 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::index::{Args, LATENCY_NS_MAX, SWEEP, Subject};
+use super::index::{Args, LATENCY_NS_MAX, SWEEP, Subject, fits};
 use crate::build::metric_name;
 use crate::machine::Machine;
 use crate::matrix::Matrix;
@@ -115,13 +115,7 @@ pub(super) fn measure<D: AsRef<[u8]> + Sync>(
     let mut queries = subject.queries.clone();
     queries.rows = queries.rows.min(QUERIES_MAX);
     queries.data.truncate(queries.rows * queries.cols);
-    ensure!(queries.rows > 0, "there is no query");
-    ensure!(
-        queries.cols == index.dimensions(),
-        "queries have {} numbers, rows have {}: give queries of the same model",
-        queries.cols,
-        index.dimensions()
-    );
+    fits(&queries, index)?;
     let (ef_search, recall_without) = breadth(args, index, &queries, progress)?;
     let bench = Bench { index, queries: &queries, k: args.k, ef_search, seed: args.seed };
     progress.start("measuring", (Kind::ALL.len() * SHARES.len()) as u64);

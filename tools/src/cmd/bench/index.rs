@@ -305,13 +305,7 @@ fn measure<D: AsRef<[u8]> + Sync>(
     progress: &Progress,
 ) -> anyhow::Result<IndexReport> {
     let Subject { peer, queries, .. } = subject;
-    ensure!(queries.rows > 0, "there is no query");
-    ensure!(
-        queries.cols == index.dimensions(),
-        "queries have {} numbers, rows have {}: give queries of the same model",
-        queries.cols,
-        index.dimensions()
-    );
+    fits(queries, index)?;
     progress.start("finding the true nearest", 0);
     let truth = recall::truth(index, queries, args.k)?;
     let breadths: Vec<usize> = if args.ef_search.is_empty() { SWEEP.to_vec() } else { args.ef_search.clone() };
@@ -371,6 +365,14 @@ fn measure<D: AsRef<[u8]> + Sync>(
         exact,
         at,
     })
+}
+
+/// Whether there are queries, as long as the rows.
+pub(super) fn fits<D: AsRef<[u8]>>(queries: &Matrix, index: &Index<D>) -> anyhow::Result<()> {
+    let (found, expected) = (queries.cols, index.dimensions());
+    ensure!(queries.rows > 0, "there is no query");
+    ensure!(found == expected, "queries have {found} numbers, rows have {expected}: give queries of the same model");
+    Ok(())
 }
 
 /// One pass of one search over the queries.

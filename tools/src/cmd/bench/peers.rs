@@ -13,7 +13,7 @@ use kindred_index::{Index, Metric, Scratch, SearchParams};
 use serde::{Deserialize, Serialize};
 
 use super::curve::{Point, median, qps_at};
-use super::index::{Args, Pass, SWEEP, Subject, times};
+use super::index::{Args, Pass, SWEEP, Subject, fits, times};
 use crate::build::metric_name;
 use crate::machine::Machine;
 use crate::matrix::Matrix;
@@ -158,8 +158,7 @@ pub(super) fn measure<D: AsRef<[u8]> + Sync>(
     progress: &Progress,
 ) -> anyhow::Result<PeersReport> {
     let queries = comparable(&subject.queries, index.metric());
-    ensure!(queries.rows > 0, "there is no query");
-    ensure!(queries.cols == index.dimensions(), "queries and rows differ in length: give queries of the same model");
+    fits(&queries, index)?;
     progress.start("finding the true nearest", 0);
     let truth = recall::truth(index, &queries, args.k)?;
     let directory = tempfile::tempdir().context("making a directory for rows and queries")?;
