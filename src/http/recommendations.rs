@@ -282,6 +282,7 @@ fn shown(answer: &RecommendationsAnswer<'_>, history: &[&Interaction], state: &S
         item_id: item.item_id.to_owned(),
         score: item.score,
         source: item.source.to_owned(),
+        placement: item.placement.map(str::to_owned),
         propensity: item.propensity.unwrap_or(1.0),
     };
     let used = |one: &&Interaction| UsedInteraction {

@@ -22,6 +22,9 @@ pub(crate) struct ShownItemDto {
     score: f64,
     /// What weighed most in it.
     source: String,
+    /// The rule that put it where it is, if one did: `pinned`, `promoted`, `explored` or `buried`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    placement: Option<String>,
     /// The probability with which it was put into the list; 1 where nothing was left to chance.
     propensity: f64,
 }
@@ -121,7 +124,8 @@ pub(crate) struct LogQuery {
 
 impl From<ShownItem> for ShownItemDto {
     fn from(item: ShownItem) -> Self {
-        Self { item_id: item.item_id, score: item.score, source: item.source, propensity: item.propensity }
+        let ShownItem { item_id, score, source, placement, propensity } = item;
+        Self { item_id, score, source, placement, propensity }
     }
 }
 

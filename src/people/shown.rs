@@ -48,6 +48,9 @@ pub struct ShownItem {
     pub score: f64,
     /// What weighed most in it.
     pub source: String,
+    /// The rule that put it where it is, if one did; `explored` where chance alone did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<String>,
     /// The probability with which this item was put into the list: 1 where nothing is left to chance.
     pub propensity: f64,
 }
@@ -251,6 +254,63 @@ impl ShownLog {
             self.documents.write(old).await?;
         }
         Ok(more)
+    }
+}
+
+/// Goes over a whole log in the order of time, with what came of each list, and says how many lists do not decode. Lists and outcomes lie in the
+/// same order, so one page of each is in memory. May wait for the disk: for tools.
+///
+/// # Errors
+/// The failure of the disk.
+pub fn each_logged(documents: &dyn Documents, mut visit: impl FnMut(Logged)) -> Result<u64, StoreError> {
+    let mut entries = Rows::new(documents, ENTRY);
+    let mut outcomes = Rows::new(documents, OUTCOME).peekable();
+    let mut damaged = 0;
+    while let Some((key, value)) = entries.next().transpose()? {
+        let prefix = outcome_prefix(key.strip_prefix(ENTRY).unwrap_or_default());
+        let mut own = Vec::new();
+        // Before them may lie outcomes of lists that were not logged; a failure is taken out too, and returned.
+        let is_due = |row: &Row| row.as_ref().map_or(true, |(key, _)| *key < prefix || key.starts_with(&prefix));
+        while let Some((key, value)) = outcomes.next_if(is_due).transpose()? {
+            own.extend(serde_json::from_slice(&value).ok().filter(|_: &Outcome| key.starts_with(&prefix)));
+        }
+        match serde_json::from_slice(&value) {
+            Ok(shown) => visit(Logged { shown, outcomes: own }),
+            Err(_) => damaged += 1,
+        }
+    }
+    Ok(damaged)
+}
+
+type Row = Result<(String, Vec<u8>), StoreError>;
+
+/// The rows of the log whose keys begin alike, page by page; ends after a failure.
+struct Rows<'a> {
+    documents: &'a dyn Documents,
+    prefix: &'static str,
+    after: Option<String>,
+    page: VecDeque<(String, Vec<u8>)>,
+}
+
+impl<'a> Rows<'a> {
+    fn new(documents: &'a dyn Documents, prefix: &'static str) -> Self {
+        Self { documents, prefix, after: Some(prefix.to_owned()), page: VecDeque::new() }
+    }
+}
+
+impl Iterator for Rows<'_> {
+    type Item = Row;
+
+    fn next(&mut self) -> Option<Row> {
+        if self.page.is_empty() {
+            let after = self.after.take()?;
+            match self.documents.blocking_scan(Table::Recommendations, Some(&after), limits::LISTED_MAX) {
+                Ok(page) => self.page = page.into(),
+                Err(error) => return Some(Err(error)),
+            }
+            self.after = self.page.back().map(|(key, _)| key.clone());
+        }
+        self.page.pop_front().filter(|(key, _)| key.starts_with(self.prefix)).map(Ok)
     }
 }
 

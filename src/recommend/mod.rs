@@ -144,7 +144,7 @@ pub enum Placement {
     Pinned,
     /// The place belongs to the promoted share.
     Promoted,
-    /// Chance has drawn it from the new items.
+    /// Chance alone has put it there: it is new, and without what was drawn for it another would stand in its place.
     Explored,
     /// It comes after all others.
     Buried,

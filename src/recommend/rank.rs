@@ -294,9 +294,14 @@ fn shape<D: AsRef<[u8]>>(question: &Question<'_, D>, table: &CandidateTable, ord
         let next = entries.get(plan.limit).map(|entry| entry.score);
         for placed in &mut list {
             let ordinal = entries.get(placed.entry).map_or(0, |entry| entry.ordinal);
-            let chance =
-                noise(ordinal).zip(next).map(|((_, base, deviation, _), next)| above((next - base) / deviation));
-            placed.propensity = Some(chance.unwrap_or(1.0));
+            let Some(((_, base, deviation, _), next)) = noise(ordinal).zip(next) else {
+                placed.propensity = Some(1.0);
+                continue;
+            };
+            placed.propensity = Some(above((next - base) / deviation));
+            if *base < next {
+                placed.placement = Some(super::Placement::Explored);
+            }
         }
     }
     let item = |placed: &Placed| {

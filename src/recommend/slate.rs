@@ -186,7 +186,10 @@ fn choose(
     // Both draws are always made, so that what is drawn later does not depend on what is drawn here.
     let (draw, which) = (chance.unit(), chance.below(pool.len()));
     match pool.get(which) {
-        Some(&at) if draw < explore.epsilon => Some((at, Some(Placement::Explored), Some(chance_of(at)))),
+        // Drawn or not, what is the best stands where it would have stood.
+        Some(&at) if draw < explore.epsilon && at != exploit => {
+            Some((at, Some(Placement::Explored), Some(chance_of(at))))
+        }
         _ => Some((exploit, why, Some(chance_of(exploit)))),
     }
 }

@@ -10,6 +10,7 @@ pub mod cmd;
 pub mod dataset;
 pub mod evaluate;
 pub mod factors;
+pub mod from_log;
 pub mod generated;
 pub mod load;
 pub mod machine;

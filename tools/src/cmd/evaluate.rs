@@ -7,16 +7,26 @@ use kindred::settings::Settings;
 use kindred::snapshot::Snapshot;
 
 use super::evaluate_report::Evaluated;
-use super::{Exit, Global};
+use super::{Exit, Global, evaluate_log};
 use crate::dataset::Dataset;
 use crate::evaluate::{self, EvaluateOptions, HeldOut, Protocol};
 use crate::progress::Progress;
 use crate::report;
 
-/// Measure the served list on held-out interactions: through the index, exactly, and against the most popular items.
+/// Measure the served list on held-out interactions: through the index, exactly, and against the most popular items; or on what visitors
+/// did with the lists that a server has logged (--from-log).
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: kindred evaluate --artifacts artifacts --dataset dataset --k 10,20")]
+#[command(
+    after_help = "Examples:\n  kindred evaluate --artifacts artifacts --dataset dataset --k 10,20\n  kindred evaluate --from-log store/backups/kindred-000000001234.redb"
+)]
 pub struct Args {
+    /// Read the recommendation log ([recommendation_log] in the settings) of a store or a backup, its file or its directory: click-through,
+    /// conversion, and what the lists would have been worth without exploration. The store must not be open elsewhere.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["dataset", "config", "html", "allow_seen", "exact_only", "users"])]
+    from_log: Option<PathBuf>,
+    /// With --from-log: the kinds of interaction that count as a click; may be given several times. All but not_interested if left out.
+    #[arg(long, value_name = "KIND", requires = "from_log")]
+    click: Vec<String>,
     /// The artifacts; the current generation is measured. A generation's own directory works too.
     #[arg(long, value_name = "DIR", default_value = "artifacts")]
     artifacts: PathBuf,
@@ -57,6 +67,9 @@ pub struct Args {
 /// # Errors
 /// An artifact or dataset that cannot be read, an unknown scenario, nobody to ask.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
+    if let Some(log) = &args.from_log {
+        return evaluate_log::run(log, &args.click, args.seed, global);
+    }
     let snapshot = match kindred::artifact::current(&args.artifacts) {
         Ok(current) => Snapshot::open(&current.directory)?,
         // Not a root; then it may be a generation itself.

@@ -7,6 +7,7 @@ pub mod demo;
 pub mod demo_report;
 pub mod demo_show;
 pub mod evaluate;
+mod evaluate_log;
 mod evaluate_report;
 pub mod export;
 pub mod fsck;

@@ -9,18 +9,24 @@ const RESAMPLES: usize = 1_000;
 /// Where the mean lies in 95 of 100 draws of as many users with replacement. Each entry is the sum of a metric over one user's lists, and
 /// their number: the lists of a user stand or fall together, since they are not independent. Empty input gives zeros.
 pub fn interval(users: &[(f64, u32)], seed: u64) -> [f64; 2] {
-    if users.is_empty() {
+    let parts: Vec<(f64, f64)> = users.iter().map(|(sum, lists)| (*sum, f64::from(*lists))).collect();
+    ratio_interval(&parts, seed)
+}
+
+/// The same for any ratio of two sums: each entry is what one user, or one list, adds to them.
+pub fn ratio_interval(parts: &[(f64, f64)], seed: u64) -> [f64; 2] {
+    if parts.is_empty() {
         return [0.0; 2];
     }
     let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0xb007);
     let mut resample = || {
-        let (mut sum, mut n) = (0.0, 0_u64);
-        for _ in users {
-            let (value, lists) = users[rng.random_range(0..users.len())];
+        let (mut sum, mut of) = (0.0, 0.0);
+        for _ in parts {
+            let (value, weight) = parts[rng.random_range(0..parts.len())];
             sum += value;
-            n += u64::from(lists);
+            of += weight;
         }
-        if n == 0 { 0.0 } else { sum / n as f64 }
+        if of == 0.0 { 0.0 } else { sum / of }
     };
     let mut means: Vec<f64> = (0..RESAMPLES).map(|_| resample()).collect();
     means.sort_unstable_by(f64::total_cmp);
