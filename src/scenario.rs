@@ -10,9 +10,11 @@ use crate::limits;
 
 mod built_in;
 mod explore;
+mod interests;
 mod rules;
 
 pub use explore::{Exploration, ExploreMethod};
+pub use interests::Interests;
 pub use rules::{Boost, Cap, Decay, DecayFunction, GeoPoint, ItemFilter, Pin, Promotion, RequestTarget, Target};
 
 /// How one kind of list is made.
@@ -37,6 +39,8 @@ pub struct Scenario {
     pub hide_kinds: Vec<String>,
     /// What each part of the score weighs.
     pub weights: SourceWeights,
+    /// What the current session and what came before it weigh in the visitor's taste.
+    pub interests: Interests,
     /// Which interactions the source `history` lists, and how they weigh.
     pub history: HistorySource,
     /// Whether items whose attribute `available` is false are left out. Without effect on an index that has no such attribute.
@@ -192,6 +196,7 @@ impl Default for Scenario {
             exclude_within_hours: 0.0,
             hide_kinds: vec![crate::user_vector::NOT_INTERESTED.to_owned()],
             weights: SourceWeights::default(),
+            interests: Interests::default(),
             history: HistorySource::default(),
             require_available: true,
             filter: None,
@@ -268,6 +273,7 @@ impl Scenario {
                 return Err(ScenarioError::Hours { field, found });
             }
         }
+        self.interests.validate()?;
         self.boosts.iter().try_for_each(Boost::validate)?;
         rules::validate_shape(&self.caps, &self.pins, self.promote.as_ref(), self.diversity)?;
         let of_someone = [self.weights.vector, self.weights.neighbours, self.weights.sessions, self.weights.history];

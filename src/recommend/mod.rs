@@ -8,7 +8,8 @@
 //!          + w_history · Σ_t 0.5^(age_t / half-life) [item_t = j] + Σ boosts(j)
 //! ```
 //!
-//! where u is the [user vector](crate::user_vector), `share_t = w_t / Σ|w|`, sim is the item-to-item table and k the
+//! where u is the [user vector](crate::user_vector), its w_t those of the model, the current session's and earlier ones each times a weight
+//! of the scenario, `share_t = w_t / Σ|w|`, sim is the item-to-item table and k the
 //! share of similar sessions that had j (`recommend/sessions.rs`). For a list that is made
 //! for items instead of a visitor, u is the mean of their rows. Rules may then shape the list: see `slate.rs`.
 //! Scores of returned items are computed in double precision, so that the parts of an explanation add up to them.
@@ -46,7 +47,7 @@ use self::filter::Eligible;
 use self::rank::{Plan, Question, Ranked, Scorer, answer};
 pub use self::signals::{Signals, Trend};
 use self::taste::Taste;
-use self::visitor::{exclude, label, recall_into};
+use self::visitor::{exclude, label, recall_into, weigh_interests};
 use crate::interaction::Interaction;
 use crate::limits;
 use crate::live_items::LiveItems;
@@ -292,6 +293,7 @@ pub fn recommend<D: AsRef<[u8]>, H: Borrow<Interaction>>(
         keys.touch(request.history.iter().map(|interaction| interaction.borrow().item_id.as_str()));
     }
     weigh_into(request.history, weighting, request.now_ms, resolve, weigh, weighted);
+    weigh_interests(&scenario.interests, request, weighted);
     if request.impersonal {
         weighted.clear();
     }
@@ -339,6 +341,7 @@ pub fn score<D: AsRef<[u8]>, H: Borrow<Interaction>>(
     let RecommendScratch { weigh, weighted, taste, table, recalls, .. } = scratch;
     let resolve = |key: &str| view.ordinal(key);
     weigh_into(request.history, weighting, request.now_ms, resolve, weigh, weighted);
+    weigh_interests(&scenario.interests, request, weighted);
     recall_into(scenario, request, &weigh.seen, resolve, recalls);
     taste.set_history(&view, weighted);
     taste.find_sessions(&model.sessions(), scenario.weights.sessions);

@@ -7,7 +7,7 @@ use kindred_index::{AlignedBytes, Metric};
 use proptest::prelude::*;
 
 use super::*;
-use crate::scenario::{FallbackList, SourceWeights};
+use crate::scenario::{FallbackList, Interests, SourceWeights};
 use crate::testing::Fixture;
 use crate::user_vector::weigh;
 
@@ -80,7 +80,14 @@ fn brute_force(
     passes: impl Fn(u32) -> bool,
 ) -> Vec<(u32, f64)> {
     let resolve = |key: &str| model.index().ordinal(key);
-    let weighted = weigh(request.history, &Weighting::default(), request.now_ms, resolve);
+    let mut weighted = weigh(request.history, &Weighting::default(), request.now_ms, resolve);
+    let at_ms = |one: &Weighted| request.history[one.index as usize].occurred_at_ms;
+    let times: Vec<i64> = [request.now_ms].into_iter().chain(weighted.iter().map(at_ms)).collect();
+    let pause = |pair: &[i64]| (pair[0] - pair[1]) as f64 / 60_000.0 > scenario.interests.session_gap_minutes;
+    let in_session = times.windows(2).take_while(|pair| !pause(pair)).count();
+    for (place, one) in weighted.iter_mut().enumerate() {
+        one.weight *= if place < in_session { scenario.interests.session } else { scenario.interests.long_term };
+    }
     let total: f64 = weighted.iter().map(|one| f64::from(one.weight).abs()).sum();
     let anchors: Vec<_> = weighted.iter().map(|one| (one.ordinal, f64::from(one.weight) / total)).collect();
     let seen: BTreeSet<u32> = request.history.iter().filter_map(|one| resolve(&one.item_id)).collect();
@@ -117,9 +124,13 @@ fn histories() -> impl Strategy<Value = Vec<Interaction>> {
 
 fn scenarios() -> impl Strategy<Value = Scenario> {
     let weights = (0.0_f32..2.0, 0.0_f32..2.0, prop::sample::select(vec![0.0_f32, 0.7]), 0.01_f32..1.0);
-    (weights, any::<bool>(), any::<bool>()).prop_map(
-        |((vector, neighbours, sessions, popularity), exclude_seen, available)| Scenario {
+    // The histories of these tests are within 16 minutes of the present.
+    let apart = (0.1_f32..3.0, prop::sample::select(vec![0.1_f32, 1.0, 4.0]), 0.01_f64..17.0)
+        .prop_map(|(session, long_term, session_gap_minutes)| Interests { session, long_term, session_gap_minutes });
+    (weights, prop::option::of(apart), any::<bool>(), any::<bool>()).prop_map(
+        |((vector, neighbours, sessions, popularity), interests, exclude_seen, available)| Scenario {
             weights: SourceWeights { vector, neighbours, sessions, popularity, ..SourceWeights::none() },
+            interests: interests.unwrap_or_default(),
             exclude_seen,
             require_available: available,
             ..Scenario::home()
@@ -334,6 +345,26 @@ fn a_page_that_would_rather_show_nothing_shows_nothing() {
     let scenario = Scenario { fallback: vec![FallbackList::Nothing], ..Scenario::home() };
     let answer = run(&model, &scenario, &RecommendRequest::new(&[], NOW_MS)).unwrap();
     assert_eq!((answer.items.len(), answer.fallback), (0, Some(Fallback::Newcomer)));
+}
+
+#[test]
+fn the_session_alone_or_what_came_before_alone_can_make_the_list() {
+    let model = fixture(1, false).model();
+    let view = |item: usize, minutes: i64| Interaction::new(Fixture::key(item), "view", NOW_MS - minutes * 60_000);
+    let (before, now) = ([view(2, 90), view(6, 80)], [view(1, 25), view(5, 3)]);
+    let all: Vec<_> = before.iter().chain(&now).cloned().collect();
+    let list = |session: f32, long_term: f32, history: &[Interaction]| {
+        let interests = Interests { session, long_term, ..Interests::default() };
+        let scenario = Scenario { interests, exclude_seen: false, ..Scenario::home() };
+        let request = RecommendRequest { exact: true, ..RecommendRequest::new(history, NOW_MS) };
+        let answer = run(&model, &scenario, &request).unwrap();
+        answer.items.iter().map(|item| item.ordinal).collect::<Vec<_>>()
+    };
+    assert_eq!(list(1.0, 0.0, &all), list(1.0, 1.0, &now));
+    assert_eq!(list(0.0, 1.0, &all), list(1.0, 1.0, &before));
+    assert_ne!(list(1.0, 0.0, &all), list(0.0, 1.0, &all));
+    let nothing = Interests { session: 0.0, long_term: 0.0, ..Interests::default() };
+    assert!(Scenario { interests: nothing, ..Scenario::home() }.validate().is_err());
 }
 
 #[test]

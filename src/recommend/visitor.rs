@@ -7,7 +7,28 @@ use super::explain::Recall;
 use super::taste::Taste;
 use super::{Fallback, RecommendRequest};
 use crate::interaction::Interaction;
-use crate::scenario::{Basis, FallbackList, Scenario, SourceWeights};
+use crate::scenario::{Basis, FallbackList, Interests, Scenario, SourceWeights};
+use crate::user_vector::Weighted;
+
+/// Weighs the current session and what came before it apart. `weighted` is newest first; what then weighs nothing is taken out.
+pub(super) fn weigh_interests<H: Borrow<Interaction>>(
+    interests: &Interests,
+    request: &RecommendRequest<'_, H>,
+    weighted: &mut Vec<Weighted>,
+) {
+    if interests.are_one() {
+        return;
+    }
+    let gap_ms = interests.session_gap_minutes * 60_000.0;
+    let (mut later_ms, mut in_session) = (request.now_ms, true);
+    weighted.retain_mut(|one| {
+        let at_ms = request.history.get(one.index as usize).map_or(later_ms, |found| found.borrow().occurred_at_ms);
+        in_session &= later_ms.saturating_sub(at_ms) as f64 <= gap_ms;
+        later_ms = at_ms;
+        one.weight *= if in_session { interests.session } else { interests.long_term };
+        one.weight != 0.0 && one.weight.is_finite()
+    });
+}
 
 /// Why a list cannot be made from what is known, if it cannot.
 pub(super) fn label(
