@@ -183,6 +183,12 @@ pub const MERGED_MAX: usize = 50;
 /// Users and sessions that may be merged in all; the links are held in memory.
 pub const MERGES_MAX: usize = 5_000_000;
 
+/// Users whom one user follows. Each costs a look-up of what they did, in memory or on the disk, where a scenario lists that.
+pub const FOLLOWS_MAX: usize = 100;
+
+/// Newest interactions of each user who is followed that are looked at.
+pub const FOLLOWED_INTERACTIONS_MAX: usize = 20;
+
 /// Labels of one user.
 pub const LABELS_MAX: usize = 64;
 

@@ -137,6 +137,7 @@ impl Placement {
         let mut narrow = less(4);
         if narrow.weights.vector > 0.0 {
             narrow.weights.neighbours = 0.0;
+            narrow.weights.followed = 0.0;
         }
         Self { full, lighter, narrow }
     }

@@ -89,7 +89,8 @@ pub enum Basis {
 
 /// What each part of a score weighs; the score is their sum.
 ///
-/// `vector · u·Q[j] + neighbours · s(j) + sessions · k(j) + popularity · pop(j) + trending · t(j) + context · c(j) + history · h(j)`, and boosts.
+/// `vector · u·Q[j] + neighbours · s(j) + sessions · k(j) + popularity · pop(j) + trending · t(j) + context · c(j) + history · h(j) + followed · f(j)`, and
+/// boosts.
 /// The parts are in comparable units: factors are trained so that u·Q is around 0 to 1, the others are between 0 and 1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -108,6 +109,8 @@ pub struct SourceWeights {
     pub context: f32,
     /// Weight of the visitor's own interactions with the item.
     pub history: f32,
+    /// Weight of what those have taken lately whom the visitor follows.
+    pub followed: f32,
 }
 
 /// Which of the visitor's own interactions make the part `history`, and how: `Σ 0.5^(age / half-life)` over those with the
@@ -117,7 +120,7 @@ pub struct SourceWeights {
 pub struct HistorySource {
     /// The kinds that count. Empty: every kind that weighs something.
     pub kinds: Vec<String>,
-    /// Hours after which an interaction counts half.
+    /// Hours after which an interaction counts half; in the part `followed` too.
     pub half_life_hours: f64,
     /// Hours since the last interaction with an item before it is listed: nobody buys again on the way home.
     pub not_before_hours: f64,
@@ -161,7 +164,7 @@ pub enum ScenarioError {
     },
     /// Every weight is zero, so that every item would score the same.
     #[error(
-        "every weight is zero: give at least one of vector, neighbours, sessions, popularity, trending, context and history a weight"
+        "every weight is zero: give at least one of vector, neighbours, sessions, popularity, trending, context, history and followed a weight"
     )]
     NoWeight,
     /// A number of hours is negative, infinite or not a number.
@@ -248,6 +251,11 @@ impl Scenario {
             || self.explore.is_some()
     }
 
+    /// Whether its lists depend on the circumstances of a request.
+    pub fn asks_context(&self) -> bool {
+        self.weights.context > 0.0 || self.boosts.iter().any(|boost| !boost.when.is_empty())
+    }
+
     /// Checks every bound.
     ///
     /// # Errors
@@ -276,9 +284,10 @@ impl Scenario {
         self.interests.validate()?;
         self.boosts.iter().try_for_each(Boost::validate)?;
         rules::validate_shape(&self.caps, &self.pins, self.promote.as_ref(), self.diversity)?;
-        let of_someone = [self.weights.vector, self.weights.neighbours, self.weights.sessions, self.weights.history];
+        let weights = &self.weights;
+        let of_someone = [weights.vector, weights.neighbours, weights.sessions, weights.history, weights.followed];
         if self.based_on == Basis::Nobody && of_someone.iter().any(|weight| *weight != 0.0) {
-            let what = "a list for nobody in particular has no vector, neighbours, sessions or history: set their weights to 0";
+            let what = "a list for nobody in particular has no vector, neighbours, sessions, history or followed: set their weights to 0";
             return Err(ScenarioError::Rule { rule: "based_on".to_owned(), what });
         }
         self.explore.as_ref().map_or(Ok(()), |explore| explore.validate(self.is_shaped()))?;
@@ -289,7 +298,16 @@ impl Scenario {
 impl SourceWeights {
     /// No weight at all; set at least one.
     pub fn none() -> Self {
-        Self { vector: 0.0, neighbours: 0.0, sessions: 0.0, popularity: 0.0, trending: 0.0, context: 0.0, history: 0.0 }
+        Self {
+            vector: 0.0,
+            neighbours: 0.0,
+            sessions: 0.0,
+            popularity: 0.0,
+            trending: 0.0,
+            context: 0.0,
+            history: 0.0,
+            followed: 0.0,
+        }
     }
 
     fn validate(&self) -> Result<(), ScenarioError> {
@@ -301,6 +319,7 @@ impl SourceWeights {
             ("trending", self.trending),
             ("context", self.context),
             ("history", self.history),
+            ("followed", self.followed),
         ];
         for (field, found) in named {
             if !found.is_finite() || found < 0.0 {

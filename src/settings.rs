@@ -278,7 +278,7 @@ impl Settings {
         experiment::validate(&self.experiments, &self.scenarios)
             .map_err(|(name, error)| SettingsError::Invalid { message: format!("experiments.{name}: {error}") })?;
         in_range("trending.refresh_ms", self.trending.refresh_ms, 10, 3_600_000)?;
-        in_range("trending.minimum_count", u64::from(self.trending.minimum_count), 1, 1_000_000)?;
+        in_range("trending.minimum_count", u64::from(self.trending.minimum_count), 1, 1_000)?;
         in_range("trending.by (number of keys)", self.trending.by.len() as u64, 0, limits::TRENDING_KEYS_MAX as u64)?;
         for (key, hours) in
             [("window_hours", self.trending.window_hours), ("half_life_hours", self.trending.half_life_hours)]

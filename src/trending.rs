@@ -11,9 +11,10 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use kindred_index::key_hash;
 use serde::Deserialize;
 
-use crate::history::RecentInteractions;
+use crate::history::{Actor, RecentInteractions};
 use crate::interaction::Interaction;
 use crate::limits;
 use crate::recommend::{RequestContext, Signals, Trend, clock_value};
@@ -31,7 +32,7 @@ pub struct TrendingSettings {
     pub half_life_hours: f64,
     /// Milliseconds between two rounds of adding up: how old a list of what is trending may be.
     pub refresh_ms: u64,
-    /// Interactions within the window below which an item is not listed, so that no single visitor can be read off.
+    /// Different people (users, else sessions) within the window below which an item is not listed, so that no single visitor can be read off.
     pub minimum_count: u32,
     /// Keys of the context that are counted by their values.
     pub by: Vec<String>,
@@ -47,14 +48,42 @@ pub struct Trending {
 
 /// A group of visitors: everyone, or those with a value of a context key (by its place in the settings).
 type Group = Option<(usize, Box<str>)>;
-/// Weight and number of an item's interactions.
-type Counts = HashMap<Box<str>, (f64, u32)>;
+/// What is known of an item's interactions.
+type Counts = HashMap<Box<str>, Tally>;
+
+/// Weight and number of interactions, and who they were of.
+#[derive(Clone, Default)]
+struct Tally {
+    weight: f64,
+    n: u32,
+    /// Hashes of different people, in order; no more than are asked for.
+    people: Vec<u32>,
+}
+
+impl Tally {
+    fn meet(&mut self, person: u32, most: usize) {
+        if self.people.len() < most
+            && let Err(place) = self.people.binary_search(&person)
+        {
+            self.people.insert(place, person);
+        }
+    }
+}
 
 #[derive(Default)]
 struct Bucket {
     number: i64,
     groups: HashMap<Group, Counts>,
     entries: usize,
+}
+
+/// An interaction that counts.
+struct Counted<'a> {
+    person: u32,
+    /// How many people are remembered.
+    most: usize,
+    interaction: &'a Interaction,
+    weight: f32,
 }
 
 /// What has been added up last.
@@ -79,14 +108,19 @@ impl Trending {
         &self.settings
     }
 
+    /// How many people there must be.
+    fn asked(&self) -> usize {
+        self.settings.minimum_count as usize
+    }
+
     /// The time before which nothing counts.
     #[must_use]
     pub fn since_ms(&self, now_ms: i64) -> i64 {
         now_ms.saturating_sub((self.settings.window_hours * HOUR_MS) as i64)
     }
 
-    /// Counts an interaction, unless it is too old, weighs nothing, or its bucket holds as many different entries as it may.
-    pub fn count(&self, interaction: &Interaction, kinds: &BTreeMap<String, f32>, now_ms: i64) {
+    /// Counts an interaction of someone, unless it is too old, weighs nothing, or its bucket holds as many different entries as it may.
+    pub fn count(&self, who: &Actor, interaction: &Interaction, kinds: &BTreeMap<String, f32>, now_ms: i64) {
         let weight = kinds.get(&interaction.kind).copied().unwrap_or(0.0);
         let at_ms = interaction.occurred_at_ms.min(now_ms);
         if weight <= 0.0 || at_ms < self.since_ms(now_ms) {
@@ -99,12 +133,14 @@ impl Trending {
             buckets.insert(place, Bucket { number, ..Bucket::default() });
         }
         let Some(bucket) = buckets.get_mut(place) else { return };
-        bucket.add(None, interaction, weight);
+        let one =
+            Counted { person: key_hash(0, who.as_str().as_bytes()) as u32, most: self.asked(), interaction, weight };
+        bucket.add(None, &one);
         for (key, name) in self.settings.by.iter().enumerate() {
             let said = interaction.context.get(name).map(String::as_str);
             let clock = if said.is_none() { clock_value(name, at_ms) } else { None };
             if let Some(value) = said.or(clock.as_deref()) {
-                bucket.add(Some((key, value.into())), interaction, weight);
+                bucket.add(Some((key, value.into())), &one);
             }
         }
     }
@@ -114,7 +150,7 @@ impl Trending {
         let usual = Weighting::default();
         let live = reloader.live();
         let kinds = live.as_deref().map_or(&usual.kinds, |live| &live.snapshot.manifest().weighting.kinds);
-        let count = &mut |one: &Interaction| self.count(one, kinds, now_ms);
+        let count = &mut |who: &Actor, one: &Interaction| self.count(who, one, kinds, now_ms);
         if let Err(error) = history.replay(self.since_ms(now_ms), limits::TRENDING_REPLAY_MAX, count) {
             tracing::warn!(error = chain(&error), "what is trending begins at zero, because the log could not be read");
         }
@@ -123,8 +159,8 @@ impl Trending {
     /// Adds everything up over the items of an artifact.
     pub fn refresh(&self, generation: &str, ordinal: impl Fn(&str) -> Option<u32>, now_ms: i64) {
         let groups = self.sums(now_ms).into_iter().map(|(group, counts)| {
-            let listed = counts.into_iter().filter(|(_, (_, n))| *n >= self.settings.minimum_count);
-            let known = listed.filter_map(|(item, (weight, n))| Some((ordinal(&item)?, weight, n)));
+            let listed = counts.into_iter().filter(|(_, tally)| tally.people.len() >= self.asked());
+            let known = listed.filter_map(|(item, tally)| Some((ordinal(&item)?, tally.weight, tally.n)));
             (group, Trend::new(known.collect()))
         });
         let tables = Arc::new(Tables { generation: generation.to_owned(), groups: groups.collect() });
@@ -143,9 +179,11 @@ impl Trending {
             let decay = (-age_hours / self.settings.half_life_hours).exp2();
             for (group, counts) in &bucket.groups {
                 let into = sums.entry(group.clone()).or_default();
-                for (item, (weight, n)) in counts {
+                for (item, tally) in counts {
                     let sum = into.entry(item.clone()).or_default();
-                    *sum = (sum.0 + decay * weight, sum.1.saturating_add(*n));
+                    sum.weight += decay * tally.weight;
+                    sum.n = sum.n.saturating_add(tally.n);
+                    tally.people.iter().for_each(|person| sum.meet(*person, self.asked()));
                 }
             }
         }
@@ -235,30 +273,40 @@ impl Refresher {
 }
 
 impl Bucket {
-    fn add(&mut self, group: Group, interaction: &Interaction, weight: f32) {
+    fn add(&mut self, group: Group, one: &Counted<'_>) {
         let is_full = self.entries >= limits::TRENDING_ENTRIES_PER_BUCKET_MAX;
         if is_full && !self.groups.contains_key(&group) {
             return;
         }
         let counts = self.groups.entry(group).or_default();
-        match counts.get_mut(interaction.item_id.as_str()) {
-            Some(count) => *count = (count.0 + f64::from(weight), count.1.saturating_add(1)),
-            None if is_full => {}
-            None => {
-                counts.insert(interaction.item_id.as_str().into(), (f64::from(weight), 1));
-                self.entries += 1;
+        let item = one.interaction.item_id.as_str();
+        if !counts.contains_key(item) {
+            if is_full {
+                return;
             }
+            counts.insert(item.into(), Tally::default());
+            self.entries += 1;
+        }
+        if let Some(tally) = counts.get_mut(item) {
+            tally.weight += f64::from(one.weight);
+            tally.n = tally.n.saturating_add(1);
+            tally.meet(one.person, one.most);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::*;
 
     const NOW_MS: i64 = 1_795_568_523_000;
+
+    /// Decayed weight, number, and who.
+    type Sum = (f64, u32, BTreeSet<u8>);
 
     fn settings(minimum_count: u32) -> TrendingSettings {
         TrendingSettings {
@@ -282,17 +330,17 @@ mod tests {
         #[test]
         fn counts_are_those_of_adding_up_one_by_one(
             events in prop::collection::vec((0..12_u32, prop::sample::select(vec!["view", "purchase", "dislike", "stare"]), 0..6_000_i64,
-                prop::option::of(0..3_u8)), 0..200),
+                prop::option::of(0..3_u8), 0..4_u8), 0..200),
             minimum_count in 1..4_u32,
         ) {
             let trending = Trending::new(settings(minimum_count));
-            let mut sums: BTreeMap<(Option<u8>, u32), (f64, u32)> = BTreeMap::new();
-            for (item, kind, minutes, country) in &events {
+            let mut sums: BTreeMap<(Option<u8>, u32), Sum> = BTreeMap::new();
+            for (item, kind, minutes, country, who) in &events {
                 let mut interaction = Interaction::new(item.to_string(), *kind, NOW_MS - minutes * 60_000);
                 if let Some(country) = country {
                     interaction.context.insert("country".to_owned(), country.to_string());
                 }
-                trending.count(&interaction, &kinds(), NOW_MS);
+                trending.count(&Actor::user(&who.to_string()), &interaction, &kinds(), NOW_MS);
                 let weight = f64::from(kinds().get(*kind).copied().unwrap_or(0.0));
                 // A bucket is an hour; one that began within the window counts with its middle's age.
                 let middle = interaction.occurred_at_ms.div_euclid(3_600_000) * 3_600_000 + 1_800_000;
@@ -300,15 +348,16 @@ mod tests {
                     let decay = 0.5_f64.powf((NOW_MS - middle).max(0) as f64 / 3.6e6 / 6.0);
                     for group in [None, *country].into_iter().take(if country.is_some() { 2 } else { 1 }) {
                         let sum = sums.entry((group, *item)).or_default();
-                        *sum = (sum.0 + weight * decay, sum.1 + 1);
+                        (sum.0, sum.1) = (sum.0 + weight * decay, sum.1 + 1);
+                        sum.2.insert(*who);
                     }
                 }
             }
             trending.refresh("g", ordinal, NOW_MS);
             let tables = trending.tables();
             for country in [None, Some(0), Some(1), Some(2)] {
-                let counted = sums.iter().filter(|((group, _), (_, n))| *group == country && *n >= minimum_count);
-                let expected = Trend::new(counted.map(|((_, item), (sum, n))| (*item, *sum, *n)).collect());
+                let counted = sums.iter().filter(|((group, _), (_, _, people))| *group == country && people.len() >= minimum_count as usize);
+                let expected = Trend::new(counted.map(|((_, item), (sum, n, _))| (*item, *sum, *n)).collect());
                 let values = country.map(|country: u8| ("country".to_owned(), country.to_string())).into_iter().collect();
                 let context = RequestContext { values, ..RequestContext::default() };
                 let signals = trending.signals(&tables, "g", Some(&context), NOW_MS);
@@ -328,7 +377,7 @@ mod tests {
     #[test]
     fn what_is_old_is_dropped_and_another_artifact_has_no_counts() {
         let trending = Trending::new(settings(1));
-        trending.count(&Interaction::new("1", "view", NOW_MS), &kinds(), NOW_MS);
+        trending.count(&Actor::user("u"), &Interaction::new("1", "view", NOW_MS), &kinds(), NOW_MS);
         trending.refresh("g1", ordinal, NOW_MS);
         let tables = trending.tables();
         assert!(trending.signals(&tables, "g1", None, NOW_MS).overall.is_some());

@@ -35,6 +35,12 @@ impl Actor {
         (name.starts_with("u:") || name.starts_with("s:")).then(|| Self(name.to_owned()))
     }
 
+    /// Whether it is a user rather than a session.
+    #[must_use]
+    pub fn is_user(&self) -> bool {
+        self.0.starts_with("u:")
+    }
+
     /// The id alone.
     #[must_use]
     pub fn id(&self) -> &str {
@@ -145,7 +151,7 @@ pub trait RecentInteractions: Send + Sync + 'static {
     /// The newest interactions of an actor; none for one never seen. About a microsecond when [`Lookup::Ready`].
     fn recent(&self, actor: &Actor) -> Lookup;
 
-    /// Goes over the log from the newest interaction back to those that arrived before `since_ms`, at most `most` of them. Blocks: for start.
+    /// Goes over the log, with who did it (the user, else the session), from the newest interaction back to those that arrived before `since_ms`, at most `most` of them. Blocks: for start.
     /// A store without a log that outlives the process has none to go over.
     ///
     /// # Errors
@@ -154,7 +160,7 @@ pub trait RecentInteractions: Send + Sync + 'static {
         &self,
         _since_ms: i64,
         _most: usize,
-        _with: &mut dyn FnMut(&crate::interaction::Interaction),
+        _with: &mut dyn FnMut(&Actor, &Interaction),
     ) -> Result<(), StoreError> {
         Ok(())
     }

@@ -29,7 +29,9 @@ pub(crate) struct BackupAnswer {
 #[utoipa::path(
     post, path = "/admin/backup", operation_id = "back_up_store", tag = "operations",
     responses(
-        (status = 200, description = "done", body = BackupAnswer),
+        (status = 200, description = "done", body = BackupAnswer, example = json!({
+            "file": "store/backups/kindred-000000001234.redb", "bytes": 1_310_720, "interactions": 1234, "documents": 17
+        })),
         (status = 403, description = "not an administrator's key, or not from this machine", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "the copy could not be made", body = ProblemBody, content_type = "application/problem+json"),
         (status = 507, description = "the disk is full", body = ProblemBody, content_type = "application/problem+json"),

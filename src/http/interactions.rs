@@ -12,7 +12,7 @@ use super::error::{Code, Problem};
 use super::state::{State, Worker};
 use super::time::{Timestamp, TimestampDto};
 use super::visitor::ConsentDto;
-use crate::history::Incoming;
+use crate::history::{Actor, Incoming};
 use crate::interaction::{Interaction, InteractionError};
 use crate::limits;
 use crate::people::consent::Consent;
@@ -137,16 +137,17 @@ pub(crate) async fn post(
     let outcomes = if state.shown.is_on() { outcomes(&batch) } else { Vec::new() };
     // Who does not agree to be remembered is not counted either.
     let counted = batch.iter().filter(|(_, consent)| *consent == Consent::Full);
-    let counted: Vec<Interaction> = counted.map(|(incoming, _)| incoming.interaction.clone()).collect();
+    let counted: Vec<(Actor, Interaction)> =
+        counted.filter_map(|(incoming, _)| Some((state.people.who(incoming)?, incoming.interaction.clone()))).collect();
     let ack = state.people.keep(batch).await.map_err(|error| Problem::history(&error, state.retry_after_seconds))?;
     outcomes.iter().for_each(|(id, outcome)| state.shown.outcome(id, outcome));
     state.metrics.not_kept.inc_by(u64::from(ack.not_kept));
     state.metrics.accepted.inc_by(u64::from(ack.accepted));
     state.metrics.duplicates.inc_by(u64::from(ack.duplicates));
     // Of a batch that is partly known, only those without an id are surely new; the others are counted at the next start.
-    let is_new = |one: &&Interaction| ack.duplicates == 0 || one.interaction_id.is_none();
+    let is_new = |(_, one): &&(Actor, Interaction)| ack.duplicates == 0 || one.interaction_id.is_none();
     state.with_kinds(|kinds| {
-        counted.iter().filter(is_new).for_each(|interaction| state.trending.count(interaction, kinds, now_ms));
+        counted.iter().filter(is_new).for_each(|(who, one)| state.trending.count(who, one, kinds, now_ms));
     });
     Ok(HttpResponse::Ok().json(InteractionsAnswer {
         accepted: ack.accepted,

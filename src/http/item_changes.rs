@@ -68,7 +68,7 @@ pub(crate) struct BatchItem {
 /// It is in the very next answer, whether it is new or was there before, and synced to disk. A new item is recommended at once, by the vector
 /// that came with it or by an estimate.
 #[utoipa::path(
-    put, path = "/v1/items/{id}", operation_id = "put_item", tag = "items", params(("id" = String, Path, description = "the item, percent-encoded")),
+    put, path = "/v1/items/{id}", operation_id = "put_item", tag = "items", params(("id" = String, Path, description = "the item, percent-encoded", example = "item-42")),
     request_body(content = ItemInput, example = json!({
         "title": "Garden lantern, red", "categories": ["garden"], "price": 24.9, "image": "https://example.org/lantern.jpg",
         "attributes": {"colour": ["red", "black"], "height_cm": 31, "since": "2026-11-24T00:00:00Z", "shop": {"lat": 47.37, "lon": 8.54}},
@@ -92,7 +92,7 @@ pub(crate) async fn put(
 ///
 /// A JSON merge patch (RFC 7396): fields that are sent replace those of the item, null removes one.
 #[utoipa::path(
-    patch, path = "/v1/items/{id}", operation_id = "patch_item", tag = "items", params(("id" = String, Path, description = "the item, percent-encoded")),
+    patch, path = "/v1/items/{id}", operation_id = "patch_item", tag = "items", params(("id" = String, Path, description = "the item, percent-encoded", example = "item-42")),
     request_body(content = ItemInput, example = json!({"price": 19.9, "available": false})),
     responses(
         (status = 200, description = "the item as it now is", body = ItemDto),
@@ -119,9 +119,9 @@ pub(crate) async fn patch(
 ///
 /// It is in no list from the next answer on.
 #[utoipa::path(
-    delete, path = "/v1/items/{id}", operation_id = "delete_item", tag = "items", params(("id" = String, Path, description = "the item, percent-encoded")),
+    delete, path = "/v1/items/{id}", operation_id = "delete_item", tag = "items", params(("id" = String, Path, description = "the item, percent-encoded", example = "item-42")),
     responses(
-        (status = 200, description = "it is gone", body = DeletedAnswer),
+        (status = 200, description = "it is gone", body = DeletedAnswer, example = json!({"id": "item-42", "deleted": true})),
         (status = 404, description = "no such item", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]

@@ -45,11 +45,11 @@ pub(crate) struct ItemsPage<'a> {
 
 /// List the catalogue
 ///
-/// With `Accept: application/x-ndjson` the answer is all of it, an item a line, as `kindred prepare` and `kindred build` take it; `limit` and
+/// With `Accept: application/x-ndjson` the answer is all of it, an item a line, as `kindred prepare --items` takes it; `limit` and
 /// `cursor` are then not looked at.
 #[utoipa::path(
     get, path = "/v1/items", operation_id = "list_items", tag = "items", params(ListQuery),
-    responses((status = 200, description = "a page of items", body = ItemsPage))
+    responses((status = 200, description = "a page of items", body = ItemsPage, example = json!({"items": [{"id": "item-42", "title": "Garden lantern, red", "categories": ["garden"], "price": 24.9, "available": true}], "next_cursor": null})))
 )]
 pub(crate) async fn get(
     state: web::Data<State>,

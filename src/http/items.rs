@@ -61,7 +61,8 @@ pub(crate) struct RecommendedItem<'a> {
     pub(crate) item_id: &'a str,
     /// Its score; larger is better. Comparable within one answer.
     pub(crate) score: f64,
-    /// The part of the score that weighs most: `vector`, `neighbours`, `popular`, `trending`, `context` or `history`.
+    /// The part of the score that weighs most: `vector`, `neighbours`, `popular`, `trending`, `context`,
+    /// `history` or `followed`.
     #[schema(value_type = String)]
     pub(crate) source: &'static str,
     /// The rule that put it where it is, if one did: `pinned`, `promoted`, `explored` or `buried`.
@@ -92,6 +93,8 @@ pub(crate) struct ReasonsDto<'a> {
     pub(crate) trending: f64,
     /// What is taken just now by visitors of the same context contributes so much.
     pub(crate) context: Vec<PartDto>,
+    /// What those have taken lately whom the visitor follows contributes so much; who is not said.
+    pub(crate) followed: f64,
     /// What each boost of the scenario adds.
     pub(crate) boosts: Vec<PartDto>,
     /// What chance has added, where new items are explored by drawing their scores.
@@ -173,9 +176,9 @@ pub(crate) struct SimilarQuery {
 
 /// Show an item of the catalogue
 #[utoipa::path(
-    get, path = "/v1/items/{id}", operation_id = "get_item", tag = "items", params(("id" = String, Path, description = "the item, percent-encoded")),
+    get, path = "/v1/items/{id}", operation_id = "get_item", tag = "items", params(("id" = String, Path, description = "the item, percent-encoded", example = "item-42")),
     responses(
-        (status = 200, description = "the catalogue's entry", body = ItemDto),
+        (status = 200, description = "the catalogue's entry", body = ItemDto, example = json!({"id": "item-42", "title": "Garden lantern, red", "categories": ["garden"], "price": 24.9, "available": true})),
         (status = 404, description = "no such item", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
@@ -193,9 +196,12 @@ pub(crate) async fn get(state: web::Data<State>, id: web::Path<String>) -> Resul
 /// List items that resemble an item
 #[utoipa::path(
     get, path = "/v1/items/{id}/similar", operation_id = "list_similar_items", tag = "items",
-    params(("id" = String, Path, description = "the item, percent-encoded"), SimilarQuery),
+    params(("id" = String, Path, description = "the item, percent-encoded", example = "item-42"), SimilarQuery),
     responses(
-        (status = 200, description = "the list, best first", body = SimilarAnswer),
+        (status = 200, description = "the list, best first", body = SimilarAnswer, example = json!({
+            "item_id": "item-42", "items": [{"item_id": "item-7", "score": 0.93, "source": "vector"}], "scenario": "similar",
+            "generation": "20261124T120000Z-1", "fallback": null, "degraded": null, "took_us": 180
+        })),
         (status = 404, description = "no such item", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
@@ -262,6 +268,7 @@ pub(super) fn render_items<'a, H: Borrow<Interaction>>(
             Source::Trending => "trending",
             Source::Context => "context",
             Source::History => "history",
+            Source::Followed => "followed",
         },
         placement: item.placement.map(|placement| match placement {
             Placement::Pinned => "pinned",
@@ -299,6 +306,7 @@ fn render_reasons<'a, H: Borrow<Interaction>>(
         popularity: reasons.popularity,
         trending: reasons.trending,
         context: parts(&reasons.context),
+        followed: reasons.followed,
         boosts: parts(&reasons.boosts),
         exploration: reasons.exploration,
         diversity: reasons.diversity,

@@ -103,6 +103,8 @@ pub(crate) struct RemovedCounts {
     profiles: u64,
     /// Merges.
     merges: u64,
+    /// Whom the person followed, and who followed the person.
+    follows: u64,
     /// Entries of the recommendation log.
     recommendations: u64,
 }
@@ -210,6 +212,7 @@ async fn erase(state: &web::Data<State>, person: &[Actor]) -> Result<HttpRespons
             in_memory: erasure.fleeting,
             profiles: erasure.profiles,
             merges: erasure.merges,
+            follows: erasure.follows,
             recommendations: erasure.recommendations,
         },
         kept: erasure.refusal_kept.then_some("refusal").into_iter().collect(),
@@ -232,7 +235,7 @@ fn may_carry(erasure: &Erasure, window: Option<TrainingWindow>) -> bool {
 #[utoipa::path(
     get, path = "/v1/users/{id}/interactions", operation_id = "list_user_interactions", tag = "people",
     params(("id" = String, Path, description = "the user's id", example = "user-17"), PageQuery),
-    responses((status = 200, description = "a page", body = InteractionsPage))
+    responses((status = 200, description = "a page", body = InteractionsPage, example = json!({"interactions": [{"item_id": "item-42", "kind": "view", "occurred_at": "2026-11-24T14:25:01Z"}], "next_cursor": null})))
 )]
 pub(crate) async fn user_interactions(
     state: web::Data<State>,
@@ -248,7 +251,7 @@ pub(crate) async fn user_interactions(
 #[utoipa::path(
     get, path = "/v1/sessions/{id}/interactions", operation_id = "list_session_interactions", tag = "people",
     params(("id" = String, Path, description = "the session's id", example = "session-8f3a"), PageQuery),
-    responses((status = 200, description = "a page", body = InteractionsPage))
+    responses((status = 200, description = "a page", body = InteractionsPage, example = json!({"interactions": [{"item_id": "item-42", "kind": "view", "occurred_at": "2026-11-24T14:25:01Z"}], "next_cursor": null})))
 )]
 pub(crate) async fn session_interactions(
     state: web::Data<State>,
@@ -266,7 +269,10 @@ pub(crate) async fn session_interactions(
 #[utoipa::path(
     get, path = "/v1/users/{id}/data", operation_id = "export_user", tag = "people",
     params(("id" = String, Path, description = "the user's id", example = "user-17"), PageQuery),
-    responses((status = 200, description = "a page of everything", body = PersonData))
+    responses((status = 200, description = "a page of everything", body = PersonData, example = json!({
+            "names": ["u:user-17"], "profile": {"country": "DE", "device": "mobile", "labels": ["garden"], "follows": [], "consent": "full"},
+            "interactions": [{"item_id": "item-42", "kind": "view", "occurred_at": "2026-11-24T14:25:01Z"}], "in_memory": [], "next_cursor": null
+        })))
 )]
 pub(crate) async fn export_user(
     state: web::Data<State>,
@@ -282,7 +288,10 @@ pub(crate) async fn export_user(
 #[utoipa::path(
     get, path = "/v1/sessions/{id}/data", operation_id = "export_session", tag = "people",
     params(("id" = String, Path, description = "the session's id", example = "session-8f3a"), PageQuery),
-    responses((status = 200, description = "a page of everything", body = PersonData))
+    responses((status = 200, description = "a page of everything", body = PersonData, example = json!({
+            "names": ["u:user-17"], "profile": {"country": "DE", "device": "mobile", "labels": ["garden"], "follows": [], "consent": "full"},
+            "interactions": [{"item_id": "item-42", "kind": "view", "occurred_at": "2026-11-24T14:25:01Z"}], "in_memory": [], "next_cursor": null
+        })))
 )]
 pub(crate) async fn export_session(
     state: web::Data<State>,
@@ -296,13 +305,17 @@ pub(crate) async fn export_session(
 
 /// Erase a person
 ///
-/// Everything that is kept about the user and all merged users and sessions is removed: interactions on disk and in memory, profile, merges, and
-/// the entries of the recommendation log that the interactions name. Answered when it is gone, with a receipt that says what was removed and
+/// Everything that is kept about the user and all merged users and sessions is removed: interactions on disk and in memory, profile, merges, who
+/// follows whom in both directions, and the entries of the recommendation log that the interactions name. Answered when it is gone, with a receipt that says what was removed and
 /// which published artifacts may still carry a trace in their factors.
 #[utoipa::path(
     delete, path = "/v1/users/{id}/data", operation_id = "erase_user", tag = "people",
     params(("id" = String, Path, description = "the user's id", example = "user-17")),
-    responses((status = 200, description = "erased", body = Receipt))
+    responses((status = 200, description = "erased", body = Receipt, example = json!({
+            "receipt_id": "5d1c8e42000000000000000000000031", "erased_at": "2026-11-24T14:25:01Z",
+            "removed": {"interactions": 12, "in_memory": 0, "profiles": 1, "merges": 1, "follows": 2, "recommendations": 3}, "kept": [],
+            "generations": [{"generation": "20261124T120000Z-1", "trace": "possible", "trained_from": null, "trained_to": null}]
+        })))
 )]
 pub(crate) async fn erase_user(
     state: web::Data<State>,
@@ -319,7 +332,11 @@ pub(crate) async fn erase_user(
 #[utoipa::path(
     delete, path = "/v1/sessions/{id}/data", operation_id = "erase_session", tag = "people",
     params(("id" = String, Path, description = "the session's id", example = "session-8f3a")),
-    responses((status = 200, description = "erased", body = Receipt))
+    responses((status = 200, description = "erased", body = Receipt, example = json!({
+            "receipt_id": "5d1c8e42000000000000000000000031", "erased_at": "2026-11-24T14:25:01Z",
+            "removed": {"interactions": 12, "in_memory": 0, "profiles": 1, "merges": 1, "follows": 2, "recommendations": 3}, "kept": [],
+            "generations": [{"generation": "20261124T120000Z-1", "trace": "possible", "trained_from": null, "trained_to": null}]
+        })))
 )]
 pub(crate) async fn erase_session(
     state: web::Data<State>,

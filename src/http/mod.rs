@@ -126,9 +126,14 @@ fn several(path: &str, allow: &'static str, routes: impl IntoIterator<Item = Rou
 
 /// An item: read, put, patched and taken out. A batch stands here too, so that there may be an item with the id `batch`.
 fn item(path: &str) -> Resource {
+    const ALLOW: &str = "GET, HEAD, PUT, PATCH, DELETE";
+    let refuse = |request: HttpRequest| async move {
+        let allow = if request.path() == BATCH { "GET, HEAD, POST, PUT, PATCH, DELETE" } else { ALLOW };
+        Err::<HttpResponse, _>(method_not_allowed(&request, allow))
+    };
     several(
         path,
-        "GET, HEAD, PUT, PATCH, DELETE",
+        ALLOW,
         [
             reading().to(items::get),
             web::put().to(item_changes::put),
@@ -137,10 +142,13 @@ fn item(path: &str) -> Resource {
             web::post().guard(guard::fn_guard(is_batch)).to(item_changes::batch),
         ],
     )
+    .default_service(web::to(refuse))
 }
 
+const BATCH: &str = "/v1/items/batch";
+
 fn is_batch(context: &guard::GuardContext<'_>) -> bool {
-    context.head().uri.path() == "/v1/items/batch"
+    context.head().uri.path() == BATCH
 }
 
 fn only(path: &str, allow: &'static str, route: Route) -> Resource {

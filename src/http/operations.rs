@@ -62,7 +62,7 @@ pub(crate) struct ReloadAnswer {
 }
 
 /// Tell whether the process lives
-#[utoipa::path(get, path = "/healthz", operation_id = "get_health", tag = "operations", responses((status = 200, description = "it lives", body = String)))]
+#[utoipa::path(get, path = "/healthz", operation_id = "get_health", tag = "operations", responses((status = 200, description = "it lives", body = String, example = json!("ok\n"))))]
 pub(crate) async fn health() -> HttpResponse {
     HttpResponse::Ok().content_type("text/plain").body("ok\n")
 }
@@ -74,7 +74,7 @@ pub(crate) async fn health() -> HttpResponse {
 #[utoipa::path(
     get, path = "/readyz", operation_id = "get_readiness", tag = "operations",
     responses(
-        (status = 200, description = "ready", body = ReadyAnswer),
+        (status = 200, description = "ready", body = ReadyAnswer, example = json!({"status": "ready", "generation": "20261124T120000Z-1", "history": "ok"})),
         (status = 503, description = "no artifact is loaded, or the server is stopping", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
@@ -96,7 +96,10 @@ pub(crate) async fn ready(state: web::Data<State>) -> Result<HttpResponse, Probl
 #[utoipa::path(
     get, path = "/v1/model", operation_id = "get_model", tag = "operations",
     responses(
-        (status = 200, description = "the artifact, its model and the placements", body = ModelAnswer),
+        (status = 200, description = "the artifact, its model and the placements", body = ModelAnswer, example = json!({
+            "generation": "20261124T120000Z-1", "live_seconds": 3600, "items": 2000, "dimensions": 64, "metric": "inner_product",
+            "kinds": {"view": 1.0, "cart": 3.0, "purchase": 5.0}, "scenarios": ["home", "similar"], "manifest": {"trainer": "als"}
+        })),
     )
 )]
 pub(crate) async fn model(state: web::Data<State>) -> Result<HttpResponse, Problem> {
@@ -116,7 +119,7 @@ pub(crate) async fn model(state: web::Data<State>) -> Result<HttpResponse, Probl
 }
 
 /// Show the metrics, for Prometheus
-#[utoipa::path(get, path = "/metrics", operation_id = "get_metrics", tag = "operations", responses((status = 200, description = "the Prometheus text format", body = String)))]
+#[utoipa::path(get, path = "/metrics", operation_id = "get_metrics", tag = "operations", responses((status = 200, description = "the Prometheus text format", body = String, example = json!("kindred_ready 1\n"))))]
 pub(crate) async fn metrics(state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let gauges = |live: &Live| ArtifactGauges {
         ready: true,
@@ -142,7 +145,7 @@ pub(crate) async fn metrics(state: web::Data<State>) -> Result<HttpResponse, Pro
 #[utoipa::path(
     post, path = "/admin/reload", operation_id = "reload_artifact", tag = "operations",
     responses(
-        (status = 200, description = "done", body = ReloadAnswer),
+        (status = 200, description = "done", body = ReloadAnswer, example = json!({"result": "swapped", "generation": "20261124T120000Z-1"})),
         (status = 403, description = "not an administrator's key, or not from this machine", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "the artifact was refused; the old one stays", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "too many reloads are waiting", body = ProblemBody, content_type = "application/problem+json"),

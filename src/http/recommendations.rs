@@ -21,6 +21,7 @@ use crate::limits;
 use crate::live_items::LiveItems;
 use crate::overload::{Placement, Step};
 use crate::people::consent::Consent;
+use crate::people::profile::Profile;
 use crate::people::shown::{Shown, ShownItem, UsedInteraction};
 use crate::recommend::{Fallback, RecommendRequest, Recommendations, RequestContext, recommend};
 use crate::reload::Live;
@@ -29,7 +30,7 @@ use crate::settings::HOME;
 use crate::telemetry::RequestStage;
 
 /// Clocks stand within this of UTC, with some to spare.
-const UTC_OFFSET_MINUTES_MAX: i32 = 18 * 60;
+const UTC_OFFSET_MINUTES_MAX: u32 = 18 * 60;
 
 /// Who asks, what for, and what is left out.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -57,7 +58,7 @@ pub(crate) struct RecommendationsRequest {
     #[serde(default)]
     pub(crate) item_ids: Vec<String>,
     /// The circumstances, by name: `device`, `country`, whatever the scenario's rules and counts speak of. `hour` and `weekday` are taken
-    /// from the clock if left out.
+    /// from the clock if left out, `country` and `device` from the user's profile.
     #[serde(default)]
     #[schema(value_type = BTreeMap<String, String>)]
     pub(crate) context: BTreeMap<String, String>,
@@ -205,12 +206,22 @@ pub(crate) async fn post(
     let watermark = state.history.watermark();
     let gathered = state.people.gather(&visitor, patience).await;
     let history = gathered.union(&checked.body, limits::HISTORY_MAX);
+    let listed = placement.at(permit.step);
+    let followed =
+        if listed.weights.followed > 0.0 { state.people.followed(&visitor, patience).await } else { Vec::new() };
+    let failed = gathered.failure.is_some() || followed.iter().any(|one| one.failure.is_some());
+    let followed: Vec<_> = followed.iter().map(|one| one.union(&[], limits::FOLLOWED_INTERACTIONS_MAX)).collect();
+    if listed.asks_context()
+        && let Some(profile) = state.people.profile_of(&visitor, patience).await
+    {
+        complete(&mut checked.context, &profile);
+    }
     watch.lap(RequestStage::Gather);
 
     let allowed = deadline.saturating_duration_since(watch.started());
     let by_time = Step::by_time(watch.started().elapsed(), allowed);
     let lesser = Lesser { step: permit.step.max(by_time), is_late: by_time > permit.step };
-    let degraded = degraded(&state, gathered.failure.is_some(), lesser).or(behind.then_some("watermark_not_reached"));
+    let degraded = degraded(&state, failed, lesser).or(behind.then_some("watermark_not_reached"));
     // From here on nothing waits, and everything is of one artifact.
     let mut answer = state.with_live(|live| {
         // The popular list is made from no interaction; what was seen stays out of it all the same.
@@ -228,6 +239,7 @@ pub(crate) async fn post(
             &request,
             &checked,
             &history,
+            &followed,
             &state,
             &worker,
             &mut watch,
@@ -352,7 +364,7 @@ fn check_context(request: &mut RecommendationsRequest) -> Result<Option<RequestC
     if let Some(text) = request.context.iter().flat_map(|(key, value)| [key, value]).find(too_long) {
         return Err(Problem::limit("bytes of a context key or value", text.len(), limits::CONTEXT_BYTES_MAX));
     }
-    if request.utc_offset_minutes.abs() > UTC_OFFSET_MINUTES_MAX {
+    if request.utc_offset_minutes.unsigned_abs() > UTC_OFFSET_MINUTES_MAX {
         let detail = format!("utc_offset_minutes is {}, expected -1080 to 1080", request.utc_offset_minutes);
         return Err(Problem::invalid(
             detail,
@@ -368,6 +380,16 @@ fn check_context(request: &mut RecommendationsRequest) -> Result<Option<RequestC
         utc_offset_minutes: request.utc_offset_minutes,
         place: request.location,
     }))
+}
+
+/// What is known of the circumstances from a profile, where the request does not say it.
+fn complete(context: &mut Option<RequestContext>, profile: &Profile) {
+    for (key, value) in [("country", &profile.country), ("device", &profile.device)] {
+        if let Some(value) = value {
+            let values = &mut context.get_or_insert_default().values;
+            values.entry(key.to_owned()).or_insert_with(|| value.clone());
+        }
+    }
 }
 
 /// The seed of a request that explores and brings none: the same visitor with the same history has the same luck, until something is done.
@@ -390,6 +412,7 @@ fn compute(
     request: &RecommendationsRequest,
     checked: &Checked,
     history: &[&Interaction],
+    followed: &[Vec<&Interaction>],
     state: &State,
     worker: &Worker,
     watch: &mut Stopwatch,
@@ -414,6 +437,7 @@ fn compute(
         ef_search: placement.ef_search(step, request.ef_search),
         item_ids: &request.item_ids,
         context: checked.context.as_ref(),
+        followed,
         signals: signals.as_ref(),
         seed,
     };

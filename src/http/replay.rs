@@ -153,9 +153,12 @@ impl From<Logged> for LoggedDto {
 /// far as `recommendation_log.sample` says, and for visitors who agree to be remembered.
 #[utoipa::path(
     post, path = "/v1/recommendations/{id}/replay", operation_id = "replay_recommendation", tag = "recommendations",
-    params(("id" = String, Path, description = "the recommendation_id of an answer")),
+    params(("id" = String, Path, description = "the recommendation_id of an answer", example = "019ab6f0c2e05d1c8e4200000000002a")),
     responses(
-        (status = 200, description = "the same list", body = ReplayAnswer),
+        (status = 200, description = "the same list", body = ReplayAnswer, example = json!({
+            "items": [{"item_id": "item-42", "score": 0.81, "source": "vector", "propensity": 1.0}], "recommendation_id": "019ab6f0c2e05d1c8e4200000000002a", "at": "2026-11-24T14:25:01Z", "scenario": "home",
+            "generation": "20261124T120000Z-1", "generation_state": "live", "fallback": null, "experiment": null, "variant": null
+        })),
         (status = 404, description = "it was not logged, or is no longer kept", body = ProblemBody, content_type = "application/problem+json"),
         (status = 410, description = "the artifact that made it is gone", body = ProblemBody, content_type = "application/problem+json"),
     )
@@ -215,7 +218,14 @@ fn answer(shown: Shown, live: bool) -> ReplayAnswer {
 #[utoipa::path(
     get, path = "/v1/recommendations", operation_id = "list_recommendations", tag = "recommendations",
     params(LogQuery),
-    responses((status = 200, description = "a page of the log", body = LogPage))
+    responses((status = 200, description = "a page of the log", body = LogPage, example = json!({
+        "recommendations": [{
+            "recommendation_id": "019ab6f0c2e05d1c8e4200000000002a", "at_ms": 1_795_530_301_000_i64, "scenario": "home",
+            "generation": "20261124T120000Z-1", "items": [{"item_id": "item-42", "score": 0.81, "source": "vector", "propensity": 1.0}],
+            "outcomes": [{"item_id": "item-42", "kind": "purchase", "at_ms": 1_795_530_361_000_i64}]
+        }],
+        "next_cursor": null
+    })))
 )]
 pub(crate) async fn list(
     state: web::Data<State>,

@@ -95,7 +95,11 @@ pub(crate) async fn post(
     let visitor = ids.visitor(&state, request.consent);
     let gathered = state.people.gather(&visitor, patience).await;
     let history = gathered.union(&sent, limits::HISTORY_MAX);
-    let degraded = degraded(&state, gathered.failure.is_some(), Lesser::default());
+    let followed =
+        if scenario.weights.followed > 0.0 { state.people.followed(&visitor, patience).await } else { Vec::new() };
+    let failed = gathered.failure.is_some() || followed.iter().any(|one| one.failure.is_some());
+    let followed: Vec<_> = followed.iter().map(|one| one.union(&[], limits::FOLLOWED_INTERACTIONS_MAX)).collect();
+    let degraded = degraded(&state, failed, Lesser::default());
     state.with_live(|live| {
         let model = live.snapshot.model();
         let changes = live.changes(state.now_ms());
@@ -104,6 +108,7 @@ pub(crate) async fn post(
         let asked = RecommendRequest {
             item_ids: &request.item_ids,
             live: changes.as_deref(),
+            followed: &followed,
             ..RecommendRequest::new(&history, state.now_ms())
         };
         let found = score(model, scenario, weighting, &asked, &mut scratch)?;

@@ -4,10 +4,11 @@ use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
-use super::body::{Body, check_id, json};
+use super::body::{Body, check_count, check_id, json};
 use super::error::{Code, Problem, ProblemBody};
 use super::state::{State, Worker};
 use super::visitor::ConsentDto;
+use crate::limits;
 use crate::people::PeopleError;
 use crate::people::profile::Profile;
 
@@ -15,14 +16,18 @@ use crate::people::profile::Profile;
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ProfileDto {
-    /// Where, a code or name. It is kept and given back; lists go by the `context` of a request.
+    /// Where, a code or name: the `country` of the user's requests whose `context` has none.
     #[schema(example = "DE")]
     country: Option<String>,
-    /// With what. It is kept and given back; lists go by the `context` of a request.
+    /// With what: the `device` of the user's requests whose `context` has none.
     #[schema(example = "mobile")]
     device: Option<String>,
     /// Free labels: segments, interests asked for at registration.
     labels: Vec<String>,
+    /// Ids of the users whom this one follows. Scenarios with a weight for `followed` list what those took lately, as far as they agree to be
+    /// remembered. Where ids are kept as keyed hashes, answers have the hashes.
+    #[schema(example = json!(["user-3"]))]
+    follows: Vec<String>,
     /// The standing choice. What a request says can only be less. `none` is an opt-out: nothing is kept, nothing that was kept is used.
     consent: ConsentDto,
 }
@@ -43,6 +48,10 @@ pub(crate) struct ProfilePatch {
     #[serde(deserialize_with = "present")]
     #[schema(value_type = Option<Vec<String>>)]
     labels: Option<Option<Vec<String>>>,
+    /// All who are followed anew.
+    #[serde(deserialize_with = "present")]
+    #[schema(value_type = Option<Vec<String>>)]
+    follows: Option<Option<Vec<String>>>,
     /// The standing choice.
     #[serde(deserialize_with = "present")]
     #[schema(value_type = Option<ConsentDto>)]
@@ -54,9 +63,16 @@ pub(crate) struct ProfilePatch {
 pub(crate) struct UserAnswer {
     /// The user's id, as it was given.
     pub(crate) user_id: String,
-    /// What is known.
-    #[serde(flatten)]
-    pub(crate) profile: ProfileDto,
+    /// Where.
+    country: Option<String>,
+    /// With what.
+    device: Option<String>,
+    /// Free labels.
+    labels: Vec<String>,
+    /// Who is followed, under the ids that are kept.
+    follows: Vec<String>,
+    /// The standing choice.
+    consent: ConsentDto,
     /// Users and sessions that are merged into the user, those merged into them included. Where ids are kept as keyed hashes, these are the
     /// hashes.
     pub(crate) merged: Vec<String>,
@@ -76,21 +92,37 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> R
     Option::deserialize(deserializer).map(Some)
 }
 
-impl From<ProfileDto> for Profile {
-    fn from(dto: ProfileDto) -> Self {
-        Self { country: dto.country, device: dto.device, labels: dto.labels, consent: dto.consent.into() }
+impl ProfileDto {
+    fn profile(self, state: &State) -> Result<Profile, Problem> {
+        let Self { country, device, labels, follows, consent } = self;
+        Ok(Profile { country, device, labels, follows: names(state, follows)?, consent: consent.into() })
     }
+}
+
+/// The names under which those are kept whom a user follows, each once.
+fn names(state: &State, ids: Vec<String>) -> Result<Vec<String>, Problem> {
+    check_count("follows", ids.len(), limits::FOLLOWS_MAX)?;
+    ids.iter().try_for_each(|id| check_id(&"user id in follows", id))?;
+    let mut names: Vec<String> = Vec::with_capacity(ids.len());
+    for id in ids {
+        let name = state.people.user(&id).id().to_owned();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Ok(names)
 }
 
 impl From<Profile> for ProfileDto {
     fn from(profile: Profile) -> Self {
-        let Profile { country, device, labels, consent } = profile;
-        Self { country, device, labels, consent: consent.into() }
+        let Profile { country, device, labels, follows, consent } = profile;
+        Self { country, device, labels, follows, consent: consent.into() }
     }
 }
 
 impl ProfilePatch {
-    fn apply(self, profile: &mut Profile) {
+    /// `follows` has been checked and is in kept names.
+    fn apply(self, follows: Option<Vec<String>>, profile: &mut Profile) {
         if let Some(country) = self.country {
             profile.country = country;
         }
@@ -99,6 +131,9 @@ impl ProfilePatch {
         }
         if let Some(labels) = self.labels {
             profile.labels = labels.unwrap_or_default();
+        }
+        if let Some(follows) = follows {
+            profile.follows = follows;
         }
         if let Some(consent) = self.consent {
             profile.consent = consent.unwrap_or_default().into();
@@ -112,7 +147,8 @@ fn shown(state: &State, id: String, profile: Profile) -> Result<HttpResponse, Pr
     let person = state.people.person(&user);
     let root = person.first().filter(|root| **root != user).map(|root| root.id().to_owned());
     let merged = person.iter().skip(1).filter(|one| **one != user).map(|one| one.as_str().to_owned()).collect();
-    super::render(&UserAnswer { user_id: id, profile: profile.into(), merged, merged_into: root })
+    let ProfileDto { country, device, labels, follows, consent } = profile.into();
+    super::render(&UserAnswer { user_id: id, country, device, labels, follows, consent, merged, merged_into: root })
 }
 
 fn failed(state: &State, error: &PeopleError) -> Problem {
@@ -137,7 +173,7 @@ pub(crate) async fn put(
     let _permit = state.admit(&worker)?;
     let id = path.into_inner();
     check_id(&"user id", &id)?;
-    let profile: Profile = json::<ProfileDto>(&body)?.into();
+    let profile = json::<ProfileDto>(&body)?.profile(&state)?;
     let user = state.people.user(&id);
     state.people.set_profile(&user, Some(&profile)).await.map_err(|error| failed(&state, &error))?;
     shown(&state, id, profile)
@@ -161,9 +197,10 @@ pub(crate) async fn patch(
     let _permit = state.admit(&worker)?;
     let id = path.into_inner();
     check_id(&"user id", &id)?;
-    let patch: ProfilePatch = json(&body)?;
+    let mut patch: ProfilePatch = json(&body)?;
+    let follows = patch.follows.take().map(|ids| names(&state, ids.unwrap_or_default())).transpose()?;
     let user = state.people.user(&id);
-    let changed = state.people.change_profile(&user, |profile| patch.apply(profile)).await;
+    let changed = state.people.change_profile(&user, |profile| patch.apply(follows, profile)).await;
     shown(&state, id, changed.map_err(|error| failed(&state, &error))?)
 }
 
@@ -172,7 +209,10 @@ pub(crate) async fn patch(
     get, path = "/v1/users/{id}", operation_id = "get_user", tag = "people",
     params(("id" = String, Path, description = "the user's id", example = "user-17")),
     responses(
-        (status = 200, description = "the user", body = UserAnswer),
+        (status = 200, description = "the user", body = UserAnswer, example = json!({
+            "user_id": "user-17", "country": "DE", "device": "mobile", "labels": ["garden"], "follows": ["user-3"], "consent": "full",
+            "merged": ["s:session-8f3a"], "merged_into": null
+        })),
         (status = 404, description = "nothing was set", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
@@ -203,7 +243,7 @@ pub(crate) async fn get(
 #[utoipa::path(
     delete, path = "/v1/users/{id}", operation_id = "delete_user", tag = "people",
     params(("id" = String, Path, description = "the user's id", example = "user-17")),
-    responses((status = 200, description = "nothing is set any more", body = RemovedAnswer))
+    responses((status = 200, description = "nothing is set any more", body = RemovedAnswer, example = json!({"removed": true})))
 )]
 pub(crate) async fn delete(
     state: web::Data<State>,

@@ -23,6 +23,8 @@ pub struct Erasure {
     pub profiles: u64,
     /// Merges.
     pub merges: u64,
+    /// Whom the person followed, and who followed the person.
+    pub follows: u64,
     /// Entries of the recommendation log.
     pub recommendations: u64,
     /// Whether a refusal to be tracked is still known: it is what keeps the person out.
@@ -69,7 +71,7 @@ impl People {
     /// Removes everything that is kept about a person, under all of their names. Answered when it is gone from the disk.
     ///
     /// # Errors
-    /// The store's failure; then nothing that is on disk was removed.
+    /// The store's failure; then nothing that is on disk was removed, but that some may not follow the person any more.
     pub async fn erase(&self, person: &[Actor], shown: &ShownLog) -> Result<Erasure, PeopleError> {
         let _one = self.changing.lock().await;
         let mut erasure = Erasure::default();
@@ -80,11 +82,13 @@ impl People {
         for actor in person {
             if let Some(profile) = self.profile(actor).await? {
                 erasure.profiles += 1;
+                erasure.follows += profile.follows.len() as u64;
                 standing = standing.and(profile.consent);
             }
             writes.push(records::profile(actor, None));
             writes.push(records::delete_link(actor));
         }
+        erasure.follows += self.unfollow(person).await?;
         erasure.refusal_kept = standing == Consent::None;
         let refusal = Profile { consent: Consent::None, ..Profile::default() };
         if let Some(first) = person.first().filter(|_| erasure.refusal_kept) {

@@ -21,6 +21,7 @@ use crate::store::{Documents, StoreError, Table};
 
 pub mod consent;
 pub mod erase;
+mod follows;
 pub mod links;
 pub mod profile;
 pub mod records;
@@ -49,6 +50,8 @@ pub struct People {
     restricting: AtomicBool,
     profiles: Cache<String, Option<Arc<Profile>>>,
     profiled: AtomicBool,
+    /// Whether anybody may follow anybody.
+    following: AtomicBool,
     key: Option<Vec<u8>>,
     unmerge_ms: i64,
     /// One change of who is who at a time.
@@ -119,15 +122,17 @@ impl People {
             restricting: AtomicBool::new(false),
             profiles: Cache::new(limits::PROFILES_IN_MEMORY_MAX),
             profiled: AtomicBool::new(false),
+            following: AtomicBool::new(false),
             key: (!key.is_empty()).then(|| key.to_vec()),
             unmerge_ms: i64::from(settings.unmerge_days) * 86_400_000,
             changing: tokio::sync::Mutex::new(()),
             documents,
         };
-        let (restricted, any) = records::restricted(&*people.documents)?;
-        people.restricting.store(!restricted.is_empty(), Ordering::Relaxed);
-        *people.restricted.write().unwrap_or_else(PoisonError::into_inner) = restricted;
-        people.profiled.store(any, Ordering::Relaxed);
+        let profiles = records::profiles(&*people.documents)?;
+        people.restricting.store(!profiles.restricted.is_empty(), Ordering::Relaxed);
+        *people.restricted.write().unwrap_or_else(PoisonError::into_inner) = profiles.restricted;
+        people.profiled.store(profiles.any, Ordering::Relaxed);
+        people.following.store(profiles.any_follows, Ordering::Relaxed);
         people.note_links(|_| ());
         Ok(people)
     }
@@ -142,6 +147,13 @@ impl People {
     #[must_use]
     pub fn session(&self, id: &str) -> Actor {
         Actor::session(&self.name("s:", id))
+    }
+
+    /// Who did something: the user, else the session, under the name that is kept.
+    #[must_use]
+    pub fn who(&self, incoming: &Incoming) -> Option<Actor> {
+        let session = || incoming.session_id.as_deref().map(|id| self.session(id));
+        incoming.user_id.as_deref().map(|id| self.user(id)).or_else(session)
     }
 
     fn name<'a>(&self, space: &str, id: &'a str) -> Cow<'a, str> {
@@ -361,6 +373,9 @@ impl People {
         self.documents.write(vec![records::profile(user, profile)]).await?;
         self.note_profile(user, profile.map(|profile| profile.consent).unwrap_or_default());
         self.profiled.store(true, Ordering::Release);
+        if profile.is_some_and(|profile| !profile.follows.is_empty()) {
+            self.following.store(true, Ordering::Release);
+        }
         self.profiles.insert(user.as_str().to_owned(), profile.cloned().map(Arc::new));
         Ok(before)
     }

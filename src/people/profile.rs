@@ -19,6 +19,9 @@ pub struct Profile {
     /// Free labels: segments, interests that were asked for at registration.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
+    /// Users whom this one follows, under the ids that are kept.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub follows: Vec<String>,
     /// The standing choice; what a request says can only be less.
     pub consent: Consent,
 }
@@ -41,11 +44,15 @@ pub enum ProfileError {
         /// Its length.
         found: usize,
     },
-    /// There are too many labels.
-    #[error("labels has {found} entries, at most {most} are allowed", most = limits::LABELS_MAX)]
+    /// There are too many labels, or too many who are followed.
+    #[error("{field} has {found} entries, at most {most} are allowed")]
     TooMany {
+        /// The field.
+        field: &'static str,
         /// How many.
         found: usize,
+        /// The most allowed.
+        most: usize,
     },
 }
 
@@ -55,8 +62,10 @@ impl Profile {
     /// # Errors
     /// The first that is broken.
     pub fn validate(&self) -> Result<(), ProfileError> {
-        if self.labels.len() > limits::LABELS_MAX {
-            return Err(ProfileError::TooMany { found: self.labels.len() });
+        let bounded =
+            [("labels", self.labels.len(), limits::LABELS_MAX), ("follows", self.follows.len(), limits::FOLLOWS_MAX)];
+        if let Some((field, found, most)) = bounded.into_iter().find(|(_, found, most)| found > most) {
+            return Err(ProfileError::TooMany { field, found, most });
         }
         let labels = self.labels.iter().map(|label| ("label", label));
         let texts = self.country.iter().map(|text| ("country", text));
@@ -83,6 +92,6 @@ mod tests {
         assert_eq!(of(""), Err(ProfileError::Empty { field: "country" }));
         assert_eq!(of(&"x".repeat(257)), Err(ProfileError::TooLong { field: "country", found: 257 }));
         let labels = Profile { labels: vec!["a".to_owned(); 65], ..Profile::default() };
-        assert_eq!(labels.validate(), Err(ProfileError::TooMany { found: 65 }));
+        assert_eq!(labels.validate(), Err(ProfileError::TooMany { field: "labels", found: 65, most: 64 }));
     }
 }

@@ -31,23 +31,31 @@ pub(super) fn links(documents: &dyn Documents) -> Result<Links, StoreError> {
     Ok(links)
 }
 
-/// Users whose standing consent is not full, and whether there is any profile.
-pub(super) fn restricted(documents: &dyn Documents) -> Result<(HashMap<String, Consent>, bool), StoreError> {
-    let (mut restricted, mut any) = (HashMap::new(), false);
+/// What is to be known of all profiles at start.
+#[derive(Default)]
+pub(super) struct Profiles {
+    /// Users whose standing consent is not full.
+    pub(super) restricted: HashMap<String, Consent>,
+    /// Whether there is any profile.
+    pub(super) any: bool,
+    /// Whether anybody follows anybody.
+    pub(super) any_follows: bool,
+}
+
+/// Goes over all profiles.
+pub(super) fn profiles(documents: &dyn Documents) -> Result<Profiles, StoreError> {
+    let mut all = Profiles::default();
     each(documents, Table::People, |key, value| {
-        any = true;
-        match serde_json::from_slice::<Profile>(&value) {
-            Ok(profile) if profile.consent == Consent::Full => {}
-            Ok(profile) => {
-                restricted.insert(key.to_owned(), profile.consent);
-            }
-            // A record that cannot be read may have been a refusal.
-            Err(_) => {
-                restricted.insert(key.to_owned(), Consent::None);
-            }
+        all.any = true;
+        let profile = serde_json::from_slice::<Profile>(&value);
+        all.any_follows |= profile.as_ref().is_ok_and(|profile| !profile.follows.is_empty());
+        // A record that cannot be read may have been a refusal.
+        let consent = profile.map_or(Consent::None, |profile| profile.consent);
+        if consent != Consent::Full {
+            all.restricted.insert(key.to_owned(), consent);
         }
     })?;
-    Ok((restricted, any))
+    Ok(all)
 }
 
 fn each(documents: &dyn Documents, table: Table, mut visit: impl FnMut(&str, Vec<u8>)) -> Result<(), StoreError> {

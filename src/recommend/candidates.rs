@@ -32,6 +32,8 @@ pub(super) struct Candidate {
     pub(super) sessions: f64,
     /// Sum over the visitor's own interactions with it.
     pub(super) history: f64,
+    /// Mean over those whom the visitor follows.
+    pub(super) followed: f64,
 }
 
 /// Candidates by ordinal: open addressing over a list, cheap to clear, in the first-level cache for usual requests.
@@ -47,7 +49,7 @@ pub(super) struct CandidateTable {
 impl Candidate {
     /// An item of which nothing is known yet.
     pub(super) fn new(ordinal: u32) -> Self {
-        Self { ordinal, flags: 0, similarity: None, neighbours: 0.0, sessions: 0.0, history: 0.0 }
+        Self { ordinal, flags: 0, similarity: None, neighbours: 0.0, sessions: 0.0, history: 0.0, followed: 0.0 }
     }
 
     /// Whether it is to be scored.
@@ -133,6 +135,14 @@ impl CandidateTable {
         if let Some(one) = self.entry(ordinal) {
             one.flags |= PROPOSED;
             one.history += value;
+        }
+    }
+
+    /// Notes the part of an item's score that those make whom the visitor follows, and proposes it or not.
+    pub(super) fn add_followed(&mut self, ordinal: u32, value: f64, propose: bool) {
+        if let Some(one) = self.entry(ordinal) {
+            one.flags |= if propose { PROPOSED } else { 0 };
+            one.followed = value;
         }
     }
 

@@ -14,6 +14,8 @@ pub struct Reasons {
     pub trending: f64,
     /// What is taken just now by visitors of the same context contributes so much, by key of the context.
     pub context: Vec<(String, f64)>,
+    /// What those have taken lately whom the visitor follows contributes so much. Who is not said.
+    pub followed: f64,
     /// What each boost adds, by its name.
     pub boosts: Vec<(String, f64)>,
     /// What chance has added, where new items are explored by drawing their scores.
@@ -63,6 +65,7 @@ impl Reasons {
             + self.popularity
             + self.trending
             + named(&self.context)
+            + self.followed
             + named(&self.boosts)
             + self.exploration
             + self.diversity
@@ -109,6 +112,8 @@ impl Reasons {
             popularity: f64::from(weights.popularity) * f64::from(view.popularity(ordinal)),
             trending: f64::from(weights.trending) * scorer.signals.trending(ordinal),
             context,
+            followed: f64::from(weights.followed)
+                * scorer.followed.iter().find(|(one, _)| *one == ordinal).map_or(0.0, |(_, value)| *value),
             boosts: scorer.boosts.parts(scorer.model, &scorer.view, ordinal),
             exploration,
             diversity,

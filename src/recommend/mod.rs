@@ -5,11 +5,12 @@
 //! ```text
 //! score(j) = w_vector · u·Q[j] + w_neighbours · Σ_t share_t · sim(item_t, j) + w_sessions · k(j)
 //!          + w_popularity · popularity(j) + w_trending · trend(j) + w_context · trend_context(j)
-//!          + w_history · Σ_t 0.5^(age_t / half-life) [item_t = j] + Σ boosts(j)
+//!          + w_history · Σ_t 0.5^(age_t / half-life) [item_t = j] + w_followed · f(j) + Σ boosts(j)
 //! ```
 //!
 //! where u is the [user vector](crate::user_vector), its w_t those of the model, the current session's and earlier ones each times a weight
-//! of the scenario, `share_t = w_t / Σ|w|`, sim is the item-to-item table and k the
+//! of the scenario, `share_t = w_t / Σ|w|`, sim is the item-to-item table, f the mean, over
+//! those whom the visitor follows, of how lately each took j, and k the
 //! share of similar sessions that had j (`recommend/sessions.rs`). For a list that is made
 //! for items instead of a visitor, u is the mean of their rows. Rules may then shape the list: see `slate.rs`.
 //! Scores of returned items are computed in double precision, so that the parts of an explanation add up to them.
@@ -47,7 +48,7 @@ use self::filter::Eligible;
 use self::rank::{Plan, Question, Ranked, Scorer, answer};
 pub use self::signals::{Signals, Trend};
 use self::taste::Taste;
-use self::visitor::{exclude, label, recall_into, weigh_interests};
+use self::visitor::{exclude, followed_into, label, recall_into, weigh_interests};
 use crate::interaction::Interaction;
 use crate::limits;
 use crate::live_items::LiveItems;
@@ -82,6 +83,8 @@ pub struct RecommendRequest<'a, H = Interaction> {
     pub item_ids: &'a [String],
     /// The circumstances, for rules that ask for them.
     pub context: Option<&'a RequestContext>,
+    /// What those have done lately whom the visitor follows, a list for each of them. Nobody is named in an answer.
+    pub followed: &'a [Vec<&'a Interaction>],
     /// What is taken just now, if that is counted.
     pub signals: Option<&'a Signals<'a>>,
     /// Decides what chance decides: the same seed, the same list.
@@ -136,6 +139,8 @@ pub enum Source {
     Context,
     /// The visitor's own interactions with it.
     History,
+    /// Those have taken it whom the visitor follows.
+    Followed,
 }
 
 /// A rule that put an item where it is, whatever its score.
@@ -245,6 +250,7 @@ pub struct RecommendScratch {
     order: Vec<Ranked>,
     named: Vec<u32>,
     recalls: Vec<Recall>,
+    followed: Vec<(u32, f64)>,
     search: kindred_index::Scratch,
 }
 
@@ -264,6 +270,7 @@ impl<'a, H> RecommendRequest<'a, H> {
             ef_search: None,
             item_ids: &[],
             context: None,
+            followed: &[],
             signals: None,
             seed: 0,
         }
@@ -285,7 +292,7 @@ pub fn recommend<D: AsRef<[u8]>, H: Borrow<Interaction>>(
     observe: &mut dyn FnMut(Stage),
 ) -> Result<Recommendations, RecommendError> {
     let view = model.view_with(request.live);
-    let RecommendScratch { weigh, weighted, taste, table, order, named, recalls, search } = scratch;
+    let RecommendScratch { weigh, weighted, taste, table, order, named, recalls, followed, search } = scratch;
     let plan = Plan::new(scenario, request)?;
     let keys = model.index().keys();
     let resolve = |key: &str| view.ordinal(key);
@@ -300,6 +307,7 @@ pub fn recommend<D: AsRef<[u8]>, H: Borrow<Interaction>>(
     named.clear();
     named.extend(request.item_ids.iter().filter_map(|key| resolve(key)));
     recall_into(scenario, request, &weigh.seen, resolve, recalls);
+    followed_into(scenario, request, weighting, resolve, followed);
     match scenario.based_on {
         Basis::Visitor | Basis::List => {
             view.touch(weighted.iter().map(|one| one.ordinal), scenario.weights.neighbours > 0.0);
@@ -317,7 +325,7 @@ pub fn recommend<D: AsRef<[u8]>, H: Borrow<Interaction>>(
     exclude(scenario, request, &weigh.seen, named, resolve, table);
     let eligible = Eligible::new(model, &view, scenario, request.exclude, request.filter, table)?;
     observe(Stage::Filter);
-    let scorer = Scorer::new(model, view, scenario, fallback, taste, request, recalls);
+    let scorer = Scorer::new(model, view, scenario, fallback, taste, request, recalls, followed);
     let question = Question { scenario, plan, fallback, eligible, scorer, named, now_ms: request.now_ms };
     answer(&question, table, order, search, observe)
 }
@@ -338,22 +346,26 @@ pub fn score<D: AsRef<[u8]>, H: Borrow<Interaction>>(
         return Err(RecommendError::TooManyToScore { found: request.item_ids.len() });
     }
     let view = model.view_with(request.live);
-    let RecommendScratch { weigh, weighted, taste, table, recalls, .. } = scratch;
+    let RecommendScratch { weigh, weighted, taste, table, recalls, followed, .. } = scratch;
     let resolve = |key: &str| view.ordinal(key);
     weigh_into(request.history, weighting, request.now_ms, resolve, weigh, weighted);
     weigh_interests(&scenario.interests, request, weighted);
     recall_into(scenario, request, &weigh.seen, resolve, recalls);
+    followed_into(scenario, request, weighting, resolve, followed);
     taste.set_history(&view, weighted);
     taste.find_sessions(&model.sessions(), scenario.weights.sessions);
     let fallback = label(Basis::Visitor, &scenario.weights, taste, recalls, request.history.is_empty());
     table.clear();
     recalls.iter().for_each(|recall| table.add_history(recall.ordinal, recall.value));
-    let scorer = Scorer::new(model, view, scenario, fallback, taste, request, recalls);
+    followed.iter().for_each(|(ordinal, value)| table.add_followed(*ordinal, *value, false));
+    let scorer = Scorer::new(model, view, scenario, fallback, taste, request, recalls, followed);
     let scores = rank::scores(&scorer, fallback, request.item_ids.iter().map(|key| resolve(key)), table);
     Ok(Scores { scores, fallback })
 }
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_chance;
 #[cfg(test)]
 mod tests_of_rules;

@@ -32,6 +32,12 @@ pub(super) fn propose<D: AsRef<[u8]>>(
     if weights.sessions > 0.0 {
         table.add_sessions(&scorer.sessions, scorer.taste.similar_sessions());
     }
+    if weights.followed > 0.0 {
+        let is_open = question.scenario.based_on != Basis::List;
+        for (place, (ordinal, value)) in scorer.followed.iter().enumerate() {
+            table.add_followed(*ordinal, *value, is_open && place < plan.candidates && eligible.allows(*ordinal));
+        }
+    }
     if question.scenario.based_on == Basis::List {
         let fits = |ordinal: &&u32| eligible.allows(**ordinal);
         question.named.iter().filter(fits).for_each(|ordinal| table.propose(*ordinal, false));

@@ -63,6 +63,7 @@ struct Parts {
     trending: f64,
     context: f64,
     history: f64,
+    followed: f64,
     boosts: f64,
 }
 
@@ -76,6 +77,8 @@ pub(super) struct Scorer<'a, D> {
     pub(super) signals: &'a Signals<'a>,
     pub(super) boosts: Boosts<'a>,
     pub(super) recalls: &'a [Recall],
+    /// What those make of an item whom the visitor follows, greatest first.
+    pub(super) followed: &'a [(u32, f64)],
 }
 
 static NO_SIGNALS: Signals<'static> = Signals { overall: None, segments: Vec::new() };
@@ -338,11 +341,13 @@ fn draw(signals: &Signals<'_>, sigma: f64, seed: u64, entries: &mut [Entry]) -> 
 impl<D: AsRef<[u8]>> Question<'_, D> {
     fn source(&self, ordinal: u32, parts: &Parts, table: &CandidateTable) -> Source {
         let is_fill = || table.get(ordinal).is_some_and(Candidate::is_fill);
-        if parts.trending == 0.0 && (self.is_nobody() || is_fill()) { Source::Popular } else { parts.source() }
+        let alone = parts.trending == 0.0 && parts.followed == 0.0;
+        if alone && (self.is_nobody() || is_fill()) { Source::Popular } else { parts.source() }
     }
 }
 
 impl<'a, D: AsRef<[u8]>> Scorer<'a, D> {
+    #[allow(clippy::too_many_arguments, reason = "everything that scoring reads, from the one place that has it")]
     pub(super) fn new<H>(
         model: &'a Model<D>,
         view: ModelView<'a>,
@@ -351,11 +356,12 @@ impl<'a, D: AsRef<[u8]>> Scorer<'a, D> {
         taste: &'a Taste,
         request: &RecommendRequest<'a, H>,
         recalls: &'a [Recall],
+        followed: &'a [(u32, f64)],
     ) -> Self {
         let weights = if is_nobody(fallback) { weights_of_nobody(scenario) } else { scenario.weights };
         let boosts = Boosts::new(model, &scenario.boosts, request.context, request.now_ms);
         let signals = request.signals.unwrap_or(&NO_SIGNALS);
-        Self { model, view, sessions: model.sessions(), taste, weights, signals, boosts, recalls }
+        Self { model, view, sessions: model.sessions(), taste, weights, signals, boosts, recalls, followed }
     }
 
     /// The order of equal scores.
@@ -389,6 +395,7 @@ impl<'a, D: AsRef<[u8]>> Scorer<'a, D> {
             score += self.weights.context * self.signals.context(ordinal) as f32;
         }
         score += self.weights.history * one.history as f32;
+        score += self.weights.followed * one.followed as f32;
         if !self.boosts.is_empty() {
             score += self.boosts.total(self.model, &self.view, ordinal) as f32;
         }
@@ -408,6 +415,7 @@ impl<'a, D: AsRef<[u8]>> Scorer<'a, D> {
             trending: part(weights.trending, &|| self.signals.trending(ordinal)),
             context: part(weights.context, &|| self.signals.context(ordinal)),
             history: part(weights.history, &|| known.map_or(0.0, |one| one.history)),
+            followed: part(weights.followed, &|| known.map_or(0.0, |one| one.followed)),
             boosts: if self.boosts.is_empty() { 0.0 } else { self.boosts.total(self.model, &self.view, ordinal) },
         }
     }
@@ -422,6 +430,7 @@ impl Parts {
             + self.trending
             + self.context
             + self.history
+            + self.followed
             + self.boosts
     }
 
@@ -435,6 +444,7 @@ impl Parts {
             (self.trending, Source::Trending),
             (self.context, Source::Context),
             (self.history, Source::History),
+            (self.followed, Source::Followed),
         ] {
             if part > best.0 {
                 best = (part, source);

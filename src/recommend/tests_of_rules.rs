@@ -14,15 +14,15 @@ use crate::scenario::{
 use crate::testing::Fixture;
 use crate::user_vector::weigh;
 
-const NOW_MS: i64 = 1_795_568_523_000;
-const N: usize = 80;
+pub(super) const NOW_MS: i64 = 1_795_568_523_000;
+pub(super) const N: usize = 80;
 
 fn filter(category: usize) -> ItemFilter {
     let text = format!(r#"{{"key": "category", "match": {{"value": "{}"}}}}"#, Fixture::category(category));
     serde_json::from_str(&text).unwrap()
 }
 
-fn run(
+pub(super) fn run(
     model: &Model<AlignedBytes>,
     scenario: &Scenario,
     request: &RecommendRequest<'_>,
@@ -323,27 +323,44 @@ proptest! {
 }
 
 #[test]
-fn told_propensities_are_the_frequencies_of_many_draws() {
-    let model = Fixture::random(5, N, 12, Metric::Cosine).model();
-    let history = [Interaction::new(Fixture::key(3), "view", NOW_MS)];
-    let explore = |method: &str| {
-        let text = format!(
-            r#"{{"method": "{method}", "filter": {{"key": "category", "match": {{"value": "garden"}}}}, "epsilon": 0.4}}"#
-        );
-        Scenario { limit: 1, explore: Some(serde_json::from_str(&text).unwrap()), ..Scenario::home() }
-    };
-    let scenario = explore("epsilon_greedy");
-    let (mut shown, mut told) = (BTreeMap::new(), BTreeMap::new());
-    for seed in 0..4_000 {
-        let answer =
-            run(&model, &scenario, &RecommendRequest { seed, ..RecommendRequest::new(&history, NOW_MS) }).unwrap();
-        *shown.entry(answer.items[0].ordinal).or_insert(0.0) += 1.0 / 4_000.0;
-        told.insert(answer.items[0].ordinal, answer.items[0].propensity.unwrap());
+fn what_is_followed_is_listed_and_added_up_for_visitors_and_newcomers() {
+    let model = Fixture::random(3, N, 12, Metric::InnerProduct).model();
+    let (day, hour) = (86_400_000, 3_600_000);
+    let did = |item: usize, kind: &str, age: i64| Interaction::new(Fixture::key(item), kind, NOW_MS - age);
+    let one = [did(2, "purchase", hour), did(2, "view", 9 * day), did(6, "view", 7 * day), did(10, "dislike", 0)];
+    let other = [did(2, "view", 14 * day), did(11, "view", 0), did(9, "view", 0)];
+    let followed: Vec<Vec<&Interaction>> = vec![one.iter().collect(), other.iter().collect(), Vec::new()];
+    let half = |age: i64| 0.5_f64.powf(age as f64 / (7 * day) as f64) / 3.0;
+    let expected = BTreeMap::from([(2_u32, half(hour) + half(14 * day)), (6, half(7 * day)), (11, half(0))]);
+    let weights = SourceWeights { followed: 30.0, ..SourceWeights::default() };
+    let scenario = Scenario { weights, ..Scenario::home() };
+    let seen = [did(11, "view", hour)];
+    for history in [&seen[..], &[]] {
+        let request = RecommendRequest {
+            followed: &followed,
+            explain: true,
+            limit: Some(6),
+            ..RecommendRequest::new(history, NOW_MS)
+        };
+        let answer = run(&model, &scenario, &request).unwrap();
+        assert_eq!(answer.items[0].ordinal, 2, "two of three took it: {answer:?}");
+        for item in &answer.items {
+            let reasons = item.reasons.as_ref().unwrap();
+            assert!((reasons.total() - item.score).abs() < 1e-9);
+            let value = expected.get(&item.ordinal).copied().unwrap_or(0.0);
+            assert!((reasons.followed - 30.0 * value).abs() < 1e-6, "{item:?}: {value}");
+            assert_eq!(item.source == Source::Followed, value > 0.0, "{item:?}");
+        }
+        let found: BTreeSet<u32> = answer.items.iter().map(|item| item.ordinal).collect();
+        assert_eq!(found.contains(&11), history.is_empty(), "what was seen stays out");
+        assert!(found.contains(&6) && !found.contains(&9), "item 9 is not available: {found:?}");
+        let impersonal = run(&model, &scenario, &RecommendRequest { impersonal: true, ..request }).unwrap();
+        assert!(impersonal.items.iter().all(|item| item.source == Source::Popular));
     }
-    assert!(shown.len() > 10, "{shown:?}");
-    for (item, share) in shown {
-        assert!((share - told[&item]).abs() < 0.03, "{item}: {share} against {}", told[&item]);
-    }
+    let home = Scenario::home();
+    let plain = run(&model, &home, &RecommendRequest::new(&seen, NOW_MS)).unwrap();
+    let request = RecommendRequest { followed: &followed, ..RecommendRequest::new(&seen, NOW_MS) };
+    assert_eq!(run(&model, &home, &request).unwrap().items, plain.items, "off unless it has a weight");
 }
 
 #[test]

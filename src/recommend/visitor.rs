@@ -8,7 +8,7 @@ use super::taste::Taste;
 use super::{Fallback, RecommendRequest};
 use crate::interaction::Interaction;
 use crate::scenario::{Basis, FallbackList, Interests, Scenario, SourceWeights};
-use crate::user_vector::Weighted;
+use crate::user_vector::{Weighted, Weighting};
 
 /// Weighs the current session and what came before it apart. `weighted` is newest first; what then weighs nothing is taken out.
 pub(super) fn weigh_interests<H: Borrow<Interaction>>(
@@ -114,14 +114,48 @@ pub(super) fn recall_into<H: Borrow<Interaction>>(
     }
 }
 
+/// What those have taken whom the visitor follows: for each item the mean over them of `0.5^(age / half-life)` of the last time, greatest first.
+pub(super) fn followed_into<H>(
+    scenario: &Scenario,
+    request: &RecommendRequest<'_, H>,
+    weighting: &Weighting,
+    resolve: impl Fn(&str) -> Option<u32>,
+    followed: &mut Vec<(u32, f64)>,
+) {
+    followed.clear();
+    if scenario.weights.followed <= 0.0 || request.impersonal {
+        return;
+    }
+    let share = 1.0 / request.followed.len().max(1) as f64;
+    for list in request.followed {
+        let from = followed.len();
+        for one in list.iter().filter(|one| weighting.kinds.get(&one.kind).is_some_and(|weight| *weight > 0.0)) {
+            let Some(ordinal) = resolve(&one.item_id) else { continue };
+            let value = share * (-hours(request.now_ms, one) / scenario.history.half_life_hours).exp2();
+            match followed.iter_mut().skip(from).find(|(known, _)| *known == ordinal) {
+                Some((_, known)) => *known = known.max(value),
+                None => followed.push((ordinal, value)),
+            }
+        }
+    }
+    followed.sort_by_key(|(ordinal, _)| *ordinal);
+    followed.dedup_by(|next, kept| {
+        let same = next.0 == kept.0;
+        kept.1 += if same { next.1 } else { 0.0 };
+        same
+    });
+    followed.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+}
+
 /// The age of an interaction in hours; not negative, since clocks differ.
 fn hours(now_ms: i64, interaction: &Interaction) -> f64 {
     now_ms.saturating_sub(interaction.occurred_at_ms).max(0) as f64 / 3_600_000.0
 }
 
-/// The weights for a visitor of whom nothing is known: what fills the list, in full.
+/// The weights for a visitor of whom nothing is known but whom they follow: what fills the list, in full.
 pub(super) fn weights_of_nobody(scenario: &Scenario) -> SourceWeights {
     let trending = if scenario.fallback.contains(&FallbackList::Trending) { 1.0 } else { 0.0 };
     let popularity = if scenario.fallback.contains(&FallbackList::Popular) { 1.0 } else { 0.0 };
-    SourceWeights { popularity, trending, context: scenario.weights.context, ..SourceWeights::none() }
+    let SourceWeights { context, followed, .. } = scenario.weights;
+    SourceWeights { popularity, trending, context, followed, ..SourceWeights::none() }
 }

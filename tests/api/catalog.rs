@@ -4,7 +4,7 @@ use kindred::testing::Fixture;
 use kindred_index::Metric;
 use serde_json::{Value, json};
 
-use crate::support::{Client, Server, ids};
+use crate::support::{Client, Process, Server, ids};
 
 impl Client {
     fn change(&self, method: &str, path: &str, body: &Value) -> crate::support::Answer {
@@ -147,6 +147,9 @@ fn a_batch_is_all_or_nothing_as_a_list_or_as_lines() {
     }
     server.change("PUT", "/v1/items/batch", &json!({"title": "an item of this name"})).ok();
     assert_eq!(server.get("/v1/items/batch").ok()["title"], "an item of this name");
+    let allowed = |path: &str| server.send("OPTIONS", path, &[], &[]).header("allow").to_owned();
+    assert_eq!(allowed("/v1/items/batch"), "GET, HEAD, POST, PUT, PATCH, DELETE");
+    assert_eq!(allowed("/v1/items/a"), "GET, HEAD, PUT, PATCH, DELETE");
 }
 
 #[test]
@@ -220,4 +223,31 @@ fn changes_outlive_artifacts_until_one_contains_them() {
     publish(&server, &fixture, "third");
     assert_eq!(server.get("/v1/items/item-4").ok()["price"], 78.0);
     assert_eq!(server.get("/v1/items?limit=1000").ok()["items"].as_array().unwrap().len(), 61);
+}
+
+#[test]
+fn changes_survive_a_kill() {
+    let directory = tempfile::tempdir().unwrap();
+    Fixture::shop().publish(&directory.path().join("artifacts"), "g1");
+    let server = Process::start(directory.path(), &[]);
+    let client = server.client();
+    client.change("PUT", "/v1/items/new", &json!({"title": "New", "price": 0.1, "categories": ["toys"]})).ok();
+    client.change("PATCH", "/v1/items/item-16", &json!({"available": false})).ok();
+    client.change("PATCH", "/v1/items/item-8", &json!({"price": 0.2})).ok();
+    client.change("DELETE", "/v1/items/item-20", &Value::Null).ok();
+    server.kill();
+    let server = Process::start(directory.path(), &[]);
+    let client = server.client();
+    let cheap = json!({"filter": {"key": "price", "range": {"lt": 0.5}}, "interactions": [{"item_id": "item-4"}]});
+    let list = client.post("/v1/recommendations", cheap).ok();
+    let mut found = ids(&list);
+    found.sort_unstable();
+    assert_eq!(found, ["item-8", "new"], "the first answer obeys");
+    for (name, list) in client.lists() {
+        assert!(!ids(&list).contains(&"item-16") && !ids(&list).contains(&"item-20"), "{name}: {list}");
+    }
+    client.get("/v1/items/item-20").problem(404, "item_not_found");
+    client.change("DELETE", "/v1/items/new", &Value::Null).ok();
+    server.kill();
+    Process::start(directory.path(), &[]).client().get("/v1/items/new").problem(404, "item_not_found");
 }

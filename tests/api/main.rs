@@ -7,9 +7,11 @@
 mod catalog;
 mod consent;
 mod errors;
+mod examples;
 mod experiments;
 mod faults;
 mod filters;
+mod follows;
 mod interactions;
 mod items;
 mod openapi;

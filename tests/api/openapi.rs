@@ -82,6 +82,26 @@ fn every_address_is_described_and_every_described_one_answers() {
     }
 }
 
+/// An answer's example has every field that its schema requires, and no other than it knows.
+#[track_caller]
+fn is_of(description: &Value, answer: &Value, name: &str) {
+    let example = &answer["example"];
+    assert!(!example.is_null(), "{name}: the answer has no example");
+    let mut schemas = vec![&answer["schema"]];
+    let (mut known, mut required) = (Vec::new(), Vec::new());
+    while let Some(schema) = schemas.pop() {
+        if let Some(reference) = schema["$ref"].as_str() {
+            schemas.push(description.pointer(reference.strip_prefix('#').unwrap()).unwrap());
+        }
+        schemas.extend(schema["allOf"].as_array().into_iter().flatten());
+        known.extend(schema["properties"].as_object().into_iter().flatten().map(|(field, _)| field.as_str()));
+        required.extend(schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str));
+    }
+    assert!(required.iter().all(|field| example.get(field).is_some()), "{name}: {example} lacks some of {required:?}");
+    let fields = example.as_object().into_iter().flatten();
+    fields.for_each(|(field, _)| assert!(known.contains(&field.as_str()), "{name}: {field} is not in the schema"));
+}
+
 /// What an operation promises must be there: words, an example or a schema for the body, problems as problems.
 #[test]
 fn every_operation_is_described_to_the_end() {
@@ -101,6 +121,14 @@ fn every_operation_is_described_to_the_end() {
                 let kind = content.keys().next().unwrap();
                 let is_problem = kind == "application/problem+json";
                 assert_eq!(is_problem, status != "200", "{name} {status}: {kind}");
+            }
+            let parameters = operation["parameters"].as_array().into_iter().flatten();
+            for parameter in parameters.filter(|parameter| parameter["in"] == "path") {
+                assert!(parameter["example"].is_string(), "{name}: {} has no example", parameter["name"]);
+            }
+            if operation["requestBody"].is_null() && path != "/openapi.json" {
+                let answers = responses["200"]["content"].as_object().unwrap();
+                answers.values().for_each(|answer| is_of(&description, answer, &name));
             }
             if ["post", "put", "patch"].contains(&method.as_str())
                 && path.starts_with("/v1/")

@@ -31,7 +31,7 @@ fn a_profile_is_set_changed_shown_and_removed() {
     let server = Server::with_shop();
     server.get("/v1/users/u").problem(404, "user_not_found");
     let set = send_json(&server, "PUT", "/v1/users/u", json!({"country": "DE", "labels": ["garden"]})).ok();
-    let expected = json!({"user_id": "u", "country": "DE", "device": null, "labels": ["garden"], "consent": "full",
+    let expected = json!({"user_id": "u", "country": "DE", "device": null, "labels": ["garden"], "follows": [], "consent": "full",
         "merged": [], "merged_into": null});
     assert_eq!(set, expected);
     assert_eq!(server.get("/v1/users/u").ok(), expected);
@@ -228,7 +228,8 @@ fn a_person_is_exported_and_erased_with_a_receipt() {
     assert_eq!(data["in_memory"][0]["item_id"], "item-9");
 
     let receipt = server.send("DELETE", "/v1/users/u/data", &[], &[]).ok();
-    let removed = json!({"interactions": 3, "in_memory": 1, "profiles": 1, "merges": 1, "recommendations": 1});
+    let removed =
+        json!({"interactions": 3, "in_memory": 1, "profiles": 1, "merges": 1, "follows": 0, "recommendations": 1});
     assert_eq!(receipt["removed"], removed);
     assert_eq!(receipt["kept"], json!([]));
     assert_eq!(receipt["generations"][0]["generation"], "g1");

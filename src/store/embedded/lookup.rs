@@ -6,7 +6,7 @@ use super::super::{Page, StoreError, Table};
 use super::apply::whole;
 use super::file::{ACTORS, File, LOG, META, documents};
 use super::record::Record;
-use crate::history::Kept;
+use crate::history::{Actor, Kept};
 use crate::interaction::Interaction;
 
 impl File {
@@ -74,7 +74,7 @@ impl File {
         &self,
         since_ms: i64,
         most: usize,
-        with: &mut dyn FnMut(&Interaction),
+        with: &mut dyn FnMut(&Actor, &Interaction),
     ) -> Result<(), StoreError> {
         self.read("reading the log", |transaction| {
             let log = transaction.open_table(LOG)?;
@@ -82,7 +82,12 @@ impl File {
                 let (sequence, bytes) = entry?;
                 match Record::decode(bytes.value()) {
                     Ok(record) if record.arrived_at_ms < since_ms => break,
-                    Ok(record) => with(&record.kept(sequence.value()).interaction),
+                    Ok(record) => {
+                        let who = record.actors().next();
+                        if let Some(who) = who {
+                            with(&who, &record.kept(sequence.value()).interaction);
+                        }
+                    }
                     // A damaged record is passed over; who reads it for itself counts it.
                     Err(_) => {}
                 }

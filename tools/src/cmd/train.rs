@@ -143,6 +143,9 @@ struct BesideArgs {
     /// Keep no sessions: a smaller model, whose lists are made without session-kNN.
     #[arg(long)]
     no_sessions: bool,
+    /// Different users below which an item has no popularity, so that no single one can be read off the popular list.
+    #[arg(long, value_name = "N", default_value_t = ModelOptions::default().popularity_min_people)]
+    popularity_min_people: u32,
 }
 
 #[derive(Debug, clap::Args)]
@@ -210,6 +213,7 @@ impl Args {
             decay: self.beside.position_decay.map_or(Decay::Chosen, Decay::Fixed),
             half_life_s: self.beside.half_life,
             sessions: !self.beside.no_sessions,
+            popularity_min_people: self.beside.popularity_min_people,
         };
         Ok(assemble::model(material, trainer.as_ref(), &options, progress)?)
     }

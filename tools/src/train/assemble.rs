@@ -29,7 +29,7 @@ pub struct Material {
 }
 
 /// How a model is made, beside the trainer's own settings.
-#[derive(Clone, Debug, PartialEq, Default)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ModelOptions {
     /// The item-to-item table.
     pub neighbours: NeighbourOptions,
@@ -39,6 +39,20 @@ pub struct ModelOptions {
     pub half_life_s: Option<f64>,
     /// Whether the model keeps sessions, for session-kNN.
     pub sessions: bool,
+    /// Different users below which an item has no popularity, so that no single one can be read off it.
+    pub popularity_min_people: u32,
+}
+
+impl Default for ModelOptions {
+    fn default() -> Self {
+        Self {
+            neighbours: NeighbourOptions::default(),
+            decay: Decay::default(),
+            half_life_s: None,
+            sessions: false,
+            popularity_min_people: 3,
+        }
+    }
 }
 
 /// How the decay by position is found.
@@ -110,7 +124,7 @@ pub fn model(
         dataset_fingerprint: fingerprint,
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let popularity = popularity(&interactions, items.len());
+    let popularity = popularity(&interactions, items.len(), options.popularity_min_people);
     let (neighbours, neighbour_similarities) = (table.items, table.similarities);
     let sessions = options.sessions.then(|| sessions::of(&interactions));
     Ok(ModelDir {
@@ -136,15 +150,25 @@ pub fn weighting(interactions: &Interactions, kinds: &[String]) -> Weighting {
     weighting
 }
 
-/// Weighted interactions an item; dislikes do not count against it.
-fn popularity(interactions: &Interactions, n_items: usize) -> Vec<f32> {
+/// Weighted interactions an item, or 0 where they are of fewer than so many users; dislikes do not count against it.
+fn popularity(interactions: &Interactions, n_items: usize, min_people: u32) -> Vec<f32> {
     let mut sums = vec![0.0_f64; n_items];
+    let mut people = vec![(None, 0_u32); n_items];
+    for (_, rows) in by_user(&interactions.user) {
+        let user = rows.start;
+        for item in interactions.item.get(rows).into_iter().flatten() {
+            if let Some((last, count)) = people.get_mut(*item as usize).filter(|(last, _)| *last != Some(user)) {
+                (*last, *count) = (Some(user), *count + 1);
+            }
+        }
+    }
     for (item, weight) in interactions.item.iter().zip(&interactions.weight) {
         if let Some(sum) = sums.get_mut(*item as usize) {
             *sum += f64::from(weight.max(0.0));
         }
     }
-    sums.into_iter().map(|sum| sum as f32).collect()
+    let known = |(sum, (_, people)): (f64, (Option<usize>, u32))| if people < min_people { 0.0 } else { sum as f32 };
+    sums.into_iter().zip(people).map(known).collect()
 }
 
 /// The vectors of some training users: what the index will be asked.
@@ -211,6 +235,8 @@ mod tests {
         assert_eq!((made.info.n_users, made.info.n_items, made.info.n_interactions), (80, 21, 480));
         assert_eq!(made.info.training_window, Some(TrainingWindow { first_ms: 0, last_ms: 7_905 }));
         assert_eq!(made.popularity.iter().sum::<f32>(), 80.0 * (3.0 + 12.0));
+        let few = popularity(&material().interactions, 21, 81);
+        assert!(few.iter().all(|one| *one == 0.0), "no item has 81 users");
         assert_eq!(made.queries.rows, 80);
         assert_eq!(made.neighbours.len(), 21 * 50);
         assert!(made.neighbours[0] < 5, "the nearest of item 0 is of its own group: {}", made.neighbours[0]);

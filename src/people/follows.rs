@@ -1,0 +1,80 @@
+//! Whom users follow: what those did lately, as far as all agree, and the end of it when one of them is erased.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::consent::Consent;
+use super::profile::Profile;
+use super::{People, Visitor, records};
+use crate::history::Actor;
+use crate::history::gather::Gathered;
+use crate::limits;
+use crate::store::{StoreError, Table};
+
+impl People {
+    /// A visitor's profile, waiting at most `patience`; none where they do not agree that it is used, or it cannot be had in time.
+    pub async fn profile_of(&self, visitor: &Visitor, patience: Duration) -> Option<Arc<Profile>> {
+        let user = visitor.user.as_ref().filter(|_| visitor.consent == Consent::Full)?;
+        tokio::time::timeout(patience, self.profile(user)).await.ok()?.ok()?
+    }
+
+    /// What those have done lately whom a visitor follows, one by one, waiting at most `patience` in all. Only what lies in the store, under the
+    /// names of users, of those whose standing consent is full; nothing where the visitor's is less.
+    pub async fn followed(&self, visitor: &Visitor, patience: Duration) -> Vec<Gathered> {
+        if !self.following.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        let deadline = tokio::time::Instant::now() + patience;
+        let left = || deadline.saturating_duration_since(tokio::time::Instant::now());
+        let Some(profile) = self.profile_of(visitor, patience).await else { return Vec::new() };
+        let mut all = Vec::with_capacity(profile.follows.len());
+        for name in &profile.follows {
+            let person = self.person(&Actor::user(name));
+            let consent = person.iter().fold(Consent::Full, |consent, one| consent.and(self.standing(one)));
+            if consent != Consent::Full || person.first() == visitor.user.as_ref() {
+                continue;
+            }
+            let mut gathered = Gathered::default();
+            gathered.add(&*self.history, person.iter().filter(|one| one.is_user()), left()).await;
+            all.push(gathered);
+        }
+        all
+    }
+
+    /// Takes a person out of the lists of those who follow them, and says how many there were. Goes over all profiles, so only for an erasure.
+    ///
+    /// # Errors
+    /// The store's failure; some may then follow them still.
+    pub(super) async fn unfollow(&self, person: &[Actor]) -> Result<u64, StoreError> {
+        if !self.following.load(Ordering::Acquire) {
+            return Ok(0);
+        }
+        let is_of_person = |id: &String| person.iter().any(|one| one.is_user() && one.id() == id);
+        let (mut removed, mut after) = (0, None);
+        loop {
+            let page = self.documents.scan(Table::People, after.as_deref(), limits::LISTED_MAX).await?;
+            let full = page.len() == limits::LISTED_MAX;
+            after = page.last().map(|(key, _)| key.clone());
+            let mut changed: Vec<(Actor, Profile)> = Vec::new();
+            for (key, value) in page {
+                let found = serde_json::from_slice::<Profile>(&value).ok().zip(Actor::named(&key));
+                let Some((mut profile, user)) = found.filter(|(_, user)| !person.contains(user)) else { continue };
+                let before = profile.follows.len();
+                profile.follows.retain(|id| !is_of_person(id));
+                if profile.follows.len() < before {
+                    removed += (before - profile.follows.len()) as u64;
+                    changed.push((user, profile));
+                }
+            }
+            let writes = changed.iter().map(|(user, profile)| records::profile(user, Some(profile))).collect();
+            self.documents.write(writes).await?;
+            for (user, profile) in changed {
+                self.profiles.insert(user.as_str().to_owned(), Some(Arc::new(profile)));
+            }
+            if !full {
+                return Ok(removed);
+            }
+        }
+    }
+}
