@@ -4,9 +4,9 @@
 //! history store is committed, then the threads end.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::web;
@@ -14,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::listen::{Surface, listen, serve};
 use crate::audit::{Audit, Deed};
+use crate::clock::{Clock, system_now_ms};
 use crate::history::RecentInteractions;
 use crate::history::memory::MemoryHistory;
 use crate::http::state::{Names, State};
@@ -22,8 +23,9 @@ use crate::live_catalog::{ChangeError, LiveCatalog};
 use crate::overload::{Ladder, Placement};
 use crate::people::People;
 use crate::people::shown::{ShownLog, ShownOptions};
+use crate::recall_audit::RecallAudit;
 use crate::reload::Reloader;
-use crate::settings::{ClockKind, HistorySettings, SecuritySettings, Settings, SettingsError, StoreKind};
+use crate::settings::{HistorySettings, SecuritySettings, Settings, SettingsError, StoreKind};
 use crate::store::embedded::{EmbeddedOptions, EmbeddedStore, Retention};
 use crate::store::{Documents, StoreError};
 use crate::telemetry::{Metrics, TelemetryError};
@@ -167,10 +169,18 @@ impl Application {
         let reloader = Arc::new(reloader);
         let trending = Arc::new(Trending::new(settings.trending));
         trending.count_again(&*stores.history, &reloader, system_now_ms());
+        let clock = Clock::new(settings.http.clock);
         let refresher =
-            Refresher::start(Arc::clone(&trending), Arc::clone(&reloader), system_now_ms).map_err(|source| {
+            Refresher::start(Arc::clone(&trending), Arc::clone(&reloader), clock.clone()).map_err(|source| {
                 StartError::System { what: "starting the thread that counts what is trending", source }
             })?;
+        let recall = RecallAudit::start(
+            settings.recall_audit,
+            settings.scenarios.keys(),
+            Arc::clone(&reloader),
+            Arc::clone(&metrics),
+        )
+        .map_err(|source| StartError::System { what: "starting the thread that measures recall", source })?;
         let people = People::open(&settings.people, stores.history.clone(), stores.documents.clone())?;
         let log = &settings.recommendation_log;
         let options =
@@ -178,8 +188,8 @@ impl Application {
         let state = web::Data::new(State {
             people,
             shown: ShownLog::new(stores.documents.clone(), options),
+            recall,
             experiments: settings.experiments,
-            requested_now_ms: (settings.http.clock == ClockKind::Request).then(AtomicI64::default),
             reloader,
             trending,
             refresher,
@@ -198,7 +208,7 @@ impl Application {
             max_in_flight: settings.http.max_in_flight,
             draining: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
-            clock: system_now_ms,
+            clock,
             default_weighting: Weighting::default(),
             names: Names::default(),
         });
@@ -281,6 +291,7 @@ impl Application {
         }
         self.handle.state.history.close();
         self.handle.state.refresher.stop();
+        self.handle.state.recall.stop();
         self.handle.state.reloader.stop();
         tracing::info!("stopped");
         outcome.map_err(|source| StartError::System { what: "serving", source })
@@ -485,10 +496,4 @@ fn retention(settings: &HistorySettings) -> Retention {
         kinds_ms: kinds.iter().filter_map(|(kind, days)| ms(*days).map(|ms| (kind.clone(), ms))).collect(),
         max_bytes: (settings.max_mb > 0).then_some(settings.max_mb << 20),
     }
-}
-
-/// The time, in milliseconds since 1970; 0 before it.
-fn system_now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

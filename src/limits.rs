@@ -208,6 +208,9 @@ pub const SHOWN_HISTORY_MAX: usize = 50;
 pub const PRUNE_SHOWN_MAX: usize = 500;
 
 const _: () = assert!(SHOWN_HISTORY_MAX <= HISTORY_MAX);
+/// Searches that may wait to be repeated exactly.
+pub const RECALL_AUDITS_WAITING_MAX: usize = 16;
+
 // --- The live catalogue. ---
 
 /// Items that may be changed or added since the artifact was built. A filter asks each of them at each request; the next build takes them in.

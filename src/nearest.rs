@@ -75,3 +75,11 @@ fn allowed<D: AsRef<[u8]>>(
     });
     Ok(Some(allow))
 }
+
+/// Two similarities closer than this, as a share of the greater, are the same: single precision sums in different orders.
+const SAME: f32 = 1e-5;
+
+/// Whether an item of this similarity is among the true k nearest, whose least similarity is given.
+pub fn is_true(similarity: f32, worst: f32) -> bool {
+    similarity >= worst - SAME * worst.abs()
+}

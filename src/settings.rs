@@ -12,6 +12,7 @@ use serde::Deserialize;
 use crate::experiment::{self, Experiment};
 use crate::limits;
 use crate::people::settings::{PeopleSettings, ShownSettings};
+use crate::recall_audit::RecallAuditSettings;
 use crate::scenario::Scenario;
 use crate::trending::TrendingSettings;
 
@@ -50,6 +51,8 @@ pub struct Settings {
     pub people: PeopleSettings,
     /// What is remembered of answers.
     pub recommendation_log: ShownSettings,
+    /// How live searches are checked.
+    pub recall_audit: RecallAuditSettings,
     /// Who gets which scenario, by the name of the experiment.
     #[serde(default)]
     pub experiments: BTreeMap<String, Experiment>,
@@ -268,12 +271,16 @@ impl Settings {
         in_range("people.session_cache_mb", self.people.session_cache_mb, 1, 1 << 20)?;
         in_range("people.session_keep", self.people.session_keep as u64, 1, keep)?;
         in_range("recommendation_log.keep_days", u64::from(self.recommendation_log.keep_days), 1, 36_600)?;
-        if !(0.0..=1.0).contains(&self.recommendation_log.sample) {
-            return Err(SettingsError::OutOfRange {
-                key: "recommendation_log.sample".to_owned(),
-                found: self.recommendation_log.sample.to_string(),
-                expected: "0 to 1".to_owned(),
-            });
+        in_range("recall_audit.window", u64::from(self.recall_audit.window), 4, 1_000_000)?;
+        for (key, share) in [
+            ("recommendation_log.sample", self.recommendation_log.sample),
+            ("recall_audit.sample", self.recall_audit.sample),
+            ("recall_audit.floor", self.recall_audit.floor),
+        ] {
+            if !(0.0..=1.0).contains(&share) {
+                let (key, found, expected) = (key.to_owned(), share.to_string(), "0 to 1".to_owned());
+                return Err(SettingsError::OutOfRange { key, found, expected });
+            }
         }
         experiment::validate(&self.experiments, &self.scenarios)
             .map_err(|(name, error)| SettingsError::Invalid { message: format!("experiments.{name}: {error}") })?;
@@ -347,6 +354,7 @@ impl Default for Settings {
             },
             people: PeopleSettings::default(),
             recommendation_log: ShownSettings::default(),
+            recall_audit: RecallAuditSettings::default(),
             experiments: BTreeMap::new(),
             log: LogSettings { level: "info".to_owned(), json: false },
             trending: TrendingSettings {

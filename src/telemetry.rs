@@ -9,6 +9,7 @@ use crate::settings::LogSettings;
 
 mod metrics;
 mod process;
+mod recall;
 
 pub use self::metrics::{ArtifactGauges, Metrics};
 

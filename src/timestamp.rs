@@ -6,7 +6,7 @@ use serde::de::{Deserializer, Error, Visitor};
 use serde::ser::Serializer;
 
 /// Whole numbers nearer to 1970 than this (1973) are taken for seconds sent by mistake.
-const LEAST_PLAUSIBLE_MS: i64 = 100_000_000_000;
+pub const LEAST_PLAUSIBLE_MS: i64 = 100_000_000_000;
 
 const DAY_MS: i64 = 86_400_000;
 /// 0000-01-01T00:00:00Z.

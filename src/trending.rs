@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use kindred_index::key_hash;
 use serde::Deserialize;
 
+use crate::clock::Clock;
 use crate::history::{Actor, RecentInteractions};
 use crate::interaction::Interaction;
 use crate::limits;
@@ -234,21 +235,24 @@ impl Refresher {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(trending: Arc<Trending>, reloader: Arc<Reloader>, clock: fn() -> i64) -> std::io::Result<Self> {
+    pub(crate) fn start(trending: Arc<Trending>, reloader: Arc<Reloader>, clock: Clock) -> std::io::Result<Self> {
         const LOOK_EVERY: Duration = Duration::from_millis(250);
         let (stop, stopped) = channel::<()>();
         let every = Duration::from_millis(trending.settings.refresh_ms);
+        let every_ms = i64::try_from(trending.settings.refresh_ms).unwrap_or(i64::MAX);
         let run = move || {
-            let mut last: Option<Instant> = None;
+            let mut last: Option<(Instant, i64)> = None;
             loop {
                 if let Some(live) = reloader.live().as_deref() {
                     let other = trending.tables().generation != live.snapshot.generation();
-                    if other || last.is_none_or(|last| last.elapsed() >= every) {
-                        let now_ms = clock();
+                    // Where the requests say what time it is, hours may have gone by.
+                    let now_ms = clock.now_ms();
+                    let is_due = |(at, at_ms): (Instant, i64)| at.elapsed() >= every || (now_ms - at_ms) >= every_ms;
+                    if other || last.is_none_or(is_due) {
                         let changes = live.changes(now_ms);
                         let view = live.snapshot.model().view_with(changes.as_deref());
                         trending.refresh(live.snapshot.generation(), |key| view.ordinal(key), now_ms);
-                        last = Some(Instant::now());
+                        last = Some((Instant::now(), now_ms));
                     }
                 }
                 if stopped.recv_timeout(LOOK_EVERY.min(every)) != Err(RecvTimeoutError::Timeout) {

@@ -15,7 +15,9 @@ use super::stopwatch::{StageTimes, Stopwatch};
 use crate::interaction::Interaction;
 use crate::model::ModelView;
 use crate::overload::Step;
-use crate::recommend::{Placement, Reasons, RecommendRequest, Recommendation, Recommendations, Source, recommend};
+use crate::recommend::{
+    Breadth, Placement, Reasons, RecommendRequest, Recommendation, Recommendations, Source, recommend,
+};
 use crate::settings::SIMILAR;
 use crate::telemetry::RequestStage;
 
@@ -224,19 +226,24 @@ pub(crate) async fn get_similar(
             return Err(Problem::item_not_found(&id));
         }
         let history: [Interaction; 0] = [];
+        let mut scratch = worker.scratch.borrow_mut();
+        let is_usual = permit.step == Step::Full && query.ef_search.is_none() && !query.exact;
+        let breadth = if is_usual { state.recall.begin(name, &mut scratch) } else { Breadth::default() };
         let request = RecommendRequest {
             live: changes.as_deref(),
             limit: query.limit,
             explain: query.explain,
             exact: query.exact && permit.step == Step::Full,
             ef_search: placement.ef_search(permit.step, query.ef_search),
+            breadth,
             item_ids: std::slice::from_ref(&*id),
             ..RecommendRequest::new(&history, state.now_ms())
         };
         watch.lap(RequestStage::Parse);
-        let mut scratch = worker.scratch.borrow_mut();
         let (scenario, weighting) = (placement.at(permit.step), &model.manifest().weighting);
-        let list = recommend(model, scenario, weighting, &request, &mut scratch, &mut |stage| watch.lap(stage.into()))?;
+        let list = recommend(model, scenario, weighting, &request, &mut scratch, &mut |stage| watch.lap(stage.into()));
+        state.recall.end(name, live.snapshot.generation(), &mut scratch);
+        let list = list?;
         super::render(&SimilarAnswer {
             item_id: &id,
             items: render_items(&view, &list, &history, query.with_items),

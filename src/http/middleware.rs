@@ -4,7 +4,7 @@
 //! warnings; `kindred::http=debug` logs every request.
 
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicI64, Ordering};
+
 use std::time::Instant;
 
 use actix_web::body::{EitherBody, MessageBody};
@@ -19,6 +19,7 @@ use super::gate::{self, Passage};
 use super::state::State;
 use super::stopwatch::StageTimes;
 use crate::audit::Deed;
+use crate::clock::Clock;
 use crate::limits;
 use crate::telemetry::Route;
 
@@ -38,8 +39,8 @@ where
     let state = request.app_data::<web::Data<State>>().cloned();
     let given = request.headers().get(&REQUEST_ID).filter(|id| acceptable(id)).cloned();
     let route = route_of(request.path());
-    if let Some(clock) = state.as_ref().and_then(|state| state.requested_now_ms.as_ref()) {
-        set_clock(clock, &request);
+    if let Some(state) = state.as_ref().filter(|state| state.clock.is_requested()) {
+        set_clock(&state.clock, &request);
     }
     let passage = state.as_ref().map(|state| gate::pass(state, &request, started));
     let (refused, passage) = match passage {
@@ -114,10 +115,10 @@ fn without_people(request: &HttpRequest) -> Cow<'_, str> {
 }
 
 /// Takes the present from a request, where the settings say so.
-fn set_clock(clock: &AtomicI64, request: &ServiceRequest) {
+fn set_clock(clock: &Clock, request: &ServiceRequest) {
     let now = request.headers().get("x-kindred-now").and_then(|value| value.to_str().ok()?.parse::<i64>().ok());
     if let Some(now) = now.filter(|now| *now > 0) {
-        clock.store(now, Ordering::Relaxed);
+        clock.set(now);
     }
 }
 

@@ -23,7 +23,7 @@ use crate::overload::{Placement, Step};
 use crate::people::consent::Consent;
 use crate::people::profile::Profile;
 use crate::people::shown::{Shown, ShownItem, UsedInteraction};
-use crate::recommend::{Fallback, RecommendRequest, Recommendations, RequestContext, recommend};
+use crate::recommend::{Breadth, Fallback, RecommendRequest, Recommendations, RequestContext, recommend};
 use crate::reload::Live;
 use crate::scenario::{GeoPoint, Scenario};
 use crate::settings::HOME;
@@ -244,6 +244,7 @@ pub(crate) async fn post(
             &worker,
             &mut watch,
             drawn,
+            assignment.map_or(name, |one| one.scenario),
         )?;
         let fallback = if lesser.step == Step::Popular { degraded } else { list.fallback.map(fallback_name) };
         if let Some(reason) = fallback {
@@ -417,6 +418,7 @@ fn compute(
     worker: &Worker,
     watch: &mut Stopwatch,
     seed: u64,
+    made_by: &str,
 ) -> Result<Recommendations, Problem> {
     let model = live.snapshot.model();
     let tables = placement.counts_trends().then(|| state.trending.tables());
@@ -424,6 +426,10 @@ fn compute(
     let signals = tables
         .as_deref()
         .map(|tables| state.trending.signals(tables, generation, checked.context.as_ref(), state.now_ms()));
+    let mut scratch = worker.scratch.borrow_mut();
+    // What asks for a breadth of its own, or gets less than all of an answer, says nothing of the scenario's.
+    let is_usual = step == Step::Full && request.ef_search.is_none() && !request.exact;
+    let breadth = if is_usual { state.recall.begin(made_by, &mut scratch) } else { Breadth::default() };
     let request = RecommendRequest {
         history,
         impersonal: step == Step::Popular,
@@ -435,15 +441,17 @@ fn compute(
         explain: request.explain,
         exact: request.exact && step == Step::Full,
         ef_search: placement.ef_search(step, request.ef_search),
+        breadth,
         item_ids: &request.item_ids,
         context: checked.context.as_ref(),
         followed,
         signals: signals.as_ref(),
         seed,
     };
-    let mut scratch = worker.scratch.borrow_mut();
-    let weighting = &model.manifest().weighting;
-    Ok(recommend(model, placement.at(step), weighting, &request, &mut scratch, &mut |stage| watch.lap(stage.into()))?)
+    let (scenario, weighting) = (placement.at(step), &model.manifest().weighting);
+    let list = recommend(model, scenario, weighting, &request, &mut scratch, &mut |stage| watch.lap(stage.into()));
+    state.recall.end(made_by, generation, &mut scratch);
+    Ok(list?)
 }
 
 /// How much less than all of an answer is given, and whether because time has passed or because others wait.

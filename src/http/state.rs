@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use actix_web::web;
 
 use super::error::{Code, Problem, shown};
 use crate::audit::Audit;
+use crate::clock::Clock;
 use crate::experiment::{Assignment, Experiment, assign};
 use crate::history::RecentInteractions;
 use crate::keys::KeyRing;
@@ -23,6 +24,7 @@ use crate::live_catalog::LiveCatalog;
 use crate::overload::{Ladder, Placement, Pulse, Step};
 use crate::people::shown::ShownLog;
 use crate::people::{People, Visitor};
+use crate::recall_audit::RecallAudit;
 use crate::recommend::RecommendScratch;
 use crate::reload::{Live, Reloader};
 use crate::store::Documents;
@@ -45,10 +47,10 @@ pub(crate) struct State {
     pub(crate) people: People,
     /// What was shown.
     pub(crate) shown: ShownLog,
+    /// Whether searches find what there is to find.
+    pub(crate) recall: RecallAudit,
     /// Who gets which scenario.
     pub(crate) experiments: BTreeMap<String, Experiment>,
-    /// The present as the requests say it, if they are to; 0 until one has.
-    pub(crate) requested_now_ms: Option<AtomicI64>,
     /// Every metric.
     pub(crate) metrics: Arc<Metrics>,
     /// What is taken just now.
@@ -77,8 +79,8 @@ pub(crate) struct State {
     pub(crate) draining: AtomicBool,
     /// Requests in progress.
     pub(crate) in_flight: AtomicUsize,
-    /// Milliseconds since 1970.
-    pub(crate) clock: fn() -> i64,
+    /// What time it is.
+    pub(crate) clock: Clock,
     /// Kinds of interaction known while no artifact is loaded.
     pub(crate) default_weighting: Weighting,
     /// Names for requests and recommendations.
@@ -161,10 +163,7 @@ impl State {
 
     /// The time, in milliseconds since 1970.
     pub(crate) fn now_ms(&self) -> i64 {
-        match self.requested_now_ms.as_ref().map(|now| now.load(Ordering::Relaxed)) {
-            None | Some(0) => (self.clock)(),
-            Some(now) => now,
-        }
+        self.clock.now_ms()
     }
 
     /// The scenario of a visitor: the one that was asked for, or that of the variant that the visitor is in.

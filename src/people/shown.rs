@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use crate::limits;
+use crate::sample::Sample;
 use crate::store::{Documents, StoreError, Table, Write};
 
 /// One list that was shown.
@@ -103,8 +104,8 @@ pub struct ShownOptions {
 pub struct ShownLog {
     documents: Arc<dyn Documents>,
     options: ShownOptions,
+    sample: Sample,
     recent: Mutex<VecDeque<Arc<Shown>>>,
-    asked: AtomicU64,
     outcomes: AtomicU64,
 }
 
@@ -112,14 +113,14 @@ impl ShownLog {
     /// A log over a store.
     #[must_use]
     pub fn new(documents: Arc<dyn Documents>, options: ShownOptions) -> Self {
-        let recent = Mutex::new(VecDeque::new());
-        Self { documents, options, recent, asked: AtomicU64::new(0), outcomes: AtomicU64::new(0) }
+        let (sample, recent) = (Sample::new(options.sample), Mutex::default());
+        Self { documents, options, sample, recent, outcomes: AtomicU64::new(0) }
     }
 
     /// Whether anything is logged.
     #[must_use]
     pub fn is_on(&self) -> bool {
-        self.options.sample > 0.0
+        self.sample.is_on()
     }
 
     /// Whether interactions are logged with a list.
@@ -128,13 +129,9 @@ impl ShownLog {
         self.options.history
     }
 
-    /// Whether the next answer is to be logged: evenly spread, so that a share of one half is every other answer.
+    /// Whether the next answer is to be logged.
     pub fn takes_next(&self) -> bool {
-        if !self.is_on() {
-            return false;
-        }
-        let before = self.asked.fetch_add(1, Ordering::Relaxed) as f64;
-        (before * self.options.sample).floor() < ((before + 1.0) * self.options.sample).floor()
+        self.sample.takes_next()
     }
 
     /// Logs a list. Does not wait.

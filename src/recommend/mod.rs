@@ -20,6 +20,7 @@
 //! per candidate that the search has not measured. Nothing but the answer is allocated once the scratch is warm, unless a
 //! filter is given.
 
+mod breadth;
 mod candidates;
 mod chance;
 mod context;
@@ -39,6 +40,7 @@ use std::borrow::Borrow;
 use kindred_index::{FilterError, FilterExpr, SearchError, SearchStats};
 use thiserror::Error;
 
+pub use self::breadth::{Breadth, FilterShape, Probe};
 use self::candidates::CandidateTable;
 pub use self::context::RequestContext;
 pub(crate) use self::context::clock_value;
@@ -79,6 +81,8 @@ pub struct RecommendRequest<'a, H = Interaction> {
     pub exact: bool,
     /// Breadth of the graph search; the scenario's if none.
     pub ef_search: Option<usize>,
+    /// How much broader than that searches are, by how many items they may find.
+    pub breadth: Breadth,
     /// Keys of the items that the list is for, or that it ranks, where the scenario is based on items.
     pub item_ids: &'a [String],
     /// The circumstances, for rules that ask for them.
@@ -252,6 +256,19 @@ pub struct RecommendScratch {
     recalls: Vec<Recall>,
     followed: Vec<(u32, f64)>,
     search: kindred_index::Scratch,
+    probe: Option<Probe>,
+}
+
+impl RecommendScratch {
+    /// Keeps the search of the next list, so that it can be repeated.
+    pub fn keep_probe(&mut self) {
+        self.probe = Some(Probe::default());
+    }
+
+    /// The search that was kept, if one was to be and the list needed one.
+    pub fn take_probe(&mut self) -> Option<Probe> {
+        self.probe.take().filter(Probe::is_kept)
+    }
 }
 
 impl<'a, H> RecommendRequest<'a, H> {
@@ -268,6 +285,7 @@ impl<'a, H> RecommendRequest<'a, H> {
             explain: false,
             exact: false,
             ef_search: None,
+            breadth: Breadth::default(),
             item_ids: &[],
             context: None,
             followed: &[],
@@ -292,7 +310,7 @@ pub fn recommend<D: AsRef<[u8]>, H: Borrow<Interaction>>(
     observe: &mut dyn FnMut(Stage),
 ) -> Result<Recommendations, RecommendError> {
     let view = model.view_with(request.live);
-    let RecommendScratch { weigh, weighted, taste, table, order, named, recalls, followed, search } = scratch;
+    let RecommendScratch { weigh, weighted, taste, table, order, named, recalls, followed, search, probe } = scratch;
     let plan = Plan::new(scenario, request)?;
     let keys = model.index().keys();
     let resolve = |key: &str| view.ordinal(key);
@@ -327,7 +345,7 @@ pub fn recommend<D: AsRef<[u8]>, H: Borrow<Interaction>>(
     observe(Stage::Filter);
     let scorer = Scorer::new(model, view, scenario, fallback, taste, request, recalls, followed);
     let question = Question { scenario, plan, fallback, eligible, scorer, named, now_ms: request.now_ms };
-    answer(&question, table, order, search, observe)
+    answer(&question, table, order, search, probe.as_mut(), observe)
 }
 
 /// The predicted affinity of a visitor to the request's items: the score that [`recommend`] would give them, whether or not they would pass

@@ -5,7 +5,7 @@ use kindred_index::{AllowSet, EF_SEARCH_MAX, FilterExpr, K_MAX, Metric, Scratch,
 use super::candidates::CandidateTable;
 use super::facts::passes;
 use super::rank::Question;
-use super::{Fallback, RecommendError, Stage};
+use super::{Fallback, Probe, RecommendError, Stage};
 use crate::scenario::{Basis, Exploration, FallbackList};
 
 /// What proposing has found out.
@@ -21,6 +21,7 @@ pub(super) fn propose<D: AsRef<[u8]>>(
     question: &Question<'_, D>,
     table: &mut CandidateTable,
     search: &mut Scratch,
+    probe: Option<&mut Probe>,
     observe: &mut dyn FnMut(Stage),
 ) -> Result<Proposed, RecommendError> {
     let Question { scorer, plan, fallback: label, eligible, .. } = question;
@@ -63,6 +64,9 @@ pub(super) fn propose<D: AsRef<[u8]>>(
         // Items that were seen take up places, so enough are asked for that the list can be filled without them.
         let k = plan.candidates.max(plan.limit + eligible.ask_for_more());
         proposed.search = Some(find(question, k, eligible.set(), eligible.added(), false, table, search)?);
+        if let Some(probe) = probe {
+            probe.keep(scorer.taste.vector(), k, eligible.set(), plan.breadth, search.hits());
+        }
     }
     by_rules(question, table, search)?;
     if !question.scans() {
@@ -136,7 +140,8 @@ fn find<D: AsRef<[u8]>>(
 ) -> Result<SearchStats, RecommendError> {
     let (model, taste) = (question.scorer.model, question.scorer.taste);
     let k = k.min(K_MAX);
-    let params = SearchParams { k, ef_search: question.plan.ef_search.max(k).min(EF_SEARCH_MAX), exact: false };
+    let mut params = SearchParams { k, ef_search: question.plan.ef_search.max(k).min(EF_SEARCH_MAX), exact: false };
+    question.plan.breadth.widen(set, &mut params);
     let stats = model.index().search(taste.vector(), &params, set, search)?;
     // A cosine search sees the query at unit length; the score wants the dot product with the vector as it is.
     let scale = match model.index().metric() {

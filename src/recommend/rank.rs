@@ -14,7 +14,9 @@ use super::signals::Signals;
 use super::slate::{Entry, Placed, arrange};
 use super::taste::Taste;
 use super::visitor::weights_of_nobody;
-use super::{Fallback, RecommendError, RecommendRequest, Recommendation, Recommendations, Source, Stage};
+use super::{
+    Breadth, Fallback, Probe, RecommendError, RecommendRequest, Recommendation, Recommendations, Source, Stage,
+};
 use crate::limits;
 use crate::model::{Model, ModelView, SessionsView};
 use crate::scenario::{Basis, ExploreMethod, FallbackList, Scenario, SourceWeights};
@@ -30,6 +32,7 @@ pub(super) struct Plan {
     pub(super) candidates: usize,
     pub(super) ef_search: usize,
     pub(super) exact: bool,
+    pub(super) breadth: Breadth,
     explain: bool,
     seed: u64,
 }
@@ -111,7 +114,8 @@ impl Plan {
             return Err(RecommendError::TooManyExcluded { found: request.exclude.len() });
         }
         let candidates = scenario.candidates.clamp(limit, limits::CANDIDATES_MAX);
-        Ok(Self { limit, candidates, ef_search, exact: request.exact, explain: request.explain, seed: request.seed })
+        let RecommendRequest { exact, breadth, explain, seed, .. } = *request;
+        Ok(Self { limit, candidates, ef_search, exact, breadth, explain, seed })
     }
 
     /// How many neighbours of recent items become candidates. Each costs a row that the search has not read already, and where
@@ -147,6 +151,7 @@ pub(super) fn answer<D: AsRef<[u8]>>(
     table: &mut CandidateTable,
     order: &mut Vec<Ranked>,
     search: &mut Scratch,
+    probe: Option<&mut Probe>,
     observe: &mut dyn FnMut(Stage),
 ) -> Result<Recommendations, RecommendError> {
     let Question { scenario, plan, scorer, .. } = question;
@@ -154,7 +159,7 @@ pub(super) fn answer<D: AsRef<[u8]>>(
     if question.fallback.is_some() && !fills {
         return Ok(Recommendations { fallback: question.fallback, ..Recommendations::default() });
     }
-    let mut proposed = propose(question, table, search, observe)?;
+    let mut proposed = propose(question, table, search, probe, observe)?;
     let shaped = scenario.is_shaped() || scenario.explore.is_some();
     let keep = if shaped { plan.candidates.max(plan.limit + MARGIN) } else { plan.limit + MARGIN };
     let candidates = if question.scans() {

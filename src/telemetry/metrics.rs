@@ -12,6 +12,7 @@ use prometheus::{
 };
 
 use super::process::ProcessGauges;
+use super::recall::RecallMetrics;
 use super::{RequestStage, Route, TelemetryError};
 use crate::history::HistoryStats;
 use crate::overload::Step;
@@ -85,6 +86,8 @@ pub struct Metrics {
     scenarios: BTreeMap<String, (Histogram, IntCounter)>,
     process: ProcessGauges,
     history: HistoryGauges,
+    /// The recall of live searches.
+    pub(crate) recall: RecallMetrics,
 }
 
 struct HistoryGauges {
@@ -262,6 +265,7 @@ impl Metrics {
             scenarios: BTreeMap::new(),
             process: ProcessGauges::new(r)?,
             history: HistoryGauges::new(r)?,
+            recall: RecallMetrics::new(r)?,
             registry,
         })
     }
@@ -400,7 +404,10 @@ impl HistoryGauges {
     }
 }
 
-fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> Result<C, prometheus::Error> {
+pub(super) fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: C,
+) -> Result<C, prometheus::Error> {
     registry.register(Box::new(collector.clone()))?;
     Ok(collector)
 }

@@ -20,6 +20,7 @@ mod overload;
 mod page;
 mod people;
 mod process;
+mod recall_audit;
 mod recommendations;
 mod reload;
 mod scenarios;
