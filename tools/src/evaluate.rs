@@ -7,15 +7,18 @@
 
 mod cases;
 mod judge;
+mod trends;
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::time::Instant;
 
 use kindred::interaction::Interaction;
 use kindred::limits;
 use kindred::model::Model;
-use kindred::recommend::{RecommendError, RecommendRequest, RecommendScratch, recommend};
+use kindred::recommend::{RecommendError, RecommendRequest, RecommendScratch, Signals, recommend};
 use kindred::scenario::Scenario;
+use kindred::trending::{Tables, Trending, TrendingSettings};
 use kindred::user_vector::Weighting;
 use kindred_index::AllowSet;
 use rayon::prelude::*;
@@ -27,6 +30,7 @@ use crate::dataset::Interactions;
 use cases::Case;
 pub use judge::{AtK, Overlap, Segment, System};
 use judge::{Judge, overlap};
+use trends::Trends;
 
 /// Most items a list is judged by.
 pub const K_MAX: usize = limits::ANSWER_ITEMS_MAX;
@@ -57,6 +61,9 @@ pub struct EvaluateOptions {
     pub users: Option<usize>,
     /// Seed of the sample.
     pub seed: u64,
+    /// How it is counted what is taken just now, for scenarios that weigh it. Counted where each event is predicted, since only there time goes
+    /// on as it did; none: not counted.
+    pub trending: Option<TrendingSettings>,
 }
 
 /// What is asked of a model.
@@ -177,15 +184,27 @@ pub fn evaluate<D: AsRef<[u8]> + Sync>(
         return Err(EvaluateError::NoUsers { skipped });
     }
     let asker = Asker { model, held_out, scenario, weighting, longest, exact_only: options.exact_only };
+    let counts = options.protocol == Protocol::NextEvent && scenario.counts_trends();
+    let settings = options.trending.clone().filter(|_| counts);
+    let mut trends = settings.map(|settings| Trends::new(settings, held_out, weighting));
+    let (order, blocks) = match &trends {
+        Some(trends) => trends.blocks(&cases),
+        None => ((0..cases.len()).collect(), blocks(cases.len())),
+    };
     let total = cases.len() as u64;
     let mut answers = Vec::with_capacity(cases.len());
-    // In blocks, so that progress moves and the lists stay in the order of the users.
-    for block in cases.chunks(1_024) {
-        let answered: Result<Vec<Answer>, _> =
-            block.par_iter().map_init(RecommendScratch::default, |scratch, case| asker.ask(case, scratch)).collect();
-        answers.extend(answered?);
+    for block in blocks {
+        let block = &order[block];
+        let now_ms = block.first().map_or(0, |at| cases[*at].now_ms);
+        let tables = trends.as_mut().map(|trends| trends.at(now_ms, |key| model.index().ordinal(key)));
+        let just_now = trends.as_ref().map(|trends| &trends.trending).zip(tables.as_deref());
+        let ask = |scratch: &mut RecommendScratch, at: &usize| asker.ask(&cases[*at], just_now, scratch);
+        let answered: Result<Vec<Answer>, _> = block.par_iter().map_init(RecommendScratch::default, ask).collect();
+        answers.extend(block.iter().copied().zip(answered?));
         progress(answers.len() as u64, total);
     }
+    answers.sort_unstable_by_key(|(at, _)| *at);
+    let answers: Vec<Answer> = answers.into_iter().map(|(_, answer)| answer).collect();
     let judge = Judge::new(model, held_out, &cases, options.seed);
     let system = |name, list: fn(&Answer) -> &[u32]| {
         let lists: Vec<&[u32]> = answers.iter().map(list).collect();
@@ -203,6 +222,12 @@ pub fn evaluate<D: AsRef<[u8]> + Sync>(
     let n_users = cases.chunk_by(|a, b| a.user == b.user).count() as u64;
     let protocol = options.protocol;
     Ok(Evaluation { protocol, n_users, n_lists: total, n_relevant, skipped, systems, list_overlap, latency })
+}
+
+/// In blocks, so that progress moves.
+fn blocks(n: usize) -> Vec<Range<usize>> {
+    const BLOCK: usize = 1_024;
+    (0..n).step_by(BLOCK).map(|begin| begin..(begin + BLOCK).min(n)).collect()
 }
 
 impl Latency {
@@ -227,11 +252,19 @@ struct Asker<'a, D> {
 }
 
 impl<D: AsRef<[u8]>> Asker<'_, D> {
-    fn ask(&self, case: &Case, scratch: &mut RecommendScratch) -> Result<Answer, RecommendError> {
+    fn ask(
+        &self,
+        case: &Case,
+        just_now: Option<(&Trending, &Tables)>,
+        scratch: &mut RecommendScratch,
+    ) -> Result<Answer, RecommendError> {
         let history = self.history(case);
+        let signals: Option<Signals<'_>> =
+            just_now.map(|(trending, tables)| trending.signals(tables, "", None, case.now_ms));
         let mut list = |exact: bool| -> Result<Vec<u32>, RecommendError> {
             let limit = Some(self.longest);
-            let request = RecommendRequest { limit, exact, ..RecommendRequest::new(&history, case.now_ms) };
+            let signals = signals.as_ref();
+            let request = RecommendRequest { limit, exact, signals, ..RecommendRequest::new(&history, case.now_ms) };
             let list = recommend(self.model, self.scenario, self.weighting, &request, scratch, &mut |_| ())?;
             Ok(list.items.iter().map(|item| item.ordinal).collect())
         };

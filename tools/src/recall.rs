@@ -1,14 +1,12 @@
 //! How well a graph search agrees with the exact one: `ann_recall@k`, and what it cost.
 
 use anyhow::Context;
+pub use kindred::nearest::is_true;
 use kindred_index::{Index, Scratch, SearchParams};
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::matrix::Matrix;
-
-/// Two similarities closer than this, as a share of the greater, are the same: single precision sums in different orders.
-const SAME: f32 = 1e-5;
 
 /// The true answers of a set of queries.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,11 +70,6 @@ pub fn agreement<D: AsRef<[u8]> + Sync>(
     let n = queries.rows as f64;
     let recall = hits as f64 / (n * truth.found as f64);
     Ok(Agreement { recall, distances: distances as f64 / n, n_queries: queries.rows })
-}
-
-/// Whether an item of this similarity is among the true k nearest, whose least similarity is given.
-pub fn is_true(similarity: f32, worst: f32) -> bool {
-    similarity >= worst - SAME * worst.abs()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use kindred::model::Model;
 use kindred::scenario::Scenario;
+use kindred::timestamp::LEAST_PLAUSIBLE_MS;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -113,6 +114,12 @@ pub fn script<D: AsRef<[u8]>>(
             seen.insert(item);
         }
     }
+    // Places in a list instead of times, as some logs have them, begin when time does for a server; ages stay as they are.
+    let first_ms = before.time_ms.iter().chain(&after.time_ms).copied().min().unwrap_or(LEAST_PLAUSIBLE_MS);
+    let later_ms = (LEAST_PLAUSIBLE_MS - first_ms).max(0);
+    let times =
+        before.time_ms.iter_mut().chain(&mut after.time_ms).chain(events.iter_mut().map(|event| &mut event.time_ms));
+    times.for_each(|time_ms| *time_ms += later_ms);
     // Stable: at the same moment the order is that of the dataset.
     events.sort_by_key(|event| event.time_ms);
     let questions = HeldOut { train: before, test: after, kinds: kinds.clone(), keys: keys.clone() };
@@ -151,8 +158,13 @@ mod tests {
         assert_eq!(script.users, 3);
         let asked: Vec<(u32, bool)> = script.events.iter().map(|event| (event.item, event.asked)).collect();
         assert_eq!(asked, [(6, false), (60, false), (7, true), (4, true), (9, false), (1, false), (5, true)]);
-        assert_eq!(script.questions.train, held_out.train);
-        assert_eq!(script.questions.test, held_out.test);
+        // Times that are none are moved together to where they are some.
+        let moved = |part: &Interactions| {
+            let time_ms = part.time_ms.iter().map(|time_ms| time_ms - 1 + LEAST_PLAUSIBLE_MS).collect();
+            Interactions { time_ms, ..part.clone() }
+        };
+        assert_eq!(script.questions.train, moved(&held_out.train));
+        assert_eq!(script.questions.test, moved(&held_out.test));
         let one = super::script(&held_out, &model, &Scenario::home(), Some(1), 1);
         assert_eq!((one.users, one.events.len()), (1, one.questions.test.len()));
     }

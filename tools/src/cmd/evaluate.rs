@@ -75,7 +75,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         // Not a root; then it may be a generation itself.
         Err(error) => Snapshot::open(&args.artifacts).map_err(|_| error)?,
     };
-    let scenarios = Settings::load(args.config.as_deref())?.scenarios;
+    let Settings { scenarios, trending, .. } = Settings::load(args.config.as_deref())?;
     let Some(scenario) = scenarios.get(&args.scenario) else {
         let known: Vec<&str> = scenarios.keys().map(String::as_str).collect();
         bail!("there is no scenario {:?}; there are: {}", args.scenario, known.join(", "));
@@ -94,7 +94,14 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let protocol = args.protocol;
     let mut scenario = scenario.clone();
     scenario.exclude_seen &= !args.allow_seen;
-    let options = EvaluateOptions { protocol, ks, exact_only: args.exact_only, users: args.users, seed: args.seed };
+    let options = EvaluateOptions {
+        protocol,
+        ks,
+        exact_only: args.exact_only,
+        users: args.users,
+        seed: args.seed,
+        trending: Some(trending),
+    };
     let progress = Progress::bar("evaluating", 0);
     let step = |done, total| progress.step("evaluating", done, total);
     let held_out = held_out(&dataset)?;

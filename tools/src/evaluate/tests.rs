@@ -16,7 +16,14 @@ fn table(rows: &[(u32, u32, f32, i64)]) -> Interactions {
 }
 
 fn options(ks: &[usize]) -> EvaluateOptions {
-    EvaluateOptions { ks: ks.to_vec(), exact_only: false, protocol: Protocol::HeldOut, users: None, seed: 1 }
+    EvaluateOptions {
+        ks: ks.to_vec(),
+        exact_only: false,
+        protocol: Protocol::HeldOut,
+        users: None,
+        seed: 1,
+        trending: None,
+    }
 }
 
 fn held_out(fixture: &Fixture, train: &[(u32, u32, f32, i64)], test: &[(u32, u32, f32, i64)]) -> HeldOut {

@@ -108,12 +108,22 @@ pub struct Args {
 }
 
 /// How generated items are compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
 pub enum MetricArg {
     /// Rows of unit length.
     Cosine,
     /// Rows whose norms differ.
     InnerProduct,
+}
+
+impl From<MetricArg> for ModelMetric {
+    fn from(metric: MetricArg) -> Self {
+        match metric {
+            MetricArg::Cosine => Self::Cosine,
+            MetricArg::InnerProduct => Self::InnerProduct,
+        }
+    }
 }
 
 /// What is measured.
@@ -293,10 +303,7 @@ fn spawn(args: &Args, store: Option<&Path>, progress: &Progress) -> anyhow::Resu
 /// Publishes a generated artifact, unless the directory holds the same one from before.
 fn generate(args: &Args, root: &Path, progress: &Progress) -> anyhow::Result<()> {
     let options = FactorsOptions { n_items: args.items, dims: args.dims, n_queries: 1_000, seed: args.seed };
-    let metric = match args.metric {
-        MetricArg::Cosine => ModelMetric::Cosine,
-        MetricArg::InnerProduct => ModelMetric::InnerProduct,
-    };
+    let metric = ModelMetric::from(args.metric);
     let parameters = serde_json::json!({"items": args.items, "dims": args.dims, "metric": metric, "seed": args.seed});
     if let Ok(current) = artifact::current(root) {
         let manifest = artifact::read_manifest(&current.directory)?;

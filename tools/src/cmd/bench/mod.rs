@@ -10,6 +10,7 @@ pub mod opening;
 pub mod overload;
 pub mod peers;
 pub mod ratings;
+pub mod recall;
 pub mod replay;
 pub mod soak;
 pub mod store;
@@ -38,6 +39,8 @@ pub enum What {
     Soak(soak::Args),
     /// The trainers of ratings: RMSE and MAE of held-out ratings, seconds, memory
     Ratings(ratings::Args),
+    /// Recall over HTTP under filters of every selectivity, beside exact answers
+    Recall(recall::Args),
     /// The lists of a running server, on real interactions in the order of time, beside the offline evaluator's
     Replay(replay::Args),
     /// The embedded store: interactions kept a second, commits, look-ups meanwhile, restart
@@ -54,6 +57,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         What::Http(args) => http::run(args, global),
         What::Soak(args) => soak::run(args, global),
         What::Ratings(args) => ratings::run(args, global),
+        What::Recall(args) => recall::run(args, global),
         What::Replay(args) => replay::run(args, global),
         What::Store(args) => store::run(args, global),
     }

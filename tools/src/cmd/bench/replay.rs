@@ -117,7 +117,7 @@ struct Live {
 /// Artifacts or a dataset that cannot be read, a server that cannot be reached or refuses.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let snapshot = Snapshot::open_current(&args.artifacts)?;
-    let scenarios = Settings::load(args.config.as_deref())?.scenarios;
+    let Settings { scenarios, trending, .. } = Settings::load(args.config.as_deref())?;
     let Some(scenario) = scenarios.get(&args.scenario) else {
         let known: Vec<&str> = scenarios.keys().map(String::as_str).collect();
         bail!("there is no scenario {:?}; there are: {}", args.scenario, known.join(", "));
@@ -139,6 +139,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         protocol: Protocol::NextEvent,
         users: None,
         seed: args.seed,
+        trending: Some(trending),
     };
     let weighting = &snapshot.manifest().weighting;
     let evaluation = evaluate::evaluate(snapshot.model(), &script.questions, scenario, weighting, &options, &step)?;
@@ -240,10 +241,13 @@ fn send_before(
     Ok(())
 }
 
-/// The server keeps as much of everybody as the evaluator looks at, and takes the time from the requests.
-fn settings() -> [(&'static str, String); 5] {
+/// The server keeps as much of everybody as the evaluator looks at, takes the time from the requests, and gives nothing less for being busy. What
+/// is trending is added up again as often as it can be, since hours go by in seconds.
+fn settings() -> [(&'static str, String); 7] {
     [
         ("KINDRED__HTTP__CLOCK", "request".to_owned()),
+        ("KINDRED__OVERLOAD__ENABLED", "false".to_owned()),
+        ("KINDRED__TRENDING__REFRESH_MS", "10".to_owned()),
         ("KINDRED__HISTORY__KEEP_PER_ACTOR", limits::HISTORY_MAX.to_string()),
         ("KINDRED__HISTORY__CACHE_MB", "4096".to_owned()),
         ("KINDRED__HISTORY__READ_TIMEOUT_MS", "10000".to_owned()),

@@ -1,0 +1,40 @@
+//! Each preset of `config/presets`, served: it is read, and its live lists are those that the offline evaluator makes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use support::{json, kindred};
+
+fn presets() -> Vec<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/presets");
+    let mut found: Vec<PathBuf> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn every_preset_is_served_and_its_lists_are_the_evaluators() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("demo");
+    let arguments = "demo --no-serve --items 200 --visitors 400 --seed 3 --json --dir";
+    json(kindred().args(arguments.split(' ')).arg(&dir));
+    let presets = presets();
+    assert!(presets.len() >= 4, "{presets:?}");
+    for preset in presets {
+        let mut replay = kindred();
+        replay.args(["bench", "replay", "--json", "--artifacts"]).arg(dir.join("artifacts"));
+        replay.arg("--dataset").arg(dir.join("dataset")).arg("--config").arg(&preset);
+        let output = replay.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        let report: serde_json::Value =
+            serde_json::from_str(&text).unwrap_or_else(|_| panic!("{}: {text}{complaint}", preset.display()));
+        let hit_rate = |of: &str| report[of]["hit_rate"].as_f64().unwrap();
+        assert_eq!((&report["degraded"], &report["live"]["questions"]), (&0.into(), &report["offline"]["questions"]));
+        // What is trending is added up a few events later there than here, which tells where only 140 lists are asked for.
+        assert!((hit_rate("live") - hit_rate("offline")).abs() <= 0.05, "{}: {report}", preset.display());
+        assert!(hit_rate("live") > 0.05, "{}: {report}", preset.display());
+    }
+}
