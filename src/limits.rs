@@ -44,7 +44,8 @@ pub const DIVERSITY_MAX: f32 = 10.0;
 /// New items that a request may draw from.
 pub const EXPLORE_POOL_MAX: usize = 1_000;
 
-/// Different items and groups counted in one bucket of what is trending: 64 bytes each, and there are 48 buckets.
+/// Different items and groups counted in one bucket of what is trending: about 100 bytes each while few people are asked for, and
+/// there are 48 buckets.
 pub const TRENDING_ENTRIES_PER_BUCKET_MAX: usize = 200_000;
 
 /// Context keys counted by value for what is trending.
