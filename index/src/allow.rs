@@ -1,28 +1,58 @@
 //! A set of items that a search may return: a bit per item and how many are set.
 
 use std::fmt;
+use std::sync::Arc;
+
+use crate::gathered::Gathered;
+use crate::metric::{Ordinals, Unpack, unpacking};
 
 /// A dense set of ordinals below n, with its cardinality always at hand. One bit per item: 125 KB for a million.
 ///
 /// Combining two sets goes word by word, about 10 GB/s.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct AllowSet {
     words: Vec<u64>,
     n: u32,
     cardinality: u32,
+    /// The codes of its items, and perhaps of some that were in it, where they were put side by side.
+    pub(crate) gathered: Option<Arc<Gathered>>,
 }
 
+impl PartialEq for AllowSet {
+    fn eq(&self, other: &Self) -> bool {
+        self.n == other.n && self.words == other.words
+    }
+}
+
+impl Eq for AllowSet {}
+
 const BITS: u32 = u64::BITS;
+
+/// The items of a set, ascending, a block at a time.
+pub(crate) struct Blocks<'a> {
+    words: std::slice::Iter<'a, u64>,
+    /// The ordinal of the next word's first bit.
+    first: u32,
+    unpack: Unpack,
+}
+
+impl Blocks<'_> {
+    /// Fills a block with the next items and says how many they are; none, and there are no more.
+    #[inline]
+    pub(crate) fn next_into(&mut self, block: &mut Ordinals) -> usize {
+        (self.unpack)(&mut self.words, &mut self.first, block)
+    }
+}
 
 impl AllowSet {
     /// The empty set over n items.
     pub fn new_empty(n: u32) -> Self {
-        Self { words: vec![0; n.div_ceil(BITS) as usize], n, cardinality: 0 }
+        Self { words: vec![0; n.div_ceil(BITS) as usize], n, cardinality: 0, gathered: None }
     }
 
     /// All of n items.
     pub fn full(n: u32) -> Self {
-        let mut set = Self { words: vec![u64::MAX; n.div_ceil(BITS) as usize], n, cardinality: n };
+        let mut set = Self { words: vec![u64::MAX; n.div_ceil(BITS) as usize], n, cardinality: n, gathered: None };
         if let Some(last) = set.words.last_mut() {
             *last &= last_word_mask(n);
         }
@@ -37,6 +67,11 @@ impl AllowSet {
     /// The number of items in the set.
     pub fn cardinality(&self) -> u32 {
         self.cardinality
+    }
+
+    /// Memory that it takes.
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.words.as_slice()) + self.gathered.as_ref().map_or(0, |gathered| gathered.bytes())
     }
 
     /// Whether no item is in the set.
@@ -59,8 +94,24 @@ impl AllowSet {
         let bit = 1 << (ordinal % BITS);
         let new = *word & bit == 0;
         *word |= bit;
-        self.cardinality += u32::from(new);
+        if new {
+            self.cardinality += 1;
+            self.gathered = None;
+        }
         new
+    }
+
+    /// Puts items in; ordinals out of range change nothing.
+    pub(crate) fn insert_all(&mut self, ordinals: &[u32]) {
+        let mut new = 0;
+        for ordinal in ordinals.iter().filter(|ordinal| **ordinal < self.n) {
+            if let Some(word) = self.words.get_mut((ordinal / BITS) as usize) {
+                new += u32::from(*word >> (ordinal % BITS) & 1 == 0);
+                *word |= 1 << (ordinal % BITS);
+            }
+        }
+        self.cardinality += new;
+        self.gathered = None;
     }
 
     /// Takes an item out; true if it was there.
@@ -77,6 +128,7 @@ impl AllowSet {
     pub fn clear(&mut self) {
         self.words.fill(0);
         self.cardinality = 0;
+        self.gathered = None;
     }
 
     /// Keeps what is also in `other`.
@@ -86,6 +138,7 @@ impl AllowSet {
 
     /// Adds what is in `other`, as far as it is below this set's n.
     pub fn or(&mut self, other: &Self) {
+        self.gathered = None;
         self.combine(other, |mine, theirs| mine | theirs);
     }
 
@@ -103,6 +156,11 @@ impl AllowSet {
         })
     }
 
+    /// As [`AllowSet::iter`], a block at a time.
+    pub(crate) fn blocks(&self) -> Blocks<'_> {
+        Blocks { words: self.words.iter(), first: 0, unpack: unpacking() }
+    }
+
     /// Up to so many of the items, from places spread evenly over all ordinals: of each place, the next item in the set.
     pub(crate) fn spread(&self, count: usize) -> impl Iterator<Item = u32> + '_ {
         let step = self.words.len().div_ceil(count.max(1)).max(1);
@@ -114,6 +172,7 @@ impl AllowSet {
 
     /// Adds the items of a bitmap of 64-bit words; bits from n on are ignored.
     pub(crate) fn or_words(&mut self, words: &[u64]) {
+        self.gathered = None;
         self.combine_words(words.iter().copied(), |mine, theirs| mine | theirs);
     }
 
@@ -150,6 +209,7 @@ impl fmt::Debug for AllowSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metric::BLOCK;
 
     #[test]
     fn one_by_one() {
@@ -158,12 +218,30 @@ mod tests {
         assert!(set.insert(0) && set.insert(63) && set.insert(64) && set.insert(129));
         assert!(!set.insert(129) && !set.insert(130) && !set.insert(u32::MAX));
         assert_eq!(set.iter().collect::<Vec<_>>(), [0, 63, 64, 129]);
+        set.insert_all(&[0, 63, 130, u32::MAX]);
         assert_eq!(set.cardinality(), 4);
         assert!(set.contains(64) && !set.contains(65) && !set.contains(130) && !set.contains(u32::MAX));
         assert!(set.remove(64) && !set.remove(64) && !set.remove(u32::MAX));
         assert_eq!(set.cardinality(), 3);
         set.clear();
         assert_eq!(set, AllowSet::new_empty(130));
+    }
+
+    #[test]
+    fn blocks_are_what_one_by_one_is() {
+        for step in [1, 2, 7, 63, 64, 65, 999] {
+            let mut set = AllowSet::new_empty(10_000);
+            set.insert_all(&(0..10_000).step_by(step).collect::<Vec<_>>());
+            let (mut blocks, mut block, mut found) = (set.blocks(), [0; BLOCK], Vec::new());
+            loop {
+                let count = blocks.next_into(&mut block);
+                if count == 0 {
+                    break;
+                }
+                found.extend_from_slice(&block[..count]);
+            }
+            assert_eq!(found, set.iter().collect::<Vec<_>>(), "{step}");
+        }
     }
 
     #[test]

@@ -90,11 +90,7 @@ impl<'a> AttributeView<'a> {
     /// Adds the items of a postings entry. Nothing for an entry that leads outside, which verification rules out.
     pub(crate) fn add_postings(&self, postings: &Postings, into: &mut AllowSet) {
         match postings.encoding {
-            POSTINGS_LIST => {
-                for ordinal in self.list(postings).unwrap_or_default() {
-                    into.insert(*ordinal);
-                }
-            }
+            POSTINGS_LIST => into.insert_all(self.list(postings).unwrap_or_default()),
             POSTINGS_BITMAP => into.or_words(self.bitmap(postings).unwrap_or_default()),
             _ => {}
         }

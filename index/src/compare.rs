@@ -1,13 +1,18 @@
 //! By what a query and an item are compared: rows as they are, or codes.
 
+use crate::allow::AllowSet;
 use crate::codes::CodeView;
-use crate::metric::{CodeKernel, CodedQuery, Group, Kernel, prefetch};
+use crate::exact;
+use crate::metric::{CodeKernel, CodedQuery, Group, Kernel, prefetch, prefetch_at};
 use crate::vectors::VectorView;
-use crate::visited::Query;
+use crate::visited::{Query, Scratch};
 
 /// By how many standard deviations of its codes' error an item may be nearer than its codes say. The error is a sum over all dimensions,
 /// so nearly normal: 3 leave out one in 700.
 const DEVIATIONS: f32 = 3.0;
+
+/// Codes side by side are compared with if there are at most so many times as many as items are left in the set.
+const GATHERED_MOST: usize = 2;
 
 /// A query and all that it can be compared with.
 pub(crate) trait Compare: Copy {
@@ -25,6 +30,11 @@ pub(crate) trait Compare: Copy {
 
     /// By how much an item may be nearer by its row than it is by this.
     fn margin(&self) -> f32;
+
+    /// As [`exact::scan`] of a set, for one whose codes were put side by side, where that is faster.
+    fn scan_gathered(&self, _k: usize, _allow: &AllowSet, _scratch: &mut Scratch) -> Option<u32> {
+        None
+    }
 }
 
 /// Compares by rows.
@@ -68,12 +78,14 @@ impl Compare for ByRows<'_> {
 pub(crate) struct ByCodes<'a> {
     query: &'a CodedQuery,
     codes: CodeView<'a>,
+    /// Groups of a row.
+    width: usize,
     kernel: CodeKernel,
 }
 
 impl<'a> ByCodes<'a> {
     pub(crate) fn new(query: &'a CodedQuery, codes: CodeView<'a>) -> Self {
-        Self { query, codes, kernel: CodeKernel::get() }
+        Self { query, codes, width: query.width(), kernel: CodeKernel::get() }
     }
 }
 
@@ -81,12 +93,12 @@ impl Compare for ByCodes<'_> {
     const EXACT: bool = false;
 
     fn n(&self) -> u32 {
-        (self.codes.rows.len() / self.query.width().max(1)) as u32
+        (self.codes.rows.len() / self.width.max(1)) as u32
     }
 
     #[inline(always)]
     fn ask(&self, item: u32) {
-        prefetch(self.codes.row(item));
+        prefetch_at(self.codes.rows, (item as usize).wrapping_mul(self.width), self.width);
     }
 
     #[inline(always)]
@@ -96,5 +108,17 @@ impl Compare for ByCodes<'_> {
 
     fn margin(&self) -> f32 {
         DEVIATIONS * self.query.deviation
+    }
+
+    fn scan_gathered(&self, k: usize, allow: &AllowSet, scratch: &mut Scratch) -> Option<u32> {
+        let gathered = allow.gathered.as_ref().filter(|gathered| gathered.is_of(self.codes))?;
+        if gathered.ordinals.len() > GATHERED_MOST * allow.cardinality() as usize {
+            return None;
+        }
+        let ordinal = |place: u32| gathered.ordinals.get(place as usize).copied().unwrap_or(u32::MAX);
+        let near = ByCodes { codes: CodeView { rows: gathered.rows(), ..self.codes }, ..*self };
+        let compared = exact::scan_where(near, k, |place| allow.contains(ordinal(place)), scratch);
+        scratch.nearest.rename(ordinal);
+        Some(compared)
     }
 }

@@ -1,18 +1,17 @@
 //! The exact search: every row, or every allowed one. The oracle of the other, and the faster of the two where few items may be found.
 //!
-//! 64 dimensions: about 5 ns per row while the rows come in order from memory, 15 ns where they are scattered; a quarter of that by codes.
+//! 64 dimensions: about 5 ns per row while the rows come in order from memory, 15 ns where they are scattered; 3 ns by codes.
 
 use crate::allow::AllowSet;
 use crate::compare::{ByRows, Compare};
+use crate::metric::{BLOCK, Ordinals};
 use crate::pool::Entry;
 use crate::search::SearchError;
 use crate::vectors::VectorView;
 use crate::visited::Scratch;
 
-/// Rows scored in one go.
-const BLOCK: usize = 64;
-/// Rows compared in one go after their codes.
-const REFINED: usize = 16;
+/// Similarities that are told to be too small in one go.
+const TOGETHER: usize = 16;
 
 /// The `k` rows nearest to a query by their dot product with it, best first, ties by ordinal. The slow twin of `Index::search`.
 ///
@@ -31,136 +30,161 @@ pub fn exact_search(
     crate::search::check_query(query, vectors.dimensions)?;
     let mut taken = std::mem::take(&mut scratch.query);
     taken.set(query, 1.0, vectors.stride);
-    let compared = scan(ByRows::new(&taken, vectors), k, allow, scratch);
+    let compared = search(ByRows::new(&taken, vectors), k, allow, scratch);
     scratch.query = taken;
     Ok(compared)
 }
 
 /// As [`exact_search`], with a query that is prepared.
-pub(crate) fn scan(rows: ByRows<'_>, k: usize, allow: Option<&AllowSet>, scratch: &mut Scratch) -> u32 {
-    scratch.nearest.begin(k);
-    let nearest = &mut scratch.nearest;
-    let offer = |ordinals: &[u32], similarities: &[f32]| {
-        for (ordinal, similarity) in ordinals.iter().zip(similarities) {
-            nearest.offer(Entry::new(*similarity, *ordinal));
-        }
-    };
-    let compared = match allow {
-        None => in_blocks(rows, 0..rows.n(), offer),
-        Some(allow) => in_blocks(rows, allow.iter(), offer),
-    };
+pub(crate) fn search(rows: ByRows<'_>, k: usize, allow: Option<&AllowSet>, scratch: &mut Scratch) -> u32 {
+    let compared = scan(rows, k, allow, scratch);
     scratch.hits.clear();
-    scratch.hits.extend(scratch.nearest.sorted().iter().map(|entry| entry.hit()));
+    scratch.hits.extend(scratch.nearest.sorted().iter().take(k).map(|entry| entry.hit()));
     compared
 }
 
-/// As [`scan`], by codes first: only items that may be among the nearest, by as much as codes can be off, are compared by rows. Four
-/// times as fast, and finds the same but for one item in 700 that was barely among the nearest. Returns how many were compared by codes.
-pub(crate) fn scan_coded<C: Compare>(
-    near: C,
-    rows: ByRows<'_>,
-    k: usize,
-    allow: &AllowSet,
-    scratch: &mut Scratch,
-) -> u32 {
-    let Scratch { refined, hits, .. } = scratch;
-    refined.begin(k);
-    let margin = near.margin();
-    let (mut waiting, mut count, mut bound) = ([0; REFINED], 0, f32::NEG_INFINITY);
-    let mut refine = |waiting: &[u32]| {
-        let mut similarities = [0.0; REFINED];
-        rows.many(waiting, &mut similarities);
-        let entries = waiting.iter().zip(&similarities);
-        entries.for_each(|(ordinal, similarity)| refined.insert(Entry::new(*similarity, *ordinal)));
-        refined.worst_of_full().map_or(f32::NEG_INFINITY, |worst| worst - margin)
-    };
-    let compared = in_blocks(near, allow.iter(), |ordinals, similarities| {
-        for (ordinal, similarity) in ordinals.iter().zip(similarities) {
-            if *similarity < bound {
-                continue;
-            }
-            if let Some(place) = waiting.get_mut(count) {
-                rows.ask(*ordinal);
-                *place = *ordinal;
-                count += 1;
-            }
-            if count == REFINED {
-                bound = refine(&waiting);
-                count = 0;
-            }
-        }
-    });
-    refine(waiting.get(..count).unwrap_or_default());
-    hits.clear();
-    hits.extend(refined.entries().iter().map(|entry| entry.hit()));
-    compared
+/// Compares with every item, or with every allowed one. Returns how many those are; the k nearest are in `scratch.nearest`, and with them all
+/// that may be among the nearest by their rows, by as much as what is compared by can be off: of codes all but one in 700.
+pub(crate) fn scan<C: Compare>(near: C, k: usize, allow: Option<&AllowSet>, scratch: &mut Scratch) -> u32 {
+    let Some(allow) = allow else { return scan_where(near, k, |_| true, scratch) };
+    if let Some(compared) = near.scan_gathered(k, allow, scratch) {
+        return compared;
+    }
+    let nearest = &mut scratch.nearest;
+    nearest.begin(k, near.margin());
+    let mut blocks = allow.blocks();
+    let fill = |block: &mut Ordinals| blocks.next_into(block);
+    in_blocks::<_, true>(near, fill, |ordinals, similarities| nearest.offer(ordinals, similarities, |_| true))
 }
 
-/// Compares with ascending ordinals, a block at a time, whose memory is asked for while the block before it is compared with.
-#[inline(always)]
-fn in_blocks<C: Compare>(near: C, ordinals: impl Iterator<Item = u32>, mut scored: impl FnMut(&[u32], &[f32])) -> u32 {
-    let n = near.n();
-    let mut ordinals = ordinals.take_while(|ordinal| *ordinal < n);
-    let (mut ready, mut count, mut compared) = ([0; BLOCK], 0, 0);
-    loop {
-        let (mut next, mut asked) = ([0; BLOCK], 0);
-        for (place, ordinal) in next.iter_mut().zip(&mut ordinals) {
-            near.ask(ordinal);
+/// As [`scan`], with every item; those that do not pass are left out afterwards, so as many should pass as not.
+pub(crate) fn scan_where<C: Compare>(near: C, k: usize, passes: impl Fn(u32) -> bool, scratch: &mut Scratch) -> u32 {
+    let nearest = &mut scratch.nearest;
+    nearest.begin(k, near.margin());
+    let mut first = 0;
+    let fill = |block: &mut Ordinals| {
+        for (place, ordinal) in block.iter_mut().zip(first..) {
             *place = ordinal;
-            asked += 1;
         }
-        let mut similarities = [0.0; BLOCK];
+        let count = BLOCK.min((near.n() - first) as usize);
+        first += count as u32;
+        count
+    };
+    // The memory notices by itself that one comes after the other.
+    in_blocks::<_, false>(near, fill, |ordinals, similarities| nearest.offer(ordinals, similarities, &passes))
+}
+
+/// Compares with ascending ordinals, a block at a time, whose memory is asked for, with `ASK`, while the block before it is compared with.
+/// `fill` says how many it has put into a block; none, and it is over.
+#[inline(always)]
+fn in_blocks<C: Compare, const ASK: bool>(
+    near: C,
+    mut fill: impl FnMut(&mut Ordinals) -> usize,
+    mut scored: impl FnMut(&[u32], &[f32]),
+) -> u32 {
+    let n = near.n();
+    let (mut one, mut other, mut similarities) = ([0; BLOCK], [0; BLOCK], [0.0; BLOCK]);
+    let (mut ready, mut next) = (&mut one, &mut other);
+    let (mut count, mut compared) = (0, 0);
+    loop {
+        let filled = fill(next);
+        let asked = next.get(..filled).unwrap_or_default();
+        // A set may be of more items than there are.
+        let asked = match asked.last() {
+            Some(last) if *last >= n => asked.get(..asked.partition_point(|ordinal| *ordinal < n)).unwrap_or_default(),
+            _ => asked,
+        };
+        if ASK {
+            asked.iter().for_each(|ordinal| near.ask(*ordinal));
+        }
+        let left = asked.len();
         let block = ready.get(..count).unwrap_or_default();
         near.many(block, &mut similarities);
         scored(block, similarities.get(..count).unwrap_or_default());
         compared += count as u32;
-        if asked == 0 {
+        if left == 0 {
             return compared;
         }
-        (ready, count) = (next, asked);
+        std::mem::swap(&mut ready, &mut next);
+        count = left;
     }
 }
 
-/// The best k of any number of entries: gathered, and cut to the best k whenever there are twice as many. Constant time per entry,
-/// whatever k.
+/// The best k of any number of entries, and all that are worse than the k-th by at most a margin: gathered, and cut to those whenever there are
+/// twice as many. Constant time per entry, whatever k.
 #[derive(Debug, Default)]
 pub(crate) struct Nearest {
     entries: Vec<Entry>,
     k: usize,
-    /// What is not better than this has k better ones.
+    margin: f32,
+    /// What is not better than this does not belong to them.
     bound: Option<Entry>,
+    /// When to cut: at so many entries.
+    full: usize,
 }
 
 impl Nearest {
-    fn begin(&mut self, k: usize) {
+    fn begin(&mut self, k: usize, margin: f32) {
         self.entries.clear();
-        self.k = k;
-        self.bound = None;
+        (self.k, self.margin, self.bound) = (k, margin, None);
+        self.full = 2 * k.max(BLOCK);
     }
 
     #[inline]
-    fn offer(&mut self, entry: Entry) {
-        if self.bound.is_some_and(|bound| entry > bound) {
-            return;
+    fn offer(&mut self, ordinals: &[u32], similarities: &[f32], passes: impl Fn(u32) -> bool) {
+        let (blocks, rest) = similarities.as_chunks::<TOGETHER>();
+        for (block, ordinals) in blocks.iter().zip(ordinals.chunks_exact(TOGETHER)) {
+            // Mostly all are too far, which is told of them at once.
+            let bound = self.bound();
+            if block.iter().map(|similarity| u32::from(*similarity < bound)).sum::<u32>() < TOGETHER as u32 {
+                self.offer_each(ordinals, block, &passes);
+            }
         }
-        self.entries.push(entry);
-        // At least a block, so that a small k does not cut all the time.
-        if self.entries.len() >= (2 * self.k).max(BLOCK) {
+        self.offer_each(ordinals.get(similarities.len() - rest.len()..).unwrap_or_default(), rest, &passes);
+    }
+
+    fn offer_each(&mut self, ordinals: &[u32], similarities: &[f32], passes: &impl Fn(u32) -> bool) {
+        let bound = self.bound();
+        for (ordinal, similarity) in ordinals.iter().zip(similarities) {
+            // What is not a number goes on, to be ranked last.
+            if *similarity < bound {
+                continue;
+            }
+            let entry = Entry::new(*similarity, *ordinal);
+            if self.bound.is_none_or(|bound| entry <= bound) && passes(*ordinal) {
+                self.entries.push(entry);
+            }
+        }
+        if self.entries.len() >= self.full {
             self.cut();
         }
     }
 
+    /// The least similarity that may belong to them.
+    fn bound(&self) -> f32 {
+        self.bound.map_or(f32::NEG_INFINITY, Entry::similarity)
+    }
+
     fn cut(&mut self) {
         if self.entries.len() > self.k {
-            if let Some(last) = self.k.checked_sub(1) {
-                let (_, worst, _) = self.entries.select_nth_unstable(last);
-                self.bound = Some(*worst);
-            }
-            self.entries.truncate(self.k);
+            let Some(last) = self.k.checked_sub(1) else { return self.entries.clear() };
+            let (_, worst, _) = self.entries.select_nth_unstable(last);
+            let bound = Entry::new(worst.similarity() - self.margin, worst.ordinal());
+            self.entries.retain(|entry| *entry <= bound);
+            self.bound = Some(bound);
+        }
+        // At least a block more, so that a small k does not cut all the time.
+        self.full = 2 * self.entries.len().max(BLOCK);
+    }
+
+    /// Gives them other ordinals, in the same order.
+    pub(crate) fn rename(&mut self, ordinal: impl Fn(u32) -> u32) {
+        for entry in &mut self.entries {
+            *entry = Entry::new(entry.similarity(), ordinal(entry.ordinal()));
         }
     }
 
-    /// The best k, best first.
+    /// They, best first.
     pub(crate) fn sorted(&mut self) -> &[Entry] {
         self.cut();
         self.entries.sort_unstable();
@@ -176,14 +200,25 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nearest_keeps_what_sorting_keeps(values in prop::collection::vec(0_u8..50, 0..500), k in 0_usize..80) {
+        fn nearest_keeps_what_sorting_keeps(
+            values in prop::collection::vec(0_u8..50, 0..500),
+            k in 0_usize..80,
+            margin in 0_u8..4,
+        ) {
             let mut nearest = Nearest::default();
-            nearest.begin(k);
-            let entries = || (0..).zip(&values).map(|(ordinal, value)| Entry::new(f32::from(*value), ordinal));
-            entries().for_each(|entry| nearest.offer(entry));
-            let mut sorted: Vec<Entry> = entries().collect();
+            nearest.begin(k, f32::from(margin));
+            let (ordinals, similarities): (Vec<u32>, Vec<f32>) = (0..).zip(&values).map(|(i, value)| (i, f32::from(*value))).unzip();
+            nearest.offer(&ordinals, &similarities, |_| true);
+            let mut sorted: Vec<Entry> = ordinals.iter().zip(&similarities).map(|(i, value)| Entry::new(*value, *i)).collect();
             sorted.sort();
-            sorted.truncate(k);
+            let worst = k.checked_sub(1).and_then(|last| sorted.get(last)).copied();
+            match worst {
+                Some(worst) => {
+                    let bound = Entry::new(worst.similarity() - f32::from(margin), worst.ordinal());
+                    sorted.retain(|entry| *entry <= bound);
+                }
+                None => sorted.truncate(k.max(values.len().min(k))),
+            }
             prop_assert_eq!(nearest.sorted(), &sorted);
         }
     }

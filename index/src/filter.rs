@@ -79,6 +79,20 @@ pub enum FilterExpr {
     Not(Box<FilterExpr>),
 }
 
+impl FilterExpr {
+    /// Conditions, groups and values together.
+    pub fn n_parts(&self) -> usize {
+        1 + match self {
+            Self::Any { values, .. } => values.len(),
+            Self::Except { values, numbers, .. } => values.len() + numbers.len(),
+            Self::HasId { ids } => ids.len(),
+            Self::And(parts) | Self::Or(parts) => parts.iter().map(Self::n_parts).sum(),
+            Self::Not(part) => part.n_parts(),
+            _ => 0,
+        }
+    }
+}
+
 impl AttributeView<'_> {
     /// The items among the first `n` that a filter lets pass; `n` is the index's own number of items.
     ///

@@ -48,6 +48,7 @@ mod exact;
 mod filter;
 mod filtered;
 pub mod format;
+mod gathered;
 mod geo;
 mod graph;
 mod keys;

@@ -7,15 +7,17 @@ use std::sync::OnceLock;
 
 use ::simsimd::SpatialSimilarity;
 
+mod bits;
 mod codes;
 mod kernels;
 mod prefetch;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub(crate) use bits::{BLOCK, Ordinals, Unpack, unpacking};
 pub(crate) use codes::{CODE_GROUP, CODE_ZERO, CodeGroup, CodeKernel, CodedQuery};
 pub(crate) use kernels::{GROUP, Group, Kernel};
-pub(crate) use prefetch::prefetch;
+pub(crate) use prefetch::{prefetch, prefetch_at};
 
 /// How similarity is measured; larger is nearer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

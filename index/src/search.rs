@@ -225,7 +225,7 @@ impl<C: Compare> Searcher<'_, C> {
         // Also where links that lead nowhere cut a walk off from the rest.
         if scratch.hits.len() < wanted {
             stats.plan = Plan::Exact;
-            stats.distances = stats.distances.saturating_add(exact::scan(self.rows, params.k, allow, scratch));
+            stats.distances = stats.distances.saturating_add(exact::search(self.rows, params.k, allow, scratch));
         }
         stats
     }

@@ -76,6 +76,31 @@ proptest! {
     }
 }
 
+#[test]
+fn codes_side_by_side_find_the_same_and_are_forgotten_when_the_set_grows() {
+    let (mut noise, mut scratch) = (Noise(5), Scratch::default());
+    for query in &clustered(21, N, DIMS, 1.0).queries(6, 20) {
+        let mut set = allowed(Kind::Random, 1_000, query, &mut noise);
+        let mut gathered = set.clone();
+        index().gather(&mut gathered);
+        let mut hits = |set: &AllowSet| {
+            let stats = index().search(query, &broadly(10, 400), Some(set), &mut scratch).unwrap();
+            assert_eq!(stats.plan, Plan::Exact);
+            scratch.hits().to_vec()
+        };
+        for _ in 0..4 {
+            assert_eq!(hits(&gathered), hits(&set));
+            for ordinal in hits(&set).iter().map(|hit| hit.ordinal).chain(set.iter().take(200).collect::<Vec<_>>()) {
+                assert_eq!(set.remove(ordinal), gathered.remove(ordinal));
+            }
+        }
+        for ordinal in 0..N as u32 / 2 {
+            assert_eq!(set.insert(ordinal), gathered.insert(ordinal));
+        }
+        assert_eq!(hits(&gathered), hits(&set));
+    }
+}
+
 /// Where neither a broader walk nor comparing with all is cheap: no worse than a search of the same breadth without a filter.
 #[test]
 fn two_hops_find_as_much_as_a_search_without_a_filter() {
@@ -83,7 +108,7 @@ fn two_hops_find_as_much_as_a_search_without_a_filter() {
     let index = factors.index(Metric::Cosine, EdgeSet::Cosine);
     let (mut noise, mut scratch) = (Noise(23), Scratch::default());
     let mut set = AllowSet::new_empty(index.len());
-    while set.cardinality() < 1_100 {
+    while set.cardinality() < 2_400 {
         set.insert(noise.word() as u32 % index.len());
     }
     let (mut filtered, mut plain, mut by_two_hops) = (0.0, 0.0, 0);
@@ -92,7 +117,7 @@ fn two_hops_find_as_much_as_a_search_without_a_filter() {
         for (allow, sum) in [(None, &mut plain), (Some(&set), &mut filtered)] {
             index.search(query, &exactly(2), allow, &mut scratch).unwrap();
             let truth = ordinals(&scratch);
-            let stats = index.search(query, &broadly(2, 3), allow, &mut scratch).unwrap();
+            let stats = index.search(query, &broadly(2, 2), allow, &mut scratch).unwrap();
             *sum += share(&truth, &ordinals(&scratch));
             by_two_hops += usize::from(stats.plan == Plan::TwoHops);
             assert!(scratch.hits().iter().all(|hit| allow.is_none_or(|allow| allow.contains(hit.ordinal))));

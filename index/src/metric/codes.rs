@@ -17,9 +17,6 @@ pub(crate) type CodeGroup = [u8; CODE_GROUP];
 /// What a code means that stands for zero.
 pub(crate) const CODE_ZERO: u8 = 128;
 
-/// Rows that are multiplied side by side.
-pub(super) const CODES_ABREAST: usize = 4;
-
 /// The largest value of a query's dimension: two signed bytes of seven bits each, so that the widest sum fits 32 bits up to 1,024
 /// dimensions.
 const LARGEST: f32 = 16_256.0;
@@ -119,17 +116,19 @@ impl CodeKernel {
 
     /// The start-up self test: batches of every remainder, rows of one to three groups.
     fn agrees(&self) -> bool {
+        const MOST: u32 = 17;
         let noise = |i: usize| (i as u32).wrapping_mul(2_654_435_761) >> 8;
         (1..=3_usize).all(|groups| {
-            let rows: Vec<CodeGroup> =
-                (0..9 * groups).map(|group| std::array::from_fn(|i| noise(group * CODE_GROUP + i) as u8)).collect();
+            let rows: Vec<CodeGroup> = (0..MOST as usize * groups)
+                .map(|group| std::array::from_fn(|i| noise(group * CODE_GROUP + i) as u8))
+                .collect();
             let query: Vec<f32> =
                 (0..groups * CODE_GROUP).map(|i| noise(i + 7_919) as f32 / (1 << 23) as f32 - 1.0).collect();
             let mut coded = CodedQuery::default();
             coded.set(&query, &vec![0.01; query.len()]);
-            (0..=9).all(|count| {
+            (0..=MOST).all(|count| {
                 let ordinals: Vec<u32> = (0..count).rev().collect();
-                let (mut found, mut expected) = ([0.0; 9], [0.0; 9]);
+                let (mut found, mut expected) = ([0.0; MOST as usize], [0.0; MOST as usize]);
                 self.many(&coded, &rows, &ordinals, &mut found);
                 (PORTABLE.many)(&coded, &rows, &ordinals, &mut expected);
                 found == expected
@@ -152,57 +151,46 @@ fn available() -> Vec<CodeKernel> {
 const PORTABLE: CodeKernel = CodeKernel {
     name: if cfg!(target_arch = "aarch64") { "NEON" } else { "portable" },
     many: |query, rows, ordinals, similarities| {
-        codes_in_fours(
-            query,
-            rows,
-            ordinals,
-            similarities,
-            |query, rows| rows.map(|row| portable(query, row)),
-            portable,
-        );
+        codes_abreast(ordinals, similarities, |[ordinal]| [portable(query, rows, ordinal)]);
     },
 };
 
-fn portable(query: &CodedQuery, row: &[CodeGroup]) -> f32 {
+fn portable(query: &CodedQuery, rows: &[CodeGroup], ordinal: u32) -> f32 {
     let mut sum = 0_i32;
-    for (values, codes) in query.whole().iter().zip(row) {
-        for (value, code) in values.iter().zip(codes) {
+    for (group, values) in query.whole().iter().enumerate() {
+        for (value, code) in values.iter().zip(group_of(rows, query.width(), ordinal, group)) {
             sum = sum.wrapping_add(i32::from(*value) * i32::from(*code));
         }
     }
     query.similarity(sum)
 }
 
-/// Takes a batch apart: four rows abreast, and what is left one by one. What is not there gives 0.
+/// Takes a batch apart, N ordinals abreast; what is left over is filled up with ordinals that no row has. `abreast` is called at one place
+/// only, so that it becomes part of the loop.
 #[inline(always)]
-pub(super) fn codes_in_fours(
-    query: &CodedQuery,
-    rows: &[CodeGroup],
+pub(super) fn codes_abreast<const N: usize>(
     ordinals: &[u32],
     similarities: &mut [f32],
-    four: impl Fn(&CodedQuery, [&[CodeGroup]; CODES_ABREAST]) -> [f32; CODES_ABREAST],
-    one: impl Fn(&CodedQuery, &[CodeGroup]) -> f32,
+    abreast: impl Fn([u32; N]) -> [f32; N],
 ) {
-    let width = query.high().len();
-    let row = |ordinal: u32| {
-        let from = (ordinal as usize).wrapping_mul(width);
-        rows.get(from..from.wrapping_add(width)).unwrap_or_default()
-    };
-    let single = |ordinal: u32| {
-        let row = row(ordinal);
-        if row.len() == width { one(query, row) } else { 0.0 }
-    };
-    let count = ordinals.len().min(similarities.len());
-    let ordinals = ordinals.get(..count).unwrap_or_default().as_chunks::<CODES_ABREAST>();
-    let places = similarities.get_mut(..count).unwrap_or_default().as_chunks_mut::<CODES_ABREAST>();
-    for (ordinals, places) in ordinals.0.iter().zip(places.0) {
-        let rows = ordinals.map(row);
-        let all_there = rows.iter().all(|row| row.len() == width);
-        *places = if all_there { four(query, rows) } else { ordinals.map(single) };
+    let most = ordinals.len().min(similarities.len());
+    let similarities = similarities.get_mut(..most).unwrap_or_default();
+    for (ordinals, places) in ordinals.chunks(N).zip(similarities.chunks_mut(N)) {
+        let some = <[u32; N]>::try_from(ordinals)
+            .unwrap_or_else(|_| std::array::from_fn(|place| ordinals.get(place).copied().unwrap_or(u32::MAX)));
+        let found = abreast(some);
+        match <&mut [f32; N]>::try_from(&mut *places) {
+            Ok(places) => *places = found,
+            Err(_) => places.iter_mut().zip(found).for_each(|(place, similarity)| *place = similarity),
+        }
     }
-    for (ordinal, place) in ordinals.1.iter().zip(places.1) {
-        *place = single(*ordinal);
-    }
+}
+
+/// A piece of the coded row of an ordinal; without a row, zeros.
+#[inline(always)]
+pub(super) fn group_of(rows: &[CodeGroup], width: usize, ordinal: u32, group: usize) -> &CodeGroup {
+    static NOTHING: CodeGroup = [CODE_ZERO; CODE_GROUP];
+    rows.get((ordinal as usize).wrapping_mul(width).wrapping_add(group)).unwrap_or(&NOTHING)
 }
 
 #[cfg(test)]

@@ -5,9 +5,17 @@
 /// On machines other than x86-64 and AArch64 it does nothing.
 #[inline(always)]
 pub(crate) fn prefetch<T>(slice: &[T]) {
-    let bytes = size_of_val(slice).min(LINES_MAX * LINE);
-    for offset in (0..bytes).step_by(LINE) {
-        line(slice.as_ptr().cast::<u8>().wrapping_add(offset));
+    prefetch_at(slice, 0, slice.len());
+}
+
+/// As [`prefetch`], of `count` elements from `from` on. Whether a slice has them is not asked: a hint may name any address.
+#[inline(always)]
+pub(crate) fn prefetch_at<T>(slice: &[T], from: usize, count: usize) {
+    let bytes = size_of::<T>().saturating_mul(count).min(LINES_MAX * LINE);
+    let address = slice.as_ptr().wrapping_add(from).cast::<u8>();
+    line(address);
+    for offset in (LINE..bytes).step_by(LINE) {
+        line(address.wrapping_add(offset));
     }
 }
 
@@ -46,5 +54,6 @@ mod tests {
         super::prefetch::<f32>(&[]);
         super::prefetch(&[1_u8]);
         super::prefetch(&vec![0_u32; 100_000]);
+        super::prefetch_at(&[1_u64], usize::MAX, usize::MAX);
     }
 }

@@ -3,8 +3,10 @@
 //! Written with intrinsics because the compiler, given the portable kernel and the same features, made code that took twice as long.
 
 use std::arch::x86_64::*;
+use std::slice::Iter;
 
-use super::codes::{CODE_GROUP, CODES_ABREAST, CodeGroup, CodeKernel, CodedQuery, codes_in_fours};
+use super::bits::{BITS, BLOCK, Ordinals, Unpack};
+use super::codes::{CODE_GROUP, CodeGroup, CodeKernel, CodedQuery, codes_abreast, group_of};
 use super::kernels::{ABREAST, GROUP, Group, Kernel, in_fours};
 
 /// The kernels that this machine can run, fastest first.
@@ -29,6 +31,36 @@ pub(super) fn available() -> Vec<Kernel> {
     kernels
 }
 
+/// The unpacking of bits that this machine can do faster than the portable way.
+#[allow(unsafe_code)]
+pub(super) fn available_for_bits() -> Option<Unpack> {
+    if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("popcnt") {
+        // SAFETY: the function needs AVX-512F and POPCNT, which the machine was just found to have.
+        return Some(|words, first, block| unsafe { unpack_avx512(words, first, block) });
+    }
+    None
+}
+
+/// Sixteen ordinals at a time are written together, those of the bits that are set in front.
+#[target_feature(enable = "avx512f,popcnt")]
+fn unpack_avx512(words: &mut Iter<'_, u64>, first: &mut u32, block: &mut Ordinals) -> usize {
+    let to_15 = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    let mut count = 0;
+    while count <= BLOCK - BITS
+        && let Some(word) = words.next()
+    {
+        for part in (0..BITS as u32).step_by(16) {
+            let Some(room) = block.get_mut(count..).and_then(<[u32]>::first_chunk_mut) else { return count };
+            let bits = (word >> part) as u16;
+            let ordinals = _mm512_add_epi32(_mm512_set1_epi32((*first + part) as i32), to_15);
+            store_ordinals(room, _mm512_maskz_compress_epi32(bits, ordinals));
+            count += bits.count_ones() as usize;
+        }
+        *first += BITS as u32;
+    }
+    count
+}
+
 /// The kernels for rows of codes that this machine can run, fastest first.
 #[allow(unsafe_code)]
 pub(super) fn available_for_codes() -> Vec<CodeKernel> {
@@ -48,56 +80,70 @@ pub(super) fn available_for_codes() -> Vec<CodeKernel> {
 
 #[target_feature(enable = "avx512f,avx512vnni")]
 fn many_codes_vnni(query: &CodedQuery, rows: &[CodeGroup], ordinals: &[u32], similarities: &mut [f32]) {
-    let one = |query: &CodedQuery, row: &[CodeGroup]| {
-        let [similarity, ..] = four_codes_vnni(query, [row; CODES_ABREAST]);
-        similarity
-    };
-    codes_in_fours(query, rows, ordinals, similarities, |query, rows| four_codes_vnni(query, rows), one);
+    codes_abreast(ordinals, similarities, |ordinals| eight_codes_vnni(query, rows, ordinals));
 }
 
 #[target_feature(enable = "avx2")]
 fn many_codes_avx2(query: &CodedQuery, rows: &[CodeGroup], ordinals: &[u32], similarities: &mut [f32]) {
-    let one = |query: &CodedQuery, row: &[CodeGroup]| {
-        let [similarity, ..] = four_codes_avx2(query, [row; CODES_ABREAST]);
-        similarity
-    };
-    codes_in_fours(query, rows, ordinals, similarities, |query, rows| four_codes_avx2(query, rows), one);
+    codes_abreast(ordinals, similarities, |ordinals| four_codes_avx2(query, rows, ordinals));
 }
 
 #[target_feature(enable = "avx512f,avx512vnni")]
 #[inline]
-fn four_codes_vnni(query: &CodedQuery, [a, b, c, d]: [&[CodeGroup]; CODES_ABREAST]) -> [f32; CODES_ABREAST] {
-    let mut high = [_mm512_setzero_si512(); CODES_ABREAST];
-    let mut low = [_mm512_setzero_si512(); CODES_ABREAST];
-    let query_groups = query.high().iter().zip(query.low());
-    for (((((query_high, query_low), a), b), c), d) in query_groups.zip(a).zip(b).zip(c).zip(d) {
+fn eight_codes_vnni(query: &CodedQuery, rows: &[CodeGroup], ordinals: [u32; 8]) -> [f32; 8] {
+    let mut sums = [_mm512_setzero_si512(); 8];
+    if let ([query_high], [query_low]) = (query.high(), query.low()) {
+        // Up to 64 dimensions: no loop, and nothing to keep from one group to the next.
         let (query_high, query_low) = (load_codes(query_high), load_codes(query_low));
-        for (place, row) in [a, b, c, d].into_iter().enumerate() {
-            let row = load_codes(row);
-            high[place] = _mm512_dpbusd_epi32(high[place], row, query_high);
-            low[place] = _mm512_dpbusd_epi32(low[place], row, query_low);
+        for (sum, ordinal) in sums.iter_mut().zip(ordinals) {
+            let row = load_codes(group_of(rows, 1, ordinal, 0));
+            let high = _mm512_slli_epi32::<7>(_mm512_dpbusd_epi32(*sum, row, query_high));
+            *sum = _mm512_dpbusd_epi32(high, row, query_low);
+        }
+    } else {
+        let mut low = sums;
+        for (group, (query_high, query_low)) in query.high().iter().zip(query.low()).enumerate() {
+            let (query_high, query_low) = (load_codes(query_high), load_codes(query_low));
+            for (place, ordinal) in ordinals.into_iter().enumerate() {
+                let row = load_codes(group_of(rows, query.width(), ordinal, group));
+                sums[place] = _mm512_dpbusd_epi32(sums[place], row, query_high);
+                low[place] = _mm512_dpbusd_epi32(low[place], row, query_low);
+            }
+        }
+        for (sum, low) in sums.iter_mut().zip(low) {
+            *sum = _mm512_add_epi32(_mm512_slli_epi32::<7>(*sum), low);
         }
     }
-    let sum = |place: usize| {
-        let sum = _mm512_add_epi32(_mm512_slli_epi32::<7>(high[place]), low[place]);
-        let sum = _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64::<1>(sum));
-        _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum))
-    };
-    similarities_of(query, [sum(0), sum(1), sum(2), sum(3)])
+    let [a, b, c, d, e, f, g, h] = sums;
+    // In each quarter of a register: sums of two rows in turns, then of four rows in a row.
+    let two = |a, b| _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    let four = |ab, cd| _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+    let (first, last) = (four(two(a, b), two(c, d)), four(two(e, f), two(g, h)));
+    // Quarters onto quarters: 0 and 1 onto 2 and 3 of each, then the two that are left of each.
+    let low = _mm512_shuffle_i32x4::<0b01_00_01_00>(first, last);
+    let halves = _mm512_add_epi32(low, _mm512_shuffle_i32x4::<0b11_10_11_10>(first, last));
+    let even = _mm512_shuffle_i32x4::<0b10_00_10_00>(halves, halves);
+    let sums = _mm512_add_epi32(even, _mm512_shuffle_i32x4::<0b11_01_11_01>(halves, halves));
+    let sums = _mm256_sub_epi32(_mm512_castsi512_si256(sums), _mm256_set1_epi32(query.bias));
+    let similarities = _mm256_mul_ps(_mm256_cvtepi32_ps(sums), _mm256_set1_ps(query.scale));
+    let mut stored = [0.0; 8];
+    store_eight(&mut stored, similarities);
+    stored
 }
 
 #[target_feature(enable = "avx2")]
 #[inline]
-fn four_codes_avx2(query: &CodedQuery, [a, b, c, d]: [&[CodeGroup]; CODES_ABREAST]) -> [f32; CODES_ABREAST] {
-    let mut sums = [_mm256_setzero_si256(); CODES_ABREAST];
-    for ((((query, a), b), c), d) in query.whole().iter().zip(a).zip(b).zip(c).zip(d) {
-        let (quarters, _) = query.as_chunks::<16>();
+fn four_codes_avx2(query: &CodedQuery, rows: &[CodeGroup], ordinals: [u32; ABREAST]) -> [f32; ABREAST] {
+    let mut sums = [_mm256_setzero_si256(); ABREAST];
+    for (group, values) in query.whole().iter().enumerate() {
+        let (quarters, _) = values.as_chunks::<16>();
         for (part, quarter) in quarters.iter().enumerate() {
-            let query = load_words(quarter);
-            for (place, row) in [a, b, c, d].into_iter().enumerate() {
+            let quarter = load_words(quarter);
+            for (place, ordinal) in ordinals.into_iter().enumerate() {
+                let row = group_of(rows, query.width(), ordinal, group);
                 let Some(codes) = row.as_chunks::<16>().0.get(part) else { continue };
                 let wide = _mm256_cvtepu8_epi16(load_sixteen(codes));
-                sums[place] = _mm256_add_epi32(sums[place], _mm256_madd_epi16(wide, query));
+                sums[place] = _mm256_add_epi32(sums[place], _mm256_madd_epi16(wide, quarter));
             }
         }
     }
@@ -109,10 +155,10 @@ fn four_codes_avx2(query: &CodedQuery, [a, b, c, d]: [&[CodeGroup]; CODES_ABREAS
 /// 4 sums of each row to its similarity, for four rows at once.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn similarities_of(query: &CodedQuery, [a, b, c, d]: [__m128i; CODES_ABREAST]) -> [f32; CODES_ABREAST] {
+fn similarities_of(query: &CodedQuery, [a, b, c, d]: [__m128i; ABREAST]) -> [f32; ABREAST] {
     let sums = _mm_hadd_epi32(_mm_hadd_epi32(a, b), _mm_hadd_epi32(c, d));
     let sums = _mm_sub_epi32(sums, _mm_set1_epi32(query.bias));
-    let mut similarities = [0.0; CODES_ABREAST];
+    let mut similarities = [0.0; ABREAST];
     store(&mut similarities, _mm_mul_ps(_mm_cvtepi32_ps(sums), _mm_set1_ps(query.scale)));
     similarities
 }
@@ -259,4 +305,20 @@ fn fold_four([a, b, c, d]: [__m128; ABREAST]) -> [f32; ABREAST] {
 fn store(into: &mut [f32; 4], from: __m128) {
     // SAFETY: four floats are written, which is what there is room for; the store needs no alignment.
     unsafe { _mm_storeu_ps(into.as_mut_ptr(), from) };
+}
+
+#[allow(unsafe_code)]
+#[target_feature(enable = "avx")]
+#[inline]
+fn store_eight(into: &mut [f32; 8], from: __m256) {
+    // SAFETY: eight floats are written, which is what there is room for; the store needs no alignment.
+    unsafe { _mm256_storeu_ps(into.as_mut_ptr(), from) };
+}
+
+#[allow(unsafe_code)]
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn store_ordinals(into: &mut [u32; 16], from: __m512i) {
+    // SAFETY: sixteen whole numbers of 32 bits are written, which is what there is room for; the store needs no alignment.
+    unsafe { _mm512_storeu_si512(into.as_mut_ptr().cast(), from) };
 }
