@@ -42,7 +42,7 @@ const DEFAULT_RATE: f64 = 5_000.0;
 /// Without --closed and --rate both are measured, the rate being 5000. Exit code 1: a request failed.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  kindred bench http --spawn\n  kindred bench http --spawn --overload 2\n  kindred bench http --url http://127.0.0.1:8080 --rate 2000 --mix reads=95,writes=5\n  kindred bench http --spawn --dir bench-data --rate 5000 --duration 30 --swaps 20\n  kindred bench http --spawn --closed --body '{\"filter\": {\"key\": \"price\", \"range\": {\"lt\": 50}}}'"
+    after_help = "Examples:\n  kindred bench http --spawn\n  kindred bench http --spawn --overload 2\n  kindred bench http --url http://127.0.0.1:8080 --rate 2000 --mix reads=95,writes=5\n  kindred bench http --spawn --dir bench-data --rate 5000 --duration 30 --swaps 20\n  kindred bench http --spawn --closed --filtered 0.08\n  kindred bench http --spawn --closed --body '{\"filter\": {\"key\": \"price\", \"range\": {\"lt\": 50}}}'"
 )]
 pub struct Args {
     /// The server to measure
@@ -93,6 +93,10 @@ pub struct Args {
     /// Further fields of each read's body, as a JSON object: a scenario, a filter, "explain"
     #[arg(long, default_value = "{}", value_parser = fields, value_name = "JSON")]
     pub body: serde_json::Map<String, Value>,
+    /// Measure with a filter on availability and category too, that lets about this share of the items pass, in turns with measurements
+    /// without one, and compare; 0.08 is what 4 of the 50 generated categories hold
+    #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with_all = ["overload", "swaps"])]
+    pub filtered: Option<f64>,
     /// Seconds that are counted, of each measurement
     #[arg(long, default_value_t = 10.0, value_parser = positive)]
     pub duration: f64,
@@ -136,6 +140,9 @@ pub(super) struct Target {
     own_core: Option<usize>,
 }
 
+/// Times that measurements with and without a filter take turns.
+const ROUNDS: usize = 3;
+
 /// Measures and reports.
 ///
 /// # Errors
@@ -150,7 +157,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let machine = Machine::here();
     let target = target(args, None, &progress)?;
     let model = ask::model(target.address)?;
-    let plan = Plan::new(&PlanOptions {
+    let mut options = PlanOptions {
         host: target.address.to_string(),
         items: item_ids(&target)?,
         interactions: args.interactions,
@@ -161,7 +168,15 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         by_user: false,
         body: args.body.clone(),
         seed: args.seed,
-    });
+    };
+    let plan = Plan::new(&options);
+    let filtered = match args.filtered {
+        Some(share) => {
+            options.body.insert("filter".to_owned(), filter(&target, share)?);
+            Some(Plan::new(&options))
+        }
+        None => None,
+    };
     let swapper = match (&target.artifacts, args.swaps) {
         (Some(artifacts), 1..) => Some(Swapper::new(artifacts)?),
         _ => None,
@@ -172,8 +187,14 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
             Pace::Closed => "closed loop".to_owned(),
             Pace::Open { rate } => format!("open loop, {rate}/s"),
         };
-        progress.start(&label, 0);
-        phases.push(measure(args, &target, &plan, pace, swapper.as_ref())?);
+        for round in 0..if filtered.is_some() { ROUNDS } else { 1 } {
+            progress.start(&format!("{label}, round {}", round + 1), 0);
+            phases.push(measure(args, &target, &plan, pace, swapper.as_ref())?);
+            if let Some(filtered) = &filtered {
+                let phase = measure(args, &target, filtered, pace, None)?;
+                phases.push(Phase { filtered: true, ..phase });
+            }
+        }
     }
     let overload = match (args.overload, phases.first()) {
         (Some(factor), Some(most)) => {
@@ -338,6 +359,25 @@ fn existing(args: &Args) -> anyhow::Result<Target> {
     Ok(Target { address, server: None, artifacts: args.artifacts.clone(), _temporary: None, own_core: None })
 }
 
+/// A filter on availability and category that about this share of the artifact's items passes.
+fn filter(target: &Target, share: f64) -> anyhow::Result<Value> {
+    let artifacts =
+        target.artifacts.as_ref().context("--filtered needs --artifacts, to see what categories there are")?;
+    let model = artifact::open(&artifact::current(artifacts)?.directory)?;
+    let field = model.index().attributes().field("category").context("no item has a category to filter by")?;
+    let mut categories: Vec<(&str, u32)> = field.terms().collect();
+    categories.sort_by_key(|(_, items)| *items);
+    let wanted = share * f64::from(model.len());
+    let some = ((share * categories.len() as f64).round() as usize).clamp(1, categories.len().max(1));
+    let off = |these: &[(&str, u32)]| (these.iter().map(|(_, items)| f64::from(*items)).sum::<f64>() - wanted).abs();
+    let best = categories.windows(some).min_by(|a, b| off(a).total_cmp(&off(b))).unwrap_or_default();
+    let names: Vec<&str> = best.iter().map(|(name, _)| *name).collect();
+    Ok(serde_json::json!({"must": [
+        {"key": "available", "match": {"value": true}},
+        {"key": "category", "match": {"any": names}},
+    ]}))
+}
+
 /// All items of the artifact where it is at hand, else the popular ones.
 pub(super) fn item_ids(target: &Target) -> anyhow::Result<Vec<String>> {
     let Some(artifacts) = &target.artifacts else { return ask::popular_items(target.address) };
@@ -368,6 +408,11 @@ fn write_share(text: &str) -> Result<f64, String> {
 fn fields(text: &str) -> Result<serde_json::Map<String, Value>, String> {
     serde_json::from_str(text)
         .map_err(|error| format!("{error}; give a JSON object, as {{\"scenario\": \"trending\"}}"))
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    positive(text)
+        .and_then(|share| if share <= 1.0 { Ok(share) } else { Err("expected a share above 0, at most 1".to_owned()) })
 }
 
 fn rate(text: &str) -> Result<f64, String> {

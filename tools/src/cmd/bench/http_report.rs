@@ -55,6 +55,8 @@ pub struct Phase {
     /// When requests were sent.
     #[serde(flatten)]
     pub pace: Pace,
+    /// Whether requests had a filter on availability and category.
+    pub filtered: bool,
     /// Answers per second.
     pub per_second: f64,
     /// Requests that were answered.
@@ -133,6 +135,7 @@ impl Phase {
         };
         Self {
             pace,
+            filtered: false,
             per_second,
             held,
             answered: measured.answered(),
@@ -150,10 +153,11 @@ impl Phase {
     }
 
     fn name(&self) -> String {
-        match self.pace {
+        let pace = match self.pace {
             Pace::Closed => "closed loop".to_owned(),
             Pace::Open { rate } => format!("open loop, {} /s", count(rate as u64)),
-        }
+        };
+        if self.filtered { format!("{pace}, filtered") } else { pace }
     }
 
     /// What needs to be said about this measurement beside its row in the table.
@@ -203,6 +207,13 @@ impl Phase {
 }
 
 impl HttpReport {
+    /// The best rate of the closed loop, with a filter or without; 0 if it was not measured.
+    fn best(&self, filtered: bool) -> f64 {
+        let closed =
+            self.phases.iter().filter(|phase| matches!(phase.pace, Pace::Closed) && phase.filtered == filtered);
+        closed.map(|phase| phase.per_second).fold(0.0, f64::max)
+    }
+
     /// Requests that failed, in all measurements, and swaps that did.
     pub fn failed(&self) -> u64 {
         let swaps = |phase: &Phase| phase.swaps.as_ref().map_or(0, |swaps| u64::from(swaps.asked - swaps.done));
@@ -246,6 +257,14 @@ impl Report for HttpReport {
         }
         text.push_str(&table.text());
         self.phases.iter().for_each(|phase| phase.remarks(&mut text));
+        let (with, without) = (self.best(true), self.best(false));
+        if with > 0.0 && without > 0.0 {
+            let ratio = with / without;
+            let _ = writeln!(
+                text,
+                "closed loop: {with:.0}/s with a filter, {ratio:.2} of {without:.0}/s without, best of each"
+            );
+        }
         if let Some(overload) = &self.overload {
             text.push_str(&overload.text());
         }
