@@ -17,6 +17,15 @@ pub const WEIGHTED_INTERACTIONS_MAX: usize = 500;
 /// Most item keys one request may exclude.
 pub const EXCLUDE_MAX: usize = 10_000;
 
+/// Filters whose items are kept evaluated, of each artifact: those asked last. Each costs a comparison in a request with another filter.
+pub const FILTERS_KEPT_MAX: usize = 32;
+
+/// Memory of what is kept of them: a bit for each item of the artifact, and 68 bytes for each item that passes a selective filter.
+pub const FILTERS_KEPT_BYTES_MAX: usize = 64 << 20;
+
+/// Conditions and values of a filter that is kept, at most. Longer ones are evaluated each time.
+pub const FILTER_KEPT_PARTS_MAX: usize = 128;
+
 /// Most items one request may have scored.
 pub const SCORE_ITEMS_MAX: usize = 10_000;
 

@@ -6,18 +6,20 @@
 //! [`Model::verify`] checks everything else. No byte pattern makes a method panic, verified or not.
 
 mod columns;
+mod filters;
 mod layout;
 mod sessions;
 mod verify;
 mod write;
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use kindred_index::{AllowSet, Container, FilterError, FilterExpr, Index, KeyView, OpenError, VectorView, VerifyError};
 use thiserror::Error;
 
 pub use self::columns::Column;
 use self::columns::Columns;
+use self::filters::Filters;
 use self::layout::{Header, section};
 pub use self::layout::{MODEL_CONTAINER_KIND, index_fingerprint};
 pub use self::sessions::{SessionsData, SessionsView};
@@ -39,6 +41,7 @@ pub struct Model<D> {
     manifest: Manifest,
     available: OnceLock<Option<AllowSet>>,
     columns: Columns,
+    filters: Filters,
 }
 
 /// One stored neighbour of an item.
@@ -161,7 +164,15 @@ impl<D: AsRef<[u8]>> Model<D> {
         header.check_sections(&data)?;
         header.check_index(&index)?;
         check_manifest(&manifest, &index)?;
-        Ok(Self { index, data, header, manifest, available: OnceLock::new(), columns: Columns::default() })
+        Ok(Self {
+            index,
+            data,
+            header,
+            manifest,
+            available: OnceLock::new(),
+            columns: Columns::default(),
+            filters: Filters::default(),
+        })
     }
 
     /// Checks all that [`Model::open`] did not: checksums, links, ranges. Reads every byte, which also brings them into memory.
@@ -269,16 +280,28 @@ impl<D: AsRef<[u8]>> Model<D> {
         CatalogView::new(offsets, self.data.section(section::CATALOG_JSON.kind).unwrap_or_default())
     }
 
-    /// The items of the model that pass a filter, as the changes laid over it say, if there are any.
+    /// The items of the model that pass a filter, as the changes laid over it say, if there are any. What passes filters that come again is kept.
     ///
     /// # Errors
     /// As [`kindred_index::AttributeView::evaluate`].
-    pub fn passing(&self, live: Option<&LiveItems>, filter: &FilterExpr) -> Result<AllowSet, FilterError> {
-        let attributes = self.index.attributes();
-        match live {
-            Some(live) => live.evaluate(&attributes, filter),
-            None => attributes.evaluate(filter, self.len()),
-        }
+    pub fn passing(&self, live: Option<&LiveItems>, filter: &FilterExpr) -> Result<Arc<AllowSet>, FilterError> {
+        let set = match self.filters.get(filter) {
+            Some(set) => set,
+            None => match (self.index.attributes().evaluate(filter, self.len()), live) {
+                (Ok(set), _) => self.filters.put(filter, set, &self.index),
+                // Changed items may have fields that the index does not have.
+                (Err(_), Some(live)) => return live.evaluate(&self.index.attributes(), filter).map(Arc::new),
+                (Err(error), None) => return Err(error),
+            },
+        };
+        Ok(match live {
+            Some(live) if live.n_changed() > 0 => {
+                let mut set = Arc::unwrap_or_clone(set);
+                live.amend(filter, &mut set);
+                Arc::new(set)
+            }
+            _ => set,
+        })
     }
 
     /// The items that are available and not hidden, or none where all are: the index has no such attribute, or all items have it.

@@ -1,5 +1,7 @@
 //! The items nearest to a vector: what the index finds, and beside it the items that the index does not know yet.
 
+use std::sync::Arc;
+
 use kindred_index::{
     AllowSet, FilterError, FilterExpr, Hit, Metric, Scratch, SearchError, SearchParams, SearchStats, dot, normalise,
 };
@@ -37,7 +39,7 @@ pub fn nearest<D: AsRef<[u8]>>(
 ) -> Result<(Vec<Hit>, SearchStats), NearestError> {
     let index = model.index();
     let allow = allowed(model, view, filter, leave_out)?;
-    let stats = index.search(query, params, allow.as_ref(), scratch)?;
+    let stats = index.search(query, params, allow.as_deref(), scratch)?;
     let mut hits = scratch.hits().to_vec();
     if let Some(live) = view.live() {
         let mut unit = query.to_vec();
@@ -60,19 +62,22 @@ fn allowed<D: AsRef<[u8]>>(
     view: &ModelView<'_>,
     filter: Option<&FilterExpr>,
     leave_out: &[u32],
-) -> Result<Option<AllowSet>, FilterError> {
+) -> Result<Option<Arc<AllowSet>>, FilterError> {
     let shown = view.live().map(|live| live.allowed(false)).filter(|set| set.cardinality() < model.len());
     let mut allow = match filter {
         Some(filter) => model.passing(view.live(), filter)?,
         None if shown.is_none() && leave_out.is_empty() => return Ok(None),
-        None => AllowSet::full(model.len()),
+        None => Arc::new(AllowSet::full(model.len())),
     };
     if let Some(shown) = shown {
-        allow.and(shown);
+        Arc::make_mut(&mut allow).and(shown);
     }
-    leave_out.iter().for_each(|ordinal| {
-        allow.remove(*ordinal);
-    });
+    if !leave_out.is_empty() {
+        let left = Arc::make_mut(&mut allow);
+        leave_out.iter().for_each(|ordinal| {
+            left.remove(*ordinal);
+        });
+    }
     Ok(Some(allow))
 }
 

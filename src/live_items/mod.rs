@@ -296,6 +296,14 @@ impl LiveItems {
     pub fn evaluate(&self, attributes: &AttributeView<'_>, filter: &FilterExpr) -> Result<AllowSet, FilterError> {
         let knows = |field: &str| self.fields.contains_key(field);
         let mut set = attributes.evaluate_beside(filter, self.n, &knows).map_err(|error| self.with_fields(error))?;
+        self.amend(filter, &mut set);
+        Ok(set)
+    }
+
+    /// Lays the changes over what passes a filter by the artifact's tables.
+    ///
+    /// Costs the filter's conditions for each item that changed.
+    pub fn amend(&self, filter: &FilterExpr, set: &mut AllowSet) {
         for (ordinal, entry) in &self.changed {
             if entry.item().is_some() && filter.matches(entry.id(), entry.attributes()) {
                 set.insert(*ordinal);
@@ -303,7 +311,6 @@ impl LiveItems {
                 set.remove(*ordinal);
             }
         }
-        Ok(set)
     }
 
     /// Names the fields of changed items too.

@@ -201,3 +201,28 @@ fn a_field_of_an_added_item_is_known_and_named() {
     live.apply(&model, Arc::new(LiveEntry::deleted("new", NOW_MS)), None);
     assert!(live.is_idle() && live.evaluate(&attributes, &exists("colour")).is_err());
 }
+
+#[test]
+fn changes_are_laid_over_a_filter_that_is_kept() {
+    let mut fixture = Fixture::random(11, N, DIMENSIONS, Metric::Cosine);
+    (0..).zip(&mut fixture.items).for_each(|(place, item)| item.price = Some(f64::from(place)));
+    let model = fixture.model();
+    let bounds = |lt| FilterExpr::Range { field: "price".to_owned(), gt: None, gte: None, lt: Some(lt), lte: None };
+    let passing = |live: Option<&LiveItems>| model.passing(live, &bounds(4.0)).unwrap().iter().collect::<Vec<_>>();
+    let mut live = LiveItems::new(&model, NOW_MS);
+    for _ in 0..3 {
+        assert_eq!((passing(None), passing(Some(&live))), (vec![0, 1, 2, 3], vec![0, 1, 2, 3]));
+    }
+    let dearer = CatalogItem { price: Some(9.0), ..fixture.items[2].clone() };
+    let cheaper = CatalogItem { price: Some(1.0), ..fixture.items[7].clone() };
+    for entry in [
+        LiveEntry::put(dearer, None, NOW_MS).unwrap(),
+        LiveEntry::put(cheaper, None, NOW_MS).unwrap(),
+        LiveEntry::deleted(Fixture::key(0), NOW_MS),
+    ] {
+        live.apply(&model, Arc::new(entry), None);
+    }
+    for _ in 0..3 {
+        assert_eq!((passing(Some(&live)), passing(None)), (vec![1, 3, 7], vec![0, 1, 2, 3]));
+    }
+}

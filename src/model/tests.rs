@@ -4,6 +4,7 @@ use kindred_index::{AlignedBytes, Metric};
 
 use super::*;
 use crate::interaction::Interaction;
+use crate::limits;
 use crate::recommend::{RecommendRequest, RecommendScratch, recommend};
 use crate::scenario::Scenario;
 use crate::testing::{Fixture, Noise};
@@ -150,4 +151,27 @@ fn the_writer_refuses_what_no_reader_could_use() {
     assert!(matches!(priceless, ModelWriteError::Catalog { ordinal: 5, .. }), "{priceless}");
     let many = write(&|fixture| fixture.k_neighbours = 1_001);
     assert!(matches!(many, ModelWriteError::TooManyNeighbours { found: 1_001 }), "{many}");
+}
+
+#[test]
+fn what_passes_a_filter_is_the_same_each_time_and_kept_from_the_second_on() {
+    let model = fixture().model();
+    let cheaper =
+        |price: f64| FilterExpr::Range { field: "price".to_owned(), gt: None, gte: None, lt: Some(price), lte: None };
+    // More filters than are kept, so that each is kept, forgotten and kept again.
+    for most in [3, 2 * limits::FILTERS_KEPT_MAX, 3] {
+        for price in (0..4 * most).map(|step| (step % most) as f64 * 5.0) {
+            let expected = model.index().attributes().evaluate(&cheaper(price), model.len()).unwrap();
+            assert_eq!(*model.passing(None, &cheaper(price)).unwrap(), expected, "{price}");
+        }
+    }
+    let is_kept = |filter: &FilterExpr| {
+        let [.., second, third] = std::array::from_fn::<_, 3, _>(|_| model.passing(None, filter).unwrap());
+        Arc::ptr_eq(&second, &third)
+    };
+    assert!(is_kept(&cheaper(7.0)));
+    let values = (0..limits::FILTER_KEPT_PARTS_MAX).map(|value| value.to_string()).collect();
+    assert!(!is_kept(&FilterExpr::Any { field: "category".to_owned(), values }), "long ones are not");
+    let unknown = FilterExpr::Exists { field: "colour".to_owned() };
+    assert!((0..3).all(|_| model.passing(None, &unknown).is_err()));
 }

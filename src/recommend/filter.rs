@@ -1,5 +1,7 @@
 //! Which items may be in the answer at all.
 
+use std::sync::Arc;
+
 use kindred_index::{AllowSet, FilterExpr};
 
 use super::RecommendError;
@@ -26,7 +28,7 @@ pub(super) struct Eligible<'a> {
 enum Allow<'a> {
     Everything,
     Kept(&'a AllowSet),
-    Made(AllowSet),
+    Passing(Arc<AllowSet>),
 }
 
 impl<'a> Eligible<'a> {
@@ -55,12 +57,12 @@ impl<'a> Eligible<'a> {
             (Some(one), allowed) => {
                 let mut set = evaluate(one)?;
                 if let (Some(_), Some(fixed)) = (filter, fixed) {
-                    set.and(&evaluate(fixed)?);
+                    Arc::make_mut(&mut set).and(&*evaluate(fixed)?);
                 }
                 if let Some(allowed) = allowed {
-                    set.and(allowed);
+                    Arc::make_mut(&mut set).and(allowed);
                 }
-                Allow::Made(set)
+                Allow::Passing(set)
             }
         };
         let added = view.live().map_or_else(Vec::new, |live| {
@@ -69,18 +71,18 @@ impl<'a> Eligible<'a> {
             added.retain(|ordinal| !table.get(*ordinal).is_some_and(Candidate::is_excluded));
             added
         });
-        if table.n_excluded() > ASK_FOR_MORE_MAX {
-            allow = match allow {
-                Allow::Everything => Allow::Made(AllowSet::full(model.len())),
-                Allow::Kept(set) => Allow::Made(set.clone()),
-                Allow::Made(set) => Allow::Made(set),
-            };
-        }
         let mut ask_for_more = table.n_excluded();
-        if let Allow::Made(set) = &mut allow {
+        if table.n_excluded() > ASK_FOR_MORE_MAX {
+            let mut set = match allow {
+                Allow::Everything => Arc::new(AllowSet::full(model.len())),
+                Allow::Kept(set) => Arc::new(set.clone()),
+                Allow::Passing(set) => set,
+            };
+            let left = Arc::make_mut(&mut set);
             table.excluded().for_each(|ordinal| {
-                set.remove(ordinal);
+                left.remove(ordinal);
             });
+            allow = Allow::Passing(set);
             ask_for_more = 0;
         }
         Ok(Self { n: model.len(), allow, added, ask_for_more })
@@ -91,7 +93,7 @@ impl<'a> Eligible<'a> {
         match &self.allow {
             Allow::Everything => None,
             Allow::Kept(set) => Some(set),
-            Allow::Made(set) => Some(set),
+            Allow::Passing(set) => Some(set),
         }
     }
 
@@ -103,7 +105,7 @@ impl<'a> Eligible<'a> {
         filter: &FilterExpr,
         table: &CandidateTable,
     ) -> Result<AllowSet, RecommendError> {
-        let mut set = model.passing(view.live(), filter)?;
+        let mut set = Arc::unwrap_or_clone(model.passing(view.live(), filter)?);
         if let Some(allowed) = self.set() {
             set.and(allowed);
         }

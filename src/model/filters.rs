@@ -1,0 +1,64 @@
+//! Filters that are asked again and again: what passes them, evaluated once for as long as the model is served.
+//!
+//! The model's tables never change; what changed in the catalogue since is laid over what is kept here, request by request.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kindred_index::{AllowSet, FilterExpr, Index};
+
+use crate::limits;
+
+/// Sets are gathered that have at most one in so many of all items: of others, a search compares with few.
+const GATHERED_SHARE: u32 = 6;
+
+/// What passes the filters that were asked last.
+#[derive(Debug, Default)]
+pub(super) struct Filters {
+    kept: Mutex<Vec<Kept>>,
+}
+
+/// A filter, and what passes it; not yet after it was asked for the first time, so that filters that never come again cost no memory.
+#[derive(Debug)]
+struct Kept {
+    filter: FilterExpr,
+    set: Option<Arc<AllowSet>>,
+}
+
+impl Filters {
+    /// What passes a filter, if that is kept. Costs a comparison with each filter that was asked since it was asked last.
+    pub(super) fn get(&self, filter: &FilterExpr) -> Option<Arc<AllowSet>> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = kept.iter().position(|one| one.filter == *filter)?;
+        kept.get_mut(..=place)?.rotate_right(1);
+        kept.first()?.set.clone()
+    }
+
+    /// Keeps what passes a filter, if it is asked for the second time.
+    pub(super) fn put<D: AsRef<[u8]>>(&self, filter: &FilterExpr, set: AllowSet, index: &Index<D>) -> Arc<AllowSet> {
+        if filter.n_parts() > limits::FILTER_KEPT_PARTS_MAX {
+            return Arc::new(set);
+        }
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(place) = kept.iter().position(|one| one.filter == *filter) else {
+            kept.insert(0, Kept { filter: filter.clone(), set: None });
+            kept.truncate(limits::FILTERS_KEPT_MAX);
+            return Arc::new(set);
+        };
+        let mut set = set;
+        if set.cardinality() <= index.len() / GATHERED_SHARE {
+            index.gather(&mut set);
+        }
+        let set = Arc::new(set);
+        if let Some(one) = kept.get_mut(place) {
+            one.set = Some(Arc::clone(&set));
+        }
+        let mut bytes = 0;
+        for one in kept.iter_mut() {
+            bytes += one.set.as_ref().map_or(0, |set| set.bytes());
+            if bytes > limits::FILTERS_KEPT_BYTES_MAX {
+                one.set = None;
+            }
+        }
+        set
+    }
+}
