@@ -6,47 +6,16 @@ mod support;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command as Process, Stdio};
+use std::process::{Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
 use kindred::artifact;
 use serde_json::{Value, json};
-use support::{json, kindred};
-
-/// A process that ends when this is dropped.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use support::{Running, json, kindred, serve};
 
 fn demo(dir: &Path) -> Value {
     let arguments = "demo --no-serve --items 120 --visitors 150 --seed 3 --json --dir";
     json(kindred().args(arguments.split(' ')).arg(dir))
-}
-
-/// Serves artifacts on a port of the system's choice, as a user would, and waits until it is ready.
-fn serve(dir: &Path) -> (Running, String) {
-    let port = kindred_tools::load::process::free_port().unwrap();
-    let mut command = Process::new(env!("CARGO_BIN_EXE_kindred"));
-    command
-        .arg("serve")
-        .arg("--artifacts")
-        .arg(dir.join("artifacts"))
-        .arg("--store")
-        .arg(dir.join("store/kindred.redb"));
-    command.args(["--port", &port.to_string(), "--workers", "1", "--log", "warn"]);
-    let child = Running(command.stdout(Stdio::null()).spawn().unwrap());
-    let url = format!("http://127.0.0.1:{port}");
-    let started = Instant::now();
-    while ureq::get(format!("{url}/readyz")).call().is_err() {
-        assert!(started.elapsed() < Duration::from_secs(60), "the server does not become ready");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    (child, url)
 }
 
 fn post(url: &str, path: &str, body: Value) -> Value {
@@ -69,7 +38,7 @@ fn from_a_log_to_an_answer_that_follows_what_a_visitor_does() {
     let live = artifact::current(&dir.join("artifacts")).unwrap();
     assert_eq!(report["generation"], live.generation.as_str());
 
-    let (_server, url) = serve(&dir);
+    let (_server, url) = serve(&dir, &[]);
     let question = json!({"session_id": "me", "limit": 10, "with_items": true});
     let newcomer = post(&url, "/v1/recommendations", question.clone());
     assert_eq!((newcomer["fallback"].as_str(), ids(&newcomer).len()), (Some("newcomer"), 10), "{newcomer}");
@@ -95,7 +64,7 @@ fn a_new_artifact_is_picked_up_and_the_demo_repeats_itself() {
     let place = tempfile::tempdir().unwrap();
     let dir = place.path().join("demo");
     demo(&dir);
-    let (_server, url) = serve(&dir);
+    let (_server, url) = serve(&dir, &[]);
     let serving = || -> Value { ureq::get(format!("{url}/v1/model")).call().unwrap().body_mut().read_json().unwrap() };
     let before = serving()["generation"].clone();
     let mut build = kindred();

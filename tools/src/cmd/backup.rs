@@ -9,7 +9,7 @@ use kindred::store::embedded::{DEFAULT_PATH, copy, restore};
 use serde::{Deserialize, Serialize};
 
 use super::{Exit, Global};
-use crate::load::connection::call;
+use crate::load::connection::{API_KEY, call};
 use crate::report::{Report, bytes, count, emit};
 
 /// How long a server may take for a copy.
@@ -18,7 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 /// Copy a store, while its server goes on or while nobody has it open
 ///
 /// With --server the server makes the copy, beside its store in the directory `backups`: exactly what was committed when it began. Without, the file
-/// of --store is copied to --to; that needs a store that no process has open.
+/// of --store is copied to --to; that needs a store that no process has open. A server with keys takes one of the role admin from the environment variable
+/// KINDRED_API_KEY.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example: kindred backup --server 127.0.0.1:8080")]
 pub struct Args {
@@ -102,6 +103,9 @@ fn ask(server: &str) -> anyhow::Result<CopyReport> {
     let address = addresses.next().with_context(|| format!("{server} has no address"))?;
     let (status, body) = call(address, "POST", "/admin/backup", "", PATIENCE)
         .with_context(|| format!("asking {server} for a backup; is the server running there?"))?;
+    if status == 401 || status == 403 {
+        bail!("{server} wants a key of the role admin: set it in the environment as {API_KEY}; it said: {body}");
+    }
     if status != 200 {
         bail!("the server refused with {status}: {body}");
     }

@@ -152,10 +152,17 @@ pub fn parse_head(received: &[u8]) -> io::Result<Option<Head>> {
     }
 }
 
-/// A request as it goes over the wire, with a JSON body.
+/// The environment variable that holds the API key with which commands speak to a server: not an argument, since those are seen by all.
+pub const API_KEY: &str = "KINDRED_API_KEY";
+
+/// A request as it goes over the wire, with a JSON body, and with the key of [`API_KEY`] where there is one.
 pub fn request(method: &str, path: &str, host: &str, body: &str) -> Vec<u8> {
+    // What no header may hold is no key, and would end the header.
+    let key = std::env::var(API_KEY).ok().filter(|key| key.bytes().all(|byte| byte.is_ascii_graphic()));
+    let key = key.map(|key| format!("api-key: {key}\r\n")).unwrap_or_default();
     let content = if body.is_empty() { "" } else { "content-type: application/json\r\n" };
-    format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n{content}content-length: {}\r\n\r\n{body}", body.len())
+    let length = body.len();
+    format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n{key}{content}content-length: {length}\r\n\r\n{body}")
         .into_bytes()
 }
 

@@ -4,7 +4,8 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command as Process;
+use std::process::{Child, Command as Process, Stdio};
+use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
 use kindred_tools::factors::FactorsOptions;
@@ -74,4 +75,35 @@ pub(crate) fn flip_a_byte(path: &Path, at: usize) {
     let mut bytes = fs::read(path).unwrap();
     *bytes.get_mut(at).expect("the file is longer") ^= 1;
     fs::write(path, bytes).unwrap();
+}
+
+/// A process that ends when this is dropped.
+pub(crate) struct Running(pub(crate) Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Serves artifacts on a port of the system's choice, as a user would, and waits until it is ready.
+pub(crate) fn serve(dir: &Path, more: &[&str]) -> (Running, String) {
+    let port = kindred_tools::load::process::free_port().unwrap();
+    let mut command = Process::new(env!("CARGO_BIN_EXE_kindred"));
+    command
+        .arg("serve")
+        .arg("--artifacts")
+        .arg(dir.join("artifacts"))
+        .arg("--store")
+        .arg(dir.join("store/kindred.redb"));
+    command.args(["--port", &port.to_string(), "--workers", "1", "--log", "warn"]).args(more);
+    let child = Running(command.stdout(Stdio::null()).spawn().unwrap());
+    let url = format!("http://127.0.0.1:{port}");
+    let started = Instant::now();
+    while ureq::get(format!("{url}/readyz")).call().is_err() {
+        assert!(started.elapsed() < Duration::from_secs(60), "the server does not become ready");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    (child, url)
 }

@@ -1,7 +1,7 @@
 //! Any bytes: open, verify, look up, filter, search. None of it may panic, hang or read outside the bytes, verified or not; and after
 //! verification succeeded, what it promises must hold.
 //!
-//! Run on a stable compiler, from `index/`: `cargo fuzz run --sanitizer none open_verify_search`.
+//! Run on a stable compiler: `cargo fuzz run --fuzz-dir tests/fuzz --sanitizer none open_verify_search`.
 //!
 //! The first byte says how the rest is read: odd, as it is; even, with magic, length and checksums made good first, so that mutations
 //! reach what lies behind the checksums. Before it starts, the target plants small valid files in the corpus, so that the fuzzer works
@@ -9,7 +9,7 @@
 
 #![no_main]
 
-#[path = "../../tests/support/mod.rs"]
+#[path = "../../../index/tests/support/mod.rs"]
 mod support;
 
 use std::cell::RefCell;

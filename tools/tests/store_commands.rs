@@ -1,0 +1,133 @@
+//! `kindred backup`, `fsck`, `export` and `restore` from outside: what a server was told comes back, from a copy made while it served.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use support::{json, kindred, serve};
+
+const ADMIN: &str = "KINDRED_API_KEY";
+
+/// A served artifact in `dir`.
+fn published(dir: &Path) {
+    let arguments = "demo --no-serve --items 60 --visitors 60 --seed 3 --json --dir";
+    json(kindred().args(arguments.split(' ')).arg(dir));
+}
+
+fn tell(url: &str, key: Option<&str>, numbers: std::ops::Range<u32>) {
+    let events: Vec<Value> = numbers
+        .map(|n| json!({"user_id": format!("u{}", n % 3), "item_id": "1", "kind": "view", "interaction_id": format!("e{n}")}))
+        .collect();
+    let mut request = ureq::post(format!("{url}/v1/interactions"));
+    if let Some(key) = key {
+        request = request.header("api-key", key);
+    }
+    assert_eq!(request.send_json(json!({"interactions": events})).unwrap().status(), 200);
+}
+
+fn fsck(store: &Path) -> Value {
+    json(kindred().args(["fsck", "--json"]).arg(store))
+}
+
+/// The largest file of a store.
+fn largest(store: &Path) -> PathBuf {
+    if store.is_file() {
+        return store.to_owned();
+    }
+    let entries = fs::read_dir(store).unwrap().map(|entry| entry.unwrap().path());
+    let files = entries.map(|path| if path.is_dir() { largest(&path) } else { path });
+    files.max_by_key(|file| fs::metadata(file).unwrap().len()).unwrap()
+}
+
+#[test]
+fn what_a_server_was_told_comes_back_from_a_copy_made_while_it_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    published(dir);
+    let store = dir.join("store/kindred.redb");
+    let copy = {
+        let (_server, url) = serve(dir, &[]);
+        tell(&url, None, 0..10);
+        let address = url.strip_prefix("http://").unwrap();
+        let copy = json(kindred().args(["backup", "--server", address, "--json"]));
+        assert_eq!(copy["interactions"], 10);
+        tell(&url, None, 8..12);
+        let in_use = kindred().arg("fsck").arg(&store).output().unwrap();
+        assert_eq!(in_use.status.code(), Some(2), "a store in use is not read");
+        PathBuf::from(copy["file"].as_str().unwrap())
+    };
+    let counts = |found: &Value| (found["ok"].clone(), found["interactions"].clone(), found["watermark"].clone());
+    assert_eq!(counts(&fsck(&copy)), (json!(true), json!(10), json!(10)));
+    assert_eq!(counts(&fsck(&store)), (json!(true), json!(12), json!(12)), "the server was killed, and nothing is lost");
+
+    let log = dir.join("log.jsonl");
+    let export = |store: &Path, after: &str| {
+        let mut command = kindred();
+        command.arg("export").arg("--store").arg(store).arg("--to").arg(&log).args(["--after", after, "--force", "--json"]);
+        json(command)
+    };
+    assert_eq!(export(&store, "10")["interactions"], 2);
+    assert_eq!(export(&copy, "0")["last_sequence"], 10);
+    let lines = fs::read_to_string(&log).unwrap();
+    let ids: Vec<Value> =
+        lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["interaction_id"].clone()).collect();
+    assert_eq!(ids, (0..10).map(|n| json!(format!("e{n}"))).collect::<Vec<_>>());
+
+    let restore = |more: &[&str]| {
+        kindred().arg("restore").arg(&copy).arg("--store").arg(&store).args(more).arg("--json").output().unwrap()
+    };
+    assert_eq!(restore(&[]).status.code(), Some(2), "nothing is replaced unasked");
+    assert_eq!(fsck(&store)["interactions"], 12);
+    assert!(restore(&["--force"]).status.success());
+    assert_eq!(counts(&fsck(&store)), (json!(true), json!(10), json!(10)));
+    let (_server, url) = serve(dir, &[]);
+    tell(&url, None, 9..11);
+}
+
+#[test]
+fn a_damaged_copy_is_told_and_never_put_in_the_place_of_a_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    published(dir);
+    let (store, copy) = (dir.join("store/kindred.redb"), dir.join("copy"));
+    {
+        let (_server, url) = serve(dir, &[]);
+        tell(&url, None, 0..50);
+    }
+    json(kindred().arg("backup").arg("--store").arg(&store).arg("--to").arg(&copy).arg("--json"));
+    let again = kindred().arg("backup").arg("--store").arg(&store).arg("--to").arg(&copy).output().unwrap();
+    assert_eq!(again.status.code(), Some(2), "nothing is replaced unasked");
+    let file = largest(&copy);
+    let mut bytes = fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes.truncate(middle);
+    fs::write(&file, bytes).unwrap();
+    let told = kindred().arg("fsck").arg(&copy).output().unwrap();
+    assert!(matches!(told.status.code(), Some(1 | 2)), "{told:?}");
+    let refused = kindred().arg("restore").arg(&copy).arg("--store").arg(&store).arg("--force").output().unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    assert_eq!(fsck(&store)["interactions"], 50, "the store is the one it was");
+}
+
+#[test]
+fn a_server_with_keys_is_asked_with_the_key_of_the_environment() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    published(dir);
+    let made = json(kindred().args(["key", "new", "--role", "admin", "--json"]));
+    let key = made["key"].as_str().unwrap();
+    fs::write(dir.join("keys"), made["line"].as_str().unwrap()).unwrap();
+    let config = dir.join("kindred.toml");
+    fs::write(&config, format!("[security]\nkeys = {:?}\n", dir.join("keys"))).unwrap();
+    let (_server, url) = serve(dir, &["--config", config.to_str().unwrap()]);
+    tell(&url, Some(key), 0..3);
+    let address = url.strip_prefix("http://").unwrap();
+    let without = kindred().args(["backup", "--server", address]).output().unwrap();
+    assert_eq!(without.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&without.stderr).contains(ADMIN), "the remedy is named");
+    let copy = json(kindred().args(["backup", "--server", address, "--json"]).env(ADMIN, key));
+    assert_eq!(copy["interactions"], 3);
+}
