@@ -105,6 +105,9 @@ pub const GENERATION_BYTES_MAX: usize = 128;
 /// Largest record the store may write or read, in bytes.
 pub const RECORD_BYTES_MAX: u64 = 64 * 1024;
 
+/// The largest whole number that every reader of JSON takes as it is written: 2^53 - 1.
+pub const JSON_INTEGER_MAX: u64 = (1 << 53) - 1;
+
 const _: () = assert!(ANSWER_ITEMS_MAX <= CANDIDATES_MAX);
 const _: () = assert!(NEIGHBOUR_SEEDS_MAX <= WEIGHTED_INTERACTIONS_MAX);
 const _: () = assert!(WEIGHTED_INTERACTIONS_MAX <= HISTORY_MAX);

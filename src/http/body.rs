@@ -13,7 +13,8 @@ use actix_web::error::{PathError, PayloadError, QueryPayloadError};
 use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use futures_core::Stream as _;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use super::error::{Code, Problem, shown};
 use crate::limits;
@@ -40,6 +41,18 @@ impl FromRequest for Body {
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let bytes = receive(request, payload, check_content_type(request));
         Box::pin(async move { bytes.await.map(Self) })
+    }
+}
+
+/// A whole number that every reader of JSON takes as it is written (RFC 8259, section 6): a larger one would come back as another.
+pub(super) fn integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let number = Option::<u64>::deserialize(deserializer)?;
+    match number.filter(|number| *number > limits::JSON_INTEGER_MAX) {
+        None => Ok(number),
+        Some(number) => Err(D::Error::custom(format_args!(
+            "{number} is more than {most}, beyond which JSON numbers lose digits",
+            most = limits::JSON_INTEGER_MAX
+        ))),
     }
 }
 

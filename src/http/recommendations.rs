@@ -50,6 +50,8 @@ pub(crate) struct RecommendationsRequest {
     /// The `watermark` of an acknowledged interaction that the answer has to know. The server waits for it as long as for what is stored
     /// (`history.read_timeout_ms`, within the deadline); an answer
     /// without it says so in `degraded`.
+    #[serde(default, deserialize_with = "super::body::integer")]
+    #[schema(maximum = 9_007_199_254_740_991_u64)]
     pub(crate) min_watermark: Option<u64>,
     /// The placement; `home` if left out.
     #[schema(example = "home")]
@@ -69,6 +71,8 @@ pub(crate) struct RecommendationsRequest {
     /// Where the visitor is, for boosts by distance.
     pub(crate) location: Option<GeoPoint>,
     /// Decides what chance decides where new items are explored; made from the request if left out.
+    #[serde(default, deserialize_with = "super::body::integer")]
+    #[schema(maximum = 9_007_199_254_740_991_u64)]
     pub(crate) seed: Option<u64>,
     /// The `next_cursor` of the page before, for scenarios with pages (`next_page`): what was shown does not come again.
     pub(crate) cursor: Option<String>,

@@ -298,6 +298,8 @@ fn exploring_is_repeatable_and_tells_how_likely_it_was() {
     let drawn = ask(&server, body(Value::Null))["seed"].as_u64().unwrap();
     assert!(drawn < 1 << 53);
     let plain = Server::with_shop();
+    let lossy = plain.post("/v1/recommendations", json!({"seed": 1_u64 << 53})).problem(400, "invalid_json");
+    assert!(lossy.detail.contains("9007199254740991"), "{}", lossy.detail);
     let answer = ask(&plain, json!({"seed": 7}));
     assert!(answer.get("seed").is_none() && answer["items"][0].get("propensity").is_none());
 }

@@ -61,12 +61,22 @@ fn what_a_server_was_told_comes_back_from_a_copy_made_while_it_served() {
     };
     let counts = |found: &Value| (found["ok"].clone(), found["interactions"].clone(), found["watermark"].clone());
     assert_eq!(counts(&fsck(&copy)), (json!(true), json!(10), json!(10)));
-    assert_eq!(counts(&fsck(&store)), (json!(true), json!(12), json!(12)), "the server was killed, and nothing is lost");
+    assert_eq!(
+        counts(&fsck(&store)),
+        (json!(true), json!(12), json!(12)),
+        "the server was killed, and nothing is lost"
+    );
 
     let log = dir.join("log.jsonl");
     let export = |store: &Path, after: &str| {
         let mut command = kindred();
-        command.arg("export").arg("--store").arg(store).arg("--to").arg(&log).args(["--after", after, "--force", "--json"]);
+        command
+            .arg("export")
+            .arg("--store")
+            .arg(store)
+            .arg("--to")
+            .arg(&log)
+            .args(["--after", after, "--force", "--json"]);
         json(command)
     };
     assert_eq!(export(&store, "10")["interactions"], 2);

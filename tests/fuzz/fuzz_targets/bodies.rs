@@ -23,7 +23,7 @@ use ureq::Agent;
 use ureq::http::Request;
 
 /// What stands in the path: an item, one that is new, text that has to be escaped.
-const IDS: [&str; 4] = ["1", "new", "%C3%A9", "a%2Fb"];
+const IDS: [&str; 4] = ["item-4", "new", "%C3%A9", "a%2Fb"];
 
 struct Target {
     _artifacts: tempfile::TempDir,
