@@ -89,7 +89,7 @@ fn read(runtime: &Runtime, store: &Store, actor: &Actor) -> Recent {
 fn benches(c: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let directory = tempfile::tempdir().unwrap();
-    let stores = [("embedded", embedded(&directory, "keep.redb", 128)), ("memory", memory())];
+    let stores = [("embedded", embedded(&directory, "keep", 128)), ("memory", memory())];
     let mut group = c.benchmark_group("keep");
     group.throughput(Throughput::Elements(1)).sample_size(10);
     for (name, store) in &stores {
@@ -104,8 +104,8 @@ fn benches(c: &mut Criterion) {
 
     // A cache of 1 MiB holds one actor in ten or so: most look-ups go to the file, through the blocking pool.
     let stores = [
-        ("embedded_cached", embedded(&directory, "warm.redb", 128)),
-        ("embedded_from_file", embedded(&directory, "cold.redb", 1)),
+        ("embedded_cached", embedded(&directory, "warm", 128)),
+        ("embedded_from_file", embedded(&directory, "cold", 1)),
         ("memory", memory()),
     ];
     let mut group = c.benchmark_group("recent");

@@ -231,7 +231,7 @@ fn child() {
 fn nothing_acknowledged_is_lost_by_a_kill_nothing_is_half_applied_and_nothing_erased_comes_back() {
     let rounds: u64 = std::env::var(ROUNDS).map_or(10, |rounds| rounds.parse().expect("a number of rounds"));
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("store.redb");
+    let path = directory.path().join("store");
     // Seeded by the system, so that each run kills at other moments; printed, so that one can be told from another.
     let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), "crash");
     let mut noise = Noise(seed);

@@ -58,7 +58,7 @@ const WALLS: &[Wall] = &[
         forbidden: &[
             "actix",
             "tokio",
-            "redb::",
+            "fjall::",
             "moka",
             "std::fs",
             "std::net",
@@ -75,7 +75,7 @@ const WALLS: &[Wall] = &[
     },
     Wall {
         room: &["src/http"],
-        forbidden: &["bincode", "redb::", "moka", "simsimd", "std::fs", "std::path", "PathBuf", "memmap2"],
+        forbidden: &["bincode", "fjall::", "moka", "simsimd", "std::fs", "std::path", "PathBuf", "memmap2"],
         because: "the HTTP edge parses, calls and renders: it knows no store, no kernel and no path",
     },
     Wall {
@@ -105,7 +105,7 @@ const WALLS: &[Wall] = &[
     },
     Wall {
         room: &["tools/src"],
-        forbidden: &["kindred::http", "redb::", "moka"],
+        forbidden: &["kindred::http", "fjall::", "moka"],
         because: "the tools read datasets, publish artifacts and look after stores: they know neither the HTTP edge nor an engine",
     },
 ];
@@ -118,7 +118,7 @@ const NAMED_ONCE: &[(&str, &[&str])] = &[
     ("memmap2", &["index/src/map.rs"]),
     ("bincode", &["src/codec.rs"]),
     ("pulp", &["tools/src/train/kernels.rs"]),
-    ("redb::", &["src/store/embedded/"]),
+    ("fjall::", &["src/store/embedded/"]),
     ("arc_swap", &["src/reload.rs"]),
     ("ring", &["src/digest.rs", "src/keys/mod.rs", "src/tls.rs"]),
     ("subtle", &["src/keys/mod.rs"]),

@@ -30,7 +30,7 @@ trap finish EXIT
 "$kindred" demo --dir "$work/demo" --items 300 --visitors 300 --no-serve >/dev/null
 # What gives way under load is answered with 503, as it should be, and is not what is looked for here. The log of answers is on for its endpoints.
 KINDRED__OVERLOAD__ENABLED=false KINDRED__RECOMMENDATION_LOG__SAMPLE=1 KINDRED__LOG__JSON=true \
-    "$kindred" serve --artifacts "$work/demo/artifacts" --store "$work/store.redb" --port 0 2>"$work/log" &
+    "$kindred" serve --artifacts "$work/demo/artifacts" --store "$work/store" --port 0 2>"$work/log" &
 server=$!
 port=
 for _ in $(seq 100); do

@@ -11,7 +11,7 @@ use super::state::State;
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct BackupAnswer {
     /// Where it is, on the machine of the server.
-    #[schema(example = "store/backups/kindred-000000001234.redb")]
+    #[schema(example = "store/backups/kindred-000000001234")]
     pub(crate) file: String,
     /// Its bytes.
     pub(crate) bytes: u64,
@@ -30,7 +30,7 @@ pub(crate) struct BackupAnswer {
     post, path = "/admin/backup", operation_id = "back_up_store", tag = "operations",
     responses(
         (status = 200, description = "done", body = BackupAnswer, example = json!({
-            "file": "store/backups/kindred-000000001234.redb", "bytes": 1_310_720, "interactions": 1234, "documents": 17
+            "file": "store/backups/kindred-000000001234", "bytes": 1_310_720, "interactions": 1234, "documents": 17
         })),
         (status = 403, description = "not an administrator's key, or not from this machine", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "the copy could not be made", body = ProblemBody, content_type = "application/problem+json"),

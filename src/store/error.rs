@@ -20,7 +20,7 @@ pub enum StoreError {
     },
     /// Another process has the store open.
     #[error(
-        "store {path} is in use by another process; stop the other kindred-server or set history.path to another file"
+        "store {path} is in use by another process; stop the other kindred-server or set history.path to another directory"
     )]
     InUse {
         /// The file.
@@ -72,7 +72,7 @@ pub enum StoreError {
     },
     /// A record does not decode.
     #[error(
-        "store {path}: record {sequence} is damaged: {reason}; restore the file from a backup, or move it away to start with an empty one"
+        "store {path}: record {sequence} is damaged: {reason}; restore the store from a backup, or move it away to start with an empty one"
     )]
     Damaged {
         /// The file.

@@ -40,7 +40,7 @@ impl Faulty {
         match self.fault {
             Fault::Slow => None,
             Fault::Broken => Some(StoreError::Storage {
-                path: "history.redb".into(),
+                path: "history".into(),
                 operation: "committing",
                 source: Arc::new(std::io::Error::other("no space left on device")),
             }),

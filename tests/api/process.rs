@@ -101,7 +101,7 @@ fn a_second_server_on_one_store_is_refused() {
     let client = first.client();
     let mut second = start(directory.path());
     let line = second.line("Error: ");
-    assert!(line.contains("history.redb") && line.contains("in use by another process"), "{line}");
+    assert!(line.contains("history") && line.contains("in use by another process"), "{line}");
     assert!(line.contains("history.path"), "{line}");
     assert_eq!(second.ended().code(), Some(2));
     assert_eq!(client.get("/readyz").status, 200, "the first one is not disturbed");
@@ -135,7 +135,7 @@ fn settings_come_from_the_environment() {
     let answer = client.post("/v1/recommendations", json!({})).ok();
     assert_eq!(answer["items"].as_array().unwrap().len(), 3);
     client.view("u", "item-4");
-    assert!(!directory.path().join("history.redb").exists(), "nothing on disk with the memory store");
+    assert!(!directory.path().join("history").exists(), "nothing on disk with the memory store");
 }
 
 #[test]

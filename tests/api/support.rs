@@ -164,7 +164,7 @@ pub(crate) fn settings(directory: &Path) -> Settings {
     settings.overload.enabled = false;
     settings.artifacts.dir = directory.join("artifacts");
     settings.artifacts.poll_ms = 0;
-    settings.history.path = directory.join("history.redb");
+    settings.history.path = directory.join("history");
     settings.history.read_timeout_ms = 30_000;
     settings.scenarios.values_mut().for_each(|scenario| scenario.deadline_ms = 60_000);
     settings
@@ -253,7 +253,7 @@ impl Process {
             .env("KINDRED__HTTP__WORKERS", "2")
             .env("KINDRED__ARTIFACTS__DIR", directory.join("artifacts"))
             .env("KINDRED__ARTIFACTS__POLL_MS", "0")
-            .env("KINDRED__HISTORY__PATH", directory.join("history.redb"))
+            .env("KINDRED__HISTORY__PATH", directory.join("history"))
             .env("KINDRED__HISTORY__READ_TIMEOUT_MS", "30000")
             .env("KINDRED__SCENARIOS__HOME__DEADLINE_MS", "60000")
             .env("KINDRED__OVERLOAD__ENABLED", "false")

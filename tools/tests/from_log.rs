@@ -23,7 +23,7 @@ fn what_is_shown_and_clicked_is_what_the_log_says() {
     settings.http.workers = 1;
     settings.overload.enabled = false;
     settings.artifacts.dir = place.path().join("artifacts");
-    settings.history.path = place.path().join("store/kindred.redb");
+    settings.history.path = place.path().join("store/kindred");
     settings.recommendation_log.sample = 1.0;
     let explore = serde_json::from_value(json!({
         "method": "epsilon_greedy", "epsilon": 0.5, "filter": {"key": "category", "match": {"value": "books"}}
@@ -64,8 +64,8 @@ fn what_is_shown_and_clicked_is_what_the_log_says() {
 
     // The directory of the store, and a copy of it.
     let store = place.path().join("store");
-    let copy = place.path().join("copy.redb");
-    kindred().arg("backup").arg("--store").arg(store.join("kindred.redb")).arg("--to").arg(&copy).assert().success();
+    let copy = place.path().join("copy");
+    kindred().arg("backup").arg("--store").arg(store.join("kindred")).arg("--to").arg(&copy).assert().success();
     let evaluate = |path: &std::path::Path| report(kindred().args(["evaluate", "--json", "--from-log"]).arg(path));
     let found = evaluate(&store);
     assert_eq!(found["groups"], evaluate(&copy)["groups"]);

@@ -47,7 +47,7 @@ fn what_a_server_was_told_comes_back_from_a_copy_made_while_it_served() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     published(dir);
-    let store = dir.join("store/kindred.redb");
+    let store = dir.join("store/kindred");
     let copy = {
         let (_server, url) = serve(dir, &[]);
         tell(&url, None, 0..10);
@@ -102,7 +102,7 @@ fn a_damaged_copy_is_told_and_never_put_in_the_place_of_a_store() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     published(dir);
-    let (store, copy) = (dir.join("store/kindred.redb"), dir.join("copy"));
+    let (store, copy) = (dir.join("store/kindred"), dir.join("copy"));
     {
         let (_server, url) = serve(dir, &[]);
         tell(&url, None, 0..50);

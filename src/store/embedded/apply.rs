@@ -1,12 +1,14 @@
-//! What a group of changes does to the tables, in one transaction.
+//! What a group of changes does to the keyspaces, in one transaction.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use redb::{ReadableTable, Table, WriteTransaction};
+use fjall::Readable;
 
 use super::super::{StoreError, Write};
-use super::file::{ACTORS, File, IDS, LOG, META, documents};
+use super::engine::{Result, Transaction};
+use super::file::File;
+use super::keys::{self, ID_BYTES};
 use super::record::{Record, record_cost};
 use super::{Change, Outcome};
 use crate::codec::CodecError;
@@ -18,15 +20,33 @@ use crate::limits;
 pub(super) struct Committed {
     /// For each change of the group, in order.
     pub(super) outcomes: Vec<Outcome>,
-    /// New interactions by actor; whether the actor had none before.
-    pub(super) changed: HashMap<String, (Vec<Kept>, bool)>,
+    /// New interactions by actor.
+    pub(super) changed: HashMap<String, Vec<Kept>>,
     /// Actors some of whose interactions are gone: what is cached of them is void.
     pub(super) gone: HashSet<String>,
 }
 
 impl File {
-    /// Applies a group of changes in their order, all or none, durably.
-    pub(super) fn commit(&self, changes: &[Change], arrived_at_ms: i64) -> Result<Committed, StoreError> {
+    /// Applies a group of changes in their order, durably, each wholly or not at all: all of them in one transaction, except that an erasure has one
+    /// of its own, because it must find what the changes before it keep. After an error nobody knows which were applied.
+    pub(super) fn commit(&self, changes: &[Change], arrived_at_ms: i64) -> std::result::Result<Committed, StoreError> {
+        let mut committed = Committed::default();
+        let erases = |change: &Change| matches!(change, Change::Erase(..));
+        let mut groups: Vec<&[Change]> = changes.chunk_by(|a, b| !erases(a) && !erases(b)).collect();
+        if groups.is_empty() {
+            // A commit of nothing is asked for to see whether one succeeds.
+            groups.push(&[]);
+        }
+        groups.into_iter().try_for_each(|group| self.commit_group(group, arrived_at_ms, &mut committed))?;
+        Ok(committed)
+    }
+
+    fn commit_group(
+        &self,
+        changes: &[Change],
+        arrived_at_ms: i64,
+        committed: &mut Committed,
+    ) -> std::result::Result<(), StoreError> {
         let encode = |incoming: &Incoming| {
             Record::new(incoming, arrived_at_ms).encode().map_err(|_| StoreError::TooLarge {
                 table: "interactions",
@@ -39,106 +59,93 @@ impl File {
             Change::Append(batch) => batch.iter().map(encode).collect(),
             _ => Ok(Vec::new()),
         });
-        let records = records.collect::<Result<Vec<Vec<Vec<u8>>>, _>>()?;
+        let records = records.collect::<std::result::Result<Vec<Vec<Vec<u8>>>, _>>()?;
         self.write("committing", |transaction| {
             let mut tables = Tables::open(transaction)?;
-            let mut committed = Committed::default();
             for (change, records) in changes.iter().zip(&records) {
                 let outcome = match change {
-                    Change::Append(batch) => Outcome::Appended(tables.append(batch, records, &mut committed)?),
+                    Change::Append(batch) => Outcome::Appended(tables.append(batch, records, committed)?),
                     Change::Write(writes) => {
-                        write_documents(transaction, writes)?;
+                        tables.write(writes);
                         Outcome::Written
                     }
                     Change::Erase(actors, writes) => {
-                        write_documents(transaction, writes)?;
-                        let erased = tables.erase(actors, &mut committed.gone)?;
-                        Outcome::Erased(erased)
+                        tables.write(writes);
+                        Outcome::Erased(tables.erase(actors, &mut committed.gone)?)
                     }
                 };
                 committed.outcomes.push(outcome);
             }
-            tables.close()?;
-            Ok(committed)
+            tables.close();
+            Ok(())
         })
     }
 }
 
-fn write_documents(transaction: &WriteTransaction, writes: &[Write]) -> Result<(), redb::Error> {
-    for write in writes {
-        match write {
-            Write::Put { table, key, value } => {
-                transaction.open_table(documents(*table))?.insert(key.as_str(), value.as_slice())?;
-            }
-            Write::Delete { table, key } => {
-                transaction.open_table(documents(*table))?.remove(key.as_str())?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The tables of interactions in one write transaction.
-pub(super) struct Tables<'t> {
-    log: Table<'t, u64, &'static [u8]>,
-    actors: Table<'t, (&'static str, i64, u64), ()>,
-    ids: Table<'t, &'static str, u64>,
-    pub(super) meta: Table<'t, &'static str, u64>,
+/// The keyspaces in one transaction, which does not see its own changes: what it must know of them is kept beside it.
+pub(super) struct Tables<'t, 'e> {
+    pub(super) transaction: &'t mut Transaction<'e>,
+    /// Ids that are new.
+    ids: HashSet<[u8; ID_BYTES]>,
+    /// Interactions that are removed.
+    removed: HashSet<u64>,
+    /// The last change of each document.
+    documents: HashMap<Vec<u8>, Option<Vec<u8>>>,
     next: u64,
     bytes: u64,
 }
 
-impl<'t> Tables<'t> {
-    pub(super) fn open(transaction: &'t WriteTransaction) -> Result<Self, redb::Error> {
-        let meta = transaction.open_table(META)?;
-        let next = meta.get("next_sequence")?.map_or(1, |value| value.value());
-        let bytes = meta.get("interaction_bytes")?.map_or(0, |value| value.value());
-        Ok(Self {
-            log: transaction.open_table(LOG)?,
-            actors: transaction.open_table(ACTORS)?,
-            ids: transaction.open_table(IDS)?,
-            meta,
-            next,
-            bytes,
-        })
+impl<'t, 'e> Tables<'t, 'e> {
+    pub(super) fn open(transaction: &'t mut Transaction<'e>) -> Result<Self> {
+        let next = transaction.view.number("next_sequence")?.unwrap_or(1);
+        let bytes = transaction.view.number("interaction_bytes")?.unwrap_or(0);
+        let (ids, removed, documents) = (HashSet::new(), HashSet::new(), HashMap::new());
+        Ok(Self { transaction, ids, removed, documents, next, bytes })
     }
 
-    pub(super) fn close(mut self) -> Result<(), redb::Error> {
-        self.meta.insert("next_sequence", self.next)?;
-        self.meta.insert("interaction_bytes", self.bytes)?;
-        Ok(())
+    pub(super) fn close(self) {
+        let documents = &self.transaction.spaces().documents;
+        for (key, value) in self.documents {
+            match value {
+                Some(value) => self.transaction.insert(documents, &key, &value),
+                None => self.transaction.remove(documents, &key),
+            }
+        }
+        self.transaction.set_number("next_sequence", self.next);
+        self.transaction.set_number("interaction_bytes", self.bytes);
     }
 
-    fn append(
-        &mut self,
-        batch: &[Incoming],
-        records: &[Vec<u8>],
-        committed: &mut Committed,
-    ) -> Result<Ack, redb::Error> {
+    fn write(&mut self, writes: &[Write]) {
+        for write in writes {
+            let (table, key, value) = match write {
+                Write::Put { table, key, value } => (*table, key, Some(value.clone())),
+                Write::Delete { table, key } => (*table, key, None),
+            };
+            self.documents.insert(keys::document(table, key), value);
+        }
+    }
+
+    fn append(&mut self, batch: &[Incoming], records: &[Vec<u8>], committed: &mut Committed) -> Result<Ack> {
+        let spaces = self.transaction.spaces();
         let mut ack = Ack::default();
         for (incoming, record) in batch.iter().zip(records) {
-            if let Some(id) = incoming.interaction.interaction_id.as_deref() {
-                // The whole id is the key, so two ids never pass for one.
-                if self.ids.get(id)?.is_some() {
+            let sequence = keys::sequence(self.next);
+            if let Some(id) = incoming.interaction.interaction_id.as_deref().map(keys::id) {
+                if self.ids.contains(&id) || self.transaction.view.snapshot.contains_key(&spaces.ids, id)? {
                     ack.duplicates += 1;
                     continue;
                 }
-                self.ids.insert(id, self.next)?;
+                self.transaction.insert(&spaces.ids, &id, &sequence);
+                self.ids.insert(id);
             }
             ack.accepted += 1;
-            self.log.insert(self.next, record.as_slice())?;
+            self.transaction.insert(&spaces.log, &sequence, record);
             self.bytes += record_cost(record);
             let kept = Kept { sequence: self.next, interaction: Arc::new(incoming.interaction.clone()) };
             for actor in incoming.actors() {
-                let actor = actor.as_str();
-                if !committed.changed.contains_key(actor) {
-                    let fresh = self.actors.range(whole(actor))?.next().is_none();
-                    committed.changed.insert(actor.to_owned(), (Vec::new(), fresh));
-                }
-                self.actors.insert((actor, kept.interaction.occurred_at_ms, self.next), ())?;
-                if let Some((new, _)) = committed.changed.get_mut(actor) {
-                    new.push(kept.clone());
-                }
+                let key = keys::actor(actor.as_str(), kept.interaction.occurred_at_ms, self.next);
+                self.transaction.insert(&spaces.actors, &key, &[]);
+                committed.changed.entry(actor.as_str().to_owned()).or_default().push(kept.clone());
             }
             self.next += 1;
         }
@@ -146,21 +153,24 @@ impl<'t> Tables<'t> {
         Ok(ack)
     }
 
-    fn erase(&mut self, actors: &[Actor], gone: &mut HashSet<String>) -> Result<Erased, redb::Error> {
+    fn erase(&mut self, actors: &[Actor], gone: &mut HashSet<String>) -> Result<Erased> {
+        let spaces = self.transaction.spaces();
         let mut erased = Erased::default();
         for actor in actors {
             gone.insert(actor.as_str().to_owned());
-            let keys = self.actors.range(whole(actor.as_str()))?;
-            let keys = keys
-                .map(|entry| entry.map(|(key, _)| (key.value().1, key.value().2)))
-                .collect::<Result<Vec<_>, _>>()?;
-            for (occurred_at_ms, sequence) in keys {
-                self.actors.remove((actor.as_str(), occurred_at_ms, sequence))?;
-                let record = self.take(sequence)?;
+            let entries = self.transaction.view.snapshot.range(&spaces.actors, keys::whole(actor.as_str()));
+            for entry in entries {
+                let key = entry.key()?;
+                let sequence = keys::sequence_of(&key);
+                // What an actor of this erasure shared with one before is gone already.
+                if self.removed.contains(&sequence) {
+                    continue;
+                }
                 erased.interactions += 1;
-                // A record that does not decode is gone all the same; what else points to it points to nothing.
-                if let Some(Ok(record)) = record {
-                    self.forget(sequence, &record, gone)?;
+                match self.take(sequence)? {
+                    Some(Ok(record)) => self.forget(sequence, &record, gone),
+                    // A record that does not decode is gone all the same; what else points to it points to nothing.
+                    _ => self.transaction.remove(&spaces.actors, &key),
                 }
             }
         }
@@ -169,31 +179,25 @@ impl<'t> Tables<'t> {
     }
 
     /// Removes a record from the log; what it was, if there was one.
-    pub(super) fn take(&mut self, sequence: u64) -> Result<Option<Result<Record, CodecError>>, redb::Error> {
-        let Some(bytes) = self.log.remove(sequence)? else { return Ok(None) };
-        self.bytes = self.bytes.saturating_sub(record_cost(bytes.value()));
-        Ok(Some(Record::decode(bytes.value())))
+    pub(super) fn take(&mut self, sequence: u64) -> Result<Option<std::result::Result<Record, CodecError>>> {
+        let log = &self.transaction.spaces().log;
+        let key = keys::sequence(sequence);
+        self.removed.insert(sequence);
+        let Some(bytes) = self.transaction.view.get(log, &key)? else { return Ok(None) };
+        self.transaction.remove(log, &key);
+        self.bytes = self.bytes.saturating_sub(record_cost(&bytes));
+        Ok(Some(Record::decode(&bytes)))
     }
 
     /// Removes what points to a record that has been removed.
-    pub(super) fn forget(
-        &mut self,
-        sequence: u64,
-        record: &Record,
-        gone: &mut HashSet<String>,
-    ) -> Result<(), redb::Error> {
+    pub(super) fn forget(&mut self, sequence: u64, record: &Record, gone: &mut HashSet<String>) {
+        let spaces = self.transaction.spaces();
         if let Some(id) = record.interaction_id.as_deref() {
-            self.ids.remove(id)?;
+            self.transaction.remove(&spaces.ids, &keys::id(id));
         }
         for actor in record.actors() {
-            self.actors.remove((actor.as_str(), record.occurred_at_ms, sequence))?;
+            self.transaction.remove(&spaces.actors, &keys::actor(actor.as_str(), record.occurred_at_ms, sequence));
             gone.insert(actor.as_str().to_owned());
         }
-        Ok(())
     }
-}
-
-/// The keys of an actor, oldest first.
-pub(super) fn whole(actor: &str) -> std::ops::RangeInclusive<(&str, i64, u64)> {
-    (actor, i64::MIN, 0)..=(actor, i64::MAX, u64::MAX)
 }

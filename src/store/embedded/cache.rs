@@ -61,12 +61,11 @@ impl RecentCache {
         Ok(result.into_entry().map_or(recent, moka::Entry::into_value))
     }
 
-    /// Brings an actor up to a commit: `new` interactions; the list in the file was empty before if `fresh`.
-    pub(super) fn committed(&self, actor: String, new: Vec<Kept>, fresh: bool) {
+    /// Brings an actor up to a commit, if its list is here. One that is not is read when it is asked for.
+    pub(super) fn committed(&self, actor: String, new: Vec<Kept>) {
         self.version(&actor).fetch_add(1, Ordering::AcqRel);
         self.lists.entry(actor).and_compute_with(|entry| match entry {
             Some(old) => Op::Put(merge(&old.into_value(), new, self.keep)),
-            None if fresh => Op::Put(merge(&[], new, self.keep)),
             None => Op::Nop,
         });
     }

@@ -1,13 +1,14 @@
-//! Whether a store is whole: its pages, and that its tables agree with each other.
+//! Whether a store is whole: its blocks, and that its keyspaces agree with each other.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use redb::{Database, ReadableDatabase, ReadableTableMetadata};
+use fjall::Readable;
 
-use super::super::{StoreError, Table};
-use super::copy::{TOOL_CACHE_MB, require};
-use super::file::{ACTORS, IDS, LAYOUT, LOG, META, documents, opening};
+use super::super::StoreError;
+use super::copy::TOOL_CACHE_MB;
+use super::engine::{Result, View};
+use super::file::File;
+use super::keys;
 use super::record::{Record, record_cost};
 
 /// Most problems that are named; the rest are counted.
@@ -37,99 +38,73 @@ impl Checked {
     }
 }
 
-/// Checks a store that no process has open. Reads all of it; changes nothing but what opening after a crash repairs.
+/// Checks a store that no process has open. Reads all of it, and with it the checksums of its blocks; changes nothing but what opening after a crash
+/// repairs.
 ///
 /// # Errors
 /// [`StoreError`]: it is not there, in use, or not a store at all. Damage is not an error but what was found.
-pub fn check(path: &Path) -> Result<Checked, StoreError> {
-    require(path)?;
-    let mut database =
-        Database::builder().set_cache_size(TOOL_CACHE_MB << 20).open(path).map_err(|error| opening(path, error))?;
+pub fn check(path: &Path) -> std::result::Result<Checked, StoreError> {
+    let file = File::existing(path, TOOL_CACHE_MB, None)?;
     let mut checked = Checked::default();
-    match database.check_integrity() {
-        Ok(true) => {}
-        Ok(false) => checked
-            .problem(|| "pages did not agree with their checksums or the allocator; they were repaired".to_owned()),
-        Err(error) => {
-            checked.problem(|| format!("pages are damaged: {error}"));
-            return Ok(checked);
+    file.read("checking the keyspaces", |view| {
+        if let Err(error) = agree(view, &mut checked) {
+            checked.problem(|| format!("it cannot be read to its end: {error}"));
         }
-    }
-    match tables(&database, &mut checked) {
-        Ok(None) => Ok(checked),
-        Ok(Some(found)) => Err(StoreError::Version { path: path.to_path_buf(), found, expected: LAYOUT }),
-        Err(error) => {
-            let source = Arc::new(error);
-            Err(StoreError::Storage { path: path.to_path_buf(), operation: "checking the tables", source })
-        }
-    }
+        Ok(())
+    })?;
+    Ok(checked)
 }
 
-/// The tables against each other; another layout's number if it is not ours.
-fn tables(database: &Database, checked: &mut Checked) -> Result<Option<u64>, redb::Error> {
-    let transaction = database.begin_read()?;
-    let meta = transaction.open_table(META)?;
-    let number = |name: &str| meta.get(name).map(|value| value.map_or(0, |value| value.value()));
-    let layout = number("layout")?;
-    if layout != LAYOUT {
-        return Ok(Some(layout));
-    }
-    checked.watermark = number("next_sequence")?.saturating_sub(1);
-    let log = transaction.open_table(LOG)?;
-    let actors = transaction.open_table(ACTORS)?;
-    let ids = transaction.open_table(IDS)?;
-    checked.interactions = log.len()?;
-    let (mut keys, mut named, mut bytes) = (0, 0, 0);
-    for entry in log.range::<u64>(..)? {
-        let (sequence, record) = entry?;
-        let sequence = sequence.value();
-        bytes += record_cost(record.value());
-        let record = match Record::decode(record.value()) {
+/// The keyspaces against each other.
+fn agree(view: &View<'_>, checked: &mut Checked) -> Result<()> {
+    let spaces = view.spaces;
+    checked.watermark = view.number("next_sequence")?.unwrap_or(1).saturating_sub(1);
+    let (mut pointers, mut named, mut bytes) = (0, 0, 0);
+    for entry in view.snapshot.iter(&spaces.log) {
+        let (key, record) = entry.into_inner()?;
+        let sequence = keys::number(&key);
+        checked.interactions += 1;
+        bytes += record_cost(&record);
+        let record = match Record::decode(&record) {
             Ok(record) => record,
             Err(error) => {
                 checked.problem(|| format!("interaction {sequence} does not decode: {error}"));
                 continue;
             }
         };
-        if sequence > checked.watermark {
-            checked
-                .problem(|| format!("interaction {sequence} is beyond the last sequence {}", checked_watermark(&meta)));
+        let watermark = checked.watermark;
+        if sequence > watermark {
+            checked.problem(|| format!("interaction {sequence} is beyond the last sequence {watermark}"));
         }
         for actor in record.actors() {
-            keys += 1;
-            if actors.get((actor.as_str(), record.occurred_at_ms, sequence))?.is_none() {
+            pointers += 1;
+            let key = keys::actor(actor.as_str(), record.occurred_at_ms, sequence);
+            if !view.snapshot.contains_key(&spaces.actors, key)? {
                 checked.problem(|| format!("interaction {sequence} is not in the index of actors"));
             }
         }
         if let Some(id) = record.interaction_id.as_deref() {
             named += 1;
-            if ids.get(id)?.map(|value| value.value()) != Some(sequence) {
+            if view.get(&spaces.ids, &keys::id(id))?.map(|value| keys::number(&value)) != Some(sequence) {
                 checked.problem(|| format!("the id of interaction {sequence} is not in the index of ids"));
             }
         }
     }
-    if actors.len()? != keys {
-        let found = actors.len()?;
-        checked.problem(|| format!("the index of actors has {found} entries, the log calls for {keys}"));
+    let found = view.snapshot.len(&spaces.actors)?;
+    if found != pointers {
+        checked.problem(|| format!("the index of actors has {found} entries, the log calls for {pointers}"));
     }
-    if ids.len()? != named {
-        let found = ids.len()?;
+    let found = view.snapshot.len(&spaces.ids)?;
+    if found != named {
         checked.problem(|| format!("the index of ids has {found} entries, the log calls for {named}"));
     }
-    let counted = number("interaction_bytes")?;
+    let counted = view.number("interaction_bytes")?.unwrap_or(0);
     if counted != bytes {
         checked.problem(|| format!("the interactions take {bytes} bytes, the store counted {counted}"));
     }
-    for table in Table::ALL {
-        match transaction.open_table(documents(table)) {
-            Ok(table) => checked.documents += table.len()?,
-            Err(redb::TableError::TableDoesNotExist(_)) => {}
-            Err(error) => return Err(error.into()),
-        }
+    for entry in view.snapshot.iter(&spaces.documents) {
+        entry.into_inner()?;
+        checked.documents += 1;
     }
-    Ok(None)
-}
-
-fn checked_watermark(meta: &redb::ReadOnlyTable<&'static str, u64>) -> u64 {
-    meta.get("next_sequence").ok().flatten().map_or(0, |value| value.value().saturating_sub(1))
+    Ok(())
 }

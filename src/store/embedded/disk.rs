@@ -1,23 +1,20 @@
-//! The seam under the file: a disk that waits, fails or fills up when it is told to, for tests of what is done about it.
+//! The seam under the store: a disk that waits, fails or fills up when it is told to, for tests of what is done about it.
+//!
+//! The engine opens its files itself, so the seam lies where the store asks the engine for something that needs the disk. What the engine does
+//! on its own threads (writing sorted segments, merging them) is tested on a real disk that is full.
 
 use std::fmt::Debug;
-use std::io;
-use std::ops::Bound;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
-
-use redb::backends::FileBackend;
-use redb::{BackendError, Database, DatabaseError, StorageBackend};
 
 /// What is about to be asked of the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiskOperation {
-    /// So many bytes are read.
-    Read(u64),
+    /// Something is read.
+    Read,
     /// So many bytes are written.
     Write(u64),
-    /// The file gets this length.
-    Length(u64),
     /// What was written is synced.
     Sync,
 }
@@ -31,75 +28,30 @@ pub trait Faults: Debug + Send + Sync + 'static {
     fn before(&self, operation: DiskOperation) -> io::Result<()>;
 }
 
-/// Opens or creates a file, with faults if any are given.
-pub(super) fn open(
-    path: &Path,
-    page_cache_mb: usize,
-    faults: Option<&Arc<dyn Faults>>,
-) -> Result<Database, DatabaseError> {
-    let mut builder = Database::builder();
-    builder.set_cache_size(page_cache_mb << 20);
-    let Some(faults) = faults else { return builder.create(path) };
-    let file = std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-    builder.create_with_backend(FaultyDisk { file: FileBackend::new(file)?, faults: Arc::clone(faults) })
-}
+/// The disk as far as the store sees it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Disk(pub(super) Option<Arc<dyn Faults>>);
 
-#[derive(Debug)]
-struct FaultyDisk {
-    file: FileBackend,
-    faults: Arc<dyn Faults>,
-}
-
-impl StorageBackend for FaultyDisk {
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
+impl Disk {
+    pub(super) fn before(&self, operation: DiskOperation) -> io::Result<()> {
+        self.0.as_ref().map_or(Ok(()), |faults| faults.before(operation))
     }
 
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.faults.before(DiskOperation::Read(out.len() as u64))?;
-        self.file.read(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.faults.before(DiskOperation::Length(len))?;
-        self.file.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.faults.before(DiskOperation::Sync)?;
-        self.file.sync_data()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.faults.before(DiskOperation::Write(data.len() as u64))?;
-        self.file.write(offset, data)
-    }
-
-    fn close(&self) -> io::Result<()> {
-        self.file.close()
-    }
-
-    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.file.try_lock_range(start, end)
-    }
-
-    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.file.try_lock_shared_range(start, end)
-    }
-
-    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.file.lock_range(start, end)
-    }
-
-    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.file.lock_shared_range(start, end)
-    }
-
-    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.file.unlock_range(start, end)
-    }
-
-    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.file.query_lock_range(start, end)
+    /// Whether the disk takes a little: the engine says that it gave up, not why, and opening it again is dear while nothing has changed.
+    pub(super) fn try_out(&self, directory: &Path) -> io::Result<()> {
+        /// As much as a few commits.
+        const PROBE_BYTES: usize = 2 << 20;
+        let path = directory.join("probe");
+        let write = || {
+            self.before(DiskOperation::Write(PROBE_BYTES as u64))?;
+            let mut file = std::fs::File::create(&path)?;
+            file.write_all(&vec![0; PROBE_BYTES])?;
+            self.before(DiskOperation::Sync)?;
+            file.sync_data()
+        };
+        let outcome = write();
+        // One that was not made is not removed.
+        let _ = std::fs::remove_file(&path);
+        outcome
     }
 }

@@ -28,7 +28,7 @@ impl EmbeddedStore {
     /// # Errors
     /// As [`EmbeddedStore::open`], or there is no such file.
     pub fn open_existing(path: &std::path::Path) -> Result<Self, StoreError> {
-        super::copy::require(path)?;
+        super::place::require(path)?;
         let page_cache_mb = super::copy::TOOL_CACHE_MB;
         let options = super::EmbeddedOptions {
             keep: 1,

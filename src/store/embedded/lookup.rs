@@ -2,43 +2,43 @@
 
 use std::ops::Bound;
 
+use fjall::Readable;
+
 use super::super::{Page, StoreError, Table};
-use super::apply::whole;
-use super::file::{ACTORS, File, LOG, META, documents};
+use super::file::File;
+use super::keys;
 use super::record::Record;
 use crate::history::{Actor, Kept};
 use crate::interaction::Interaction;
 
 impl File {
     /// The newest interactions of an actor, at most `limit`, newest first; with `before` only those older than that (occurred_at_ms, sequence).
-    /// One look-up in the log for each: tens of microseconds for twenty when its pages are cached.
+    /// One look-up in the log for each: tens of microseconds for twenty when its blocks are cached.
     pub(super) fn recent(
         &self,
         actor: &str,
         before: Option<(i64, u64)>,
         limit: usize,
     ) -> Result<Vec<Kept>, StoreError> {
-        let records = self.read("reading interactions", |transaction| {
-            let index = transaction.open_table(ACTORS)?;
-            let log = transaction.open_table(LOG)?;
-            let keys = match before {
-                None => index.range(whole(actor))?,
-                Some((occurred_at_ms, sequence)) => {
-                    index.range((actor, i64::MIN, 0)..(actor, occurred_at_ms, sequence))?
-                }
+        let records = self.read("reading interactions", |view| {
+            let (first, last) = keys::whole(actor).into_inner();
+            let end = match before {
+                None => Bound::Included(last),
+                Some((occurred_at_ms, sequence)) => Bound::Excluded(keys::actor(actor, occurred_at_ms, sequence)),
             };
+            let range = (Bound::Included(first), end);
             let mut records = Vec::new();
-            for entry in keys.rev().take(limit) {
-                let sequence = entry?.0.value().2;
+            for entry in view.snapshot.range(&view.spaces.actors, range).rev().take(limit) {
+                let sequence = keys::sequence_of(&entry.key()?);
                 // A key whose record is gone points into the past.
-                if let Some(bytes) = log.get(sequence)? {
-                    records.push((sequence, bytes.value().to_vec()));
+                if let Some(bytes) = view.get(&view.spaces.log, &keys::sequence(sequence))? {
+                    records.push((sequence, bytes));
                 }
             }
             Ok(records)
         })?;
         // One record that does not decode does not take the others with it.
-        let kept = |(sequence, bytes): (u64, Vec<u8>)| {
+        let kept = |(sequence, bytes): (u64, fjall::UserValue)| {
             Record::decode(&bytes).map_err(|error| self.skip(sequence, &error)).ok().map(|record| record.kept(sequence))
         };
         Ok(records.into_iter().filter_map(kept).collect())
@@ -46,16 +46,13 @@ impl File {
 
     /// Records of the log after a sequence, in order of arrival, at most `limit`; those that do not decode are left out.
     pub(super) fn log(&self, after: u64, limit: usize) -> Result<Vec<(u64, Option<Record>)>, StoreError> {
-        let records = self.read("reading the interaction log", |transaction| {
-            let log = transaction.open_table(LOG)?;
-            let mut records = Vec::new();
-            for entry in log.range((Bound::Excluded(after), Bound::Unbounded))?.take(limit) {
-                let (sequence, bytes) = entry?;
-                records.push((sequence.value(), bytes.value().to_vec()));
-            }
-            Ok(records)
+        let records = self.read("reading the interaction log", |view| {
+            let range = (Bound::Excluded(keys::sequence(after)), Bound::Unbounded);
+            let entries = view.snapshot.range(&view.spaces.log, range).take(limit);
+            entries.map(fjall::Guard::into_inner).collect::<Result<Vec<_>, _>>()
         })?;
-        let decode = |(sequence, bytes): (u64, Vec<u8>)| {
+        let decode = |(key, bytes): fjall::KvPair| {
+            let sequence = keys::number(&key);
             (sequence, Record::decode(&bytes).map_err(|error| self.skip(sequence, &error)).ok())
         };
         Ok(records.into_iter().map(decode).collect())
@@ -63,10 +60,7 @@ impl File {
 
     /// The last sequence that was given to an interaction; 0 for none.
     pub(super) fn last_sequence(&self) -> Result<u64, StoreError> {
-        self.read("reading the last sequence", |transaction| {
-            let next = transaction.open_table(META)?.get("next_sequence")?.map_or(1, |value| value.value());
-            Ok(next.saturating_sub(1))
-        })
+        Ok(self.meta("next_sequence")?.saturating_sub(1))
     }
 
     /// Goes over the log, newest first, back to what arrived before `since_ms`.
@@ -76,16 +70,15 @@ impl File {
         most: usize,
         with: &mut dyn FnMut(&Actor, &Interaction),
     ) -> Result<(), StoreError> {
-        self.read("reading the log", |transaction| {
-            let log = transaction.open_table(LOG)?;
-            for entry in log.range::<u64>(..)?.rev().take(most) {
-                let (sequence, bytes) = entry?;
-                match Record::decode(bytes.value()) {
+        self.read("reading the log", |view| {
+            for entry in view.snapshot.iter(&view.spaces.log).rev().take(most) {
+                let (sequence, bytes) = entry.into_inner()?;
+                match Record::decode(&bytes) {
                     Ok(record) if record.arrived_at_ms < since_ms => break,
                     Ok(record) => {
                         let who = record.actors().next();
                         if let Some(who) = who {
-                            with(&who, &record.kept(sequence.value()).interaction);
+                            with(&who, &record.kept(keys::number(&sequence)).interaction);
                         }
                     }
                     // A damaged record is passed over; who reads it for itself counts it.
@@ -97,19 +90,20 @@ impl File {
     }
 
     pub(super) fn document(&self, table: Table, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        self.read("reading a document", |transaction| {
-            Ok(transaction.open_table(documents(table))?.get(key)?.map(|bytes| bytes.value().to_vec()))
+        self.read("reading a document", |view| {
+            Ok(view.get(&view.spaces.documents, &keys::document(table, key))?.map(|bytes| bytes.to_vec()))
         })
     }
 
     pub(super) fn scan(&self, table: Table, after: Option<&str>, limit: usize) -> Result<Page, StoreError> {
-        self.read("reading documents", |transaction| {
-            let documents = transaction.open_table(documents(table))?;
-            let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.read("reading documents", |view| {
+            let first = keys::document(table, after.unwrap_or_default());
+            let from = if after.is_some() { Bound::Excluded(first) } else { Bound::Included(first) };
+            let range = (from, Bound::Excluded(keys::after_documents(table)));
             let mut page = Page::new();
-            for entry in documents.range::<&str>((from, Bound::Unbounded))?.take(limit) {
-                let (key, value) = entry?;
-                page.push((key.value().to_owned(), value.value().to_vec()));
+            for entry in view.snapshot.range(&view.spaces.documents, range).take(limit) {
+                let (key, value) = entry.into_inner()?;
+                page.push((keys::document_name(table, &key), value.to_vec()));
             }
             Ok(page)
         })

@@ -1,4 +1,4 @@
-//! One file (redb): the interaction log and the tables of documents, durable and crash safe, with a cache in front of recent interactions.
+//! One directory (fjall): the interaction log and the tables of documents, durable and crash safe, with a cache in front of recent interactions.
 //!
 //! One thread writes. It takes everything that is waiting, interactions and documents alike, commits it in one transaction and only then
 //! answers, so the cost of a sync is shared by all who wait (group commit) and what was acknowledged survives a kill at any moment. Recent
@@ -21,10 +21,13 @@ mod cache;
 mod check;
 mod copy;
 mod disk;
+mod engine;
 mod file;
 mod front;
+mod keys;
 mod log;
 mod lookup;
+mod place;
 mod record;
 mod retention;
 mod writer;
@@ -37,8 +40,8 @@ use file::File;
 pub use log::Logged;
 pub use retention::Retention;
 
-/// Where the file is unless a setting says otherwise.
-pub const DEFAULT_PATH: &str = "store/kindred.redb";
+/// The directory of the store unless a setting says otherwise.
+pub const DEFAULT_PATH: &str = "store/kindred";
 
 /// How the embedded store is kept.
 #[derive(Debug, Clone)]
@@ -47,7 +50,7 @@ pub struct EmbeddedOptions {
     pub keep: usize,
     /// MiB of recent interactions held in memory.
     pub cache_mb: u64,
-    /// MiB of the file's pages held in memory.
+    /// MiB of the store's blocks held in memory.
     pub page_cache_mb: usize,
     /// Interactions and document changes that may wait to be committed.
     pub queue: usize,
@@ -55,7 +58,7 @@ pub struct EmbeddedOptions {
     pub retention: Retention,
 }
 
-/// The durable store. Open one per file; a second one fails with [`StoreError::InUse`].
+/// The durable store. Open one per directory; a second one fails with [`StoreError::InUse`].
 pub struct EmbeddedStore {
     shared: Arc<Shared>,
     queue_limit: u64,
@@ -114,11 +117,11 @@ struct Shared {
 }
 
 impl EmbeddedStore {
-    /// Opens or creates the file at `path` and starts the writer. `now_ms` is asked once a commit, for the time of arrival.
-    /// A file left by a killed process opens at once, whatever its size.
+    /// Opens or creates the store in the directory `path` and starts the writer. `now_ms` is asked once a commit, for the time of arrival.
+    /// What a killed process left opens within a second, whatever its size.
     ///
     /// # Errors
-    /// [`StoreError`] naming the file: in use, damaged, of another version, or its directory cannot be made.
+    /// [`StoreError`] naming the directory: in use, damaged, of another version, or its directory cannot be made.
     pub fn open(
         path: &Path,
         options: EmbeddedOptions,

@@ -71,7 +71,7 @@ impl Record {
 
 /// What a record takes of the file with what points to it, in bytes, estimated: the same when it comes and when it goes.
 pub(super) fn record_cost(record: &[u8]) -> u64 {
-    /// Two entries in the index of actors and one in that of ids, with their share of half-empty pages.
-    const INDEX_BYTES: u64 = 200;
+    /// Two entries in the index of actors and one in that of ids, with the engine's own bytes and what waits to be merged away.
+    const INDEX_BYTES: u64 = 150;
     record.len() as u64 + INDEX_BYTES
 }

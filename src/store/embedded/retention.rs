@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::super::StoreError;
 use super::apply::Tables;
-use super::file::{File, META};
+use super::file::File;
 use super::record::Record;
 
 /// How long interactions are kept, and how many bytes of them.
@@ -17,6 +17,9 @@ pub struct Retention {
     /// Bytes of interactions with what points to them; beyond that the oldest go. `None` = as many as the disk holds.
     pub max_bytes: Option<u64>,
 }
+
+/// The number that says up to where everything is gone.
+const PRUNED: &str = "pruned";
 
 /// What one step removed.
 #[derive(Debug, Default)]
@@ -39,7 +42,8 @@ impl File {
         };
         if retention.all_ms.is_some() || too_large {
             let before_ms = retention.all_ms.map_or(i64::MIN, |age| now_ms.saturating_sub(age));
-            let old = self.log(0, most)?;
+            // From where the last step ended: what lies before it is gone, and would have to be passed over again until it is merged away.
+            let old = self.log(self.meta(PRUNED)?, most)?;
             let seen = old.len();
             let excess = if too_large { most / 4 + 1 } else { 0 };
             // In order of arrival. The clock may have gone back, so a later one may look older: it waits for its turn.
@@ -52,7 +56,9 @@ impl File {
                 .map(|(_, entry)| entry)
                 .collect();
             pruned.more = !doomed.is_empty() && (doomed.len() == seen || too_large);
-            self.remove(doomed, None, &mut pruned)?;
+            if let Some(last) = doomed.last().map(|(sequence, _)| *sequence) {
+                self.remove(doomed, PRUNED, last, &mut pruned)?;
+            }
         }
         for (kind, age) in &retention.kinds_ms {
             self.sweep(kind, now_ms.saturating_sub(*age), most, &mut pruned)?;
@@ -73,30 +79,28 @@ impl File {
         let Some(last) = old.last().map(|(sequence, _)| *sequence) else { return Ok(()) };
         pruned.more |= old.len() == seen;
         let doomed = old.into_iter().filter(|(_, record)| record.as_ref().is_some_and(|record| record.kind == kind));
-        self.remove(doomed.collect(), Some((&mark, last)), pruned)
+        self.remove(doomed.collect(), &mark, last, pruned)
     }
 
+    /// Removes interactions, and notes how far it was looked.
     fn remove(
         &self,
         doomed: Vec<(u64, Option<Record>)>,
-        mark: Option<(&str, u64)>,
+        mark: &str,
+        last: u64,
         pruned: &mut Pruned,
     ) -> Result<(), StoreError> {
-        if doomed.is_empty() && mark.is_none() {
-            return Ok(());
-        }
         self.write("removing old interactions", |transaction| {
             let mut tables = Tables::open(transaction)?;
             for (sequence, record) in &doomed {
                 tables.take(*sequence)?;
                 if let Some(record) = record {
-                    tables.forget(*sequence, record, &mut pruned.gone)?;
+                    tables.forget(*sequence, record, &mut pruned.gone);
                 }
             }
-            if let Some((mark, at)) = mark {
-                tables.meta.insert(mark, at)?;
-            }
-            tables.close()
+            tables.transaction.set_number(mark, last);
+            tables.close();
+            Ok(())
         })?;
         pruned.removed += doomed.len() as u64;
         Ok(())
@@ -105,12 +109,5 @@ impl File {
     /// Bytes of all interactions with what points to them, estimated.
     pub(super) fn interaction_bytes(&self) -> Result<u64, StoreError> {
         self.meta("interaction_bytes")
-    }
-
-    /// A number of the `meta` table; 0 where there is none.
-    pub(super) fn meta(&self, name: &str) -> Result<u64, StoreError> {
-        self.read("reading the store's numbers", |transaction| {
-            Ok(transaction.open_table(META)?.get(name)?.map_or(0, |value| value.value()))
-        })
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::history::{Kept, Lookup};
+use crate::history::Lookup;
 use crate::interaction::Interaction;
 use crate::store::{Documents, Table};
 
@@ -41,7 +41,7 @@ pub(super) async fn items(store: &EmbeddedStore, actor: Actor) -> Vec<String> {
 #[test]
 fn what_is_acknowledged_is_in_the_next_look_up_newest_first() {
     let directory = tempfile::tempdir().unwrap();
-    let store = open(&directory.path().join("new/dir/h.redb"));
+    let store = open(&directory.path().join("new/dir/h"));
     runtime().block_on(async {
         assert!(items(&store, Actor::user("a")).await.is_empty());
         for at in 0..8 {
@@ -59,7 +59,7 @@ fn what_is_acknowledged_is_in_the_next_look_up_newest_first() {
 #[test]
 fn an_id_is_kept_once_within_a_batch_across_batches_and_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("h.redb");
+    let path = directory.path().join("h");
     runtime().block_on(async {
         let store = open(&path);
         let batch =
@@ -79,23 +79,22 @@ fn an_id_is_kept_once_within_a_batch_across_batches_and_after_a_restart() {
 #[test]
 fn a_user_and_a_session_share_one_record() {
     let directory = tempfile::tempdir().unwrap();
-    let store = open(&directory.path().join("h.redb"));
+    let store = open(&directory.path().join("h"));
     runtime().block_on(async {
         let both = Incoming { session_id: Some("s".to_owned()), ..incoming("u", "x", 1, None) };
         store.append(vec![both]).await.unwrap();
-        let sequence = |lookup| match lookup {
-            Lookup::Ready(recent) => recent.first().map(|kept: &Kept| kept.sequence),
-            _ => None,
-        };
-        assert_eq!(sequence(store.recent(&Actor::user("u"))), Some(1));
-        assert_eq!(sequence(store.recent(&Actor::session("s"))), Some(1));
+        for actor in [Actor::user("u"), Actor::session("s")] {
+            let sequences: Vec<u64> =
+                store.page(&actor, None, 5).await.unwrap().iter().map(|kept| kept.sequence).collect();
+            assert_eq!(sequences, [1]);
+        }
     });
 }
 
 #[test]
 fn a_second_opener_is_told_so() {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("h.redb");
+    let path = directory.path().join("h");
     let _first = open(&path);
     let error = EmbeddedStore::open(&path, options(), || 0).map(|_| ()).unwrap_err();
     assert!(matches!(error, StoreError::InUse { .. }), "{error}");
@@ -105,7 +104,7 @@ fn a_second_opener_is_told_so() {
 #[test]
 fn a_file_that_is_no_store_is_a_typed_error() {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("h.redb");
+    let path = directory.path().join("h");
     std::fs::write(&path, vec![7u8; 100_000]).unwrap();
     let error = EmbeddedStore::open(&path, options(), || 0).map(|_| ()).unwrap_err();
     assert!(matches!(error, StoreError::Open { .. }), "{error}");
@@ -116,7 +115,7 @@ fn a_file_that_is_no_store_is_a_typed_error() {
 fn a_queue_that_is_full_says_so_and_takes_more_later() {
     let directory = tempfile::tempdir().unwrap();
     let options = EmbeddedOptions { queue: 3, ..options() };
-    let store = EmbeddedStore::open(&directory.path().join("h.redb"), options, || 0).unwrap();
+    let store = EmbeddedStore::open(&directory.path().join("h"), options, || 0).unwrap();
     runtime().block_on(async {
         let four: Vec<Incoming> = (0..4).map(|at| incoming("a", "x", at, None)).collect();
         let error = store.append(four).await.unwrap_err();
@@ -128,7 +127,7 @@ fn a_queue_that_is_full_says_so_and_takes_more_later() {
 #[test]
 fn old_interactions_go_with_their_ids_and_lists() {
     let directory = tempfile::tempdir().unwrap();
-    let file = File::open(&directory.path().join("h.redb"), 4, None).unwrap();
+    let file = File::open(&directory.path().join("h"), 4, None).unwrap();
     let keep = |user: &str, id: &str, now| {
         let change = Change::Append(vec![incoming(user, "x", 1, Some(id))]);
         match file.commit(&[change], now).unwrap().outcomes[..] {
@@ -151,7 +150,7 @@ fn old_interactions_go_with_their_ids_and_lists() {
 #[test]
 fn what_is_erased_is_gone_with_its_ids_and_comes_back_only_as_new() {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("h.redb");
+    let path = directory.path().join("h");
     runtime().block_on(async {
         let store = open(&path);
         let both = Incoming { session_id: Some("s".to_owned()), ..incoming("a", "x", 1, Some("1")) };
@@ -185,7 +184,7 @@ fn what_is_erased_is_gone_with_its_ids_and_comes_back_only_as_new() {
 #[test]
 fn an_actor_can_be_read_to_the_end_page_by_page() {
     let directory = tempfile::tempdir().unwrap();
-    let store = open(&directory.path().join("h.redb"));
+    let store = open(&directory.path().join("h"));
     runtime().block_on(async {
         let times = [5, 3, 5, 9, 1, 5, 7];
         store.append(times.iter().map(|at| incoming("a", "x", *at, None)).collect()).await.unwrap();
@@ -203,7 +202,7 @@ fn an_actor_can_be_read_to_the_end_page_by_page() {
 #[test]
 fn a_document_too_large_is_refused_and_nothing_of_the_call_is_written() {
     let directory = tempfile::tempdir().unwrap();
-    let store = open(&directory.path().join("h.redb"));
+    let store = open(&directory.path().join("h"));
     runtime().block_on(async {
         let large = vec![0; limits::DOCUMENT_BYTES_MAX + 1];
         let writes = vec![Write::put(Table::Items, "small", vec![1]), Write::put(Table::Items, "large", large)];
@@ -241,7 +240,7 @@ proptest! {
     #[test]
     fn documents_are_those_of_the_memory_store(steps in steps()) {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("h.redb");
+        let path = directory.path().join("h");
         let memory = crate::store::memory::MemoryDocuments::default();
         let runtime = runtime();
         let mut store = Some(open(&path));
@@ -280,7 +279,7 @@ fn concurrent_writers_read_what_they_wrote() {
     let options = EmbeddedOptions { cache_mb: 1, keep: 3, ..options() };
     let clock = Arc::new(AtomicI64::new(0));
     let time = Arc::clone(&clock);
-    let path = directory.path().join("h.redb");
+    let path = directory.path().join("h");
     let store = Arc::new(EmbeddedStore::open(&path, options, move || time.fetch_add(1, Ordering::Relaxed)).unwrap());
     runtime().block_on(async {
         let writer = |name: u32| {

@@ -80,6 +80,10 @@ impl Writer {
             tracing::debug!(waiting = answers.len(), for_ms = since.elapsed().as_millis(), "refused without a try");
             return refuse(answers, error);
         }
+        if let Err(error) = self.reopen() {
+            refuse(answers, &error);
+            return self.still_broken(error);
+        }
         let started = Instant::now();
         let committed = self.shared.file.commit(&changes, (self.now_ms)());
         let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -111,14 +115,24 @@ impl Writer {
         }
     }
 
-    /// The engine answers nothing more after an error of the disk, reads included: the file is opened anew at once, so that reads go on.
+    /// The engine takes nothing more after an error of the disk, but reads go on: the store is opened anew before the next try.
     fn failed(&mut self, error: &StoreError, waiting: usize) {
         tracing::error!(%error, waiting, "changes were not stored");
-        if let Err(error) = self.shared.file.reopen() {
-            tracing::error!(%error, "the store cannot be opened again; it will be tried again");
-        }
+        self.still_broken(error.clone());
+    }
+
+    fn still_broken(&mut self, error: StoreError) {
         self.shared.set_failure(Some(error.clone()));
-        self.broken = Some((Instant::now(), error.clone()));
+        self.broken = Some((Instant::now(), error));
+    }
+
+    /// Opens the store anew if it is broken. What a failed commit left in the journal is applied then, so nothing cached may be believed.
+    fn reopen(&self) -> Result<(), StoreError> {
+        if self.broken.is_some() {
+            self.shared.file.reopen()?;
+            self.shared.cache.clear();
+        }
+        Ok(())
     }
 
     fn mended(&mut self) {
@@ -133,23 +147,17 @@ impl Writer {
         if self.broken.is_none() {
             return;
         }
-        match self.shared.file.commit(&[], (self.now_ms)()) {
+        match self.reopen().and_then(|()| self.shared.file.commit(&[], (self.now_ms)())) {
             Ok(_) => self.mended(),
-            Err(error) => {
-                if let Err(error) = self.shared.file.reopen() {
-                    tracing::debug!(%error, "the store cannot be opened again yet");
-                }
-                self.shared.set_failure(Some(error.clone()));
-                self.broken = Some((Instant::now(), error));
-            }
+            Err(error) => self.still_broken(error),
         }
     }
 
     /// Readers learn of the commit before those who asked for it: what was acknowledged is in the next look-up.
     fn publish(&self, committed: Committed, answers: Vec<oneshot::Sender<Result<Outcome, StoreError>>>) {
         self.shared.commits.fetch_add(1, Ordering::Relaxed);
-        for (actor, (new, fresh)) in committed.changed {
-            self.shared.cache.committed(actor, new, fresh);
+        for (actor, new) in committed.changed {
+            self.shared.cache.committed(actor, new);
         }
         // After the additions: a list made of them may hold what an erasure of the same group removed.
         for actor in committed.gone {

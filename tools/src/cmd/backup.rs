@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Copy a store, while its server goes on or while nobody has it open
 ///
-/// With --server the server makes the copy, beside its store in the directory `backups`: exactly what was committed when it began. Without, the file
+/// With --server the server makes the copy, beside its store in the directory `backups`: exactly what was committed when it began. Without, the directory
 /// of --store is copied to --to; that needs a store that no process has open. A server with keys takes one of the role admin from the environment variable
 /// KINDRED_API_KEY.
 #[derive(Clone, Debug, clap::Args)]
@@ -26,11 +26,11 @@ pub struct Args {
     /// Address of the server that has the store open
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "to")]
     pub server: Option<String>,
-    /// The file of the store
-    #[arg(long, default_value = DEFAULT_PATH, value_name = "FILE", conflicts_with = "server")]
+    /// The directory of the store
+    #[arg(long, default_value = DEFAULT_PATH, value_name = "DIR", conflicts_with = "server")]
     pub store: PathBuf,
     /// Where the copy goes; nothing there is replaced
-    #[arg(long, value_name = "FILE", required_unless_present = "server")]
+    #[arg(long, value_name = "DIR", required_unless_present = "server")]
     pub to: Option<PathBuf>,
 }
 
@@ -39,13 +39,13 @@ pub struct Args {
 /// The backup is checked first, copied beside the target and renamed: the store is the old one or the new one, never half of one. Stop the server
 /// before; a store that is in use is not replaced.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "Example: kindred restore store/backups/kindred-000000001234.redb --force")]
+#[command(after_help = "Example: kindred restore store/backups/kindred-000000001234 --force")]
 pub struct RestoreArgs {
     /// The backup
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "DIR")]
     pub backup: PathBuf,
-    /// The file of the store
-    #[arg(long, default_value = DEFAULT_PATH, value_name = "FILE")]
+    /// The directory of the store
+    #[arg(long, default_value = DEFAULT_PATH, value_name = "DIR")]
     pub store: PathBuf,
     /// Replace a store that is there
     #[arg(long)]

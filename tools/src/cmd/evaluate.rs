@@ -17,7 +17,7 @@ use crate::report;
 /// did with the lists that a server has logged (--from-log).
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  kindred evaluate --artifacts artifacts --dataset dataset --k 10,20\n  kindred evaluate --from-log store/backups/kindred-000000001234.redb"
+    after_help = "Examples:\n  kindred evaluate --artifacts artifacts --dataset dataset --k 10,20\n  kindred evaluate --from-log store/backups/kindred-000000001234"
 )]
 pub struct Args {
     /// Read the recommendation log ([recommendation_log] in the settings) of a store or a backup, its file or its directory: click-through,

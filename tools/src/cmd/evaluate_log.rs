@@ -28,20 +28,21 @@ struct FromLog {
 /// # Errors
 /// No store there, one that is in use, or one without logged lists.
 pub(super) fn run(store: &Path, click: &[String], seed: u64, global: &Global) -> anyhow::Result<Exit> {
-    let name = Path::new(DEFAULT_PATH).file_name().unwrap_or_default();
-    let file = if store.is_dir() { store.join(name) } else { store.to_owned() };
+    // The store, or the directory that has it beside its backups.
+    let within = store.join(Path::new(DEFAULT_PATH).file_name().unwrap_or_default());
+    let store = if within.is_dir() { within } else { store.to_owned() };
     let (mut lists, mut n) = (Lists::default(), 0);
-    let damaged = each_logged(&EmbeddedStore::open_existing(&file)?, |logged| {
+    let damaged = each_logged(&EmbeddedStore::open_existing(&store)?, |logged| {
         lists.add(&logged, click);
         n += 1;
     })?;
     ensure!(
         n > 0,
         "{} holds no logged lists: set recommendation_log.sample above 0 and serve for a while",
-        file.display()
+        store.display()
     );
     let groups = lists.groups(seed);
-    emit(&FromLog { store: file, lists: n, outcomes_elsewhere: lists.elsewhere, damaged, groups }, global.json)?;
+    emit(&FromLog { store, lists: n, outcomes_elsewhere: lists.elsewhere, damaged, groups }, global.json)?;
     Ok(Exit::Done)
 }
 

@@ -21,10 +21,10 @@ const PAGE: usize = 10_000;
 /// One interaction a line, in order of arrival, with the names of the API, but that the user of a line is its session where nobody was signed
 /// in, and that its value is called amount, because it is no weight. The store must not be open elsewhere: export a backup of a server that runs (`kindred backup --server`).
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "Example: kindred export --store store/backups/kindred-000000001234.redb --to log.jsonl")]
+#[command(after_help = "Example: kindred export --store store/backups/kindred-000000001234 --to log.jsonl")]
 pub struct Args {
-    /// The file of the store, or of a backup
-    #[arg(long, default_value = DEFAULT_PATH, value_name = "FILE")]
+    /// The directory of the store, or of a backup
+    #[arg(long, default_value = DEFAULT_PATH, value_name = "DIR")]
     pub store: PathBuf,
     /// The file to write
     #[arg(long, value_name = "FILE")]

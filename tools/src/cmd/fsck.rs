@@ -11,15 +11,15 @@ use super::{Exit, Global};
 use crate::progress::Progress;
 use crate::report::{Report, count, emit, seconds};
 
-/// Check a store: its pages, its records, and that its tables agree
+/// Check a store: its blocks, its records, and that its tables agree
 ///
 /// Reads all of it, while no server has it open; check a backup while one has. Exit code 0: it is whole; 1: it is damaged, and the report says how;
 /// 2: it cannot be read at all.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "Example: kindred fsck store/kindred.redb")]
+#[command(after_help = "Example: kindred fsck store/kindred")]
 pub struct Args {
-    /// The file of the store
-    #[arg(default_value = DEFAULT_PATH, value_name = "FILE")]
+    /// The directory of the store
+    #[arg(default_value = DEFAULT_PATH, value_name = "DIR")]
     pub store: PathBuf,
 }
 

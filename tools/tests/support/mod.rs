@@ -91,12 +91,7 @@ impl Drop for Running {
 pub(crate) fn serve(dir: &Path, more: &[&str]) -> (Running, String) {
     let port = kindred_tools::load::process::free_port().unwrap();
     let mut command = Process::new(env!("CARGO_BIN_EXE_kindred"));
-    command
-        .arg("serve")
-        .arg("--artifacts")
-        .arg(dir.join("artifacts"))
-        .arg("--store")
-        .arg(dir.join("store/kindred.redb"));
+    command.arg("serve").arg("--artifacts").arg(dir.join("artifacts")).arg("--store").arg(dir.join("store/kindred"));
     command.args(["--port", &port.to_string(), "--workers", "1", "--log", "warn"]).args(more);
     let child = Running(command.stdout(Stdio::null()).spawn().unwrap());
     let url = format!("http://127.0.0.1:{port}");

@@ -82,7 +82,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let progress = Progress::bar("preparing", 0);
     let machine = Machine::here();
     let store = tempfile::tempdir().context("making a temporary directory")?;
-    let target = http::target(&args.http, Some(&store.path().join("soak.redb")), &progress)?;
+    let target = http::target(&args.http, Some(&store.path().join("soak")), &progress)?;
     let artifacts = target.artifacts.clone().context("a server of our own has artifacts")?;
     let (rate, has_changes) = (args.http.rate.first().copied().unwrap_or(DEFAULT_RATE), takes_changes(&target)?);
     let kind = ask::kind(&ask::model(target.address)?).to_owned();

@@ -58,7 +58,7 @@ pub struct StoreReport {
     pub stored: u64,
     /// Interactions a second while it was filled.
     pub fill_per_second: f64,
-    /// Bytes of the file after it was filled.
+    /// Bytes of the store on the disk after it was filled.
     pub file_bytes: u64,
     /// Interactions a second that were offered.
     pub offered_per_second: f64,
@@ -109,11 +109,11 @@ const FILL_BATCH: u64 = 250;
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let temporary = tempfile::tempdir().context("making a temporary directory")?;
     let directory = args.dir.as_deref().unwrap_or(temporary.path());
-    let path = directory.join("bench-store.redb");
+    let path = directory.join("bench-store");
     ensure!(!path.exists(), "{} is there already: remove it, or name another --dir", path.display());
     let report = measure(args, &path)?;
-    // The file was ours alone.
-    let _ = std::fs::remove_file(&path);
+    // The store was ours alone.
+    let _ = std::fs::remove_dir_all(&path);
     emit(&report, global.json)?;
     Ok(Exit::Done)
 }
@@ -124,8 +124,8 @@ fn measure(args: &Args, path: &Path) -> anyhow::Result<StoreReport> {
     let filling = Instant::now();
     runtime.block_on(fill(&store, args))?;
     let fill_per_second = args.interactions as f64 / filling.elapsed().as_secs_f64();
-    let file_bytes = std::fs::metadata(path)?.len();
     let before = store.stats();
+    let file_bytes = before.file_bytes;
     let reads = Arc::new(Reads::default());
     let reader = runtime.spawn(read(Arc::clone(&store), Arc::clone(&reads), args.clone()));
     let served = runtime.block_on(serve(&store, args));

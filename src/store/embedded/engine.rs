@@ -1,0 +1,142 @@
+//! The engine (fjall, a log-structured merge tree): its keyspaces, how it is set, and transactions on them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use fjall::{
+    AbstractTree, Database, Error, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable, Snapshot,
+};
+
+use super::keys;
+
+/// What the engine answers.
+pub(super) type Result<T> = std::result::Result<T, Error>;
+
+/// MiB of one keyspace's changes in memory before they are written as a segment. Small, so that little is to be replayed at a start.
+const MEMTABLE_MB: u64 = 16;
+/// MiB of journals before the changes in the oldest are written as segments. The smallest that the engine takes, for the same reason.
+const JOURNAL_MB: u64 = 64;
+/// One writes segments, one merges them, so that neither waits for the other.
+const WORKERS: usize = 2;
+
+/// An open database with its keyspaces.
+pub(super) struct Engine {
+    database: Database,
+    pub(super) spaces: Spaces,
+}
+
+/// The keyspaces; see [`super::file`] for what is in them.
+pub(super) struct Spaces {
+    pub(super) log: Keyspace,
+    pub(super) actors: Keyspace,
+    pub(super) ids: Keyspace,
+    pub(super) documents: Keyspace,
+    pub(super) meta: Keyspace,
+}
+
+impl Spaces {
+    pub(super) fn all(&self) -> [&Keyspace; 5] {
+        [&self.log, &self.actors, &self.ids, &self.documents, &self.meta]
+    }
+}
+
+impl Engine {
+    /// Opens the database in a directory, or makes one.
+    pub(super) fn open(directory: &Path, cache_mb: usize) -> Result<Self> {
+        let database = Database::builder(directory)
+            .cache_size((cache_mb as u64) << 20)
+            .max_journaling_size(JOURNAL_MB << 20)
+            .worker_threads(WORKERS)
+            .open()?;
+        let space =
+            |name| database.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_MB << 20));
+        let spaces = Spaces {
+            log: space("interactions")?,
+            actors: space("actors")?,
+            ids: space("ids")?,
+            documents: space("documents")?,
+            meta: space("meta")?,
+        };
+        Ok(Self { database, spaces })
+    }
+
+    /// Everything as of the last commit.
+    pub(super) fn view(&self) -> View<'_> {
+        View { spaces: &self.spaces, snapshot: self.database.snapshot() }
+    }
+
+    /// Changes that [`Transaction::commit`] will apply all at once.
+    pub(super) fn begin(&self) -> Transaction<'_> {
+        Transaction { view: self.view(), batch: self.database.batch(), bytes: 0 }
+    }
+
+    /// Waits while segments are written and merged more slowly than changes come. The engine waits too, but later, in steps of 100 ms, and for
+    /// ever once its threads have given up; this wait ends with the error then.
+    pub(super) fn wait_for_room(&self) -> Result<()> {
+        /// The engine halts at 4 and at 30; a commit adds one to each at most.
+        const SEALED_MAX: usize = 2;
+        const RUNS_MAX: usize = 24;
+        let behind =
+            |space: &Keyspace| space.sealed_memtable_count() > SEALED_MAX || space.tree.l0_run_count() > RUNS_MAX;
+        while self.spaces.all().into_iter().any(behind) {
+            self.database.persist(PersistMode::Buffer)?;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Makes everything that was written survive a power cut.
+    pub(super) fn sync(&self) -> Result<()> {
+        self.database.persist(PersistMode::SyncAll)
+    }
+}
+
+/// All keyspaces at one moment.
+pub(super) struct View<'e> {
+    pub(super) spaces: &'e Spaces,
+    pub(super) snapshot: Snapshot,
+}
+
+impl View<'_> {
+    pub(super) fn get(&self, space: &Keyspace, key: &[u8]) -> Result<Option<fjall::UserValue>> {
+        self.snapshot.get(space, key)
+    }
+
+    /// A number of the keyspace `meta`; none if it was never written.
+    pub(super) fn number(&self, name: &str) -> Result<Option<u64>> {
+        Ok(self.get(&self.spaces.meta, name.as_bytes())?.map(|bytes| keys::number(&bytes)))
+    }
+}
+
+/// Changes on top of a [`View`], which does not see them.
+pub(super) struct Transaction<'e> {
+    pub(super) view: View<'e>,
+    batch: OwnedWriteBatch,
+    /// Bytes of keys and values so far.
+    pub(super) bytes: u64,
+}
+
+impl<'e> Transaction<'e> {
+    pub(super) fn spaces(&self) -> &'e Spaces {
+        self.view.spaces
+    }
+
+    pub(super) fn insert(&mut self, space: &Keyspace, key: &[u8], value: &[u8]) {
+        self.bytes += (key.len() + value.len()) as u64;
+        self.batch.insert(space, key, value);
+    }
+
+    pub(super) fn remove(&mut self, space: &Keyspace, key: &[u8]) {
+        self.bytes += key.len() as u64;
+        self.batch.remove(space, key);
+    }
+
+    pub(super) fn set_number(&mut self, name: &str, number: u64) {
+        self.insert(&self.view.spaces.meta, name.as_bytes(), &keys::sequence(number));
+    }
+
+    /// Applies everything or nothing. Without `synced` a power cut may undo it.
+    pub(super) fn commit(self, synced: bool) -> Result<()> {
+        self.batch.durability(Some(if synced { PersistMode::SyncData } else { PersistMode::Buffer })).commit()
+    }
+}

@@ -1,0 +1,144 @@
+//! The directory of a store: whether there is one, making an empty one, and putting a whole one in its place.
+//!
+//! A directory gets its name when all in it is written and synced, so that under a name there is a whole store or none.
+
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::super::StoreError;
+use super::engine::Engine;
+use super::file::{LAYOUT, opening};
+
+/// What the engine writes last into a directory of its own.
+const MARKER: &str = "version";
+/// How a file of the layouts before this one begins.
+const FORMER: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
+/// The last layout that was one file.
+const FORMER_LAYOUT: u64 = 2;
+
+/// Whether there is a store; an error if there is something else in its place.
+pub(super) fn is_store(path: &Path) -> Result<bool, StoreError> {
+    let wrong = |source: io::Error| StoreError::Open { path: path.to_path_buf(), source: Arc::new(source) };
+    let former = |path: PathBuf| StoreError::Version { path, found: FORMER_LAYOUT, expected: LAYOUT };
+    let metadata = match std::fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // Where the setting was left alone, the file of a former version is beside the directory that is about to be made.
+            let beside = path.with_extension("redb");
+            return if begins_as_former(&beside) { Err(former(beside)) } else { restored_halfway(path) };
+        }
+        Err(error) => return Err(wrong(error)),
+    };
+    if !metadata.is_dir() {
+        let expected = "a store is a directory, this is a file";
+        return Err(if begins_as_former(path) {
+            former(path.to_path_buf())
+        } else {
+            wrong(io::Error::new(io::ErrorKind::NotADirectory, expected))
+        });
+    }
+    if path.join(MARKER).exists() {
+        return Ok(true);
+    }
+    if std::fs::read_dir(path).map_err(wrong)?.next().is_some() {
+        return Err(wrong(io::Error::other("the directory holds something that is no store")));
+    }
+    Ok(false)
+}
+
+pub(super) fn require(path: &Path) -> Result<(), StoreError> {
+    if is_store(path)? {
+        return Ok(());
+    }
+    Err(failed("open", path, io::Error::new(io::ErrorKind::NotFound, "there is no store")))
+}
+
+/// Makes an empty store.
+pub(super) fn create(path: &Path) -> Result<(), StoreError> {
+    let parent = path.parent().unwrap_or(Path::new(""));
+    std::fs::create_dir_all(parent)
+        .map_err(|source| StoreError::Directory { path: parent.to_path_buf(), source: Arc::new(source) })?;
+    let partial = beside(path, "partial");
+    let _ = std::fs::remove_dir_all(&partial);
+    let make = || {
+        let engine = Engine::open(&partial, 1)?;
+        let mut transaction = engine.begin();
+        transaction.set_number("layout", LAYOUT);
+        transaction.set_number("next_sequence", 1);
+        transaction.commit(true)
+    };
+    make().map_err(|error| opening(path, error))?;
+    publish(&partial, path)
+}
+
+/// Gives a whole directory its name, in the place of a store that is there, so that it is there after a power cut too.
+pub(super) fn publish(partial: &Path, to: &Path) -> Result<(), StoreError> {
+    let replaced = beside(to, "replaced");
+    let rename = || {
+        sync(partial)?;
+        let _ = std::fs::remove_dir_all(&replaced);
+        if to.join(MARKER).exists() {
+            std::fs::rename(to, &replaced)?;
+        } else if to.is_file() {
+            std::fs::remove_file(to)?;
+        }
+        std::fs::rename(partial, to)?;
+        let directory = to.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::File::open(directory)?.sync_all()?;
+        let _ = std::fs::remove_dir_all(&replaced);
+        Ok(())
+    };
+    rename().map_err(|source: io::Error| failed("give the copy its name", to, source))
+}
+
+/// A power cut between the two renames of [`publish`] left no store under the name: the former one gets it back.
+fn restored_halfway(path: &Path) -> Result<bool, StoreError> {
+    let replaced = beside(path, "replaced");
+    if !replaced.join(MARKER).exists() {
+        return Ok(false);
+    }
+    std::fs::rename(&replaced, path)
+        .map_err(|source| failed("finish a restore that was cut off, by renaming back", &replaced, source))?;
+    Ok(true)
+}
+
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Bytes that a directory takes of the disk; a journal is as long as it may become, and takes what is in it.
+pub(super) fn bytes(path: &Path) -> u64 {
+    let Ok(metadata) = std::fs::symlink_metadata(path) else { return 0 };
+    if !metadata.is_dir() {
+        return metadata.blocks() * 512;
+    }
+    std::fs::read_dir(path).map_or(0, |entries| entries.flatten().map(|entry| bytes(&entry.path())).sum())
+}
+
+fn sync(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        for entry in std::fs::read_dir(path)? {
+            sync(&entry?.path())?;
+        }
+    }
+    std::fs::File::open(path)?.sync_all()
+}
+
+fn begins_as_former(path: &Path) -> bool {
+    let mut begin = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(FORMER.len() as u64).read_to_end(&mut begin));
+    read.is_ok() && begin == FORMER
+}
+
+pub(super) fn failed(
+    operation: &'static str,
+    path: &Path,
+    source: impl std::error::Error + Send + Sync + 'static,
+) -> StoreError {
+    StoreError::Copy { operation, path: path.to_path_buf(), source: Arc::new(source) }
+}
