@@ -1,8 +1,10 @@
 //! The engine (fjall, a log-structured merge tree): its keyspaces, how it is set, and transactions on them.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use fjall::compaction::Leveled;
 use fjall::{
     AbstractTree, Database, Error, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable, Snapshot,
 };
@@ -12,12 +14,14 @@ use super::keys;
 /// What the engine answers.
 pub(super) type Result<T> = std::result::Result<T, Error>;
 
-/// MiB of one keyspace's changes in memory before they are written as a segment. Small, so that little is to be replayed at a start.
-const MEMTABLE_MB: u64 = 16;
-/// MiB of journals before the changes in the oldest are written as segments. The smallest that the engine takes, for the same reason.
+/// MiB of one keyspace's changes in memory before they are written as a segment, and of a merged segment. Small, because commits wait while one is
+/// synced.
+const SEGMENT_MB: u64 = 8;
+/// MiB of journals before the changes in the oldest are written as segments. The smallest that the engine takes, so that little is to be replayed at
+/// a start.
 const JOURNAL_MB: u64 = 64;
-/// One writes segments, one merges them, so that neither waits for the other.
-const WORKERS: usize = 2;
+/// Threads that write and merge segments. With two or more the first hands every merge on, and spins while the others are busy.
+const WORKERS: usize = 1;
 
 /// An open database with its keyspaces.
 pub(super) struct Engine {
@@ -48,8 +52,11 @@ impl Engine {
             .max_journaling_size(JOURNAL_MB << 20)
             .worker_threads(WORKERS)
             .open()?;
-        let space =
-            |name| database.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_MB << 20));
+        let options = || {
+            let levels = Leveled::default().with_table_target_size(SEGMENT_MB << 20);
+            KeyspaceCreateOptions::default().max_memtable_size(SEGMENT_MB << 20).compaction_strategy(Arc::new(levels))
+        };
+        let space = |name| database.keyspace(name, options);
         let spaces = Spaces {
             log: space("interactions")?,
             actors: space("actors")?,

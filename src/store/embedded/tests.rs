@@ -112,6 +112,35 @@ fn a_file_that_is_no_store_is_a_typed_error() {
 }
 
 #[test]
+fn what_another_version_or_somebody_else_has_put_there_is_refused_and_left_as_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("h");
+    let refused = |path: &Path| EmbeddedStore::open(path, options(), || 0).map(|_| ()).unwrap_err();
+    // The file of a former layout, under the name and, where the name was left alone, beside it.
+    for former in [path.clone(), path.with_extension("redb")] {
+        std::fs::write(&former, b"redb\x1a\x0a\xa9\x0d\x0a and more").unwrap();
+        let error = refused(&path);
+        assert!(matches!(error, StoreError::Version { found: 2, expected: 3, .. }), "{error}");
+        std::fs::remove_file(&former).unwrap();
+    }
+    std::fs::create_dir(&path).unwrap();
+    std::fs::write(path.join("holiday.jpg"), b"").unwrap();
+    let error = refused(&path);
+    assert!(matches!(error, StoreError::Open { .. }) && error.to_string().contains("no store"), "{error}");
+    assert_eq!(std::fs::read_dir(&path).unwrap().count(), 1);
+    assert!(check(&directory.path().join("nothing")).is_err() && !directory.path().join("nothing").exists());
+}
+
+#[test]
+fn a_restore_that_a_power_cut_interrupts_leaves_the_old_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("h");
+    runtime().block_on(open(&path).append(vec![incoming("a", "x", 1, None)])).unwrap();
+    std::fs::rename(&path, directory.path().join("h.replaced")).unwrap();
+    assert_eq!(runtime().block_on(open(&path).page(&Actor::user("a"), None, 5)).unwrap().len(), 1);
+}
+
+#[test]
 fn a_queue_that_is_full_says_so_and_takes_more_later() {
     let directory = tempfile::tempdir().unwrap();
     let options = EmbeddedOptions { queue: 3, ..options() };
