@@ -32,14 +32,23 @@ fn fsck(store: &Path) -> Value {
     json(kindred().args(["fsck", "--json"]).arg(store))
 }
 
-/// The largest file of a store.
-fn largest(store: &Path) -> PathBuf {
-    if store.is_file() {
-        return store.to_owned();
+/// Changes one byte of each file of a store in which `text` stands, right there.
+fn damage(store: &Path, text: &str) -> usize {
+    let mut damaged = 0;
+    for entry in fs::read_dir(store).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            damaged += damage(&path, text);
+            continue;
+        }
+        let mut bytes = fs::read(&path).unwrap();
+        if let Some(at) = bytes.windows(text.len()).position(|part| part == text.as_bytes()) {
+            bytes[at] ^= 1;
+            fs::write(&path, bytes).unwrap();
+            damaged += 1;
+        }
     }
-    let entries = fs::read_dir(store).unwrap().map(|entry| entry.unwrap().path());
-    let files = entries.map(|path| if path.is_dir() { largest(&path) } else { path });
-    files.max_by_key(|file| fs::metadata(file).unwrap().len()).unwrap()
+    damaged
 }
 
 #[test]
@@ -110,11 +119,7 @@ fn a_damaged_copy_is_told_and_never_put_in_the_place_of_a_store() {
     json(kindred().arg("backup").arg("--store").arg(&store).arg("--to").arg(&copy).arg("--json"));
     let again = kindred().arg("backup").arg("--store").arg(&store).arg("--to").arg(&copy).output().unwrap();
     assert_eq!(again.status.code(), Some(2), "nothing is replaced unasked");
-    let file = largest(&copy);
-    let mut bytes = fs::read(&file).unwrap();
-    let middle = bytes.len() / 2;
-    bytes.truncate(middle);
-    fs::write(&file, bytes).unwrap();
+    assert!(damage(&copy, "e49") > 0, "the last interaction is in the copy");
     let told = kindred().arg("fsck").arg(&copy).output().unwrap();
     assert!(matches!(told.status.code(), Some(1 | 2)), "{told:?}");
     let refused = kindred().arg("restore").arg(&copy).arg("--store").arg(&store).arg("--force").output().unwrap();

@@ -250,7 +250,7 @@ fn port_is_free(port: u16) -> anyhow::Result<TcpListener> {
 
 /// Removes what an earlier demo's visitors did: the items may be others now, with the same ids.
 fn forget(store: &Path) -> anyhow::Result<()> {
-    match fs::remove_file(store) {
+    match fs::remove_dir_all(store) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("removing {}", store.display()))
         }
