@@ -41,8 +41,10 @@ static TARGET: LazyLock<Target> = LazyLock::new(|| {
     settings.artifacts.dir = artifacts.path().to_owned();
     settings.overload.enabled = false;
     settings.log.level = "off".to_owned();
-    let stores =
-        Stores { history: Arc::new(MemoryHistory::new(16, 100, Duration::from_secs(600))), documents: Arc::new(MemoryDocuments::default()) };
+    let stores = Stores {
+        history: Arc::new(MemoryHistory::new(16, 100, Duration::from_secs(600))),
+        documents: Arc::new(MemoryDocuments::default()),
+    };
     let running = spawn_with_stores(settings, stores).expect("the server starts");
     let config = Agent::config_builder().http_status_as_error(false).proxy(None);
     let agent = config.timeout_global(Some(Duration::from_secs(10))).build().into();

@@ -1,7 +1,7 @@
 //! Any bytes as a log or as a catalogue: `kindred prepare` reads them or says what is wrong; it never panics and never makes a dataset that
 //! points to a user, an item or a kind that is not there.
 //!
-//! Run on a stable compiler: `cargo fuzz run --fuzz-dir tests/fuzz --sanitizer none logs`.
+//! Run on a stable compiler: `cargo fuzz run --fuzz-dir tests/fuzz --features logs --sanitizer none logs`.
 //!
 //! The first byte says what the rest is: its form by [`FORMS`], and in its highest bit whether it is a catalogue.
 
@@ -32,15 +32,24 @@ const FORMS: [(Option<Format>, Option<Preset>, &str); 8] = [
 const CATALOGUE: u8 = 0x80;
 
 const SEEDS: [(u8, &str); 9] = [
-    (1, "user_id,item_id,timestamp,kind\nu1,i1,1700000000,view\nu1,i2,1700000001,purchase\nu2,i1,2026-11-24T10:00:00Z,view\nu2,i2,,\n"),
+    (
+        1,
+        "user_id,item_id,timestamp,kind\nu1,i1,1700000000,view\nu1,i2,1700000001,purchase\nu2,i1,2026-11-24T10:00:00Z,view\nu2,i2,,\n",
+    ),
     (0, "user_id\titem_id\ttimestamp\nu1\ti1\t1\nu1\ti2\t2\n"),
-    (2, "{\"user_id\":\"u\",\"item_id\":\"i\",\"timestamp\":1,\"kind\":\"view\",\"value\":3}\n{\"user_id\":\"u\",\"item_id\":\"j\",\"timestamp\":2}\n"),
+    (
+        2,
+        "{\"user_id\":\"u\",\"item_id\":\"i\",\"timestamp\":1,\"kind\":\"view\",\"value\":3}\n{\"user_id\":\"u\",\"item_id\":\"j\",\"timestamp\":2}\n",
+    ),
     (3, "1::10::5::978300760\n1::11::3::978300761\n2::10::4::978300762\n"),
     (4, "s1\ti1\t1700000000.5\ns1\ti2\t1700000001\n"),
     (5, "u1 1 2 3 4\nu2 2 3\n"),
     (7, "\"user id\";item;ts\n\"a;b\";\"x\"\"y\";1\n"),
     (CATALOGUE | 1, "id,title,categories,price,available\ni1,A toy,toys|games,9.5,true\ni2,,,,\n"),
-    (CATALOGUE | 2, "{\"id\":\"i1\",\"title\":\"A\",\"categories\":[\"a\"],\"attributes\":{\"x\":[1,2],\"p\":{\"lat\":1,\"lon\":2}}}\n"),
+    (
+        CATALOGUE | 2,
+        "{\"id\":\"i1\",\"title\":\"A\",\"categories\":[\"a\"],\"attributes\":{\"x\":[1,2],\"p\":{\"lat\":1,\"lon\":2}}}\n",
+    ),
 ];
 
 thread_local! {
