@@ -5,18 +5,12 @@ mod support;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::{Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
 use kindred::artifact;
 use serde_json::{Value, json};
-use support::{Running, json, kindred, serve};
-
-fn demo(dir: &Path) -> Value {
-    let arguments = "demo --no-serve --items 120 --visitors 150 --seed 3 --json --dir";
-    json(kindred().args(arguments.split(' ')).arg(dir))
-}
+use support::{Running, demo, json, kindred, serve};
 
 fn post(url: &str, path: &str, body: Value) -> Value {
     let mut answer = ureq::post(format!("{url}{path}")).send_json(&body).unwrap();
@@ -31,7 +25,7 @@ fn ids(answer: &Value) -> Vec<String> {
 fn from_a_log_to_an_answer_that_follows_what_a_visitor_does() {
     let place = tempfile::tempdir().unwrap();
     let dir = place.path().join("demo");
-    let report = demo(&dir);
+    let report = demo(&dir, 120, 150);
     let steps: Vec<&str> =
         report["steps"].as_array().unwrap().iter().map(|step| step["step"].as_str().unwrap()).collect();
     assert_eq!(steps, ["generate", "prepare", "train", "build", "verify"]);
@@ -63,7 +57,7 @@ fn from_a_log_to_an_answer_that_follows_what_a_visitor_does() {
 fn a_new_artifact_is_picked_up_and_the_demo_repeats_itself() {
     let place = tempfile::tempdir().unwrap();
     let dir = place.path().join("demo");
-    demo(&dir);
+    demo(&dir, 120, 150);
     let (_server, url) = serve(&dir, &[]);
     let serving = || -> Value { ureq::get(format!("{url}/v1/model")).call().unwrap().body_mut().read_json().unwrap() };
     let before = serving()["generation"].clone();
@@ -84,7 +78,7 @@ fn a_new_artifact_is_picked_up_and_the_demo_repeats_itself() {
         std::thread::sleep(Duration::from_millis(50));
     }
     // In its own directory the demo replaces what it made before.
-    demo(&dir);
+    demo(&dir, 120, 150);
     assert_eq!(artifact::generations(&dir.join("artifacts")).unwrap().len(), 2);
 }
 
@@ -111,7 +105,7 @@ fn the_index_is_as_good_as_the_exact_scan_and_both_are_better_than_the_popular_l
 fn the_steps_one_by_one_refuse_to_overwrite() {
     let place = tempfile::tempdir().unwrap();
     let dir = place.path().join("demo");
-    demo(&dir);
+    demo(&dir, 120, 150);
     let model = fs::read(dir.join("model/item_factors.npy")).unwrap();
     let train = |more: &[&str]| {
         let mut command = kindred();

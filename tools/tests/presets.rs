@@ -5,7 +5,7 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
-use support::{json, kindred};
+use support::{demo, kindred};
 
 fn presets() -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/presets");
@@ -18,8 +18,7 @@ fn presets() -> Vec<PathBuf> {
 fn every_preset_is_served_and_its_lists_are_the_evaluators() {
     let place = tempfile::tempdir().unwrap();
     let dir = place.path().join("demo");
-    let arguments = "demo --no-serve --items 200 --visitors 400 --seed 3 --json --dir";
-    json(kindred().args(arguments.split(' ')).arg(&dir));
+    demo(&dir, 200, 400);
     let presets = presets();
     assert!(presets.len() >= 4, "{presets:?}");
     for preset in presets {

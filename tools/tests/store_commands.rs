@@ -7,15 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use support::{json, kindred, serve};
+use support::{demo, json, kindred, serve};
 
 const ADMIN: &str = "KINDRED_API_KEY";
-
-/// A served artifact in `dir`.
-fn published(dir: &Path) {
-    let arguments = "demo --no-serve --items 60 --visitors 60 --seed 3 --json --dir";
-    json(kindred().args(arguments.split(' ')).arg(dir));
-}
 
 fn tell(url: &str, key: Option<&str>, numbers: std::ops::Range<u32>) {
     let events: Vec<Value> = numbers
@@ -55,7 +49,7 @@ fn damage(store: &Path, text: &str) -> usize {
 fn what_a_server_was_told_comes_back_from_a_copy_made_while_it_served() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    published(dir);
+    demo(dir, 60, 60);
     let store = dir.join("store/kindred");
     let copy = {
         let (_server, url) = serve(dir, &[]);
@@ -110,7 +104,7 @@ fn what_a_server_was_told_comes_back_from_a_copy_made_while_it_served() {
 fn a_damaged_copy_is_told_and_never_put_in_the_place_of_a_store() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    published(dir);
+    demo(dir, 60, 60);
     let (store, copy) = (dir.join("store/kindred"), dir.join("copy"));
     {
         let (_server, url) = serve(dir, &[]);
@@ -131,7 +125,7 @@ fn a_damaged_copy_is_told_and_never_put_in_the_place_of_a_store() {
 fn a_server_with_keys_is_asked_with_the_key_of_the_environment() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    published(dir);
+    demo(dir, 60, 60);
     let made = json(kindred().args(["key", "new", "--role", "admin", "--json"]));
     let key = made["key"].as_str().unwrap();
     fs::write(dir.join("keys"), made["line"].as_str().unwrap()).unwrap();

@@ -33,6 +33,13 @@ pub(crate) fn json(mut command: impl std::borrow::BorrowMut<Command>) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
+/// Generates a shop in `dir` and makes an artifact of it; what the command reported.
+pub(crate) fn demo(dir: &Path, items: u32, visitors: u32) -> Value {
+    let (items, visitors) = (items.to_string(), visitors.to_string());
+    let sizes = ["--items", &items, "--visitors", &visitors];
+    json(kindred().args(["demo", "--no-serve", "--seed", "3", "--json", "--dir"]).arg(dir).args(sizes))
+}
+
 /// A small generated model in a directory of its own, and room for its artifacts.
 pub(crate) struct Workshop {
     dir: TempDir,
