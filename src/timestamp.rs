@@ -31,11 +31,7 @@ impl fmt::Display for Timestamp {
 
 impl serde::Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // Years beyond four digits are not RFC 3339; a number says the same.
-        if (YEAR_0_MS..YEAR_10000_MS).contains(&self.0) {
-            return serializer.collect_str(self);
-        }
-        serializer.serialize_i64(self.0)
+        serializer.collect_str(self)
     }
 }
 
@@ -53,6 +49,12 @@ impl<'de> serde::Deserialize<'de> for Timestamp {
                 if (1..LEAST_PLAUSIBLE_MS).contains(&value) {
                     return Err(E::custom(format_args!(
                         "the time {value} looks like seconds: send milliseconds since 1970, or RFC 3339 text"
+                    )));
+                }
+                // Years beyond four digits have no RFC 3339 text.
+                if !(YEAR_0_MS..YEAR_10000_MS).contains(&value) {
+                    return Err(E::custom(format_args!(
+                        "the time {value} is not within the years 0 to 9999: leave out a time that never comes"
                     )));
                 }
                 Ok(Timestamp(value))
@@ -118,7 +120,8 @@ pub fn parse_rfc3339(text: &str) -> Option<i64> {
     };
     let days = days_since_1970(year, month, day);
     let seconds = days * 86_400 + hour * 3600 + (minute - offset_minutes) * 60 + second.min(59);
-    Some(seconds * 1000 + millis)
+    // An offset may lead out of the years that have four digits.
+    Some(seconds * 1000 + millis).filter(|ms| (YEAR_0_MS..YEAR_10000_MS).contains(ms))
 }
 
 /// Milliseconds since 1970 as RFC 3339 text in UTC, to milliseconds. Years beyond four digits do not occur in checked input; they are written out.
@@ -201,9 +204,20 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_has_no_text_is_refused() {
+        let read = |ms: i64| serde_json::from_str::<Timestamp>(&ms.to_string());
+        for ms in [YEAR_0_MS - 1, YEAR_10000_MS, i64::MAX, 15_307_448_633_447_362] {
+            assert!(read(ms).unwrap_err().to_string().contains("years 0 to 9999"), "{ms}");
+        }
+        assert_eq!(read(YEAR_10000_MS - 1).unwrap(), Timestamp(YEAR_10000_MS - 1));
+    }
+
+    #[test]
     fn nonsense_is_refused() {
         for text in [
             "",
+            "9999-12-31T23:59:59-00:01",
+            "0000-01-01T00:00:00+00:01",
             "now",
             "2026-13-01T00:00:00Z",
             "2026-02-29T00:00:00Z",

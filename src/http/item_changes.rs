@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::body::{Body, Lines, check_count, check_id, json, json_of_any_form};
 use super::error::{Code, Problem, ProblemBody};
-use super::item_input::{ItemInput, input, patched};
+use super::item_input::{ItemInput, ItemPatch, input, patched};
 use super::items::ItemDto;
 use super::state::{State, Worker};
 use crate::catalog::CatalogItem;
@@ -93,7 +93,7 @@ pub(crate) async fn put(
 /// A JSON merge patch (RFC 7396): fields that are sent replace those of the item, null removes one.
 #[utoipa::path(
     patch, path = "/v1/items/{id}", operation_id = "patch_item", tag = "items", params(("id" = String, Path, description = "the item, percent-encoded", example = "item-42")),
-    request_body(content = ItemInput, example = json!({"price": 19.9, "available": false})),
+    request_body(content = ItemPatch, example = json!({"price": 19.9, "available": false})),
     responses(
         (status = 200, description = "the item as it now is", body = ItemDto),
         (status = 404, description = "no such item", body = ProblemBody, content_type = "application/problem+json"),
@@ -110,7 +110,7 @@ pub(crate) async fn patch(
     let patch = json::<Map<String, Value>>(&body)?;
     let turns = state.catalog.turns(std::iter::once(id.as_str())).await;
     let (current, vector) = current(&state, &id)?;
-    let entry = input(patched(&current, vector.as_deref(), patch)?, "")?;
+    let entry = input(patched(&current, vector.as_deref(), patch, "")?, "")?;
     let entry = entry.into_entry(&id, "", state.dimensions(), state.now_ms())?;
     change_one(&state, &turns, entry).await
 }
@@ -174,7 +174,7 @@ pub(crate) async fn batch(
             Operation::Patch => {
                 done.patched += 1;
                 let (current, vector) = after(&state, &item.id, earlier)?;
-                patched(&current, vector.as_deref(), item.fields)?
+                patched(&current, vector.as_deref(), item.fields, &place)?
             }
             Operation::Delete => {
                 done.deleted += 1;

@@ -57,6 +57,39 @@ pub(crate) struct ItemInput {
     pub(crate) vector: Option<Vec<f32>>,
 }
 
+// Read to refuse what no item has: a merge alone would take any name with null.
+/// Some fields of an item, each with its new value; null removes one.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "names the fields and their types; the merge works on the JSON itself")]
+pub(crate) struct ItemPatch {
+    /// The item's id. In a batch it must be given; elsewhere it is that of the address.
+    #[schema(example = "item-42")]
+    id: Option<String>,
+    /// Its title.
+    title: Option<String>,
+    /// Its description.
+    description: Option<String>,
+    /// Its categories, all of them.
+    categories: Option<Vec<String>>,
+    /// Its price.
+    price: Option<f64>,
+    /// The address of an image.
+    image: Option<String>,
+    /// Whether it can be had; null makes it true.
+    available: Option<bool>,
+    /// Whether it is kept out of every list; null makes it false.
+    hidden: Option<bool>,
+    /// From when on it is kept out of every list.
+    #[schema(value_type = Option<TimestampDto>)]
+    expires_at: Option<Timestamp>,
+    /// The attributes to change, the others stay; null for one removes it, null for all of them removes all.
+    #[schema(value_type = Option<Object>)]
+    attributes: Option<BTreeMap<String, Value>>,
+    /// Its vector, as long as the model's.
+    vector: Option<Vec<f32>>,
+}
+
 impl ItemInput {
     /// The change that puts the item as it is here. `place` begins the detail of what is wrong.
     pub(super) fn into_entry(
@@ -123,12 +156,16 @@ fn check_vector(vector: Option<&[f32]>, place: &str, dimensions: Option<usize>) 
     Ok(())
 }
 
-/// What a patch leaves of an item: its fields replace those of the item, null removes one, an object is patched likewise (RFC 7396).
+/// What a patch leaves of an item: its fields replace those of the item, null removes one, an object is patched likewise (RFC 7396). `place` begins
+/// the detail of what is wrong.
 pub(super) fn patched(
     current: &CatalogItem,
     vector: Option<&[f32]>,
     patch: Map<String, Value>,
+    place: &str,
 ) -> Result<Value, Problem> {
+    let patch = Value::Object(patch);
+    ItemPatch::deserialize(&patch).map_err(|error| not_an_item(&error, place))?;
     let mut value = serde_json::to_value(current).map_err(|error| {
         Problem::new(Code::Internal, error.to_string(), "report this with the request that caused it")
     })?;
@@ -138,7 +175,7 @@ pub(super) fn patched(
             fields.insert("vector".to_owned(), Value::from(vector.to_vec()));
         }
     }
-    merge(&mut value, Value::Object(patch));
+    merge(&mut value, patch);
     Ok(value)
 }
 
@@ -162,13 +199,15 @@ fn merge(into: &mut Value, patch: Value) {
 
 /// An item from a value; `place` begins the detail of what is wrong.
 pub(super) fn input(value: Value, place: &str) -> Result<ItemInput, Problem> {
-    serde_json::from_value(value).map_err(|error| {
-        Problem::new(
-            Code::InvalidJson,
-            format!("{place}{}", shown(&error.to_string())),
-            "see /openapi.json for the fields of an item and their types",
-        )
-    })
+    serde_json::from_value(value).map_err(|error| not_an_item(&error, place))
+}
+
+fn not_an_item(error: &serde_json::Error, place: &str) -> Problem {
+    Problem::new(
+        Code::InvalidJson,
+        format!("{place}{}", shown(&error.to_string())),
+        "see /openapi.json for the fields of an item and their types",
+    )
 }
 
 #[cfg(test)]
@@ -187,8 +226,19 @@ mod tests {
         };
         let patch = json!({"price": null, "title": "Old bear", "attributes": {"a": null, "c": [true]}});
         let Value::Object(patch) = patch else { panic!() };
-        let value = patched(&item, Some(&[0.5]), patch).unwrap();
+        let value = patched(&item, Some(&[0.5]), patch, "").unwrap();
         let expected = json!({"id": "bear", "title": "Old bear", "available": true, "attributes": {"b": 2, "c": [true]}, "vector": [0.5]});
         assert_eq!(value, expected);
+    }
+    #[test]
+    fn a_patch_of_a_field_that_no_item_has_is_refused_even_to_remove_it() {
+        let refused = |patch: Value| {
+            let Value::Object(patch) = patch else { panic!() };
+            patched(&CatalogItem::new("bear"), None, patch, "items[3]: ").is_err()
+        };
+        assert!(refused(json!({"": null})));
+        assert!(refused(json!({"colour": null, "price": 3})));
+        assert!(refused(json!({"price": "3"})));
+        assert!(!refused(json!({"title": null, "attributes": null, "hidden": null})));
     }
 }
