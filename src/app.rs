@@ -13,10 +13,9 @@ use actix_web::web;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::listen::{Surface, listen, serve};
+pub use self::stores::Stores;
 use crate::audit::{Audit, Deed};
 use crate::clock::{Clock, system_now_ms};
-use crate::history::RecentInteractions;
-use crate::history::memory::MemoryHistory;
 use crate::http::state::{Names, State};
 use crate::keys::{KeyRing, KeysError, Rate};
 use crate::live_catalog::{ChangeError, LiveCatalog};
@@ -25,15 +24,15 @@ use crate::people::People;
 use crate::people::shown::{ShownLog, ShownOptions};
 use crate::recall_audit::RecallAudit;
 use crate::reload::Reloader;
-use crate::settings::{HistorySettings, SecuritySettings, Settings, SettingsError, StoreKind};
-use crate::store::embedded::{EmbeddedOptions, EmbeddedStore, Retention};
-use crate::store::{Documents, StoreError};
+use crate::settings::{SecuritySettings, Settings, SettingsError};
+use crate::store::StoreError;
 use crate::telemetry::{Metrics, TelemetryError};
 use crate::tls::{self, Certificates, TlsError};
 use crate::trending::{Refresher, Trending};
 use crate::user_vector::Weighting;
 
 mod listen;
+mod stores;
 
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -96,22 +95,6 @@ pub enum StartError {
     Ended,
 }
 
-/// What a server keeps things in; usually one store under two names.
-#[derive(Clone)]
-pub struct Stores {
-    /// Interactions.
-    pub history: Arc<dyn RecentInteractions>,
-    /// Everything else.
-    pub documents: Arc<dyn Documents>,
-}
-
-impl Stores {
-    /// A store that keeps both.
-    pub fn one(store: Arc<impl RecentInteractions + Documents>) -> Self {
-        Self { history: store.clone(), documents: store }
-    }
-}
-
 /// A server that is listening, and serves while [`Application::run_until_stopped`] is awaited.
 pub struct Application {
     server: Server,
@@ -139,7 +122,7 @@ impl Application {
     /// [`StartError`], with the remedy in its message.
     pub async fn build(settings: Settings) -> Result<Self, StartError> {
         settings.validate()?;
-        let stores = open_stores(&settings.history)?;
+        let stores = stores::open(&settings.history)?;
         Self::build_with_stores(settings, stores).await
     }
 
@@ -161,6 +144,8 @@ impl Application {
         let audit = Audit::open(&settings.admin.audit_log)
             .map_err(|source| StartError::Audit { path: settings.admin.audit_log.clone(), source })?;
         let metrics = Arc::new(Metrics::new()?.with_scenarios(settings.scenarios.keys()));
+        let commits = metrics.commit_seconds.clone();
+        stores.history.watch_commits(Box::new(move |took| commits.observe(took.as_secs_f64())));
         let poll = (settings.artifacts.poll_ms > 0).then(|| Duration::from_millis(settings.artifacts.poll_ms));
         let catalog = Arc::new(LiveCatalog::load(Arc::clone(&stores.documents))?);
         let kept = Arc::clone(&catalog);
@@ -382,7 +367,7 @@ pub struct RunningApplication {
 /// [`StartError`], with the remedy in its message.
 pub fn spawn(settings: Settings) -> Result<RunningApplication, StartError> {
     settings.validate()?;
-    let stores = open_stores(&settings.history)?;
+    let stores = stores::open(&settings.history)?;
     spawn_with_stores(settings, stores)
 }
 
@@ -466,34 +451,5 @@ async fn upkeep(state: web::Data<State>) {
                 tokio::time::sleep(EVERY).await;
             }
         }
-    }
-}
-
-fn open_stores(settings: &HistorySettings) -> Result<Stores, StoreError> {
-    match settings.store {
-        StoreKind::Memory => {
-            let idle = Duration::from_secs(settings.idle_seconds);
-            Ok(Stores::one(Arc::new(MemoryHistory::new(settings.cache_mb, settings.keep_per_actor, idle))))
-        }
-        StoreKind::Embedded => {
-            let options = EmbeddedOptions {
-                keep: settings.keep_per_actor,
-                cache_mb: settings.cache_mb,
-                page_cache_mb: settings.page_cache_mb,
-                queue: settings.queue,
-                retention: retention(settings),
-            };
-            Ok(Stores::one(Arc::new(EmbeddedStore::open(&settings.path, options, system_now_ms)?)))
-        }
-    }
-}
-
-fn retention(settings: &HistorySettings) -> Retention {
-    let ms = |days: u32| (days > 0).then(|| i64::from(days) * 86_400_000);
-    let kinds = &settings.retention_days_by_kind;
-    Retention {
-        all_ms: ms(settings.retention_days),
-        kinds_ms: kinds.iter().filter_map(|(kind, days)| ms(*days).map(|ms| (kind.clone(), ms))).collect(),
-        max_bytes: (settings.max_mb > 0).then_some(settings.max_mb << 20),
     }
 }

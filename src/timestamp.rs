@@ -14,6 +14,12 @@ const YEAR_0_MS: i64 = -62_167_219_200_000;
 /// 10000-01-01T00:00:00Z.
 const YEAR_10000_MS: i64 = 253_402_300_800_000;
 
+/// Whether a time can be written in RFC 3339: its year has four digits.
+#[must_use]
+pub fn has_text(ms: i64) -> bool {
+    (YEAR_0_MS..YEAR_10000_MS).contains(&ms)
+}
+
 /// A point in time, in milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(pub i64);
@@ -52,7 +58,7 @@ impl<'de> serde::Deserialize<'de> for Timestamp {
                     )));
                 }
                 // Years beyond four digits have no RFC 3339 text.
-                if !(YEAR_0_MS..YEAR_10000_MS).contains(&value) {
+                if !has_text(value) {
                     return Err(E::custom(format_args!(
                         "the time {value} is not within the years 0 to 9999: leave out a time that never comes"
                     )));
@@ -121,7 +127,7 @@ pub fn parse_rfc3339(text: &str) -> Option<i64> {
     let days = days_since_1970(year, month, day);
     let seconds = days * 86_400 + hour * 3600 + (minute - offset_minutes) * 60 + second.min(59);
     // An offset may lead out of the years that have four digits.
-    Some(seconds * 1000 + millis).filter(|ms| (YEAR_0_MS..YEAR_10000_MS).contains(ms))
+    Some(seconds * 1000 + millis).filter(|ms| has_text(*ms))
 }
 
 /// Milliseconds since 1970 as RFC 3339 text in UTC, to milliseconds. Years beyond four digits do not occur in checked input; they are written out.

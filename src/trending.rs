@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -114,6 +114,10 @@ impl Trending {
         self.settings.minimum_count as usize
     }
 
+    fn locked(&self) -> MutexGuard<'_, VecDeque<Bucket>> {
+        self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The time before which nothing counts.
     #[must_use]
     pub fn since_ms(&self, now_ms: i64) -> i64 {
@@ -128,11 +132,14 @@ impl Trending {
             return;
         }
         let number = at_ms.div_euclid(self.bucket_ms);
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buckets = self.locked();
         let place = buckets.partition_point(|bucket| bucket.number < number);
         if buckets.get(place).is_none_or(|bucket| bucket.number != number) {
             buckets.insert(place, Bucket { number, ..Bucket::default() });
+            let first = self.since_ms(now_ms).div_euclid(self.bucket_ms);
+            buckets.retain(|bucket| bucket.number >= first);
         }
+        let place = buckets.partition_point(|bucket| bucket.number < number);
         let Some(bucket) = buckets.get_mut(place) else { return };
         let one =
             Counted { person: key_hash(0, who.as_str().as_bytes()) as u32, most: self.asked(), interaction, weight };
@@ -168,13 +175,16 @@ impl Trending {
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = tables;
     }
 
-    /// The decayed sums of all buckets in the window; those that have left it are dropped.
+    /// The decayed sums of all buckets in the window; those that have left it are dropped. Between two buckets the lock is free for who counts.
     fn sums(&self, now_ms: i64) -> HashMap<Group, Counts> {
-        let first = self.since_ms(now_ms).div_euclid(self.bucket_ms);
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        buckets.retain(|bucket| bucket.number >= first);
+        let mut next = self.since_ms(now_ms).div_euclid(self.bucket_ms);
+        self.locked().retain(|bucket| bucket.number >= next);
         let mut sums: HashMap<Group, Counts> = HashMap::new();
-        for bucket in buckets.iter() {
+        loop {
+            let buckets = self.locked();
+            let place = buckets.partition_point(|bucket| bucket.number < next);
+            let Some(bucket) = buckets.get(place) else { break };
+            next = bucket.number + 1;
             let middle_ms = bucket.number * self.bucket_ms + self.bucket_ms / 2;
             let age_hours = (now_ms - middle_ms).max(0) as f64 / HOUR_MS;
             let decay = (-age_hours / self.settings.half_life_hours).exp2();
@@ -249,9 +259,11 @@ impl Refresher {
                     let now_ms = clock.now_ms();
                     let is_due = |(at, at_ms): (Instant, i64)| at.elapsed() >= every || (now_ms - at_ms) >= every_ms;
                     if other || last.is_none_or(is_due) {
-                        let changes = live.changes(now_ms);
-                        let view = live.snapshot.model().view_with(changes.as_deref());
-                        trending.refresh(live.snapshot.generation(), |key| view.ordinal(key), now_ms);
+                        let model = live.snapshot.model();
+                        // Changes are held for one item at a time: who changes one would make everyone wait who asks.
+                        let changed = |key: &str| model.view_with(live.changes(now_ms).as_deref()).ordinal(key);
+                        let ordinal = |key: &str| model.index().ordinal(key).or_else(|| changed(key));
+                        trending.refresh(live.snapshot.generation(), ordinal, now_ms);
                         last = Some((Instant::now(), now_ms));
                     }
                 }

@@ -186,12 +186,17 @@ impl<'a> Field<'a> {
     }
 
     /// The items with a number within bounds, and that number; in order of the numbers.
-    pub(crate) fn within(&self, bounds: &Bounds) -> impl Iterator<Item = (u32, f64)> + use<'a> {
+    pub(crate) fn within(&self, bounds: &Bounds) -> impl ExactSizeIterator<Item = (u32, f64)> + use<'a> {
         let (values, ordinals) = self.numbers();
         let from = values.partition_point(|value| bounds.below(*value));
         let to = values.partition_point(|value| !bounds.above(*value));
         let (values, ordinals) = (values.get(from..to), ordinals.get(from..to));
         ordinals.unwrap_or_default().iter().copied().zip(values.unwrap_or_default().iter().copied())
+    }
+
+    /// What [`Field::add_except`] compares for so many values and numbers.
+    pub(crate) fn except_steps(&self, values: usize, numbers: usize) -> usize {
+        self.term_entries().len().saturating_mul(1 + values) + self.numbers().0.len().saturating_mul(1 + numbers)
     }
 
     /// Adds the items with a text value or number that is none of these. Costs a step per value of the field.

@@ -300,6 +300,16 @@ pub enum FilterError {
     /// Too many conditions and values.
     #[error("the filter has more than {FILTER_PARTS_MAX} conditions and values: ask for fewer at a time")]
     TooLarge,
+    /// The conditions together let too many items pass.
+    #[error(
+        "the conditions of the filter pass {steps} items and values one by one, {limit} is the most: use fewer or narrower circles, ranges and exceptions"
+    )]
+    TooCostly {
+        /// Items and values, estimated.
+        steps: u64,
+        /// How many may be.
+        limit: u64,
+    },
 }
 
 fn known_fields(known: &[String]) -> String {

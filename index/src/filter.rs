@@ -1,5 +1,7 @@
 //! Filters: which items have these attributes. An expression is evaluated to a bitmap once, then the search looks bits up.
 
+use std::cell::Cell;
+
 use crate::allow::AllowSet;
 use crate::attributes::{AttributeView, Field};
 use crate::error::FilterError;
@@ -10,6 +12,12 @@ pub const FILTER_DEPTH_MAX: usize = 32;
 
 /// Most conditions, groups and values of one filter together. Bounds the work of one evaluation.
 pub const FILTER_PARTS_MAX: usize = 4_096;
+
+/// Most items and values that the conditions of one filter may go over one by one, for each item of the index, and how many beside. Sorting those of a
+/// circle counts as eight.
+const STEPS_PER_ITEM_MAX: u64 = 32;
+const STEPS_MAX: u64 = 1 << 20;
+const STEPS_OF_A_CIRCLE: usize = 8;
 
 /// A condition on attributes. An item may have several values in one field; a condition holds if any of them fits.
 #[derive(Clone, Debug, PartialEq)]
@@ -119,17 +127,27 @@ impl AttributeView<'_> {
     ) -> Result<AllowSet, FilterError> {
         let mut parts = 0;
         check_size(filter, 0, &mut parts)?;
-        Evaluation { view: *self, also }.set_of(filter, n)
+        let limit = STEPS_MAX + STEPS_PER_ITEM_MAX * u64::from(n);
+        Evaluation { view: *self, also, steps: Cell::new(0), limit }.set_of(filter, n)
     }
 }
 
-/// One evaluation: the attributes, and the fields that are known beside them.
+/// One evaluation: the attributes, the fields that are known beside them, and what it has cost.
 struct Evaluation<'a> {
     view: AttributeView<'a>,
     also: &'a dyn Fn(&str) -> bool,
+    steps: Cell<u64>,
+    limit: u64,
 }
 
 impl Evaluation<'_> {
+    /// Counts steps before they are taken; an error where they are more than a filter may cost.
+    fn charge(&self, steps: usize) -> Result<(), FilterError> {
+        let steps = self.steps.get().saturating_add(steps as u64);
+        self.steps.set(steps);
+        if steps > self.limit { Err(FilterError::TooCostly { steps, limit: self.limit }) } else { Ok(()) }
+    }
+
     fn set_of(&self, filter: &FilterExpr, n: u32) -> Result<AllowSet, FilterError> {
         match filter {
             FilterExpr::And(parts) => self.all_of(parts, n),
@@ -177,6 +195,7 @@ impl Evaluation<'_> {
                     return Err(FilterError::BoundNotANumber { field: field.clone() });
                 }
                 if let Some(field) = self.known_field(field)? {
+                    self.charge(field.except_steps(values.len(), numbers.len()))?;
                     field.add_except(values, numbers, into);
                 }
             }
@@ -186,6 +205,7 @@ impl Evaluation<'_> {
                     return Err(FilterError::BoundNotANumber { field: field.clone() });
                 }
                 if let Some(field) = self.number_field(field)? {
+                    self.charge(field.within(&bounds).len())?;
                     field.add_numbers(&bounds, into);
                 }
             }
@@ -221,7 +241,11 @@ impl Evaluation<'_> {
             };
         };
         let (south, north) = circle.latitudes();
-        let mut band: Vec<(u32, f64)> = latitude.within(&Bounds::between(south, north)).collect();
+        let in_band = latitude.within(&Bounds::between(south, north));
+        let across = circle.longitudes().into_iter().map(|(west, east)| Bounds::between(west, east));
+        let across: usize = across.map(|bounds| longitude.within(&bounds).len()).sum();
+        self.charge((in_band.len() + across).saturating_mul(STEPS_OF_A_CIRCLE))?;
+        let mut band: Vec<(u32, f64)> = in_band.collect();
         band.sort_unstable_by_key(|(ordinal, _)| *ordinal);
         for (west, east) in circle.longitudes() {
             for (ordinal, lon) in longitude.within(&Bounds::between(west, east)) {

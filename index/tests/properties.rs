@@ -258,3 +258,20 @@ fn fields_and_values_can_be_listed() {
     assert_eq!(attributes.field("price").unwrap().number_range(), Some((-2.0, 5.0)));
     assert_eq!(attributes.field("rare").unwrap().n_terms(), 1);
 }
+
+#[test]
+fn a_filter_that_would_go_over_everything_again_and_again_is_refused() {
+    let keys: Vec<String> = (0..24).map(|i| i.to_string()).collect();
+    let items = vec![
+        ItemAttributes {
+            numbers: vec![("p.lat".to_owned(), 1.0), ("p.lon".to_owned(), 1.0)],
+            ..ItemAttributes::default()
+        };
+        24
+    ];
+    let index = index_with(&keys, &items);
+    let world = |field: &str| FilterExpr::GeoRadius { field: field.to_owned(), lat: 0.0, lon: 0.0, radius_m: 2e7 };
+    let evaluate = |circles: usize| index.attributes().evaluate(&FilterExpr::Or(vec![world("p"); circles]), 24);
+    assert_eq!(evaluate(100).unwrap().cardinality(), 24);
+    assert!(matches!(evaluate(4_000), Err(FilterError::TooCostly { .. })));
+}

@@ -5,6 +5,7 @@
 //! restart) and [`crate::store::embedded`] (one file, durable). Neither knows anything of items, ranking or HTTP.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::interaction::Interaction;
 use crate::store::{BoxFuture, Copied, StoreError, Write};
@@ -125,12 +126,8 @@ pub struct HistoryStats {
     pub cached_bytes: u64,
     /// Interactions waiting to be committed.
     pub queued: u64,
-    /// Commits since start.
-    pub commits: u64,
     /// Interactions committed since start.
     pub committed: u64,
-    /// Seconds spent in commits since start.
-    pub commit_seconds: f64,
     /// Look-ups answered from memory.
     pub hits: u64,
     /// Look-ups that went to the disk.
@@ -147,6 +144,9 @@ pub struct HistoryStats {
 pub trait RecentInteractions: Send + Sync + 'static {
     /// Keeps a batch, whole or not at all, and answers when it is as safe as the store makes it.
     fn append(&self, batch: Vec<Incoming>) -> BoxFuture<'_, Result<Ack, StoreError>>;
+
+    /// Tells how long each commit takes, from now on; the first who asks is told. A store that commits nothing tells nothing.
+    fn watch_commits(&self, _told: Box<dyn Fn(Duration) + Send + Sync>) {}
 
     /// The newest interactions of an actor; none for one never seen. About a microsecond when [`Lookup::Ready`].
     fn recent(&self, actor: &Actor) -> Lookup;

@@ -104,17 +104,32 @@ fn receive(
     let patience = request.app_data::<BodyTimeout>().map_or(Duration::MAX, |timeout| timeout.0);
     let stream = request.extensions_mut().remove::<Stream>();
     let streamed = stream.is_some().then(|| request.clone());
-    let mut payload = stream.map_or_else(|| payload.take(), |stream| stream.0);
+    let payload = stream.map_or_else(|| payload.take(), |stream| stream.0);
+    let mut reading = Reading { payload, streamed };
     async move {
         content_type?;
         if said.is_some_and(|length| length > limits::BODY_BYTES_MAX) {
             return Err(too_large());
         }
-        let outcome = in_time(read(&mut payload), patience).await;
-        if let Some(request) = streamed.filter(|_| outcome.is_err()) {
+        let bytes = in_time(read(&mut reading.payload), patience).await?;
+        drop(reading.streamed.take());
+        Ok(bytes)
+    }
+}
+
+/// A body that is being read. A stream that is not read to its end goes back to its request, whatever the reason: a wrong type, an error, or
+/// another part of the request that was refused first.
+struct Reading {
+    payload: Payload,
+    streamed: Option<HttpRequest>,
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        if let Some(request) = self.streamed.take() {
+            let payload = std::mem::replace(&mut self.payload, Payload::None);
             request.extensions_mut().insert(Stream(payload));
         }
-        outcome
     }
 }
 

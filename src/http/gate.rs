@@ -68,11 +68,11 @@ fn role_needed(method: &Method, path: &str) -> Option<Role> {
     if below("/admin") {
         return Some(Role::Admin);
     }
-    // What is known of a person is not for everyone who may ask for a list.
-    if below("/v1/users") || below("/v1/sessions") {
+    let only_asks = *method == Method::POST && asks(path);
+    // What is known of people, and what they were shown, is not for everyone who may ask for a list.
+    if below("/v1/users") || below("/v1/sessions") || (below("/v1/recommendations") && !only_asks) {
         return Some(Role::Write);
     }
-    let only_asks = *method == Method::POST && asks(path);
     let reads = only_asks || *method == Method::GET || *method == Method::HEAD;
     Some(if reads { Role::Read } else { Role::Write })
 }

@@ -83,8 +83,9 @@ pub(crate) async fn put(
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let _permit = state.admit_write(&worker)?;
-    let entry = json::<ItemInput>(&body)?.into_entry(&id, "", state.dimensions(), state.now_ms())?;
+    let input = json::<ItemInput>(&body)?;
     let turns = state.catalog.turns(std::iter::once(id.as_str())).await;
+    let entry = input.into_entry(&id, "", state.dimensions(), time_of_change(&state, &id))?;
     change_one(&state, &turns, entry).await
 }
 
@@ -111,7 +112,7 @@ pub(crate) async fn patch(
     let turns = state.catalog.turns(std::iter::once(id.as_str())).await;
     let (current, vector) = current(&state, &id)?;
     let entry = input(patched(&current, vector.as_deref(), patch, "")?, "")?;
-    let entry = entry.into_entry(&id, "", state.dimensions(), state.now_ms())?;
+    let entry = entry.into_entry(&id, "", state.dimensions(), time_of_change(&state, &id))?;
     change_one(&state, &turns, entry).await
 }
 
@@ -134,7 +135,7 @@ pub(crate) async fn delete(
     check_id(&"item id", &id)?;
     let turns = state.catalog.turns(std::iter::once(id.as_str())).await;
     current(&state, &id)?;
-    change(&state, &turns, vec![LiveEntry::deleted(id.as_str(), state.now_ms())]).await?;
+    change(&state, &turns, vec![LiveEntry::deleted(id.as_str(), time_of_change(&state, &id))]).await?;
     super::render(&DeletedAnswer { id: &id, deleted: true })
 }
 
@@ -179,11 +180,13 @@ pub(crate) async fn batch(
             Operation::Delete => {
                 done.deleted += 1;
                 after(&state, &item.id, earlier)?;
-                entries.push(LiveEntry::deleted(item.id, state.now_ms()));
+                let at_ms = time_of_change(&state, &item.id);
+                entries.push(LiveEntry::deleted(item.id, at_ms));
                 continue;
             }
         };
-        entries.push(input(value, &place)?.into_entry(&item.id, &place, state.dimensions(), state.now_ms())?);
+        let at_ms = time_of_change(&state, &item.id);
+        entries.push(input(value, &place)?.into_entry(&item.id, &place, state.dimensions(), at_ms)?);
     }
     change(&state, &turns, entries).await?;
     super::render(&done)
@@ -231,6 +234,18 @@ fn after(state: &State, id: &str, earlier: Option<&LiveEntry>) -> Result<(Catalo
         }
         None => current(state, id),
     }
+}
+
+/// When an item changes now: later than its last change, whatever the clock says, because an artifact that is as late counts as containing the
+/// change.
+fn time_of_change(state: &State, id: &str) -> i64 {
+    let kept = state.catalog.last(id).map(|entry| entry.updated_at_ms());
+    let built = state.reloader.live().as_deref().and_then(|live| {
+        let model = live.snapshot.model();
+        let item = model.catalog().item(model.index().ordinal(id)?).ok().flatten()?;
+        Some(item.updated_at?.0)
+    });
+    kept.max(built).map_or(state.now_ms(), |last| state.now_ms().max(last.saturating_add(1)))
 }
 
 /// The item as it is, and the vector that came with it.

@@ -22,6 +22,7 @@ use crate::audit::Deed;
 use crate::clock::Clock;
 use crate::limits;
 use crate::telemetry::Route;
+use crate::timestamp::has_text;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -105,19 +106,21 @@ fn audit<B>(state: &State, response: &ServiceResponse<B>, passage: &Passage, id:
     });
 }
 
-/// The path, or where it names a person its pattern: the audit log outlives an erasure.
+/// The path, or where it names a person its pattern: the audit log outlives an erasure. Asked of the pattern, since a path may be written with
+/// percent signs.
 fn without_people(request: &HttpRequest) -> Cow<'_, str> {
-    let path = request.path();
-    if path.starts_with("/v1/users/") || path.starts_with("/v1/sessions/") {
-        return Cow::Owned(request.match_pattern().unwrap_or_default());
+    match request.match_pattern() {
+        Some(pattern) if pattern.starts_with("/v1/users/") || pattern.starts_with("/v1/sessions/") => {
+            Cow::Owned(pattern)
+        }
+        _ => Cow::Borrowed(request.path()),
     }
-    Cow::Borrowed(path)
 }
 
 /// Takes the present from a request, where the settings say so.
 fn set_clock(clock: &Clock, request: &ServiceRequest) {
     let now = request.headers().get("x-kindred-now").and_then(|value| value.to_str().ok()?.parse::<i64>().ok());
-    if let Some(now) = now.filter(|now| *now > 0) {
+    if let Some(now) = now.filter(|now| *now > 0 && has_text(*now)) {
         clock.set(now);
     }
 }

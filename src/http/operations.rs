@@ -131,9 +131,11 @@ pub(crate) async fn metrics(state: web::Data<State>) -> Result<HttpResponse, Pro
     };
     let artifact = state.reloader.live().as_deref().map(gauges).unwrap_or_default();
     let in_flight = state.in_flight.load(Ordering::Relaxed);
+    let mut stats = state.history.stats();
+    stats.damaged += state.catalog.damaged();
     let text = state
         .metrics
-        .render(in_flight, &artifact, &state.history.stats())
+        .render(in_flight, &artifact, &stats)
         .map_err(|error| Problem::new(Code::Internal, error.to_string(), "report this; the service itself goes on"))?;
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
 }

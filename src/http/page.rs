@@ -15,6 +15,7 @@ use crate::catalog::CatalogItem;
 use crate::interaction::Interaction;
 use crate::live_items::LiveItems;
 use crate::model::{Model, ModelView};
+use crate::overload::Step;
 use crate::recommend::{RecommendRequest, Recommendations, recommend};
 use crate::settings::{HOME, SIMILAR};
 
@@ -24,13 +25,14 @@ const LIST_ITEMS: usize = 12;
 
 /// The home page: what the shop recommends.
 pub(crate) async fn home(state: web::Data<State>, worker: web::Data<Worker>) -> Result<HttpResponse, Problem> {
+    let permit = state.admit(&worker)?;
     if state.reloader.live().is_none() {
         return Ok(waiting());
     }
     state.with_live(|live| {
         let changes = live.changes(state.now_ms());
         let view = live.snapshot.model().view_with(changes.as_deref());
-        let list = popular(&state, &worker, live.snapshot.model(), changes.as_deref())?;
+        let list = popular(&state, &worker, live.snapshot.model(), changes.as_deref(), permit.step)?;
         let main = format!(
             "<section><h1 id=\"home-title\">Popular now</h1><p class=\"hint\" id=\"home-hint\">Open an item: this list follows what you look at.</p>\
              <div class=\"grid\" id=\"for-you\">{}</div></section>",
@@ -47,6 +49,7 @@ pub(crate) async fn item(
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     check_id(&"item id", &id)?;
+    let permit = state.admit(&worker)?;
     if state.reloader.live().is_none() {
         return Ok(waiting());
     }
@@ -66,13 +69,14 @@ pub(crate) async fn item(
             ..RecommendRequest::new(&nobody, state.now_ms())
         };
         let weighting = &model.manifest().weighting;
-        let list = recommend(model, scenario, weighting, &request, &mut worker.scratch.borrow_mut(), &mut |_| ())?;
+        let listed = scenario.at(permit.step);
+        let list = recommend(model, listed, weighting, &request, &mut worker.scratch.borrow_mut(), &mut |_| ())?;
         let main = format!(
             "{}<section><h2>Similar items</h2><div class=\"grid\">{}</div></section>\
              <section><h2 id=\"home-title\">For you</h2><div class=\"grid\" id=\"for-you\">{}</div></section>",
             product(&shown),
             cards(&view, &list),
-            cards(&view, &popular(&state, &worker, model, changes.as_deref())?),
+            cards(&view, &popular(&state, &worker, model, changes.as_deref(), permit.step)?),
         );
         Ok(page(title(&shown), &shown.id, &main, live.snapshot.generation()))
     })
@@ -94,12 +98,13 @@ fn popular(
     worker: &Worker,
     model: &Model<MappedFile>,
     live: Option<&LiveItems>,
+    step: Step,
 ) -> Result<Recommendations, Problem> {
     let (_, scenario) = state.scenario(HOME)?;
     let nobody: [Interaction; 0] = [];
     let request = RecommendRequest { limit: Some(LIST_ITEMS), live, ..RecommendRequest::new(&nobody, state.now_ms()) };
     let weighting = &model.manifest().weighting;
-    Ok(recommend(model, scenario, weighting, &request, &mut worker.scratch.borrow_mut(), &mut |_| ())?)
+    Ok(recommend(model, scenario.at(step), weighting, &request, &mut worker.scratch.borrow_mut(), &mut |_| ())?)
 }
 
 fn entry(view: &ModelView<'_>, ordinal: u32) -> CatalogItem {

@@ -202,21 +202,21 @@ pub(crate) async fn post(
     watch.lap(RequestStage::Parse);
 
     let deadline = watch.started() + Duration::from_millis(placement.deadline_ms);
-    let patience = state.read_timeout.min(deadline.saturating_duration_since(Instant::now()));
+    let patience = || state.read_timeout.min(deadline.saturating_duration_since(Instant::now()));
     let behind = match request.min_watermark {
-        Some(wanted) => !state.people.reaches(wanted, patience).await,
+        Some(wanted) => !state.people.reaches(wanted, patience()).await,
         None => false,
     };
     let watermark = state.history.watermark();
-    let gathered = state.people.gather(&visitor, patience).await;
+    let gathered = state.people.gather(&visitor, patience()).await;
     let history = gathered.union(&checked.body, limits::HISTORY_MAX);
     let listed = placement.at(permit.step);
     let followed =
-        if listed.weights.followed > 0.0 { state.people.followed(&visitor, patience).await } else { Vec::new() };
+        if listed.weights.followed > 0.0 { state.people.followed(&visitor, patience()).await } else { Vec::new() };
     let failed = gathered.failure.is_some() || followed.iter().any(|one| one.failure.is_some());
     let followed: Vec<_> = followed.iter().map(|one| one.union(&[], limits::FOLLOWED_INTERACTIONS_MAX)).collect();
     if listed.asks_context()
-        && let Some(profile) = state.people.profile_of(&visitor, patience).await
+        && let Some(profile) = state.people.profile_of(&visitor, patience()).await
     {
         complete(&mut checked.context, &profile);
     }

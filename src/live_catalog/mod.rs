@@ -20,6 +20,7 @@ use crate::model::Model;
 use crate::reload::Live;
 use crate::snapshot::Snapshot;
 use crate::store::{Documents, StoreError, Table, Write};
+use crate::telemetry::chain;
 
 /// Items whose changes wait for one another although they are different items: one in so many.
 const TURNS: usize = 64;
@@ -60,31 +61,45 @@ pub struct LiveCatalog {
     kept: Mutex<Kept>,
     turns: Vec<Turn<()>>,
     hasher: RandomState,
+    damaged: u64,
 }
 
 /// The right to change certain items: nobody else changes them meanwhile.
 pub struct Turns<'a>(#[allow(dead_code, reason = "held, not read")] Vec<tokio::sync::MutexGuard<'a, ()>>);
 
 impl LiveCatalog {
-    /// Reads the changes that are kept. Waits for the disk.
+    /// Reads the changes that are kept. One that does not decode is left out, logged and counted: its item is as the artifact says until it is sent
+    /// again. Waits for the disk.
     ///
     /// # Errors
-    /// The store's failure, or a kept change that cannot be read.
+    /// The store's failure.
     pub fn load(documents: Arc<dyn Documents>) -> Result<Self, ChangeError> {
-        let mut kept = Kept::default();
+        let (mut kept, mut damaged) = (Kept::default(), 0);
         let mut after: Option<String> = None;
         loop {
             let page = documents.blocking_scan(Table::Items, after.as_deref(), PAGE)?;
             let Some((last, _)) = page.last() else { break };
             after = Some(last.clone());
             for (id, bytes) in page {
-                let entry = LiveEntry::from_record(&bytes).map_err(|error| ChangeError::Entry(Arc::new(error)))?;
-                kept.sequence += 1;
-                kept.by_id.insert(id, (kept.sequence, Arc::new(entry)));
+                match LiveEntry::from_record(&bytes) {
+                    Ok(entry) => {
+                        kept.sequence += 1;
+                        kept.by_id.insert(id, (kept.sequence, Arc::new(entry)));
+                    }
+                    Err(error) => {
+                        damaged += 1;
+                        tracing::error!(item = id, error = chain(&error), "a kept change is left out");
+                    }
+                }
             }
         }
         let turns = (0..TURNS).map(|_| Turn::new(())).collect();
-        Ok(Self { documents, kept: Mutex::new(kept), turns, hasher: RandomState::new() })
+        Ok(Self { documents, kept: Mutex::new(kept), turns, hasher: RandomState::new(), damaged })
+    }
+
+    /// Kept changes that did not decode when they were read.
+    pub fn damaged(&self) -> u64 {
+        self.damaged
     }
 
     /// Waits until nobody else changes these items.
@@ -193,7 +208,7 @@ impl LiveCatalog {
         swap(snapshot, items)
     }
 
-    /// Removes changes that the artifact has contained for long. Blocks until their items' turns are free; for a thread of its own.
+    /// Removes changes that the artifact has contained for long. One whose item's turn is taken stays until the next artifact.
     pub fn tidy(&self, model: &Model<MappedFile>, now_ms: i64) {
         let old: Vec<Arc<LiveEntry>> = {
             let kept = self.kept();
@@ -203,8 +218,7 @@ impl LiveCatalog {
             entries.filter(is_old).map(Arc::clone).collect()
         };
         for entry in old.iter().filter(|entry| LiveItems::is_contained(model, entry)) {
-            let Some(turn) = self.turns.get(self.turn_of(entry.id())) else { continue };
-            let _turn = turn.blocking_lock();
+            let Some(Ok(_turn)) = self.turns.get(self.turn_of(entry.id())).map(Turn::try_lock) else { continue };
             let mut kept = self.kept();
             if kept.by_id.get(entry.id()).is_some_and(|(_, last)| Arc::ptr_eq(last, entry)) {
                 kept.by_id.remove(entry.id());

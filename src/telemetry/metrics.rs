@@ -81,6 +81,8 @@ pub struct Metrics {
     artifact_info: IntGaugeVec,
     model_age: Gauge,
     event_lag: Histogram,
+    /// Time of a commit of the store.
+    pub commit_seconds: Histogram,
     scenario_seconds: HistogramVec,
     scenario_errors: IntCounterVec,
     scenarios: BTreeMap<String, (Histogram, IntCounter)>,
@@ -94,9 +96,7 @@ struct HistoryGauges {
     cached_actors: IntGauge,
     cached_bytes: IntGauge,
     queued: IntGauge,
-    commits: IntGauge,
     committed: IntGauge,
-    commit_seconds: Gauge,
     hits: IntGauge,
     misses: IntGauge,
     pruned: IntGauge,
@@ -237,6 +237,13 @@ impl Metrics {
                     "seconds since the loaded artifact was made, 0 if it does not say",
                 )?,
             )?,
+            commit_seconds: register(
+                r,
+                Histogram::with_opts(
+                    HistogramOpts::new("kindred_store_commit_seconds", "time of a commit of the store, synced")
+                        .buckets(buckets(50e-6)),
+                )?,
+            )?,
             event_lag: register(
                 r,
                 Histogram::with_opts(
@@ -372,14 +379,11 @@ impl Metrics {
 
 impl HistoryGauges {
     fn new(r: &Registry) -> Result<Self, prometheus::Error> {
-        let commit_seconds = Gauge::new("kindred_history_commit_seconds", "seconds spent in commits since start")?;
         Ok(Self {
             cached_actors: gauge(r, "kindred_history_cached_actors", "users and sessions held in memory")?,
             cached_bytes: gauge(r, "kindred_history_cached_bytes", "bytes of interactions held in memory, estimated")?,
             queued: gauge(r, "kindred_history_queued", "interactions waiting to be committed")?,
-            commits: gauge(r, "kindred_history_commits", "commits since start")?,
             committed: gauge(r, "kindred_history_committed", "interactions committed since start")?,
-            commit_seconds: register(r, commit_seconds)?,
             hits: gauge(r, "kindred_history_hits", "look-ups answered from memory since start")?,
             misses: gauge(r, "kindred_history_misses", "look-ups that went to the disk since start")?,
             pruned: gauge(r, "kindred_history_pruned", "interactions removed after their retention since start")?,
@@ -393,9 +397,7 @@ impl HistoryGauges {
         set(&self.cached_actors, stats.cached_actors);
         set(&self.cached_bytes, stats.cached_bytes);
         set(&self.queued, stats.queued);
-        set(&self.commits, stats.commits);
         set(&self.committed, stats.committed);
-        self.commit_seconds.set(stats.commit_seconds);
         set(&self.hits, stats.hits);
         set(&self.misses, stats.misses);
         set(&self.pruned, stats.pruned);

@@ -1,6 +1,15 @@
 //! The live catalogue: a change is in the very next answer, from every source, and after a restart.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use kindred::app::Stores;
+use kindred::history::memory::MemoryHistory;
+use kindred::live_items::LiveEntry;
+use kindred::store::memory::MemoryDocuments;
+use kindred::store::{Documents, Table, Write};
 use kindred::testing::Fixture;
+use kindred::timestamp::Timestamp;
 use kindred_index::Metric;
 use serde_json::{Value, json};
 
@@ -219,10 +228,34 @@ fn changes_outlive_artifacts_until_one_contains_them() {
     let mut fixture = Fixture::random(42, 61, 16, Metric::Cosine);
     fixture.items[60] = serde_json::from_value(new).unwrap();
     fixture.items[4].price = Some(78.0);
-    fixture.items[4].updated_at = Some(kindred::timestamp::Timestamp(i64::MAX / 4));
+    fixture.items[4].updated_at = Some(Timestamp(4_000_000_000_000));
     publish(&server, &fixture, "third");
     assert_eq!(server.get("/v1/items/item-4").ok()["price"], 78.0);
+    // A change is later than the one before, whatever the clock says.
+    server.change("PATCH", "/v1/items/item-4", &json!({"price": 79})).ok();
+    publish(&server, &fixture, "fourth");
+    assert_eq!(server.get("/v1/items/item-4").ok()["price"], 79.0);
+    server.change("DELETE", "/v1/items/item-4", &Value::Null).ok();
+    publish(&server, &fixture, "fifth");
+    server.get("/v1/items/item-4").problem(404, "item_not_found");
+    server.change("PUT", "/v1/items/item-4", &json!({"price": 80})).ok();
     assert_eq!(server.get("/v1/items?limit=1000").ok()["items"].as_array().unwrap().len(), 61);
+}
+
+#[test]
+fn a_start_lets_go_of_what_is_contained_for_long_and_goes_on_without_what_does_not_decode() {
+    let documents = Arc::new(MemoryDocuments::default());
+    let gone = LiveEntry::deleted("gone", 1_000_000_000_000).to_record().unwrap();
+    let writes = vec![Write::put(Table::Items, "gone", gone), Write::put(Table::Items, "item-4", b"{".to_vec())];
+    documents.write_now(writes).unwrap();
+    let history = Arc::new(MemoryHistory::new(1, 100, Duration::from_secs(60)));
+    let server = Server::with_stores(Stores { history, documents: documents.clone() }, |_| ());
+    assert!(!server.get("/v1/recommendations").headers.is_empty(), "it serves");
+    assert_eq!(server.metric("kindred_store_damaged_records"), 1.0);
+    assert_eq!(documents.blocking_get(Table::Items, "gone").unwrap(), None);
+    assert_eq!(server.get("/v1/items/item-4").status, 200, "as the artifact says");
+    server.change("PATCH", "/v1/items/item-4", &json!({"price": 5})).ok();
+    assert!(documents.blocking_get(Table::Items, "item-4").unwrap().unwrap().len() > 1, "mended by sending it again");
 }
 
 #[test]

@@ -94,7 +94,7 @@ fn a_bad_field_is_named_and_nothing_is_kept() {
         (with(view("u"), "occurred_at", json!(far)), "invalid_request", "in the future"),
         (with(view("u"), "occurred_at", json!(1_795_530_301)), "invalid_json", "looks like seconds"),
         (with(view("u"), "occurred_at", json!(u64::MAX)), "invalid_json", "out of range"),
-        (with(view("u"), "occurred_at", json!(i64::MAX)), "invalid_request", "in the future"),
+        (with(view("u"), "occurred_at", json!(i64::MAX)), "invalid_json", "years 0 to 9999"),
         (with(view("u"), "occurred_at", json!(1.5)), "invalid_json", "RFC 3339"),
         (with(view("u"), "occurred_at", json!("yesterday")), "invalid_json", "yesterday"),
         (nobody, "invalid_request", "neither user_id nor session_id"),
@@ -132,7 +132,7 @@ fn an_unknown_kind_names_the_known_ones() {
 #[test]
 fn a_time_of_long_ago_is_kept_and_does_no_harm() {
     let server = Server::with_shop();
-    for ancient in [json!(0), json!(i64::MIN), json!("0000-01-01T00:00:00Z")] {
+    for ancient in [json!(0), json!(-62_167_219_200_000_i64), json!("0000-01-01T00:00:00Z")] {
         let event = with(view("u"), "occurred_at", ancient);
         assert_eq!(server.post("/v1/interactions", event).ok()["accepted"], 1);
     }

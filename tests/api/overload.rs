@@ -114,7 +114,8 @@ fn one_request_too_many_is_sent_away_at_once() {
             assert!(problem.remedy.contains("7 s") && problem.remedy.contains("http.max_in_flight"), "{problem:?}");
         }
         server.get("/v1/items/item-4/similar").problem(503, "overloaded");
-        assert_eq!(server.metric("kindred_shed_total"), 5.0);
+        assert_eq!((server.get("/").status, server.get("/items/item-4").status), (503, 503));
+        assert_eq!(server.metric("kindred_shed_total"), 7.0);
         assert_eq!(server.get("/healthz").status, 200, "an operator still sees it");
         assert_eq!(server.get("/readyz").status, 200);
         gate.add_permits(1);

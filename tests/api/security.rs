@@ -87,6 +87,7 @@ fn each_role_may_what_it_may() {
     {
         assert_eq!(ask(key, "POST", "/v1/recommendations", json!({})), list);
         assert_eq!(ask(key, "POST", "/v1/interactions", event()), write);
+        assert_eq!(ask(key, "GET", "/v1/recommendations", Value::Null), write, "what others were shown");
         assert_eq!(ask(key, "POST", "/admin/reload", json!({})), reload);
     }
     let answer = with_key(&server, "POST", "/v1/interactions", &keys.read.secret, event());
@@ -98,7 +99,7 @@ fn each_role_may_what_it_may() {
         with_key(&server, "POST", "/v1/recommendations", wrong, json!({})).problem(401, "unauthorized");
     }
     let metrics = with_key(&server, "GET", "/metrics", &keys.read.secret, Value::Null);
-    assert!(metrics.text().contains("kindred_refused_callers_total{code=\"forbidden\"} 4"), "{}", metrics.text());
+    assert!(metrics.text().contains("kindred_refused_callers_total{code=\"forbidden\"} 5"), "{}", metrics.text());
 }
 
 #[test]
@@ -185,6 +186,7 @@ fn the_operator_has_an_address_of_its_own() {
     assert_eq!(with_key(&admin, "POST", "/admin/reload", &keys.write.secret, json!({})).status, 403);
     assert_eq!(with_key(&admin, "POST", "/admin/reload", &keys.admin.secret, json!({})).status, 200);
     with_key(&admin, "POST", "/admin/reload", "kin_guess", json!({})).problem(401, "unauthorized");
+    assert_eq!(with_key(&server, "DELETE", "/v1/%75sers/alice/data", &keys.admin.secret, Value::Null).status, 200);
     keys.put(&[&keys.admin.line]);
     until(|| with_key(&server, "GET", "/v1/model", &keys.read.secret, Value::Null), 401);
     let text = std::fs::read_to_string(&audit).unwrap();
@@ -195,6 +197,7 @@ fn the_operator_has_an_address_of_its_own() {
         json!([
             ["boss", "GET /admin/reload", "404"],
             ["boss", "POST /admin/reload", "200"],
+            ["boss", "DELETE /v1/users/{id}/data", "200"],
             ["file", "keys replaced", "1 keys"]
         ]),
         "a key that may not is counted, a guess too"

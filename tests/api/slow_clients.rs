@@ -83,7 +83,14 @@ fn a_body_that_does_not_end_is_cut_off_at_its_bound() {
 #[test]
 fn a_body_that_nobody_asked_for_is_not_read_for_ever() {
     let server = server(|_| ());
-    for line in ["GET /healthz", "GET /v1/model", "POST /nowhere", "DELETE /v1/search"] {
+    for line in [
+        "GET /healthz",
+        "GET /v1/model",
+        "POST /nowhere",
+        "DELETE /v1/search",
+        "POST /v1/interactions",
+        "PUT /v1/items/a",
+    ] {
         let mut stream = connect(&server);
         stream
             .write_all(format!("{line} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n").as_bytes())

@@ -194,12 +194,17 @@ impl Server {
 
     /// A server with the shop and a history store of the caller's.
     pub(crate) fn with_history(history: Arc<dyn RecentInteractions>, change: impl FnOnce(&mut Settings)) -> Self {
+        let documents = Arc::new(MemoryDocuments::default());
+        Self::with_stores(Stores { history, documents }, change)
+    }
+
+    /// A server with the shop and stores of the caller's.
+    pub(crate) fn with_stores(stores: Stores, change: impl FnOnce(&mut Settings)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         Fixture::shop().publish(&directory.path().join("artifacts"), "g1");
         let mut settings = settings(directory.path());
         change(&mut settings);
-        let documents = Arc::new(MemoryDocuments::default());
-        Self::started(directory, spawn_with_stores(settings, Stores { history, documents }).unwrap())
+        Self::started(directory, spawn_with_stores(settings, stores).unwrap())
     }
 
     fn started(directory: tempfile::TempDir, running: RunningApplication) -> Self {

@@ -18,6 +18,11 @@ pub(super) const TOOL_CACHE_MB: usize = 64;
 impl File {
     /// A copy in the directory `backups` beside the store, named by the sequence of the last interaction in it.
     pub(super) fn back_up(&self) -> Result<Copied, StoreError> {
+        // Two at once would have the same name, and write into the same directory.
+        let Ok(_alone) = self.copying.try_lock() else {
+            let busy = std::io::Error::from(std::io::ErrorKind::ResourceBusy);
+            return Err(failed("begin a second backup while one is being made: wait for that of", self.path(), busy));
+        };
         let directory = self.path().parent().unwrap_or(Path::new("")).join("backups");
         std::fs::create_dir_all(&directory)
             .map_err(|source| failed("create the directory of backups", &directory, source))?;

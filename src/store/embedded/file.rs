@@ -14,7 +14,7 @@ use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use super::super::StoreError;
@@ -34,6 +34,8 @@ pub(super) struct File {
     engine: RwLock<Option<Engine>>,
     /// Records that did not decode, since start.
     damaged: AtomicU64,
+    /// Held while a backup is made.
+    pub(super) copying: Mutex<()>,
 }
 
 impl File {
@@ -54,7 +56,14 @@ impl File {
         place::require(path)?;
         let engine = Engine::open(path, page_cache_mb).map_err(|error| opening(path, error))?;
         let (path, engine) = (path.to_path_buf(), RwLock::new(Some(engine)));
-        let file = Self { path, page_cache_mb, disk: Disk(faults), engine, damaged: AtomicU64::new(0) };
+        let file = Self {
+            path,
+            page_cache_mb,
+            disk: Disk(faults),
+            engine,
+            damaged: AtomicU64::new(0),
+            copying: Mutex::default(),
+        };
         match file.meta("layout")? {
             LAYOUT => Ok(file),
             found => Err(StoreError::Version { path: file.path, found, expected: LAYOUT }),

@@ -2,6 +2,7 @@
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::super::{BoxFuture, Copied, Documents, Page, StoreError, Table, Write};
 use super::{Change, EmbeddedStore, Outcome, Shared, interaction_bytes};
@@ -74,6 +75,10 @@ impl RecentInteractions for EmbeddedStore {
         })
     }
 
+    fn watch_commits(&self, told: Box<dyn Fn(Duration) + Send + Sync>) {
+        let _ = self.shared.on_commit.set(told);
+    }
+
     fn watermark(&self) -> u64 {
         self.shared.watermark.load(Ordering::Acquire)
     }
@@ -89,9 +94,7 @@ impl RecentInteractions for EmbeddedStore {
             cached_actors,
             cached_bytes,
             queued: shared.queued.load(Ordering::Relaxed),
-            commits: shared.commits.load(Ordering::Relaxed),
             committed: shared.committed.load(Ordering::Relaxed),
-            commit_seconds: shared.commit_nanos.load(Ordering::Relaxed) as f64 * 1e-9,
             hits: shared.hits.load(Ordering::Relaxed),
             misses: shared.misses.load(Ordering::Relaxed),
             pruned: shared.pruned.load(Ordering::Relaxed),

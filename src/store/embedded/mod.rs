@@ -7,8 +7,9 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot};
 
@@ -106,9 +107,8 @@ struct Shared {
     keep: usize,
     queued: AtomicU64,
     queued_bytes: AtomicU64,
-    commits: AtomicU64,
     committed: AtomicU64,
-    commit_nanos: AtomicU64,
+    on_commit: OnceLock<Box<dyn Fn(Duration) + Send + Sync>>,
     hits: AtomicU64,
     misses: AtomicU64,
     pruned: AtomicU64,
@@ -149,9 +149,8 @@ impl EmbeddedStore {
             keep: options.keep,
             queued: AtomicU64::new(0),
             queued_bytes: AtomicU64::new(0),
-            commits: AtomicU64::new(0),
             committed: AtomicU64::new(0),
-            commit_nanos: AtomicU64::new(0),
+            on_commit: OnceLock::new(),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             pruned: AtomicU64::new(0),

@@ -86,8 +86,9 @@ impl Writer {
         }
         let started = Instant::now();
         let committed = self.shared.file.commit(&changes, (self.now_ms)());
-        let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.shared.commit_nanos.fetch_add(nanos, Ordering::Relaxed);
+        if let Some(told) = self.shared.on_commit.get() {
+            told(started.elapsed());
+        }
         match committed {
             Ok(committed) => {
                 self.mended();
@@ -155,7 +156,6 @@ impl Writer {
 
     /// Readers learn of the commit before those who asked for it: what was acknowledged is in the next look-up.
     fn publish(&self, committed: Committed, answers: Vec<oneshot::Sender<Result<Outcome, StoreError>>>) {
-        self.shared.commits.fetch_add(1, Ordering::Relaxed);
         for (actor, new) in committed.changed {
             self.shared.cache.committed(actor, new);
         }

@@ -7,8 +7,8 @@
 use std::collections::VecDeque;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -68,8 +68,8 @@ pub struct StoreReport {
     pub refused: u64,
     /// Acknowledgement, from when the request should have been sent, milliseconds.
     pub acknowledged_ms: Quantiles,
-    /// Mean time of a commit, milliseconds.
-    pub commit_ms: f64,
+    /// A commit, milliseconds.
+    pub commit_ms: Quantiles,
     /// Interactions of a commit, mean.
     pub commit_size: f64,
     /// Look-ups a second meanwhile.
@@ -126,6 +126,11 @@ fn measure(args: &Args, path: &Path) -> anyhow::Result<StoreReport> {
     let fill_per_second = args.interactions as f64 / filling.elapsed().as_secs_f64();
     let before = store.stats();
     let file_bytes = before.file_bytes;
+    let commits = Arc::new(Mutex::new(histogram()?));
+    let committing = Arc::clone(&commits);
+    store.watch_commits(Box::new(move |took| {
+        committing.lock().unwrap_or_else(PoisonError::into_inner).saturating_record(micros(took));
+    }));
     let reads = Arc::new(Reads::default());
     let reader = runtime.spawn(read(Arc::clone(&store), Arc::clone(&reads), args.clone()));
     let served = runtime.block_on(serve(&store, args));
@@ -133,8 +138,8 @@ fn measure(args: &Args, path: &Path) -> anyhow::Result<StoreReport> {
     let read_ms = runtime.block_on(reader)??;
     let served = served?;
     let after = store.stats();
-    let commits = (after.commits - before.commits).max(1) as f64;
     drop(store);
+    let commits = commits.lock().unwrap_or_else(PoisonError::into_inner);
     let (restart_seconds, first_read_seconds) = restart(path, &runtime)?;
     Ok(StoreReport {
         machine: Machine::here(),
@@ -145,8 +150,8 @@ fn measure(args: &Args, path: &Path) -> anyhow::Result<StoreReport> {
         kept_per_second: served.kept as f64 / served.seconds,
         refused: served.refused,
         acknowledged_ms: quantiles(&served.latency),
-        commit_ms: (after.commit_seconds - before.commit_seconds) / commits * 1e3,
-        commit_size: (after.committed - before.committed) as f64 / commits,
+        commit_ms: quantiles(&commits),
+        commit_size: (after.committed - before.committed) as f64 / commits.len().max(1) as f64,
         reads_per_second: read_ms.len() as f64 / served.seconds,
         read_ms: quantiles(&read_ms),
         restart_seconds,
@@ -316,14 +321,14 @@ impl Report for StoreReport {
             ]);
         };
         row("interactions kept", self.kept_per_second, &self.acknowledged_ms);
+        row("commits", self.kept_per_second / self.commit_size, &self.commit_ms);
         row("visitors read", self.reads_per_second, &self.read_ms);
         text.push_str(&table.text());
         let _ = writeln!(
             text,
-            "\noffered {}/s, {} requests refused; a commit takes {:.2} ms and holds {:.0} interactions",
+            "\noffered {}/s, {} requests refused; a commit holds {:.0} interactions in the mean",
             count(self.offered_per_second as u64),
             count(self.refused),
-            self.commit_ms,
             self.commit_size
         );
         let _ = writeln!(
