@@ -133,6 +133,9 @@ pub(crate) async fn post(
         };
         batch.into_iter().enumerate().map(incoming).collect::<Result<Vec<_>, _>>()
     })?;
+    // What binds decides what else is noted of it: outcomes and trends count only whom the store may know.
+    let mut batch = batch;
+    batch.iter_mut().for_each(|(one, consent)| *consent = state.people.binding(one, *consent));
     batch.iter().for_each(|(one, _)| state.metrics.event_lag(now_ms.saturating_sub(one.interaction.occurred_at_ms)));
     let outcomes = if state.shown.is_on() { outcomes(&batch) } else { Vec::new() };
     // Who does not agree to be remembered is not counted either.
@@ -140,7 +143,9 @@ pub(crate) async fn post(
     let counted: Vec<(Actor, Interaction)> =
         counted.filter_map(|(incoming, _)| Some((state.people.who(incoming)?, incoming.interaction.clone()))).collect();
     let ack = state.people.keep(batch).await.map_err(|error| Problem::history(&error, state.retry_after_seconds))?;
-    outcomes.iter().for_each(|(id, outcome)| state.shown.outcome(id, outcome));
+    for (id, interaction_id, outcome) in &outcomes {
+        state.shown.outcome(id, interaction_id.as_deref(), outcome, now_ms);
+    }
     state.metrics.not_kept.inc_by(u64::from(ack.not_kept));
     state.metrics.accepted.inc_by(u64::from(ack.accepted));
     state.metrics.duplicates.inc_by(u64::from(ack.duplicates));
@@ -157,13 +162,13 @@ pub(crate) async fn post(
     }))
 }
 
-/// What came of recommendations, by their names; of those whose visitors agree to be remembered.
-fn outcomes(batch: &[(Incoming, Consent)]) -> Vec<(String, Outcome)> {
+/// What came of recommendations, by their names and those of the interactions; of those whose visitors agree to be remembered.
+fn outcomes(batch: &[(Incoming, Consent)]) -> Vec<(String, Option<String>, Outcome)> {
     let outcome = |(incoming, consent): &(Incoming, Consent)| {
-        let Interaction { item_id, kind, occurred_at_ms, context, .. } = &incoming.interaction;
+        let Interaction { interaction_id, item_id, kind, occurred_at_ms, context, .. } = &incoming.interaction;
         let id = context.get(RECOMMENDATION_ID).filter(|_| *consent == Consent::Full)?;
         let (item_id, kind) = (item_id.clone(), kind.clone());
-        Some((id.clone(), Outcome { item_id, kind, at_ms: *occurred_at_ms }))
+        Some((id.clone(), interaction_id.clone(), Outcome { item_id, kind, at_ms: *occurred_at_ms }))
     };
     batch.iter().filter_map(outcome).collect()
 }

@@ -71,14 +71,14 @@ impl People {
     /// Removes everything that is kept about a person, under all of their names. Answered when it is gone from the disk.
     ///
     /// # Errors
-    /// The store's failure; then nothing that is on disk was removed, but that some may not follow the person any more.
+    /// The store's failure; then nothing that is on disk was removed, but that lists may be gone that the person was shown, and that some may not
+    /// follow the person any more. Asked again, it goes on.
     pub async fn erase(&self, person: &[Actor], shown: &ShownLog) -> Result<Erasure, PeopleError> {
         let _one = self.changing.lock().await;
         let mut erasure = Erasure::default();
         let ids = self.recommendations_of(person, &mut erasure).await?;
-        let (mut writes, recommendations) = shown.removal(&ids).await?;
-        erasure.recommendations = recommendations;
-        let mut standing = Consent::Full;
+        erasure.recommendations = shown.remove(&ids).await?;
+        let (mut standing, mut writes) = (Consent::Full, Vec::new());
         for actor in person {
             if let Some(profile) = self.profile(actor).await? {
                 erasure.profiles += 1;
@@ -91,12 +91,12 @@ impl People {
         erasure.follows += self.unfollow(person).await?;
         erasure.refusal_kept = standing == Consent::None;
         let refusal = Profile { consent: Consent::None, ..Profile::default() };
-        if let Some(first) = person.first().filter(|_| erasure.refusal_kept) {
-            writes.push(records::profile(first, Some(&refusal)));
+        // Under all names, since nothing says any more that they are one person.
+        for name in refusing(person, &erasure) {
+            writes.push(records::profile(name, Some(&refusal)));
         }
         erasure.interactions = self.history.erase(person.to_vec(), writes).await?.interactions;
         erasure.fleeting = self.fleeting.erase(person.to_vec(), Vec::new()).await?.interactions;
-        shown.forget(&ids);
         self.forget(person, &mut erasure, &refusal);
         Ok(erasure)
     }
@@ -131,12 +131,18 @@ impl People {
             let mut restricted = self.restricted.write().unwrap_or_else(PoisonError::into_inner);
             restricted.retain(|name, _| !person.iter().any(|actor| actor.as_str() == name));
         }
-        person.iter().for_each(|actor| self.profiles.insert(actor.as_str().to_owned(), None));
-        if let Some(first) = person.first().filter(|_| erasure.refusal_kept) {
-            self.note_profile(first, Consent::None);
-            self.profiles.insert(first.as_str().to_owned(), Some(Arc::new(refusal.clone())));
+        person.iter().for_each(|actor| self.cache_profile(actor, None));
+        for name in refusing(person, erasure) {
+            self.note_profile(name, Consent::None);
+            self.cache_profile(name, Some(Arc::new(refusal.clone())));
         }
     }
+}
+
+/// The names under which a refusal stays known.
+fn refusing<'a>(person: &'a [Actor], erasure: &Erasure) -> impl Iterator<Item = &'a Actor> + use<'a> {
+    let kept = erasure.refusal_kept;
+    person.iter().filter(move |name| kept && name.is_user())
 }
 
 /// The place of an interaction in a list.

@@ -70,7 +70,7 @@ impl People {
             let writes = changed.iter().map(|(user, profile)| records::profile(user, Some(profile))).collect();
             self.documents.write(writes).await?;
             for (user, profile) in changed {
-                self.profiles.insert(user.as_str().to_owned(), Some(Arc::new(profile)));
+                self.cache_profile(&user, Some(Arc::new(profile)));
             }
             if !full {
                 return Ok(removed);

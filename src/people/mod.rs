@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use moka::sync::Cache;
@@ -49,6 +49,8 @@ pub struct People {
     restricted: RwLock<HashMap<String, Consent>>,
     restricting: AtomicBool,
     profiles: Cache<String, Option<Arc<Profile>>>,
+    /// How many profiles were changed since start. What was read before a change is not put into the cache after it.
+    profile_changes: Mutex<u64>,
     profiled: AtomicBool,
     /// Whether anybody may follow anybody.
     following: AtomicBool,
@@ -121,6 +123,7 @@ impl People {
             restricted: RwLock::default(),
             restricting: AtomicBool::new(false),
             profiles: Cache::new(limits::PROFILES_IN_MEMORY_MAX),
+            profile_changes: Mutex::default(),
             profiled: AtomicBool::new(false),
             following: AtomicBool::new(false),
             key: (!key.is_empty()).then(|| key.to_vec()),
@@ -168,25 +171,26 @@ impl People {
     pub fn visitor(&self, user: Option<&str>, session: Option<&str>, consent: Consent) -> Visitor {
         let user = user.map(|id| self.user(id));
         let session = session.map(|id| self.session(id));
-        let consent = user.as_ref().map_or(consent, |user| consent.and(self.standing(user)));
+        let consent = user.as_ref().or(session.as_ref()).map_or(consent, |name| consent.and(self.standing(name)));
         let Some(name) = user.as_ref().filter(|_| self.linked.load(Ordering::Acquire)) else {
             return Visitor { user, session, more: Vec::new(), consent };
         };
         let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
         let mut person = links.person(name).into_iter();
         let root = person.next();
-        let consent = root.as_ref().map_or(consent, |root| consent.and(self.standing(root)));
         let more = person.filter(|one| Some(one) != session.as_ref()).collect();
         Visitor { user: root, session, more, consent }
     }
 
-    /// The standing consent of a user.
-    fn standing(&self, user: &Actor) -> Consent {
+    /// The standing consent of the person that a user or session is: the least that stands under any of their names.
+    fn standing(&self, name: &Actor) -> Consent {
         if !self.restricting.load(Ordering::Acquire) {
             return Consent::Full;
         }
+        let person = self.person(name);
         let restricted = self.restricted.read().unwrap_or_else(PoisonError::into_inner);
-        restricted.get(user.as_str()).copied().unwrap_or_default()
+        let one = |name: &Actor| restricted.get(name.as_str()).copied().unwrap_or_default();
+        person.iter().map(one).fold(Consent::Full, Consent::and)
     }
 
     /// What a visitor has done lately, as far as they agree that it is used, waiting at most `patience`.
@@ -210,7 +214,13 @@ impl People {
         gathered
     }
 
-    /// Keeps what visitors did, each as far as they agree. All of what goes to the store is kept, or none of the batch.
+    /// What binds an interaction: what came with it, and what stands for who did it.
+    #[must_use]
+    pub fn binding(&self, incoming: &Incoming, consent: Consent) -> Consent {
+        self.who(incoming).map_or(consent, |name| consent.and(self.standing(&name)))
+    }
+
+    /// Keeps what visitors did, each as far as they agree ([`People::binding`]). All of what goes to the store is kept, or none of the batch.
     ///
     /// # Errors
     /// The store's; then nothing was kept.
@@ -218,7 +228,7 @@ impl People {
         let mut counts = KeptCounts::default();
         let (mut durable, mut fleeting) = (Vec::with_capacity(batch.len()), Vec::new());
         for (mut incoming, consent) in batch {
-            let consent = incoming.user_id.as_deref().map_or(consent, |id| consent.and(self.standing_of(id)));
+            let consent = self.binding(&incoming, consent);
             if self.key.is_some() {
                 incoming.user_id = incoming.user_id.as_deref().map(|id| self.name("u:", id).into_owned());
                 incoming.session_id = incoming.session_id.as_deref().map(|id| self.name("s:", id).into_owned());
@@ -241,16 +251,6 @@ impl People {
         Ok(counts)
     }
 
-    /// The standing consent of a user by its id, the person's if it is merged.
-    fn standing_of(&self, id: &str) -> Consent {
-        if !self.restricting.load(Ordering::Acquire) {
-            return Consent::Full;
-        }
-        let user = self.user(id);
-        let root = self.links.read().unwrap_or_else(PoisonError::into_inner).root(&user).clone();
-        self.standing(&user).and(self.standing(&root))
-    }
-
     /// Whether everything up to a watermark is in the next read. Waits for it at most `patience`.
     pub async fn reaches(&self, watermark: u64, patience: Duration) -> bool {
         /// How often the store is asked.
@@ -263,6 +263,11 @@ impl People {
             tokio::time::sleep(EVERY.min(patience)).await;
         }
         true
+    }
+
+    /// The name under which what is known of a person is kept.
+    fn root(&self, user: &Actor) -> Actor {
+        self.links.read().unwrap_or_else(PoisonError::into_inner).root(user).clone()
     }
 
     /// All names of a person, the first one first.
@@ -333,14 +338,25 @@ impl People {
         if let Some(found) = self.profiles.get(user.as_str()) {
             return Ok(found);
         }
+        let changes = *self.profile_changes.lock().unwrap_or_else(PoisonError::into_inner);
         let found = self.documents.get(Table::People, user.as_str()).await?;
         let found = found.and_then(|value| serde_json::from_slice::<Profile>(&value).ok()).map(Arc::new);
-        // A profile that is written meanwhile invalidates after its write, so at worst the next look-up goes to the store again.
-        self.profiles.insert(user.as_str().to_owned(), found.clone());
+        let now = self.profile_changes.lock().unwrap_or_else(PoisonError::into_inner);
+        if *now == changes {
+            self.profiles.insert(user.as_str().to_owned(), found.clone());
+        }
         Ok(found)
     }
 
-    /// Sets what is known about a user, or removes it. Returns whether anything was there.
+    /// Lets look-ups see a profile that was written or removed.
+    fn cache_profile(&self, user: &Actor, profile: Option<Arc<Profile>>) {
+        let mut changes = self.profile_changes.lock().unwrap_or_else(PoisonError::into_inner);
+        *changes += 1;
+        self.profiles.insert(user.as_str().to_owned(), profile);
+    }
+
+    /// Sets what is known about the person that a user is, or removes it. What it says of consent is from now on said under all of their names.
+    /// Returns whether anything was there.
     ///
     /// # Errors
     /// A bound, or the store's failure.
@@ -349,7 +365,7 @@ impl People {
         self.set_profile_alone(user, profile).await
     }
 
-    /// As [`People::set_profile`], from what was there before, with nobody changing it meanwhile.
+    /// As [`People::set_profile`], but from what was there before, with nobody changing it meanwhile.
     ///
     /// # Errors
     /// A bound, or the store's failure.
@@ -359,7 +375,7 @@ impl People {
         change: impl FnOnce(&mut Profile),
     ) -> Result<Profile, PeopleError> {
         let _one = self.changing.lock().await;
-        let mut profile = self.profile(user).await?.map(|found| (*found).clone()).unwrap_or_default();
+        let mut profile = self.profile(&self.root(user)).await?.map(|found| (*found).clone()).unwrap_or_default();
         change(&mut profile);
         self.set_profile_alone(user, Some(&profile)).await?;
         Ok(profile)
@@ -369,14 +385,29 @@ impl People {
         if let Some(profile) = profile {
             profile.validate()?;
         }
+        let consent = profile.map(|profile| profile.consent).unwrap_or_default();
+        let user = &self.root(user);
         let before = self.profile(user).await?.is_some();
-        self.documents.write(vec![records::profile(user, profile)]).await?;
-        self.note_profile(user, profile.map(|profile| profile.consent).unwrap_or_default());
+        let mut writes = vec![records::profile(user, profile)];
+        let mut others = Vec::new();
+        for name in self.person(user).into_iter().filter(|name| name != user) {
+            if let Some(other) = self.profile(&name).await?.filter(|other| other.consent != consent) {
+                let other = Profile { consent, ..(*other).clone() };
+                writes.push(records::profile(&name, Some(&other)));
+                others.push((name, other));
+            }
+        }
+        self.documents.write(writes).await?;
+        for (name, other) in others {
+            self.note_profile(&name, consent);
+            self.cache_profile(&name, Some(Arc::new(other)));
+        }
+        self.note_profile(user, consent);
         self.profiled.store(true, Ordering::Release);
         if profile.is_some_and(|profile| !profile.follows.is_empty()) {
             self.following.store(true, Ordering::Release);
         }
-        self.profiles.insert(user.as_str().to_owned(), profile.cloned().map(Arc::new));
+        self.cache_profile(user, profile.cloned().map(Arc::new));
         Ok(before)
     }
 

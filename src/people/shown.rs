@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::{half_hex, sha256};
 use crate::limits;
 use crate::sample::Sample;
 use crate::store::{Documents, StoreError, Table, Write};
@@ -164,14 +165,18 @@ impl ShownLog {
         Ok(found.and_then(|value| serde_json::from_slice(&value).ok()).map(Arc::new))
     }
 
-    /// Notes what came of a list. Does not wait. An outcome of a list that was not logged is kept as long and never asked for.
-    pub fn outcome(&self, id: &str, outcome: &Outcome) {
-        if !self.is_on() || !is_id(id) {
+    /// Notes what came of a list; the same interaction only once. Does not wait. An outcome of a list that was not logged is kept as long and never
+    /// asked for; one of an id that cannot be ours yet is not kept.
+    pub fn outcome(&self, id: &str, interaction_id: Option<&str>, outcome: &Outcome, now_ms: i64) {
+        if !self.is_on() || !is_id(id) || made_ms(id).is_none_or(|made| made > now_ms) {
             return;
         }
-        let number = self.outcomes.fetch_add(1, Ordering::Relaxed);
+        let name = match interaction_id {
+            Some(id) => half_hex(&sha256(&[id.as_bytes()])),
+            None => format!("{:012x}{:08x}", outcome.at_ms.max(0), self.outcomes.fetch_add(1, Ordering::Relaxed)),
+        };
         if let Ok(value) = serde_json::to_vec(outcome) {
-            let key = format!("{}{:012x}{number:08x}", outcome_prefix(id), outcome.at_ms.max(0));
+            let key = [&outcome_prefix(id), name.as_str()].concat();
             drop(self.documents.write(vec![Write::put(Table::Recommendations, key, value)]));
         }
     }
@@ -203,34 +208,51 @@ impl ShownLog {
 
     async fn outcomes_of(&self, id: &str) -> Result<Vec<Outcome>, StoreError> {
         let found = self.keys_and_values(&outcome_prefix(id)).await?;
-        Ok(found.iter().filter_map(|(_, value)| serde_json::from_slice(value).ok()).collect())
+        let mut outcomes: Vec<Outcome> =
+            found.iter().filter_map(|(_, value)| serde_json::from_slice(value).ok()).collect();
+        outcomes.sort_by_key(|outcome| outcome.at_ms);
+        Ok(outcomes)
     }
 
     async fn keys_and_values(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        let page = self.documents.scan(Table::Recommendations, Some(prefix), limits::LISTED_MAX).await?;
-        Ok(page.into_iter().take_while(|(key, _)| key.starts_with(prefix)).collect())
+        /// Few come of one list: a page that reads far beyond them costs more than a second one.
+        const PAGE: usize = 16;
+        let (mut found, mut after) = (Vec::new(), prefix.to_owned());
+        loop {
+            let page = self.documents.scan(Table::Recommendations, Some(&after), PAGE).await?;
+            let is_last = page.len() < PAGE || page.last().is_none_or(|(key, _)| !key.starts_with(prefix));
+            found.extend(page.into_iter().take_while(|(key, _)| key.starts_with(prefix)));
+            match found.last() {
+                Some((key, _)) if !is_last => after.clone_from(key),
+                _ => return Ok(found),
+            }
+        }
     }
 
-    /// The changes that remove these lists and what came of them, and how many lists there are among them.
+    /// Removes these lists and what came of them, part by part, and says how many lists there were. Cut off, it is done by asking again.
     ///
     /// # Errors
     /// The failure of the disk.
-    pub async fn removal(&self, ids: &[String]) -> Result<(Vec<Write>, u64), StoreError> {
+    pub async fn remove(&self, ids: &[String]) -> Result<u64, StoreError> {
         self.settle().await?;
-        let (mut writes, mut found) = (Vec::new(), 0);
-        for id in ids.iter().filter(|id| is_id(id)) {
-            found += u64::from(self.find(id).await?.is_some());
-            writes.push(Write::delete(Table::Recommendations, entry_key(id)));
-            let outcomes = self.keys_and_values(&outcome_prefix(id)).await?;
-            writes.extend(outcomes.into_iter().map(|(key, _)| Write::delete(Table::Recommendations, key)));
+        let mut removed = 0;
+        for part in ids.chunks(REMOVED_AT_ONCE) {
+            let mut keys = Vec::new();
+            for id in part.iter().filter(|id| is_id(id)) {
+                if self.find(id).await?.is_some() {
+                    removed += 1;
+                    keys.push(entry_key(id));
+                }
+                keys.extend(self.keys_and_values(&outcome_prefix(id)).await?.into_iter().map(|(key, _)| key));
+            }
+            for keys in keys.chunks(limits::DOCUMENT_WRITES_MAX) {
+                let writes = keys.iter().map(|key| Write::delete(Table::Recommendations, key.as_str()));
+                self.documents.write(writes.collect()).await?;
+            }
+            let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+            recent.retain(|shown| !part.contains(&shown.recommendation_id));
         }
-        Ok((writes, found))
-    }
-
-    /// Forgets lists in memory, when their removal from the store is certain.
-    pub fn forget(&self, ids: &[String]) {
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.retain(|shown| !ids.contains(&shown.recommendation_id));
+        Ok(removed)
     }
 
     /// Removes a bounded number of entries that are older than they are kept. Returns whether there may be more.
@@ -311,6 +333,9 @@ impl Iterator for Rows<'_> {
     }
 }
 
+/// Lists that an erasure removes in one commit.
+const REMOVED_AT_ONCE: usize = 500;
+
 const ENTRY: &str = "r/";
 const OUTCOME: &str = "o/";
 
@@ -326,4 +351,9 @@ fn outcome_prefix(id: &str) -> String {
 #[must_use]
 pub fn is_id(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+
+/// When the answer of a name was made, as its first twelve digits say.
+fn made_ms(id: &str) -> Option<i64> {
+    i64::from_str_radix(id.get(..12)?, 16).ok()
 }

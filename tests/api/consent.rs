@@ -64,6 +64,33 @@ fn an_opt_out_binds_the_names_that_are_merged_into_the_user() {
 }
 
 #[test]
+fn an_opt_out_under_any_name_binds_the_person_and_stays_under_all_of_them() {
+    let server = Server::with_shop();
+    let put = |user: &str, consent: &str| {
+        let body = json!({"consent": consent}).to_string();
+        let path = format!("/v1/users/{user}");
+        server.send("PUT", &path, &[("content-type", "application/json")], body.as_bytes()).ok()
+    };
+    let kept = |event: Value| server.post("/v1/interactions", event).ok()["accepted"].as_u64().unwrap();
+    server.view("new", "item-1");
+    put("old", "none");
+    server.post("/v1/users/new/merge", json!({"user_id": "old"})).ok();
+    server.post("/v1/users/new/merge", json!({"session_id": "s"})).ok();
+    assert_eq!(kept(event("new", "item-2", "full")), 0, "refused before the merge");
+    assert_eq!(events_used(&server, "new", "full"), 0);
+    put("old", "full");
+    assert_eq!(kept(event("new", "item-2", "full")), 1, "what one name says is said by the person");
+    put("old", "none");
+    assert_eq!(server.get("/v1/users/new").ok()["consent"], "none");
+    assert_eq!(kept(event("new", "item-3", "full")), 0);
+    assert_eq!(kept(json!({"session_id": "s", "item_id": "item-3", "kind": "view"})), 0, "a session of the person");
+    assert_eq!(server.send("DELETE", "/v1/users/new/data", &[], &[]).ok()["kept"], json!(["refusal"]));
+    for name in ["new", "old"] {
+        assert_eq!(kept(event(name, "item-4", "full")), 0, "{name}: the refusal outlives the merge");
+    }
+}
+
+#[test]
 fn with_a_key_no_id_reaches_the_disk() {
     let directory = tempfile::tempdir().unwrap();
     Fixture::shop().publish(&directory.path().join("artifacts"), "g1");

@@ -111,3 +111,40 @@ fn the_log_ties_outcomes_to_lists_and_leaves_out_who_does_not_agree() {
     server.get("/v1/recommendations?limit=1001").problem(400, "limit_exceeded");
     server.get("/v1/recommendations?cursor=x").problem(400, "invalid_request");
 }
+
+#[test]
+fn outcomes_are_those_of_interactions_that_are_kept_and_each_is_one() {
+    let server = Server::with(&Fixture::shop(), halves);
+    let list = server.post("/v1/recommendations", json!({"user_id": "u"})).ok();
+    let id = list["recommendation_id"].as_str().unwrap();
+    let outcomes = || {
+        let page = server.get("/v1/recommendations").ok();
+        page["recommendations"][0]["outcomes"].as_array().unwrap().len()
+    };
+    let click = |user: &str, name: &str| {
+        let click = json!({"interaction_id": name, "user_id": user, "item_id": "item-1", "kind": "view", "recommendation_id": id});
+        server.post("/v1/interactions", click).ok()
+    };
+    let refuse = json!({"consent": "none"}).to_string();
+    server.send("PUT", "/v1/users/shy", &[("content-type", "application/json")], refuse.as_bytes()).ok();
+    assert_eq!(click("shy", "one")["not_kept"], 1);
+    assert_eq!(outcomes(), 0, "a standing refusal holds for the log too");
+    assert_eq!(click("u", "two")["accepted"], 1);
+    assert_eq!(click("u", "two")["duplicates"], 1);
+    assert_eq!(outcomes(), 1, "sent again it changes nothing");
+    // Many outcomes of one list, and more than one commit takes, go with their person.
+    for batch in 0..9 {
+        let name =
+            |at: usize| if batch == 0 { id.to_owned() } else { format!("{:012x}{:020x}", 1, batch * 1_000 + at) };
+        let one =
+            |at: usize| json!({"user_id": "u", "item_id": "item-2", "kind": "view", "recommendation_id": name(at)});
+        server.post("/v1/interactions", Value::Array((0..1_000).map(one).collect())).ok();
+    }
+    assert_eq!(outcomes(), 1_001);
+    let receipt = server.send("DELETE", "/v1/users/u/data", &[], &[]).ok();
+    assert_eq!(
+        (&receipt["removed"]["interactions"], &receipt["removed"]["recommendations"]),
+        (&json!(9_001), &json!(1))
+    );
+    assert_eq!(server.get("/v1/recommendations").ok()["recommendations"], json!([]));
+}

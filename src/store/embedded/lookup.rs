@@ -20,28 +20,29 @@ impl File {
         before: Option<(i64, u64)>,
         limit: usize,
     ) -> Result<Vec<Kept>, StoreError> {
-        let records = self.read("reading interactions", |view| {
+        self.read("reading interactions", |view| {
             let (first, last) = keys::whole(actor).into_inner();
             let end = match before {
                 None => Bound::Included(last),
                 Some((occurred_at_ms, sequence)) => Bound::Excluded(keys::actor(actor, occurred_at_ms, sequence)),
             };
             let range = (Bound::Included(first), end);
-            let mut records = Vec::new();
-            for entry in view.snapshot.range(&view.spaces.actors, range).rev().take(limit) {
+            let mut kept = Vec::new();
+            for entry in view.snapshot.range(&view.spaces.actors, range).rev() {
+                if kept.len() == limit {
+                    break;
+                }
                 let sequence = keys::sequence_of(&entry.key()?);
                 // A key whose record is gone points into the past.
-                if let Some(bytes) = view.get(&view.spaces.log, &keys::sequence(sequence))? {
-                    records.push((sequence, bytes));
+                let Some(bytes) = view.get(&view.spaces.log, &keys::sequence(sequence))? else { continue };
+                match Record::decode(&bytes) {
+                    Ok(record) => kept.push(record.kept(sequence)),
+                    // One record that does not decode does not take the others with it.
+                    Err(error) => self.skip(sequence, &error),
                 }
             }
-            Ok(records)
-        })?;
-        // One record that does not decode does not take the others with it.
-        let kept = |(sequence, bytes): (u64, fjall::UserValue)| {
-            Record::decode(&bytes).map_err(|error| self.skip(sequence, &error)).ok().map(|record| record.kept(sequence))
-        };
-        Ok(records.into_iter().filter_map(kept).collect())
+            Ok(kept)
+        })
     }
 
     /// Records of the log after a sequence, in order of arrival, at most `limit`; those that do not decode are left out.
