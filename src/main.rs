@@ -21,6 +21,11 @@ struct Arguments {
     print_defaults: bool,
 }
 
+// What the store's engine frees in one thread was allocated in another, by the hundred thousand; glibc's allocator then halts the allocating thread for
+// a tenth of a second (`kindred bench store`).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match start(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,6 +6,11 @@ use clap::Parser;
 use kindred_tools::cmd::{self, Cli};
 use kindred_tools::report;
 
+// What the store's engine frees in one thread was allocated in another, by the hundred thousand; glibc's allocator then halts the allocating thread for
+// a tenth of a second (`kindred bench store`).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // clap ends the process itself on --help and on wrong usage, with 0 and 2.
     let cli = Cli::parse();
