@@ -68,13 +68,16 @@ fn role_needed(method: &Method, path: &str) -> Option<Role> {
     if below("/admin") {
         return Some(Role::Admin);
     }
-    let only_asks = *method == Method::POST && asks(path);
     // What is known of people, and what they were shown, is not for everyone who may ask for a list.
-    if below("/v1/users") || below("/v1/sessions") || (below("/v1/recommendations") && !only_asks) {
-        return Some(Role::Write);
-    }
-    let reads = only_asks || *method == Method::GET || *method == Method::HEAD;
+    let of_people = below("/v1/users") || below("/v1/sessions") || (below("/v1/recommendations") && !asks(path));
+    let lists_shown = path == "/v1/recommendations" && *method != Method::POST;
+    let reads = only_asks(method, path) && !of_people && !lists_shown;
     Some(if reads { Role::Read } else { Role::Write })
+}
+
+/// Whether a request changes nothing.
+pub(super) fn only_asks(method: &Method, path: &str) -> bool {
+    *method == Method::GET || *method == Method::HEAD || (*method == Method::POST && asks(path))
 }
 
 /// The addresses that take a body and change nothing.

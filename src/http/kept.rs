@@ -81,7 +81,7 @@ pub(crate) struct PersonData {
 pub(crate) struct Receipt {
     /// A name for this receipt.
     receipt_id: String,
-    /// When everything was gone, RFC 3339.
+    /// When everything was gone, RFC 3339. What was counted as trending names nobody, and goes with its window (`trending.window_hours`).
     erased_at: String,
     /// How much was removed.
     removed: RemovedCounts,

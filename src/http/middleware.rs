@@ -14,7 +14,7 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{Error, HttpRequest, web};
 
 use super::body;
-use super::error::Problem;
+use super::error::{Code, Problem};
 use super::gate::{self, Passage};
 use super::state::State;
 use super::stopwatch::StageTimes;
@@ -33,6 +33,7 @@ pub(crate) fn observe<S, B>(
 ) -> impl Future<Output = Result<ServiceResponse<EitherBody<B>>, Error>> + use<S, B>
 where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
+    S::Future: 'static,
     B: MessageBody + 'static,
 {
     let started = Instant::now();
@@ -40,6 +41,7 @@ where
     let state = request.app_data::<web::Data<State>>().cloned();
     let given = request.headers().get(&REQUEST_ID).filter(|id| acceptable(id)).cloned();
     let route = route_of(request.path());
+    let is_change = !gate::only_asks(request.method(), request.path());
     if let Some(state) = state.as_ref().filter(|state| state.clock.is_requested()) {
         set_clock(&state.clock, &request);
     }
@@ -57,6 +59,7 @@ where
     async move {
         let mut response = match work {
             Err(refused) => refused,
+            Ok(answer) if is_change => to_the_end(answer).await?.map_into_left_body(),
             Ok(answer) => answer.await?.map_into_left_body(),
         };
         let (Some(state), Some(passage)) = (state, passage) else { return Ok(response) };
@@ -76,6 +79,13 @@ where
         }
         Ok(if is_stream { body::close_unless_read(response) } else { response })
     }
+}
+
+/// Does a change to its end even where the caller goes away meanwhile: what the store keeps then is also seen, and what was refused is in force.
+async fn to_the_end<T: 'static>(work: impl Future<Output = Result<T, Error>> + 'static) -> Result<T, Error> {
+    let stopped =
+        |error| Problem::new(Code::Internal, format!("{error}"), "report this with the request that caused it");
+    actix_web::rt::spawn(work).await.unwrap_or_else(|error| Err(stopped(error).into()))
 }
 
 /// Headers that every answer has, whatever it is.

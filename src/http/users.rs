@@ -2,6 +2,7 @@
 
 use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::body::{Body, check_count, check_id, json};
@@ -71,7 +72,7 @@ pub(crate) struct UserAnswer {
     labels: Vec<String>,
     /// Who is followed, under the ids that are kept.
     follows: Vec<String>,
-    /// The standing choice.
+    /// The standing choice: the least that was said under any of the person's names.
     consent: ConsentDto,
     /// Users and sessions that are merged into the user, those merged into them included. Where ids are kept as keyed hashes, these are the
     /// hashes.
@@ -85,6 +86,13 @@ pub(crate) struct UserAnswer {
 pub(crate) struct RemovedAnswer {
     /// Whether there was a profile.
     pub(crate) removed: bool,
+}
+
+/// Whether a profile says anything of consent, or leaves it to what holds without.
+#[derive(Deserialize)]
+struct Said<'a> {
+    #[serde(borrow, default)]
+    consent: Option<&'a RawValue>,
 }
 
 /// Tells a field that is null from one that is not there.
@@ -147,7 +155,8 @@ fn shown(state: &State, id: String, profile: Profile) -> Result<HttpResponse, Pr
     let person = state.people.person(&user);
     let root = person.first().filter(|root| **root != user).map(|root| root.id().to_owned());
     let merged = person.iter().skip(1).filter(|one| **one != user).map(|one| one.as_str().to_owned()).collect();
-    let ProfileDto { country, device, labels, follows, consent } = profile.into();
+    let bound = Profile { consent: profile.consent.and(state.people.standing(&user)), ..profile };
+    let ProfileDto { country, device, labels, follows, consent } = bound.into();
     super::render(&UserAnswer { user_id: id, country, device, labels, follows, consent, merged, merged_into: root })
 }
 
@@ -173,9 +182,10 @@ pub(crate) async fn put(
     let _permit = state.admit(&worker)?;
     let id = path.into_inner();
     check_id(&"user id", &id)?;
+    let decides = json::<Said<'_>>(&body)?.consent.is_some();
     let profile = json::<ProfileDto>(&body)?.profile(&state)?;
     let user = state.people.user(&id);
-    state.people.set_profile(&user, Some(&profile)).await.map_err(|error| failed(&state, &error))?;
+    state.people.set_profile(&user, Some(&profile), decides).await.map_err(|error| failed(&state, &error))?;
     shown(&state, id, profile)
 }
 
@@ -200,7 +210,8 @@ pub(crate) async fn patch(
     let mut patch: ProfilePatch = json(&body)?;
     let follows = patch.follows.take().map(|ids| names(&state, ids.unwrap_or_default())).transpose()?;
     let user = state.people.user(&id);
-    let changed = state.people.change_profile(&user, |profile| patch.apply(follows, profile)).await;
+    let decides = patch.consent.is_some();
+    let changed = state.people.change_profile(&user, decides, |profile| patch.apply(follows, profile)).await;
     shown(&state, id, changed.map_err(|error| failed(&state, &error))?)
 }
 
@@ -254,6 +265,6 @@ pub(crate) async fn delete(
     let id = path.into_inner();
     check_id(&"user id", &id)?;
     let user = state.people.user(&id);
-    let removed = state.people.set_profile(&user, None).await.map_err(|error| failed(&state, &error))?;
+    let removed = state.people.set_profile(&user, None, false).await.map_err(|error| failed(&state, &error))?;
     super::render(&RemovedAnswer { removed })
 }

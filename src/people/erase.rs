@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use super::consent::Consent;
 use super::profile::Profile;
@@ -75,6 +76,10 @@ impl People {
     /// follow the person any more. Asked again, it goes on.
     pub async fn erase(&self, person: &[Actor], shown: &ShownLog) -> Result<Erasure, PeopleError> {
         let _one = self.changing.lock().await;
+        // Asked again now that nobody merges: a session stays by itself.
+        let names =
+            person.first().filter(|first| first.is_user()).map_or_else(|| person.to_vec(), |user| self.person(user));
+        let person = names.as_slice();
         let mut erasure = Erasure::default();
         let ids = self.recommendations_of(person, &mut erasure).await?;
         erasure.recommendations = shown.remove(&ids).await?;
@@ -122,18 +127,20 @@ impl People {
 
     /// Brings what is in memory up to an erasure.
     fn forget(&self, person: &[Actor], erasure: &mut Erasure, refusal: &Profile) {
+        // Refusals first: between the two every name is bound by itself already.
+        {
+            let mut restricted = self.restricted.write().unwrap_or_else(PoisonError::into_inner);
+            restricted.retain(|name, _| !person.iter().any(|actor| actor.as_str() == name));
+            restricted.extend(refusing(person, erasure).map(|name| (name.as_str().to_owned(), Consent::None)));
+            self.restricting.store(!restricted.is_empty(), Ordering::Release);
+        }
         self.note_links(|links| {
             let before = links.len();
             person.iter().for_each(|actor| links.remove(actor));
             erasure.merges = (before - links.len()) as u64;
         });
-        {
-            let mut restricted = self.restricted.write().unwrap_or_else(PoisonError::into_inner);
-            restricted.retain(|name, _| !person.iter().any(|actor| actor.as_str() == name));
-        }
         person.iter().for_each(|actor| self.cache_profile(actor, None));
         for name in refusing(person, erasure) {
-            self.note_profile(name, Consent::None);
             self.cache_profile(name, Some(Arc::new(refusal.clone())));
         }
     }

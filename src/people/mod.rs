@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use moka::sync::Cache;
 
@@ -171,7 +171,7 @@ impl People {
     pub fn visitor(&self, user: Option<&str>, session: Option<&str>, consent: Consent) -> Visitor {
         let user = user.map(|id| self.user(id));
         let session = session.map(|id| self.session(id));
-        let consent = user.as_ref().or(session.as_ref()).map_or(consent, |name| consent.and(self.standing(name)));
+        let consent = self.bound(user.as_ref(), session.as_ref(), consent);
         let Some(name) = user.as_ref().filter(|_| self.linked.load(Ordering::Acquire)) else {
             return Visitor { user, session, more: Vec::new(), consent };
         };
@@ -183,7 +183,8 @@ impl People {
     }
 
     /// The standing consent of the person that a user or session is: the least that stands under any of their names.
-    fn standing(&self, name: &Actor) -> Consent {
+    #[must_use]
+    pub fn standing(&self, name: &Actor) -> Consent {
         if !self.restricting.load(Ordering::Acquire) {
             return Consent::Full;
         }
@@ -196,20 +197,22 @@ impl People {
     /// What a visitor has done lately, as far as they agree that it is used, waiting at most `patience`.
     pub async fn gather(&self, visitor: &Visitor, patience: Duration) -> Gathered {
         let (user, session) = (visitor.user.as_ref(), visitor.session.as_ref());
+        let began = Instant::now();
+        let left = || patience.saturating_sub(began.elapsed());
         let mut gathered = match visitor.consent {
             Consent::None => return Gathered::default(),
             Consent::Session => Gathered::default(),
             Consent::Full => {
                 let mut gathered = gather(&*self.history, user, session, patience).await;
                 if !visitor.more.is_empty() {
-                    gathered.add(&*self.history, visitor.more.iter(), patience).await;
+                    gathered.add(&*self.history, visitor.more.iter(), left()).await;
                 }
                 gathered
             }
         };
         if self.fleeting_used.load(Ordering::Acquire) {
             let all = user.into_iter().chain(session).chain(&visitor.more);
-            gathered.add(&self.fleeting, all, patience).await;
+            gathered.add(&self.fleeting, all, left()).await;
         }
         gathered
     }
@@ -217,7 +220,17 @@ impl People {
     /// What binds an interaction: what came with it, and what stands for who did it.
     #[must_use]
     pub fn binding(&self, incoming: &Incoming, consent: Consent) -> Consent {
-        self.who(incoming).map_or(consent, |name| consent.and(self.standing(&name)))
+        if !self.restricting.load(Ordering::Acquire) {
+            return consent;
+        }
+        let user = incoming.user_id.as_deref().map(|id| self.user(id));
+        let session = incoming.session_id.as_deref().map(|id| self.session(id));
+        self.bound(user.as_ref(), session.as_ref(), consent)
+    }
+
+    /// The least of what is said now and of what stands for the user and for the session, which may be merged into somebody else.
+    fn bound(&self, user: Option<&Actor>, session: Option<&Actor>, consent: Consent) -> Consent {
+        user.into_iter().chain(session).map(|name| self.standing(name)).fold(consent, Consent::and)
     }
 
     /// Keeps what visitors did, each as far as they agree ([`People::binding`]). All of what goes to the store is kept, or none of the batch.
@@ -355,14 +368,19 @@ impl People {
         self.profiles.insert(user.as_str().to_owned(), profile);
     }
 
-    /// Sets what is known about the person that a user is, or removes it. What it says of consent is from now on said under all of their names.
-    /// Returns whether anything was there.
+    /// Sets what is known about the person that a user is, or removes it. With `decides` its consent is from now on that of all of their names;
+    /// without, a refusal under another name stays. Returns whether anything was there.
     ///
     /// # Errors
     /// A bound, or the store's failure.
-    pub async fn set_profile(&self, user: &Actor, profile: Option<&Profile>) -> Result<bool, PeopleError> {
+    pub async fn set_profile(
+        &self,
+        user: &Actor,
+        profile: Option<&Profile>,
+        decides: bool,
+    ) -> Result<bool, PeopleError> {
         let _one = self.changing.lock().await;
-        self.set_profile_alone(user, profile).await
+        self.set_profile_alone(user, profile, decides).await
     }
 
     /// As [`People::set_profile`], but from what was there before, with nobody changing it meanwhile.
@@ -372,16 +390,22 @@ impl People {
     pub async fn change_profile(
         &self,
         user: &Actor,
+        decides: bool,
         change: impl FnOnce(&mut Profile),
     ) -> Result<Profile, PeopleError> {
         let _one = self.changing.lock().await;
         let mut profile = self.profile(&self.root(user)).await?.map(|found| (*found).clone()).unwrap_or_default();
         change(&mut profile);
-        self.set_profile_alone(user, Some(&profile)).await?;
+        self.set_profile_alone(user, Some(&profile), decides).await?;
         Ok(profile)
     }
 
-    async fn set_profile_alone(&self, user: &Actor, profile: Option<&Profile>) -> Result<bool, PeopleError> {
+    async fn set_profile_alone(
+        &self,
+        user: &Actor,
+        profile: Option<&Profile>,
+        decides: bool,
+    ) -> Result<bool, PeopleError> {
         if let Some(profile) = profile {
             profile.validate()?;
         }
@@ -390,7 +414,7 @@ impl People {
         let before = self.profile(user).await?.is_some();
         let mut writes = vec![records::profile(user, profile)];
         let mut others = Vec::new();
-        for name in self.person(user).into_iter().filter(|name| name != user) {
+        for name in self.person(user).into_iter().filter(|name| decides && name != user) {
             if let Some(other) = self.profile(&name).await?.filter(|other| other.consent != consent) {
                 let other = Profile { consent, ..(*other).clone() };
                 writes.push(records::profile(&name, Some(&other)));
@@ -421,3 +445,6 @@ impl People {
         self.restricting.store(!restricted.is_empty(), Ordering::Release);
     }
 }
+
+#[cfg(test)]
+mod tests;

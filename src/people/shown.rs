@@ -85,7 +85,7 @@ pub struct Logged {
     /// The list.
     #[serde(flatten)]
     pub shown: Shown,
-    /// What came of it, in the order of arrival.
+    /// What came of it.
     #[serde(default)]
     pub outcomes: Vec<Outcome>,
 }
@@ -168,7 +168,7 @@ impl ShownLog {
     /// Notes what came of a list; the same interaction only once. Does not wait. An outcome of a list that was not logged is kept as long and never
     /// asked for; one of an id that cannot be ours yet is not kept.
     pub fn outcome(&self, id: &str, interaction_id: Option<&str>, outcome: &Outcome, now_ms: i64) {
-        if !self.is_on() || !is_id(id) || made_ms(id).is_none_or(|made| made > now_ms) {
+        if !self.is_on() || !is_id(id) || made_ms(id).is_none_or(|made| made > now_ms + CLOCKS_DIFFER_MS) {
             return;
         }
         let name = match interaction_id {
@@ -196,8 +196,9 @@ impl ShownLog {
             let outcomes = self.outcomes_of(&shown.recommendation_id).await?;
             logged.push(Logged { shown, outcomes });
         }
-        let next =
-            (page.len() == limit).then(|| logged.last().map(|one| one.shown.recommendation_id.clone())).flatten();
+        // After the last key of the page, whether or not its list decodes.
+        let last = page.last().filter(|_| page.len() == limit).and_then(|(key, _)| key.strip_prefix(ENTRY));
+        let next = last.map(str::to_owned);
         Ok((logged, next))
     }
 
@@ -239,9 +240,11 @@ impl ShownLog {
         for part in ids.chunks(REMOVED_AT_ONCE) {
             let mut keys = Vec::new();
             for id in part.iter().filter(|id| is_id(id)) {
-                if self.find(id).await?.is_some() {
+                let key = entry_key(id);
+                // Also one that does not decode.
+                if self.documents.get(Table::Recommendations, &key).await?.is_some() {
                     removed += 1;
-                    keys.push(entry_key(id));
+                    keys.push(key);
                 }
                 keys.extend(self.keys_and_values(&outcome_prefix(id)).await?.into_iter().map(|(key, _)| key));
             }
@@ -332,6 +335,9 @@ impl Iterator for Rows<'_> {
         self.page.pop_front().filter(|(key, _)| key.starts_with(self.prefix)).map(Ok)
     }
 }
+
+/// How much the clock of another server that made a list may be ahead.
+const CLOCKS_DIFFER_MS: i64 = 60_000;
 
 /// Lists that an erasure removes in one commit.
 const REMOVED_AT_ONCE: usize = 500;

@@ -78,6 +78,11 @@ fn an_opt_out_under_any_name_binds_the_person_and_stays_under_all_of_them() {
     server.post("/v1/users/new/merge", json!({"session_id": "s"})).ok();
     assert_eq!(kept(event("new", "item-2", "full")), 0, "refused before the merge");
     assert_eq!(events_used(&server, "new", "full"), 0);
+    let country = json!({"country": "AT"}).to_string();
+    for method in ["PATCH", "PUT"] {
+        server.send(method, "/v1/users/new", &[("content-type", "application/json")], country.as_bytes()).ok();
+        assert_eq!(kept(event("new", "item-2", "full")), 0, "{method}: nothing was said of consent");
+    }
     put("old", "full");
     assert_eq!(kept(event("new", "item-2", "full")), 1, "what one name says is said by the person");
     put("old", "none");

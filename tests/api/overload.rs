@@ -1,5 +1,7 @@
 //! Too much to do, and stores that are slow, full or broken: a defined answer each time.
 
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,6 +124,30 @@ fn one_request_too_many_is_sent_away_at_once() {
         assert_eq!(held.join().unwrap().ok()["accepted"], 1);
     });
     assert_eq!(server.post("/v1/recommendations", json!({})).status, 200, "the place is free again");
+}
+
+#[test]
+fn a_change_goes_on_where_its_caller_goes_away() {
+    let (history, gate) = Faulty::new(Fault::Slow);
+    let server = Server::with_history(history, |_| ());
+    let event = "{\"user_id\":\"u\",\"item_id\":\"a\",\"kind\":\"view\"}";
+    let head = "POST /v1/interactions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json";
+    let mut caller = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+    caller.write_all(format!("{head}\r\ncontent-length: {}\r\n\r\n{event}", event.len()).as_bytes()).unwrap();
+    let until = |line: &str, least: f64| {
+        let began = std::time::Instant::now();
+        while server.metric(line) < least {
+            assert!(began.elapsed() < PATIENCE, "{line}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    };
+    until("kindred_in_flight", 1.0);
+    // No lingering: the connection is reset.
+    socket2::SockRef::from(&caller).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(caller);
+    std::thread::sleep(Duration::from_millis(50));
+    gate.add_permits(1);
+    until("kindred_interactions_total{result=\"accepted\"}", 1.0);
 }
 
 #[test]
