@@ -242,13 +242,17 @@ impl Evaluation<'_> {
         };
         let (south, north) = circle.latitudes();
         let in_band = latitude.within(&Bounds::between(south, north));
-        let across = circle.longitudes().into_iter().map(|(west, east)| Bounds::between(west, east));
-        let across: usize = across.map(|bounds| longitude.within(&bounds).len()).sum();
-        self.charge((in_band.len() + across).saturating_mul(STEPS_OF_A_CIRCLE))?;
+        let across: Vec<_> = circle
+            .longitudes()
+            .into_iter()
+            .map(|(west, east)| longitude.within(&Bounds::between(west, east)))
+            .collect();
+        let n_across: usize = across.iter().map(ExactSizeIterator::len).sum();
+        self.charge((in_band.len() + n_across).saturating_mul(STEPS_OF_A_CIRCLE))?;
         let mut band: Vec<(u32, f64)> = in_band.collect();
         band.sort_unstable_by_key(|(ordinal, _)| *ordinal);
-        for (west, east) in circle.longitudes() {
-            for (ordinal, lon) in longitude.within(&Bounds::between(west, east)) {
+        for within in across {
+            for (ordinal, lon) in within {
                 let first = band.partition_point(|(other, _)| *other < ordinal);
                 let same = band.get(first..).unwrap_or_default().iter().take_while(|(other, _)| *other == ordinal);
                 if same.into_iter().any(|(_, lat)| circle.contains(*lat, lon)) {

@@ -69,9 +69,9 @@ fn role_needed(method: &Method, path: &str) -> Option<Role> {
         return Some(Role::Admin);
     }
     // What is known of people, and what they were shown, is not for everyone who may ask for a list.
-    let of_people = below("/v1/users") || below("/v1/sessions") || (below("/v1/recommendations") && !asks(path));
-    let lists_shown = path == "/v1/recommendations" && *method != Method::POST;
-    let reads = only_asks(method, path) && !of_people && !lists_shown;
+    let asks_for_a_list = *method == Method::POST && asks(path);
+    let of_people = below("/v1/users") || below("/v1/sessions") || (below("/v1/recommendations") && !asks_for_a_list);
+    let reads = only_asks(method, path) && !of_people;
     Some(if reads { Role::Read } else { Role::Write })
 }
 

@@ -129,13 +129,13 @@ pub(crate) async fn post(
     let batch = state.with_kinds(|kinds| {
         let incoming = |(at, dto): (usize, InteractionDto)| {
             let place = if single { Place::Only } else { Place::At(at) };
-            dto.into_incoming(place, now_ms, kinds)
+            let (one, consent) = dto.into_incoming(place, now_ms, kinds)?;
+            // What binds decides what else is noted of it: outcomes and trends count only whom the store may know.
+            let consent = state.people.binding(&one, consent);
+            Ok::<_, Problem>((one, consent))
         };
         batch.into_iter().enumerate().map(incoming).collect::<Result<Vec<_>, _>>()
     })?;
-    // What binds decides what else is noted of it: outcomes and trends count only whom the store may know.
-    let mut batch = batch;
-    batch.iter_mut().for_each(|(one, consent)| *consent = state.people.binding(one, *consent));
     batch.iter().for_each(|(one, _)| state.metrics.event_lag(now_ms.saturating_sub(one.interaction.occurred_at_ms)));
     let outcomes = if state.shown.is_on() { outcomes(&batch) } else { Vec::new() };
     // Who does not agree to be remembered is not counted either.

@@ -230,6 +230,7 @@ mod tests {
         let expected = json!({"id": "bear", "title": "Old bear", "available": true, "attributes": {"b": 2, "c": [true]}, "vector": [0.5]});
         assert_eq!(value, expected);
     }
+
     #[test]
     fn a_patch_of_a_field_that_no_item_has_is_refused_even_to_remove_it() {
         let refused = |patch: Value| {

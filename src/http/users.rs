@@ -2,7 +2,6 @@
 
 use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::body::{Body, check_count, check_id, json};
@@ -86,13 +85,6 @@ pub(crate) struct UserAnswer {
 pub(crate) struct RemovedAnswer {
     /// Whether there was a profile.
     pub(crate) removed: bool,
-}
-
-/// Whether a profile says anything of consent, or leaves it to what holds without.
-#[derive(Deserialize)]
-struct Said<'a> {
-    #[serde(borrow, default)]
-    consent: Option<&'a RawValue>,
 }
 
 /// Tells a field that is null from one that is not there.
@@ -182,8 +174,8 @@ pub(crate) async fn put(
     let _permit = state.admit(&worker)?;
     let id = path.into_inner();
     check_id(&"user id", &id)?;
-    let decides = json::<Said<'_>>(&body)?.consent.is_some();
     let profile = json::<ProfileDto>(&body)?.profile(&state)?;
+    let decides = json::<ProfilePatch>(&body)?.consent.is_some();
     let user = state.people.user(&id);
     state.people.set_profile(&user, Some(&profile), decides).await.map_err(|error| failed(&state, &error))?;
     shown(&state, id, profile)

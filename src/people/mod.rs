@@ -233,7 +233,7 @@ impl People {
         user.into_iter().chain(session).map(|name| self.standing(name)).fold(consent, Consent::and)
     }
 
-    /// Keeps what visitors did, each as far as they agree ([`People::binding`]). All of what goes to the store is kept, or none of the batch.
+    /// Keeps what visitors did, each with what binds it ([`People::binding`]). All of what goes to the store is kept, or none of the batch.
     ///
     /// # Errors
     /// The store's; then nothing was kept.
@@ -241,7 +241,6 @@ impl People {
         let mut counts = KeptCounts::default();
         let (mut durable, mut fleeting) = (Vec::with_capacity(batch.len()), Vec::new());
         for (mut incoming, consent) in batch {
-            let consent = self.binding(&incoming, consent);
             if self.key.is_some() {
                 incoming.user_id = incoming.user_id.as_deref().map(|id| self.name("u:", id).into_owned());
                 incoming.session_id = incoming.session_id.as_deref().map(|id| self.name("s:", id).into_owned());
@@ -412,26 +411,22 @@ impl People {
         let consent = profile.map(|profile| profile.consent).unwrap_or_default();
         let user = &self.root(user);
         let before = self.profile(user).await?.is_some();
-        let mut writes = vec![records::profile(user, profile)];
-        let mut others = Vec::new();
+        let mut changed = vec![(user.clone(), profile.cloned())];
         for name in self.person(user).into_iter().filter(|name| decides && name != user) {
             if let Some(other) = self.profile(&name).await?.filter(|other| other.consent != consent) {
-                let other = Profile { consent, ..(*other).clone() };
-                writes.push(records::profile(&name, Some(&other)));
-                others.push((name, other));
+                changed.push((name, Some(Profile { consent, ..(*other).clone() })));
             }
         }
+        let writes = changed.iter().map(|(name, profile)| records::profile(name, profile.as_ref())).collect();
         self.documents.write(writes).await?;
-        for (name, other) in others {
-            self.note_profile(&name, consent);
-            self.cache_profile(&name, Some(Arc::new(other)));
-        }
-        self.note_profile(user, consent);
         self.profiled.store(true, Ordering::Release);
         if profile.is_some_and(|profile| !profile.follows.is_empty()) {
             self.following.store(true, Ordering::Release);
         }
-        self.cache_profile(user, profile.cloned().map(Arc::new));
+        for (name, profile) in changed {
+            self.note_profile(&name, consent);
+            self.cache_profile(&name, profile.map(Arc::new));
+        }
         Ok(before)
     }
 

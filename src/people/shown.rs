@@ -4,7 +4,7 @@
 //! erased the entries go with them. Entries are written without being waited for: an answer is not held up by its log, and the last few that a
 //! crash may take are the price. Ids begin with the time, so the table is in the order of time and old entries are at its beginning.
 //!
-//! Table `recommendations`: `r/<id>` is a [`Shown`], `o/<id>/<number>` an [`Outcome`], both as JSON.
+//! Table `recommendations`: `r/<id>` is a [`Shown`], `o/<id>/<name>` an [`Outcome`], both as JSON.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -203,13 +203,7 @@ impl Metrics {
             not_kept: interactions.with_label_values(&["not_kept"]),
             refusals: REFUSALS.iter().map(|code| (*code, refusals.with_label_values(&[*code]))).collect(),
             steps: Step::ALL.iter().map(|one| steps.with_label_values(&[one.name()])).collect(),
-            queue: register(
-                r,
-                Histogram::with_opts(
-                    HistogramOpts::new("kindred_queue_seconds", "time that a task waits for its turn on a worker")
-                        .buckets(buckets(5e-6)),
-                )?,
-            )?,
+            queue: histogram(r, "kindred_queue_seconds", "time that a task waits for its turn on a worker", 5e-6)?,
             fallbacks: FALLBACKS.iter().map(|reason| (*reason, fallbacks.with_label_values(&[*reason]))).collect(),
             shed: register(
                 r,
@@ -237,22 +231,17 @@ impl Metrics {
                     "seconds since the loaded artifact was made, 0 if it does not say",
                 )?,
             )?,
-            commit_seconds: register(
+            commit_seconds: histogram(
                 r,
-                Histogram::with_opts(
-                    HistogramOpts::new("kindred_store_commit_seconds", "time of a commit of the store, synced")
-                        .buckets(buckets(50e-6)),
-                )?,
+                "kindred_store_commit_seconds",
+                "time of a commit of the store, synced",
+                50e-6,
             )?,
-            event_lag: register(
+            event_lag: histogram(
                 r,
-                Histogram::with_opts(
-                    HistogramOpts::new(
-                        "kindred_event_lag_seconds",
-                        "from when an interaction occurred to when it came in",
-                    )
-                    .buckets(buckets(1e-3)),
-                )?,
+                "kindred_event_lag_seconds",
+                "from when an interaction occurred to when it came in",
+                1e-3,
             )?,
             scenario_seconds: register(
                 r,
@@ -416,6 +405,11 @@ pub(super) fn register<C: Collector + Clone + 'static>(
 
 pub(super) fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
     register(registry, IntGauge::new(name, help)?)
+}
+
+/// A histogram whose first bound is `first`, seconds.
+fn histogram(registry: &Registry, name: &str, help: &str, first: f64) -> Result<Histogram, prometheus::Error> {
+    register(registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets(first)))?)
 }
 
 /// 20 bounds, each twice the one before: five decades with one and a half digits.
