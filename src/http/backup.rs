@@ -33,7 +33,7 @@ pub(crate) struct BackupAnswer {
             "file": "store/backups/kindred-000000001234", "bytes": 1_310_720, "interactions": 1234, "documents": 17
         })),
         (status = 403, description = "not an administrator's key, or not from this machine", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "the copy could not be made", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "the copy could not be made, or another is being made (`history_busy`)", body = ProblemBody, content_type = "application/problem+json"),
         (status = 507, description = "the disk is full", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]

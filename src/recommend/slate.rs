@@ -3,7 +3,8 @@
 //! Place after place, of what is left is taken: the item with this fixed place; else, by chance, a new one; else, where the place belongs to
 //! the promoted share, the best promoted one; else the best. *Best* is by `score − diversity · (greatest cosine to an item above, if
 //! positive)` (maximal marginal relevance; Carbonell and Goldstein, SIGIR 1998), buried ones after all others, ties by item key. Fixed
-//! places are not subject to caps. One cosine per candidate and place.
+//! places are not subject to caps. Scores only fall as the list grows, so a candidate is compared with the items above only when its score alone
+//! would win, and then with those that came since.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,8 +28,9 @@ pub(super) struct Entry {
     pub(super) promoted: bool,
     pub(super) new: bool,
     pub(super) buried: bool,
-    /// The greatest cosine to an item above, if positive.
-    pub(super) nearest: f64,
+    /// The greatest cosine to one of the first `compared` items of the list, if positive.
+    nearest: f64,
+    compared: usize,
     taken: bool,
 }
 
@@ -45,7 +47,8 @@ pub(super) struct Placed {
 
 impl Entry {
     pub(super) fn new(ordinal: u32, score: f64) -> Self {
-        Self { ordinal, score, pinned: None, promoted: false, new: false, buried: false, nearest: 0.0, taken: false }
+        let (pinned, promoted, new, buried) = (None, false, false, false);
+        Self { ordinal, score, pinned, promoted, new, buried, nearest: 0.0, compared: 0, taken: false }
     }
 }
 
@@ -104,6 +107,28 @@ impl<'a> Counts<'a> {
     }
 }
 
+/// The items of the list so far, and what likeness to them takes off.
+struct Above<'a> {
+    view: &'a ModelView<'a>,
+    ordinals: Vec<u32>,
+    penalty: f64,
+}
+
+impl Above<'_> {
+    /// What likeness to an item above takes off an entry: not positive.
+    fn off(&self, entry: &mut Entry) -> f64 {
+        if self.penalty > 0.0
+            && let Some(row) = self.view.row(entry.ordinal)
+        {
+            let since = self.ordinals.get(entry.compared..).unwrap_or_default();
+            let cosines = since.iter().filter_map(|above| Some(cosine(self.view.row(*above)?, row)));
+            entry.nearest = cosines.fold(entry.nearest, f64::max);
+            entry.compared = self.ordinals.len();
+        }
+        -self.penalty * entry.nearest
+    }
+}
+
 /// The list: at most `limit` of the entries, which come sorted by score, best first, ties by key.
 pub(super) fn arrange<D: AsRef<[u8]>>(
     model: &Model<D>,
@@ -115,7 +140,7 @@ pub(super) fn arrange<D: AsRef<[u8]>>(
 ) -> Vec<Placed> {
     let mut counts = Counts::new(model, view, &scenario.caps);
     let mut chance = Chance::new(seed);
-    let penalty = f64::from(scenario.diversity);
+    let mut above = Above { view, ordinals: Vec::with_capacity(limit), penalty: f64::from(scenario.diversity) };
     let greedy = scenario.explore.as_ref().filter(|explore| explore.method == ExploreMethod::EpsilonGreedy);
     let mut list = Vec::with_capacity(limit);
     for place in 0..limit {
@@ -128,18 +153,16 @@ pub(super) fn arrange<D: AsRef<[u8]>>(
                 let is_free = |entry: &Entry| {
                     !entry.taken && entry.pinned.is_none_or(|at| at >= limit) && counts.lets_pass(entry.ordinal)
                 };
-                choose(entries, &is_free, penalty, wants_promoted, greedy, &mut chance)
+                choose(entries, &is_free, &above, wants_promoted, greedy, &mut chance)
             }
         };
         let Some((at, placement, propensity)) = choice else { continue };
         let Some(entry) = entries.get_mut(at) else { continue };
         entry.taken = true;
-        let (ordinal, diversity) = (entry.ordinal, -penalty * entry.nearest);
+        let (ordinal, diversity) = (entry.ordinal, above.off(entry));
         list.push(Placed { entry: at, diversity, placement, propensity });
         counts.count(ordinal);
-        if penalty > 0.0 {
-            bring_near(view, entries, ordinal);
-        }
+        above.ordinals.push(ordinal);
     }
     list
 }
@@ -148,20 +171,25 @@ type Choice = (usize, Option<Placement>, Option<f64>);
 
 /// The item for a place that is not fixed.
 fn choose(
-    entries: &[Entry],
+    entries: &mut [Entry],
     is_free: &dyn Fn(&Entry) -> bool,
-    penalty: f64,
+    above: &Above<'_>,
     wants_promoted: bool,
     greedy: Option<&Exploration>,
     chance: &mut Chance,
 ) -> Option<Choice> {
-    let value = |entry: &Entry| (!entry.buried, entry.score - penalty * entry.nearest);
-    let best_of = |fits: &dyn Fn(&Entry) -> bool| {
+    let mut best_of = |fits: &dyn Fn(&Entry) -> bool| {
         let mut best: Option<(usize, (bool, f64))> = None;
-        for (at, entry) in entries.iter().enumerate().filter(|(_, entry)| fits(entry) && is_free(entry)) {
-            let found = value(entry);
-            // Of equals the first: the entries come in order of score and key.
-            if best.is_none_or(|(_, (front, value))| (found.0, found.1) > (front, value)) {
+        for (at, entry) in entries.iter_mut().enumerate() {
+            // Of equals the first: the entries come in order of score and key, and none is worth more than its score.
+            if best.is_some_and(|(_, (front, value))| front && value >= entry.score) {
+                break;
+            }
+            if !fits(entry) || !is_free(entry) {
+                continue;
+            }
+            let found = (!entry.buried, entry.score + above.off(entry));
+            if best.is_none_or(|(_, best)| found > best) {
                 best = Some((at, found));
             }
         }
@@ -191,14 +219,5 @@ fn choose(
             Some((at, Some(Placement::Explored), Some(chance_of(at))))
         }
         _ => Some((exploit, why, Some(chance_of(exploit)))),
-    }
-}
-
-/// Notes how near every entry that is left is to the one that was taken.
-fn bring_near(view: &ModelView<'_>, entries: &mut [Entry], taken: u32) {
-    let Some(above) = view.row(taken) else { return };
-    for entry in entries.iter_mut().filter(|entry| !entry.taken) {
-        let row = view.row(entry.ordinal).unwrap_or_default();
-        entry.nearest = entry.nearest.max(cosine(above, row));
     }
 }

@@ -92,6 +92,14 @@ pub enum StoreError {
         /// What the system or the engine said.
         source: Cause,
     },
+    /// A copy is being made.
+    #[error(
+        "a backup of {path} is being made; ask again when it is done, which takes minutes for millions of interactions"
+    )]
+    Copying {
+        /// The store.
+        path: PathBuf,
+    },
     /// This store keeps nothing that could be copied.
     #[error("the store is in memory, there is nothing to back up; set history.store to \"embedded\"")]
     NotKept,
@@ -138,6 +146,6 @@ impl StoreError {
     /// Whether sending again later may succeed without anyone mending anything.
     #[must_use]
     pub fn is_overload(&self) -> bool {
-        matches!(self, Self::Busy { .. } | Self::ReadsBusy { .. } | Self::TimedOut { .. })
+        matches!(self, Self::Busy { .. } | Self::ReadsBusy { .. } | Self::Copying { .. } | Self::TimedOut { .. })
     }
 }

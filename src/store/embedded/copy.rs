@@ -20,8 +20,7 @@ impl File {
     pub(super) fn back_up(&self) -> Result<Copied, StoreError> {
         // Two at once would have the same name, and write into the same directory.
         let Ok(_alone) = self.copying.try_lock() else {
-            let busy = std::io::Error::from(std::io::ErrorKind::ResourceBusy);
-            return Err(failed("begin a second backup while one is being made: wait for that of", self.path(), busy));
+            return Err(StoreError::Copying { path: self.path().to_path_buf() });
         };
         let directory = self.path().parent().unwrap_or(Path::new("")).join("backups");
         std::fs::create_dir_all(&directory)
