@@ -19,14 +19,14 @@ use crate::clock::{Clock, system_now_ms};
 use crate::http::state::{Names, State};
 use crate::keys::{KeyRing, KeysError, Rate};
 use crate::live_catalog::{ChangeError, LiveCatalog};
-use crate::overload::{Ladder, Placement};
+use crate::overload::Placement;
 use crate::people::People;
 use crate::people::shown::{ShownLog, ShownOptions};
 use crate::recall_audit::RecallAudit;
 use crate::reload::Reloader;
 use crate::settings::{SecuritySettings, Settings, SettingsError};
 use crate::store::StoreError;
-use crate::telemetry::{Metrics, TelemetryError};
+use crate::telemetry::{Metrics, TelemetryError, Traces};
 use crate::tls::{self, Certificates, TlsError};
 use crate::trending::{Refresher, Trending};
 use crate::user_vector::Weighting;
@@ -144,6 +144,7 @@ impl Application {
         let audit = Audit::open(&settings.admin.audit_log)
             .map_err(|source| StartError::Audit { path: settings.admin.audit_log.clone(), source })?;
         let metrics = Arc::new(Metrics::new()?.with_scenarios(settings.scenarios.keys()));
+        let traces = Traces::start(&settings.traces)?;
         let commits = metrics.commit_seconds.clone();
         stores.history.watch_commits(Box::new(move |took| commits.observe(took.as_secs_f64())));
         let poll = (settings.artifacts.poll_ms > 0).then(|| Duration::from_millis(settings.artifacts.poll_ms));
@@ -182,11 +183,12 @@ impl Application {
             history: stores.history,
             documents: stores.documents,
             metrics,
+            traces,
             scenarios: settings.scenarios.into_iter().map(|(name, one)| (name, Placement::new(one))).collect(),
             keys: keys.clone(),
             cors_origins: settings.security.cors_origins,
             audit,
-            ladder: Ladder::new(&settings.overload),
+            wait_target: settings.overload.wait_target(),
             read_timeout: Duration::from_millis(settings.history.read_timeout_ms),
             slow_request: Duration::from_millis(settings.http.slow_request_ms),
             retry_after_seconds: settings.http.retry_after_seconds,
@@ -278,6 +280,7 @@ impl Application {
         self.handle.state.refresher.stop();
         self.handle.state.recall.stop();
         self.handle.state.reloader.stop();
+        self.handle.state.traces.stop();
         tracing::info!("stopped");
         outcome.map_err(|source| StartError::System { what: "serving", source })
     }

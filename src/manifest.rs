@@ -61,6 +61,9 @@ pub struct Manifest {
     /// Measured agreement of the graph search with the exact one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ann_recall: Option<AnnRecall>,
+    /// What searches of other breadths found of the same queries' true nearest, the narrowest first; a request's `recall_target` is looked up here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recall_by_breadth: Vec<BreadthRecall>,
     /// Measured quality on held-out interactions, by metric name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub held_out: BTreeMap<String, f64>,
@@ -103,6 +106,26 @@ pub struct AnnRecall {
     pub n_queries: u32,
 }
 
+/// What a search of one breadth finds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BreadthRecall {
+    /// Breadth of the search.
+    pub ef_search: u32,
+    /// Mean share of the true nearest that it found, 0 to 1.
+    pub recall: f64,
+}
+
+impl Manifest {
+    /// The least breadth that was measured to find at least this share of the true nearest; none if none did.
+    #[must_use]
+    pub fn breadth_for(&self, recall: f64) -> Option<usize> {
+        let measured = self.recall_by_breadth.iter().map(|one| (one.ef_search, one.recall));
+        let usual = self.ann_recall.iter().map(|usual| (usual.ef_search, usual.recall));
+        let enough = measured.chain(usual).filter(|(_, found)| *found >= recall);
+        enough.map(|(ef_search, _)| ef_search as usize).min()
+    }
+}
+
 impl Default for Manifest {
     /// A manifest of nothing: what a builder starts from, so that a field added later does not break it.
     fn default() -> Self {
@@ -127,6 +150,7 @@ impl Default for Manifest {
             weighting: Weighting::default(),
             training_window: None,
             ann_recall: None,
+            recall_by_breadth: Vec::new(),
             held_out: BTreeMap::new(),
             dataset_fingerprint: None,
             kinds: Vec::new(),
@@ -137,6 +161,19 @@ impl Default for Manifest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_target_is_met_by_the_least_breadth_that_met_it() {
+        let measured = [(10, 0.8), (20, 0.91), (40, 0.96)];
+        let manifest = Manifest {
+            ann_recall: Some(AnnRecall { recall: 0.99, k: 10, ef_search: 100, n_queries: 1_000 }),
+            recall_by_breadth: measured.map(|(ef_search, recall)| BreadthRecall { ef_search, recall }).into(),
+            ..Manifest::default()
+        };
+        let breadths = [0.5, 0.8, 0.81, 0.95, 0.97, 0.99, 0.991].map(|target| manifest.breadth_for(target));
+        assert_eq!(breadths, [Some(10), Some(10), Some(20), Some(40), Some(100), Some(100), None]);
+        assert_eq!(Manifest::default().breadth_for(0.1), None);
+    }
 
     #[test]
     fn survives_json_and_tolerates_keys_of_the_future() {

@@ -6,8 +6,10 @@
 //! of its queue when a request comes; how long it takes to get its turn is how long a request takes.
 //!
 //! A queue after a pause (a swap of artifacts, a core that was taken away for a moment) is worked off by itself and no reason to refuse
-//! anything; one that does not get empty is. So what counts is the least wait of a while, as in CoDel (Nichols, Jacobson 2012): only
-//! when no task of the last 100 ms had its turn at once does anything give way, and until for as long each had it at once.
+//! anything; one that does not get empty is. So what begins it is the least wait of a while, as in CoDel (Nichols, Jacobson 2012): only
+//! when no task of the last 100 ms had its turn at once does anything give way. From then on a controller (proportional and integral, as in
+//! PIE, RFC 8033) gives up as much as keeps the wait at its target: a request that has to be refused is so after a target's time, not
+//! after it has waited in vain.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Deref;
@@ -15,10 +17,21 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::scenario::Scenario;
-use crate::settings::OverloadSettings;
 
-/// How long nobody must have had a turn at once before anything gives way; and everybody, before nothing does.
+/// How long nobody must have had a turn at once before anything gives way; and for how long nobody must have asked before nothing does.
 const WINDOW: Duration = Duration::from_millis(100);
+/// Steps that a wait gives up for each target that it is longer than the target.
+const AT_ONCE: f32 = 1.0;
+/// Steps that one of twice the target gives up more for each second that it lasts, as does a longer one; and that are taken back for each second
+/// without a wait. Slow, so that what a core that was taken away leaves is worked off before much is given up for it.
+const PER_SECOND: f32 = 20.0;
+/// Steps from everything to nothing.
+const STEPS: f32 = Step::ALL.len() as f32;
+/// Steps to the least answer. Where that is enough in the long run, a single long wait leads no further: the popular list late is more than a
+/// refusal late.
+const ANSWERED: f32 = STEPS - 1.0;
+/// Targets that something that was sent to be kept may wait.
+const KEPT_WAITS: u32 = 8;
 
 /// How much of an answer is given, most first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,60 +74,6 @@ impl Step {
     }
 }
 
-/// From how long a request has waited to what it gets.
-#[derive(Debug, Clone, Copy)]
-pub struct Ladder {
-    enabled: bool,
-    lighter: Duration,
-    narrow: Duration,
-    popular: Duration,
-    refuse: Duration,
-}
-
-impl Ladder {
-    /// The ladder of the settings.
-    #[must_use]
-    pub fn new(settings: &OverloadSettings) -> Self {
-        Self {
-            enabled: settings.enabled,
-            lighter: Duration::from_micros(settings.lighter_us),
-            narrow: Duration::from_micros(settings.narrow_us),
-            popular: Duration::from_micros(settings.popular_us),
-            refuse: Duration::from_micros(settings.refuse_us),
-        }
-    }
-
-    /// Whether waiting is measured.
-    #[must_use]
-    pub fn is_enabled(&self) -> bool {
-        self.enabled
-    }
-
-    /// The wait above which something gives way.
-    #[must_use]
-    pub fn first(&self) -> Duration {
-        self.lighter
-    }
-
-    /// What a request gets that has waited so long; none if it is refused.
-    #[must_use]
-    pub fn step(&self, waited: Duration) -> Option<Step> {
-        match () {
-            () if waited <= self.lighter => Some(Step::Full),
-            () if waited <= self.narrow => Some(Step::Lighter),
-            () if waited <= self.popular => Some(Step::Narrow),
-            () if waited <= self.refuse => Some(Step::Popular),
-            () => None,
-        }
-    }
-
-    /// Whether something is kept that was sent to be kept. It costs little and is worth more than a list, so it is refused last.
-    #[must_use]
-    pub fn keeps(&self, waited: Duration) -> bool {
-        waited <= 2 * self.refuse
-    }
-}
-
 /// A scenario with its lesser forms, made once.
 #[derive(Debug, Clone)]
 pub struct Placement {
@@ -131,6 +90,7 @@ impl Placement {
         let less = |share| Scenario {
             candidates: part(full.candidates, share).max(full.limit),
             ef_search: part(full.ef_search, share).max(full.limit),
+            recall_target: None,
             ..full.clone()
         };
         let lighter = less(2);
@@ -167,23 +127,26 @@ impl Deref for Placement {
     }
 }
 
-/// When a window began, and the least and the greatest wait in it.
+/// When a window began, and the least wait in it.
 #[derive(Debug, Clone, Copy)]
 struct Window {
     began: Instant,
     least: Duration,
-    most: Duration,
 }
 
-/// How long a task of one worker waits for its turn.
+/// How long a task of one worker waits for its turn, and what gives way therefore.
 #[derive(Debug)]
 pub struct Pulse {
-    /// The least wait of a window that is overload.
+    /// The wait that is aimed at where there is more to do than can be done.
     target: Duration,
     /// The waits of a while.
     window: Cell<Option<Window>>,
     /// Whether the queue stands.
     overloaded: Cell<bool>,
+    /// Steps that are given up in the long run.
+    level: Cell<f32>,
+    /// The part of a step that requests so far have still to give up.
+    owed: Cell<f32>,
     /// When the task was put at the end of the queue, if it has not had its turn yet.
     sent: Cell<Option<Instant>>,
     /// When it had its turn last, and how long it had waited.
@@ -192,13 +155,15 @@ pub struct Pulse {
 }
 
 impl Pulse {
-    /// A pulse that tells overload when nobody's wait gets down to `target` for a while.
+    /// A pulse that keeps waits at `target` where there is more to do than can be done.
     #[must_use]
     pub fn new(target: Duration) -> Self {
         Self {
             target,
             window: Cell::default(),
             overloaded: Cell::default(),
+            level: Cell::default(),
+            owed: Cell::default(),
             sent: Cell::default(),
             last: Cell::default(),
             waker: RefCell::default(),
@@ -212,37 +177,73 @@ impl Pulse {
             *known = Some(waker.clone());
         }
         let waited = now.saturating_duration_since(self.sent.take()?);
-        self.last.set(Some((now, waited)));
-        self.note(now, waited);
+        let before = self.last.replace(Some((now, waited)));
+        if self.overloaded.get() {
+            let excess = self.excess(waited).min(1.0);
+            // A wait counts for as long as it lasted, none for as long as there was none.
+            let since = before.map_or(waited, |(at, _)| now.saturating_duration_since(at));
+            let lasted = if excess > 0.0 { since.min(waited) } else { since };
+            let level = self.level.get() + excess * PER_SECOND * lasted.as_secs_f32();
+            self.level.set(level.clamp(0.0, STEPS));
+            self.overloaded.set(level > 0.0);
+        } else {
+            self.watch(now, waited);
+        }
         Some(waited)
     }
 
     /// Learns from a wait whether the queue stands.
-    fn note(&self, now: Instant, waited: Duration) {
-        let begun = Window { began: now, least: waited, most: waited };
+    fn watch(&self, now: Instant, waited: Duration) {
         let window = match self.window.get() {
-            None => begun,
             Some(window) if now.saturating_duration_since(window.began) < WINDOW => {
-                Window { least: window.least.min(waited), most: window.most.max(waited), ..window }
+                Some(Window { least: window.least.min(waited), ..window })
             }
-            Some(ended) => {
-                if ended.least > self.target {
-                    self.overloaded.set(true);
-                } else if ended.most <= self.target {
-                    self.overloaded.set(false);
-                }
-                begun
+            Some(ended) if ended.least > self.target => {
+                self.overloaded.set(true);
+                self.level.set(ANSWERED);
+                None
             }
+            _ => Some(Window { began: now, least: waited }),
         };
-        self.window.set(Some(window));
+        self.window.set(window);
     }
 
-    /// How long a request that has its turn now has waited, about, if the queue stands; none at all if it does not. And puts the task at the end of the queue if it is not in it.
-    pub fn waited(&self, now: Instant) -> Duration {
+    /// By how many targets a wait is longer than the target; -1 where there was none.
+    fn excess(&self, waited: Duration) -> f32 {
+        waited.as_secs_f32() / self.target.as_secs_f32() - 1.0
+    }
+
+    /// What a request gets that has its turn now; none if it is refused. And puts the task at the end of the queue if it is not in it.
+    pub fn step(&self, now: Instant) -> Option<Step> {
+        let waited = self.waited(now);
+        if !self.overloaded.get() {
+            return Some(Step::Full);
+        }
+        if self.last.get().is_some_and(|(at, _)| now.saturating_duration_since(at) > WINDOW + waited) {
+            self.overloaded.set(false);
+            return Some(Step::Full);
+        }
+        let level = self.level.get();
+        let most = if level < ANSWERED { ANSWERED } else { STEPS };
+        let given_up = (level + AT_ONCE * self.excess(waited)).clamp(0.0, most);
+        // Between two steps some requests get the one and some the other, as many as it says.
+        let owed = self.owed.get() + given_up.fract();
+        self.owed.set(owed.fract());
+        Step::ALL.get((given_up.trunc() + owed.trunc()) as usize).copied()
+    }
+
+    /// Whether something is kept that was sent to be kept. It costs little and is worth more than a list, so it is refused last.
+    pub fn keeps(&self, now: Instant) -> bool {
+        let waited = self.waited(now);
+        !self.overloaded.get() || waited <= KEPT_WAITS * self.target
+    }
+
+    /// How long a request that has its turn now has waited, about.
+    fn waited(&self, now: Instant) -> Duration {
         // A wait that was measured longer ago than it lasted says nothing about a queue that may have emptied since.
         let fresh = |(at, waited): (Instant, Duration)| (now.saturating_duration_since(at) <= waited).then_some(waited);
         let last = self.last.get().and_then(fresh).unwrap_or_default();
-        let waited = match self.sent.get() {
+        match self.sent.get() {
             Some(sent) => last.max(now.saturating_duration_since(sent)),
             None => {
                 if let Some(waker) = &*self.waker.borrow() {
@@ -251,8 +252,7 @@ impl Pulse {
                 }
                 last
             }
-        };
-        if self.overloaded.get() { waited } else { Duration::ZERO }
+        }
     }
 }
 
@@ -261,17 +261,10 @@ mod tests {
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
+    const US: Duration = Duration::from_micros(1);
 
     #[test]
-    fn the_longer_one_waits_the_less_one_gets() {
-        let ladder = Ladder::new(&OverloadSettings::default());
-        let at = |us| ladder.step(Duration::from_micros(us));
-        assert_eq!(
-            [0, 2000, 2001, 2501, 3001].map(at),
-            [Some(Step::Full), Some(Step::Full), Some(Step::Lighter), Some(Step::Narrow), Some(Step::Popular)]
-        );
-        assert_eq!(at(4001), None);
-        assert!(ladder.keeps(8 * MS) && !ladder.keeps(9 * MS));
+    fn late_answers_are_less() {
         let by_time = |spent| Step::by_time(spent * MS, 100 * MS);
         assert_eq!([50, 51, 76, 101].map(by_time), Step::ALL);
     }
@@ -292,42 +285,90 @@ mod tests {
         assert!(Placement::new(only_neighbours).at(Step::Narrow).validate().is_ok(), "a last source stays");
     }
 
-    /// A pulse whose task waits `waits` milliseconds, one turn after the other; and the time at the end.
-    fn after(waits: impl IntoIterator<Item = u32>) -> (Pulse, Instant) {
-        let (pulse, mut now) = (Pulse::new(2 * MS), Instant::now());
-        assert_eq!(pulse.waited(now), Duration::ZERO, "nobody beats yet");
+    /// A pulse whose task waits so long, one turn after the other; and the time at the end.
+    fn after(waits: impl IntoIterator<Item = Duration>) -> (Pulse, Instant) {
+        let (pulse, mut now) = (Pulse::new(MS), Instant::now());
+        assert_eq!(pulse.step(now), Some(Step::Full), "nobody beats yet");
         assert_eq!(pulse.beat(Waker::noop(), now), None);
-        for waits in waits {
-            pulse.waited(now);
-            now += waits * MS;
-            assert_eq!(pulse.beat(Waker::noop(), now), Some(waits * MS));
+        for waited in waits {
+            pulse.step(now);
+            now += waited;
+            assert_eq!(pulse.beat(Waker::noop(), now), Some(waited));
+            now += 100 * US;
         }
         (pulse, now)
     }
 
     #[test]
-    fn a_queue_that_stands_is_told_as_long_as_it_is() {
-        let (pulse, now) = after([3; 40]);
-        assert_eq!(pulse.waited(now + MS), 3 * MS, "the queue was that long just now");
-        assert_eq!(pulse.waited(now + 9 * MS), 8 * MS, "the task is still in the queue");
-        assert_eq!(pulse.beat(Waker::noop(), now + 10 * MS), Some(9 * MS));
-        assert_eq!(pulse.waited(now + 900 * MS), Duration::ZERO, "long ago");
-        for turn in 0..30 {
-            assert_eq!(pulse.beat(Waker::noop(), now + (900 + 10 * turn) * MS), Some(Duration::ZERO));
-            pulse.waited(now + (910 + 10 * turn) * MS);
-        }
-        assert_eq!(
-            pulse.waited(now + 1_250 * MS),
-            Duration::ZERO,
-            "it was empty for a while: a single wait says nothing"
-        );
+    fn a_queue_after_a_pause_is_worked_off_in_peace() {
+        let (pulse, now) = after([0, 0, 60, 40, 20, 5, 1].map(|waited| waited * MS));
+        assert_eq!(pulse.step(now), Some(Step::Full));
+        let (pulse, now) = after((0..100).map(|turn| if turn % 20 == 0 { US } else { 4 * MS }));
+        assert_eq!(pulse.step(now), Some(Step::Full), "it gets empty now and then");
     }
 
     #[test]
-    fn a_queue_after_a_pause_is_worked_off_in_peace() {
-        let (pulse, now) = after([0, 0, 60, 40, 20, 5, 1]);
-        assert_eq!(pulse.waited(now), Duration::ZERO);
-        let (pulse, now) = after((0..100).map(|turn| if turn % 20 == 0 { 0 } else { 4 }));
-        assert_eq!(pulse.waited(now + MS), Duration::ZERO, "it gets empty now and then");
+    fn a_queue_that_stands_makes_everything_give_way_until_it_is_gone() {
+        let (pulse, mut now) = after([3 * MS; 36]);
+        assert_eq!(pulse.step(now), None, "it stood for so long that much is to be worked off");
+        assert!(pulse.keeps(now), "what is to be kept is refused last");
+        assert!(!pulse.keeps(now + 30 * MS), "the task is still in the queue");
+        pulse.beat(Waker::noop(), now + 3 * MS);
+        for _ in 0..8 {
+            now += 10 * MS;
+            pulse.step(now);
+            pulse.beat(Waker::noop(), now);
+        }
+        assert!(matches!(pulse.step(now), Some(Step::Full | Step::Lighter | Step::Narrow)), "it gets better");
+        assert_eq!(pulse.step(now + 30 * MS), Some(Step::Popular), "a single long wait is no reason to refuse");
+        pulse.beat(Waker::noop(), now + 30 * MS);
+        assert_eq!(pulse.step(now + 200 * MS), Some(Step::Full), "nobody asked for a while");
+        let (pulse, mut now) = after([3 * MS; 36]);
+        for _ in 0..40 {
+            now += 10 * MS;
+            pulse.step(now);
+            pulse.beat(Waker::noop(), now);
+        }
+        assert_eq!(pulse.step(now), Some(Step::Full), "nobody waited for a while");
+    }
+
+    /// A worker to which requests come at an even pace, each of which costs so much as its step says; what it answered and refused in the last
+    /// second of five, and the longest that one waited in it.
+    fn worker(per_second: u32) -> (usize, usize, Duration) {
+        const COST_US: [u32; 5] = [115, 90, 65, 45, 15];
+        let (pulse, start) = (Pulse::new(MS), Instant::now());
+        pulse.beat(Waker::noop(), start);
+        let (mut now, mut turn) = (start, None);
+        let (mut answered, mut refused, mut longest) = (0, 0, Duration::ZERO);
+        for request in 0..5 * per_second {
+            let came = start + Duration::from_secs(1) * request / per_second;
+            // The task has its turn before a request that came after it was put into the queue.
+            if turn.is_some_and(|put| put < came) {
+                pulse.beat(Waker::noop(), now);
+                turn = None;
+            }
+            now = now.max(came);
+            let step = pulse.step(now);
+            turn = turn.or(Some(now));
+            now += COST_US[step.map_or(4, |step| step as usize)] * US;
+            if came - start > Duration::from_secs(4) {
+                *(if step.is_some() { &mut answered } else { &mut refused }) += 1;
+                longest = longest.max(now - came);
+            }
+        }
+        (answered, refused, longest)
+    }
+
+    #[test]
+    fn more_than_can_be_done_is_lessened_to_what_can() {
+        let (answered, refused, longest) = worker(8_000);
+        assert!(answered >= 7_990 && refused == 0 && longest < MS, "{answered} {refused} {longest:?}");
+        for per_second in [10_000, 17_000, 30_000, 50_000] {
+            let (answered, refused, longest) = worker(per_second);
+            assert!(longest < 3 * MS, "{per_second}: {longest:?}");
+            // As many of the cheapest answers as there is time for beside the refusals.
+            let most = per_second.min((1_000_000 - 15 * per_second) / (45 - 15)) as usize;
+            assert!(answered > most / 100 * 95, "{per_second}: {answered} {refused}");
+        }
     }
 }

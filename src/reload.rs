@@ -95,6 +95,7 @@ type Answer = Result<Reloaded, ReloadError>;
 pub struct Reloader {
     dir: PathBuf,
     live: Arc<ArcSwapOption<Live>>,
+    metrics: Arc<Metrics>,
     orders: Mutex<Option<SyncSender<oneshot::Sender<Answer>>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -116,7 +117,7 @@ impl Reloader {
         let mut watcher = Watcher {
             dir: dir.to_path_buf(),
             live: Arc::clone(&live),
-            metrics,
+            metrics: Arc::clone(&metrics),
             clock,
             catalog,
             refused: None,
@@ -127,7 +128,8 @@ impl Reloader {
         let thread = std::thread::Builder::new()
             .name("kindred-reload".to_owned())
             .spawn(move || watcher.run(&receiver, poll))?;
-        Ok(Self { dir: dir.to_path_buf(), live, orders: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) })
+        let (orders, thread) = (Mutex::new(Some(sender)), Mutex::new(Some(thread)));
+        Ok(Self { dir: dir.to_path_buf(), live, metrics, orders, thread })
     }
 
     /// The live artifact, if any. A few nanoseconds; hold it for the length of one computation, not across an await.
@@ -162,7 +164,10 @@ impl Reloader {
         let sender = orders.as_ref().ok_or(ReloadError::Stopping)?;
         let (answer, receiver) = oneshot::channel();
         match sender.try_send(answer) {
-            Ok(()) => Ok(receiver),
+            Ok(()) => {
+                self.metrics.reloads_waiting.inc();
+                Ok(receiver)
+            }
             Err(TrySendError::Full(_)) => Err(ReloadError::Busy { limit: limits::RELOADS_WAITING_MAX }),
             Err(TrySendError::Disconnected(_)) => Err(ReloadError::Stopping),
         }
@@ -214,6 +219,7 @@ impl Watcher {
             match orders.recv_timeout(poll.unwrap_or(IDLE_TICK)) {
                 Ok(answer) => {
                     let outcome = self.look(true);
+                    self.metrics.reloads_waiting.dec();
                     // The one who asked may have gone away.
                     let _ = answer.send(outcome);
                 }

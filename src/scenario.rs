@@ -29,6 +29,8 @@ pub struct Scenario {
     pub candidates: usize,
     /// Breadth of the graph search: larger finds more of the true nearest and takes longer.
     pub ef_search: usize,
+    /// Instead of that: the share of the true nearest that the search is to find, by what was measured when the artifact was built.
+    pub recall_target: Option<f32>,
     /// Whether items the visitor has interacted with are left out.
     pub exclude_seen: bool,
     /// With `exclude_seen`: only interactions of these kinds count. Empty: of every kind that weighs something.
@@ -154,6 +156,12 @@ pub enum ScenarioError {
         /// The most allowed.
         most: u64,
     },
+    /// A share of the true nearest that is none.
+    #[error("recall_target is {found}, expected a share above 0, at most 1")]
+    RecallTarget {
+        /// What it is.
+        found: f32,
+    },
     /// A weight is negative, infinite or not a number.
     #[error("weights.{field} is {found}: weights are finite and not negative")]
     Weight {
@@ -194,6 +202,7 @@ impl Default for Scenario {
             // 0.2261 on 11,777 news articles, and a quarter of the time of a request over 200,000 items.
             candidates: 64,
             ef_search: 64,
+            recall_target: None,
             exclude_seen: true,
             exclude_kinds: Vec::new(),
             exclude_within_hours: 0.0,
@@ -264,6 +273,9 @@ impl Scenario {
         between("limit", self.limit as u64, 1, limits::ANSWER_ITEMS_MAX as u64)?;
         between("candidates", self.candidates as u64, 1, limits::CANDIDATES_MAX as u64)?;
         between("ef_search", self.ef_search as u64, 1, kindred_index::EF_SEARCH_MAX as u64)?;
+        if let Some(found) = self.recall_target.filter(|target| !(*target > 0.0 && *target <= 1.0)) {
+            return Err(ScenarioError::RecallTarget { found });
+        }
         between("deadline_ms", self.deadline_ms, 1, limits::DEADLINE_MS_MAX)?;
         at_most("boosts", self.boosts.len(), limits::BOOSTS_MAX)?;
         let kinds = [

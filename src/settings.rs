@@ -14,12 +14,13 @@ use crate::limits;
 use crate::people::settings::{PeopleSettings, ShownSettings};
 use crate::recall_audit::RecallAuditSettings;
 use crate::scenario::Scenario;
+use crate::telemetry::TraceSettings;
 use crate::trending::TrendingSettings;
 
 mod edge;
 
-use self::edge::in_range;
 pub use self::edge::{AdminSettings, OverloadSettings, SecuritySettings, TlsSettings};
+use self::edge::{in_range, out_of_range};
 
 /// The scenario of a request that names none.
 pub const HOME: &str = "home";
@@ -58,6 +59,8 @@ pub struct Settings {
     pub experiments: BTreeMap<String, Experiment>,
     /// What is logged and how.
     pub log: LogSettings,
+    /// Where traces of requests go.
+    pub traces: TraceSettings,
     /// How it is counted what is taken just now.
     pub trending: TrendingSettings,
     /// The placements a request may name.
@@ -252,6 +255,9 @@ impl Settings {
         self.security.validate()?;
         self.tls.validate()?;
         self.overload.validate()?;
+        if let Some((key, found, expected)) = self.traces.problem() {
+            return Err(out_of_range(key, &found, expected));
+        }
         in_range("artifacts.poll_ms", self.artifacts.poll_ms, 0, 3_600_000)?;
         let keep = limits::HISTORY_MAX as u64;
         in_range("history.keep_per_actor", self.history.keep_per_actor as u64, 1, keep)?;
@@ -357,6 +363,7 @@ impl Default for Settings {
             recall_audit: RecallAuditSettings::default(),
             experiments: BTreeMap::new(),
             log: LogSettings { level: "info".to_owned(), json: false },
+            traces: TraceSettings::default(),
             trending: TrendingSettings {
                 window_hours: 48.0,
                 half_life_hours: 6.0,

@@ -1,4 +1,4 @@
-//! What the operator sees: logs, and metrics with one registry per application.
+//! What the operator sees: logs, metrics with one registry per application, and traces where a collector is named.
 //!
 //! Nothing is looked up per request: every counter and histogram of a known route, stage or reason is resolved once at start, and a
 //! request touches a handful of atomics. Times are seconds, as Prometheus wants them.
@@ -10,8 +10,10 @@ use crate::settings::LogSettings;
 mod metrics;
 mod process;
 mod recall;
+mod traces;
 
 pub use self::metrics::{ArtifactGauges, Metrics};
+pub use self::traces::{Finished, TraceSettings, Traces};
 
 /// Why telemetry cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +32,9 @@ pub enum TelemetryError {
     /// A metric could not be registered.
     #[error("metric cannot be registered: {0}")]
     Metric(#[from] prometheus::Error),
+    /// Traces cannot be sent.
+    #[error("traces cannot be sent: {0}; leave traces.endpoint empty to start without them")]
+    Traces(String),
 }
 
 /// Starts logging to stderr for the whole process. A second call changes nothing, so tests may call it often.

@@ -13,7 +13,7 @@ use kindred_index::{AlignedBytes, EdgeSet, FlatGraph, Index, IndexInput, ItemAtt
 use crate::artifact::{INDEX_FILE, MODEL_FILE, Publication};
 use crate::catalog::CatalogItem;
 use crate::catalog::attributes::of_items;
-use crate::manifest::{AnnRecall, Manifest};
+use crate::manifest::{AnnRecall, BreadthRecall, Manifest};
 use crate::model::{Model, ModelData, SessionsData};
 
 /// Links per item on level 0 of a fixture's graph.
@@ -35,6 +35,9 @@ pub struct Fixture {
     /// Where each session begins, and their items, the oldest session first.
     pub sessions: Option<(Vec<u32>, Vec<u32>)>,
     pub created_at: String,
+    /// What the manifest says of the recall: of the usual search, and of others by their breadth.
+    pub recall: f64,
+    pub recall_by_breadth: Vec<(u32, f64)>,
 }
 
 /// SplitMix64: tiny, seeded, good enough for test data.
@@ -121,6 +124,8 @@ impl Fixture {
             popularity,
             sessions: None,
             created_at: "2026-11-24T14:25:01Z".to_owned(),
+            recall: 1.0,
+            recall_by_breadth: Vec::new(),
         };
         fixture.draw_neighbours(&mut noise, clusters);
         fixture
@@ -268,7 +273,8 @@ impl Fixture {
             ef_search: 64,
             deterministic: true,
             trainer: "fixture".to_owned(),
-            ann_recall: Some(AnnRecall { recall: 1.0, k: 10, ef_search: 64, n_queries: 1 }),
+            ann_recall: Some(AnnRecall { recall: self.recall, k: 10, ef_search: 64, n_queries: 1 }),
+            recall_by_breadth: self.recall_by_breadth.iter().map(|one| breadth_recall(*one)).collect(),
             kinds: ["view", "cart", "purchase"].map(str::to_owned).into(),
             ..Manifest::default()
         }
@@ -304,6 +310,10 @@ impl Fixture {
         self.write(&mut publication);
         publication.commit(self.manifest(), keep_last).unwrap()
     }
+}
+
+fn breadth_recall((ef_search, recall): (u32, f64)) -> BreadthRecall {
+    BreadthRecall { ef_search, recall }
 }
 
 fn scale_of(row: &[f32]) -> f32 {

@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::body::check_id;
 use super::error::{Problem, ProblemBody};
-use super::recommendations::{Lesser, degraded, fallback_name};
+use super::lesser::{Lesser, degraded, fallback_name};
 use super::state::{State, Worker};
 use super::stopwatch::{StageTimes, Stopwatch};
 use crate::interaction::Interaction;
@@ -174,6 +174,8 @@ pub(crate) struct SimilarQuery {
     pub(crate) exact: bool,
     /// Breadth of the graph search; the scenario's if left out.
     pub(crate) ef_search: Option<usize>,
+    /// Instead of that: the share of the true nearest that the search is to find, above 0, at most 1.
+    pub(crate) recall_target: Option<f64>,
 }
 
 /// Show an item of the catalogue
@@ -227,7 +229,8 @@ pub(crate) async fn get_similar(
         }
         let history: [Interaction; 0] = [];
         let mut scratch = worker.scratch.borrow_mut();
-        let is_usual = permit.step == Step::Full && query.ef_search.is_none() && !query.exact;
+        let breadth = query.ef_search.is_some() || query.recall_target.is_some() || query.exact;
+        let is_usual = permit.step == Step::Full && !breadth;
         let breadth = if is_usual { state.recall.begin(name, &mut scratch) } else { Breadth::default() };
         let request = RecommendRequest {
             live: changes.as_deref(),
@@ -235,6 +238,7 @@ pub(crate) async fn get_similar(
             explain: query.explain,
             exact: query.exact && permit.step == Step::Full,
             ef_search: placement.ef_search(permit.step, query.ef_search),
+            recall_target: query.recall_target.filter(|_| permit.step == Step::Full),
             breadth,
             item_ids: std::slice::from_ref(&*id),
             ..RecommendRequest::new(&history, state.now_ms())

@@ -4,8 +4,7 @@
 //! warnings; `kindred::http=debug` logs every request.
 
 use std::borrow::Cow;
-
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse};
@@ -21,9 +20,10 @@ use super::stopwatch::StageTimes;
 use crate::audit::Deed;
 use crate::clock::Clock;
 use crate::limits;
-use crate::telemetry::Route;
+use crate::telemetry::{Finished, Route};
 use crate::timestamp::has_text;
 
+const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Lets a request pass or not, names, times and counts it. An inbound `x-request-id` is kept if it is short and printable.
@@ -45,6 +45,8 @@ where
     if let Some(state) = state.as_ref().filter(|state| state.clock.is_requested()) {
         set_clock(&state.clock, &request);
     }
+    let parent = state.as_ref().filter(|state| state.traces.are_on());
+    let parent = parent.and_then(|_| request.headers().get(&TRACE_PARENT).cloned());
     let passage = state.as_ref().map(|state| gate::pass(state, &request, started));
     let (refused, passage) = match passage {
         Some(Passage { answer: Some(answer), caller, is_admin, origin }) => {
@@ -69,6 +71,9 @@ where
         state.metrics.request(route, status, elapsed);
         if status >= 500 || elapsed > state.slow_request || tracing::enabled!(tracing::Level::DEBUG) {
             log(&response, id.as_ref(), status, elapsed, state.slow_request);
+        }
+        if state.traces.are_on() {
+            trace(&state, &response, parent.as_ref(), elapsed);
         }
         if passage.is_admin || *response.request().method() == Method::DELETE {
             audit(&state, &response, &passage, id.as_ref());
@@ -135,13 +140,7 @@ fn set_clock(clock: &Clock, request: &ServiceRequest) {
     }
 }
 
-fn log<B>(
-    response: &ServiceResponse<B>,
-    id: Option<&HeaderValue>,
-    status: u16,
-    elapsed: std::time::Duration,
-    slow: std::time::Duration,
-) {
+fn log<B>(response: &ServiceResponse<B>, id: Option<&HeaderValue>, status: u16, elapsed: Duration, slow: Duration) {
     let request = response.request();
     // The pattern, not the path, and of a refusal its code, not its words: ids of people stay out of the log.
     let pattern = request.match_pattern();
@@ -163,6 +162,22 @@ fn log<B>(
         // Refusals by overload come in thousands; the counter tells them, and debug tells each.
         tracing::debug!(method, path, status, took_us, request_id, error, "request answered");
     }
+}
+
+/// Sends what was measured to whoever collects it.
+fn trace<B>(state: &State, response: &ServiceResponse<B>, parent: Option<&HeaderValue>, elapsed: Duration) {
+    let request = response.request();
+    let pattern = request.match_pattern();
+    let stages = response.response().extensions().get::<StageTimes>().map(StageTimes::in_order);
+    state.traces.finished(&Finished {
+        method: request.method().as_str(),
+        route: pattern.as_deref().unwrap_or("(no such address)"),
+        status: response.status().as_u16(),
+        elapsed,
+        is_slow: elapsed > state.slow_request,
+        parent: parent.and_then(|parent| parent.to_str().ok()),
+        stages_us: stages.as_ref().map_or(&[], |stages| stages.as_slice()),
+    });
 }
 
 fn acceptable(id: &HeaderValue) -> bool {

@@ -18,6 +18,7 @@ mod item_input;
 mod item_list;
 mod items;
 mod kept;
+mod lesser;
 mod merge;
 pub(crate) mod middleware;
 pub mod openapi;

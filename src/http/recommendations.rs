@@ -12,6 +12,7 @@ use super::body::{Body, check_count, check_id, json};
 use super::cursor::Cursor;
 use super::error::Problem;
 use super::items::{RecommendedItem, render_items};
+use super::lesser::{Lesser, degraded, fallback_name};
 use super::state::{State, Worker};
 use super::stopwatch::{StageTimes, Stopwatch};
 use super::visitor::{ConsentDto, RecentDto, VisitorIds, recent_to_history};
@@ -23,7 +24,7 @@ use crate::overload::{Placement, Step};
 use crate::people::consent::Consent;
 use crate::people::profile::Profile;
 use crate::people::shown::{Shown, ShownItem, UsedInteraction};
-use crate::recommend::{Breadth, Fallback, RecommendRequest, Recommendations, RequestContext, recommend};
+use crate::recommend::{Breadth, RecommendRequest, Recommendations, RequestContext, recommend};
 use crate::reload::Live;
 use crate::scenario::{GeoPoint, Scenario};
 use crate::settings::HOME;
@@ -92,6 +93,10 @@ pub(crate) struct RecommendationsRequest {
     pub(crate) exact: bool,
     /// Breadth of the graph search; the scenario's if left out.
     pub(crate) ef_search: Option<usize>,
+    /// Instead of `ef_search`: the share of the true nearest that the search is to find, above 0, at most 1. The breadth is the least that was
+    /// measured to find as much when the artifact was built; if none did, every item is scored.
+    #[schema(example = 0.95)]
+    pub(crate) recall_target: Option<f64>,
     /// Put the catalogue's entry beside each item.
     #[serde(default)]
     pub(crate) with_items: bool,
@@ -284,10 +289,10 @@ pub(crate) async fn post(
     });
     let elapsed = watch.started().elapsed();
     state.metrics.scenario(name, elapsed, answer.is_ok());
-    if elapsed > state.slow_request
+    if (elapsed > state.slow_request || state.traces.are_on())
         && let Ok(answer) = &mut answer
     {
-        // For the log of slow requests, which is written where there is no stopwatch.
+        // For traces and the log of slow requests, which are written where there is no stopwatch.
         answer.extensions_mut().insert(watch.times());
     }
     answer
@@ -432,7 +437,8 @@ fn compute(
         .map(|tables| state.trending.signals(tables, generation, checked.context.as_ref(), state.now_ms()));
     let mut scratch = worker.scratch.borrow_mut();
     // What asks for a breadth of its own, or gets less than all of an answer, says nothing of the scenario's.
-    let is_usual = step == Step::Full && request.ef_search.is_none() && !request.exact;
+    let asks = request.ef_search.is_some() || request.recall_target.is_some() || request.exact;
+    let is_usual = step == Step::Full && !asks;
     let breadth = if is_usual { state.recall.begin(made_by, &mut scratch) } else { Breadth::default() };
     let request = RecommendRequest {
         history,
@@ -445,6 +451,7 @@ fn compute(
         explain: request.explain,
         exact: request.exact && step == Step::Full,
         ef_search: placement.ef_search(step, request.ef_search),
+        recall_target: request.recall_target.filter(|_| step == Step::Full),
         breadth,
         item_ids: &request.item_ids,
         context: checked.context.as_ref(),
@@ -456,44 +463,4 @@ fn compute(
     let list = recommend(model, scenario, weighting, &request, &mut scratch, &mut |stage| watch.lap(stage.into()));
     state.recall.end(made_by, generation, &mut scratch);
     Ok(list?)
-}
-
-/// How much less than all of an answer is given, and whether because time has passed or because others wait.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Lesser {
-    step: Step,
-    is_late: bool,
-}
-
-impl Lesser {
-    /// Because others wait.
-    pub(super) fn of(step: Step) -> Self {
-        Self { step, is_late: false }
-    }
-}
-
-/// Names and counts what makes the answer less than it could be.
-pub(super) fn degraded(state: &State, history_failed: bool, lesser: Lesser) -> Option<&'static str> {
-    if history_failed {
-        state.metrics.degraded_history.inc();
-    }
-    if lesser.step != Step::Full {
-        let (counter, reason) = match lesser.is_late {
-            true => (&state.metrics.degraded_deadline, "deadline"),
-            false => (&state.metrics.degraded_overload, "overload"),
-        };
-        counter.inc();
-        return Some(reason);
-    }
-    history_failed.then_some("history_unavailable")
-}
-
-/// The wire's word for a fallback.
-pub(super) fn fallback_name(fallback: Fallback) -> &'static str {
-    match fallback {
-        Fallback::Newcomer => "newcomer",
-        Fallback::UnknownItems => "unknown_items",
-        Fallback::NoPreference => "no_preference",
-        Fallback::TooFewCandidates => "too_few_candidates",
-    }
 }

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::body::{Body, check_count, check_id, json};
 use super::error::Problem;
-use super::recommendations::{Lesser, degraded, fallback_name};
+use super::lesser::{Lesser, degraded, fallback_name};
 use super::state::{State, Worker};
 use super::stopwatch::Stopwatch;
 use super::visitor::{ConsentDto, RecentDto, VisitorIds, recent_to_history};

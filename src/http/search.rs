@@ -15,6 +15,7 @@ use crate::filter::Filter;
 use crate::limits;
 use crate::model::{Model, ModelView};
 use crate::nearest::nearest;
+use crate::recommend::breadth_asked_for;
 
 /// What to look near to: a vector, or examples, not both.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -34,6 +35,10 @@ pub(crate) struct SearchRequest {
     pub(crate) k: Option<usize>,
     /// Breadth of the graph search; the one the artifact was measured with if left out.
     pub(crate) ef_search: Option<usize>,
+    /// Instead of `ef_search`: the share of the true nearest that the search is to find, above 0, at most 1. The breadth is the least that was
+    /// measured to find as much when the artifact was built; if none did, every item is compared.
+    #[schema(example = 0.95)]
+    pub(crate) recall_target: Option<f64>,
     /// Compare with every item instead of searching the graph.
     #[serde(default)]
     pub(crate) exact: bool,
@@ -217,14 +222,9 @@ fn params(model: &Model<MappedFile>, request: &SearchRequest) -> Result<SearchPa
         ));
     }
     let measured = (model.manifest().ef_search as usize).clamp(1, kindred_index::EF_SEARCH_MAX);
-    let ef_search = request.ef_search.unwrap_or(measured.max(k));
-    if !(1..=kindred_index::EF_SEARCH_MAX).contains(&ef_search) {
-        return Err(Problem::invalid(
-            format!("ef_search is {ef_search}, expected 1 to {}", kindred_index::EF_SEARCH_MAX),
-            "ask for a narrower search, or for an exact one",
-        ));
-    }
-    Ok(SearchParams { k, ef_search, exact: request.exact })
+    let usual = measured.max(k);
+    let (ef_search, as_exact) = breadth_asked_for(model.manifest(), request.ef_search, request.recall_target, usual)?;
+    Ok(SearchParams { k, ef_search, exact: request.exact || as_exact })
 }
 
 fn hits<'a>(view: &ModelView<'a>, request: &SearchRequest, found: &[Hit]) -> Vec<HitDto<'a>> {

@@ -21,14 +21,14 @@ use crate::experiment::{Assignment, Experiment, assign};
 use crate::history::RecentInteractions;
 use crate::keys::KeyRing;
 use crate::live_catalog::LiveCatalog;
-use crate::overload::{Ladder, Placement, Pulse, Step};
+use crate::overload::{Placement, Pulse, Step};
 use crate::people::shown::ShownLog;
 use crate::people::{People, Visitor};
 use crate::recall_audit::RecallAudit;
 use crate::recommend::RecommendScratch;
 use crate::reload::{Live, Reloader};
 use crate::store::Documents;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Traces};
 use crate::trending::{Refresher, Trending};
 use crate::user_vector::Weighting;
 
@@ -53,6 +53,8 @@ pub(crate) struct State {
     pub(crate) experiments: BTreeMap<String, Experiment>,
     /// Every metric.
     pub(crate) metrics: Arc<Metrics>,
+    /// Where traces go.
+    pub(crate) traces: Traces,
     /// What is taken just now.
     pub(crate) trending: Arc<Trending>,
     /// The thread that adds it up.
@@ -65,8 +67,8 @@ pub(crate) struct State {
     pub(crate) cors_origins: Vec<String>,
     /// Where the operator's deeds are written.
     pub(crate) audit: Audit,
-    /// What gives way under load.
-    pub(crate) ladder: Ladder,
+    /// The wait that is aimed at under load; none if nothing gives way.
+    pub(crate) wait_target: Option<Duration>,
     /// How long a request waits for stored interactions.
     pub(crate) read_timeout: Duration,
     /// Above this a request is logged.
@@ -100,7 +102,7 @@ pub(crate) struct Worker {
 impl Worker {
     /// The buffers of this thread, and its pulse, which beats as long as the thread's runtime lives.
     pub(crate) fn start(state: &web::Data<State>) -> Self {
-        let pulse = state.ladder.is_enabled().then(|| Rc::new(Pulse::new(state.ladder.first())));
+        let pulse = state.wait_target.map(|target| Rc::new(Pulse::new(target)));
         if let Some(pulse) = pulse.clone() {
             let metrics = Arc::clone(&state.metrics);
             actix_web::rt::spawn(std::future::poll_fn(move |context| {
@@ -131,13 +133,13 @@ impl State {
     /// A permit to compute an answer, or 503 with Retry-After.
     pub(crate) fn admit(&self, worker: &Worker) -> Result<Permit<'_>, Problem> {
         let Some(pulse) = &worker.pulse else { return self.permit(Some(Step::Full)) };
-        self.permit(self.ladder.step(pulse.waited(Instant::now())))
+        self.permit(pulse.step(Instant::now()))
     }
 
     /// A permit to keep something, or 503 with Retry-After.
     pub(crate) fn admit_write(&self, worker: &Worker) -> Result<Permit<'_>, Problem> {
         let Some(pulse) = &worker.pulse else { return self.permit(Some(Step::Full)) };
-        self.permit(self.ladder.keeps(pulse.waited(Instant::now())).then_some(Step::Full))
+        self.permit(pulse.keeps(Instant::now()).then_some(Step::Full))
     }
 
     fn permit(&self, step: Option<Step>) -> Result<Permit<'_>, Problem> {

@@ -27,6 +27,22 @@ pub(crate) struct StageTimes {
     pub(crate) rank: f64,
 }
 
+impl StageTimes {
+    /// Each stage by its name, in the order of a request.
+    pub(crate) fn in_order(&self) -> [(&'static str, f64); 7] {
+        [
+            (RequestStage::Parse, self.parse),
+            (RequestStage::Gather, self.gather),
+            (RequestStage::UserVector, self.user_vector),
+            (RequestStage::Filter, self.filter),
+            (RequestStage::Neighbours, self.neighbours),
+            (RequestStage::Search, self.search),
+            (RequestStage::Rank, self.rank),
+        ]
+        .map(|(stage, us)| (stage.name(), us))
+    }
+}
+
 /// Times stages in the order in which they end.
 pub(super) struct Stopwatch {
     started: Instant,

@@ -2,8 +2,30 @@
 
 use kindred_index::{AllowSet, EF_SEARCH_MAX, Hit, Scratch, SearchError, SearchParams};
 
+use super::RecommendError;
+use crate::manifest::Manifest;
 use crate::model::Model;
 use crate::nearest::is_true;
+
+/// How broad a search is to be, as asked for: by its breadth, or by what share of the true nearest it is to find; and how broad it is if neither is
+/// asked for. Second, whether every item is compared, because no breadth was measured to find as much.
+pub(crate) fn breadth_asked_for(
+    manifest: &Manifest,
+    ef_search: Option<usize>,
+    recall_target: Option<f64>,
+    usual: usize,
+) -> Result<(usize, bool), RecommendError> {
+    match (ef_search, recall_target) {
+        (Some(_), Some(_)) => Err(RecommendError::TwoBreadths),
+        (_, Some(found)) if !(found > 0.0 && found <= 1.0) => Err(RecommendError::RecallTarget { found }),
+        (None, Some(target)) => match manifest.breadth_for(target) {
+            Some(enough) => Ok((enough.clamp(1, EF_SEARCH_MAX), false)),
+            None => Ok((usual, true)),
+        },
+        (Some(found), None) if !(1..=EF_SEARCH_MAX).contains(&found) => Err(RecommendError::EfSearch { found }),
+        (asked, None) => Ok((asked.unwrap_or(usual), false)),
+    }
+}
 
 /// How many of the items a search may find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

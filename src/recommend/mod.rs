@@ -40,6 +40,7 @@ use std::borrow::Borrow;
 use kindred_index::{FilterError, FilterExpr, SearchError, SearchStats};
 use thiserror::Error;
 
+pub(crate) use self::breadth::breadth_asked_for;
 pub use self::breadth::{Breadth, FilterShape, Probe};
 use self::candidates::CandidateTable;
 pub use self::context::RequestContext;
@@ -81,6 +82,8 @@ pub struct RecommendRequest<'a, H = Interaction> {
     pub exact: bool,
     /// Breadth of the graph search; the scenario's if none.
     pub ef_search: Option<usize>,
+    /// The share of the true nearest that the search is to find, instead of its breadth.
+    pub recall_target: Option<f64>,
     /// How much broader than that searches are, by how many items they may find.
     pub breadth: Breadth,
     /// Keys of the items that the list is for, or that it ranks, where the scenario is based on items.
@@ -213,6 +216,15 @@ pub enum RecommendError {
         /// The number found.
         found: usize,
     },
+    /// A share of the true nearest that is none.
+    #[error("recall_target is {found}, expected a share above 0, at most 1")]
+    RecallTarget {
+        /// The number found.
+        found: f64,
+    },
+    /// Both ways to say how broadly to search.
+    #[error("both ef_search and recall_target are given: send one of the two")]
+    TwoBreadths,
     /// More items excluded than allowed.
     #[error("exclude has {found} items, at most {most} are allowed: use a filter", most = limits::EXCLUDE_MAX)]
     TooManyExcluded {
@@ -285,6 +297,7 @@ impl<'a, H> RecommendRequest<'a, H> {
             explain: false,
             exact: false,
             ef_search: None,
+            recall_target: None,
             breadth: Breadth::default(),
             item_ids: &[],
             context: None,
@@ -311,7 +324,7 @@ pub fn recommend<D: AsRef<[u8]>, H: Borrow<Interaction>>(
 ) -> Result<Recommendations, RecommendError> {
     let view = model.view_with(request.live);
     let RecommendScratch { weigh, weighted, taste, table, order, named, recalls, followed, search, probe } = scratch;
-    let plan = Plan::new(scenario, request)?;
+    let plan = Plan::new(model.manifest(), scenario, request)?;
     let keys = model.index().keys();
     let resolve = |key: &str| view.ordinal(key);
     if !request.history.is_empty() {

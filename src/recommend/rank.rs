@@ -2,8 +2,9 @@
 
 use std::cmp::Ordering;
 
-use kindred_index::{EF_SEARCH_MAX, Metric, Scratch, dot};
+use kindred_index::{Metric, Scratch, dot};
 
+use super::breadth::breadth_asked_for;
 use super::candidates::{Candidate, CandidateTable};
 use super::chance::{Chance, above};
 use super::explain::{Reasons, Recall};
@@ -18,6 +19,7 @@ use super::{
     Breadth, Fallback, Probe, RecommendError, RecommendRequest, Recommendation, Recommendations, Source, Stage,
 };
 use crate::limits;
+use crate::manifest::Manifest;
 use crate::model::{Model, ModelView, SessionsView};
 use crate::scenario::{Basis, ExploreMethod, FallbackList, Scenario, SourceWeights};
 
@@ -87,7 +89,11 @@ pub(super) struct Scorer<'a, D> {
 static NO_SIGNALS: Signals<'static> = Signals { overall: None, segments: Vec::new() };
 
 impl Plan {
-    pub(super) fn new<H>(scenario: &Scenario, request: &RecommendRequest<'_, H>) -> Result<Self, RecommendError> {
+    pub(super) fn new<H>(
+        manifest: &Manifest,
+        scenario: &Scenario,
+        request: &RecommendRequest<'_, H>,
+    ) -> Result<Self, RecommendError> {
         let named = request.item_ids.len();
         let most = match scenario.based_on {
             Basis::Visitor | Basis::Nobody => 0,
@@ -106,15 +112,15 @@ impl Plan {
         if !(1..=limits::ANSWER_ITEMS_MAX).contains(&limit) {
             return Err(RecommendError::Limit { found: limit });
         }
-        let ef_search = request.ef_search.unwrap_or(scenario.ef_search);
-        if !(1..=EF_SEARCH_MAX).contains(&ef_search) {
-            return Err(RecommendError::EfSearch { found: ef_search });
-        }
+        let of_scenario = scenario.recall_target.map(f64::from).filter(|_| request.ef_search.is_none());
+        let target = request.recall_target.or(of_scenario);
+        let (ef_search, as_exact) = breadth_asked_for(manifest, request.ef_search, target, scenario.ef_search)?;
         if request.exclude.len() > limits::EXCLUDE_MAX {
             return Err(RecommendError::TooManyExcluded { found: request.exclude.len() });
         }
         let candidates = scenario.candidates.clamp(limit, limits::CANDIDATES_MAX);
         let RecommendRequest { exact, breadth, explain, seed, .. } = *request;
+        let exact = exact || as_exact;
         Ok(Self { limit, candidates, ef_search, exact, breadth, explain, seed })
     }
 

@@ -1,6 +1,7 @@
 //! Settings of the edge: who may call, on which addresses, over TLS or not, and what gives way under load.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -50,20 +51,14 @@ pub struct AdminSettings {
     pub audit_log: PathBuf,
 }
 
-/// What gives way when requests wait, by microseconds that one has waited.
+/// What gives way when requests wait for a worker all the time.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OverloadSettings {
     /// Whether waiting is measured at all.
     pub enabled: bool,
-    /// Above this, searches are half as broad.
-    pub lighter_us: u64,
-    /// Above this, the search is the only source, and a quarter as broad.
-    pub narrow_us: u64,
-    /// Above this, everybody gets the popular list.
-    pub popular_us: u64,
-    /// Above this, requests are refused.
-    pub refuse_us: u64,
+    /// The wait that is aimed at where there is more to do than can be done, in microseconds.
+    pub target_wait_us: u64,
 }
 
 impl SecuritySettings {
@@ -110,20 +105,13 @@ impl TlsSettings {
 }
 
 impl OverloadSettings {
+    /// The wait that is aimed at; none if nothing gives way.
+    pub(crate) fn wait_target(&self) -> Option<Duration> {
+        self.enabled.then_some(Duration::from_micros(self.target_wait_us))
+    }
+
     pub(super) fn validate(&self) -> Result<(), SettingsError> {
-        const MOST_US: u64 = 60_000_000;
-        let steps = [
-            ("overload.lighter_us", self.lighter_us),
-            ("overload.narrow_us", self.narrow_us),
-            ("overload.popular_us", self.popular_us),
-            ("overload.refuse_us", self.refuse_us),
-        ];
-        let mut least = 1;
-        for (key, found) in steps {
-            in_range(key, found, least, MOST_US)?;
-            least = found;
-        }
-        Ok(())
+        in_range("overload.target_wait_us", self.target_wait_us, 100, 10_000_000)
     }
 }
 
@@ -154,7 +142,7 @@ impl Default for AdminSettings {
 
 impl Default for OverloadSettings {
     fn default() -> Self {
-        Self { enabled: true, lighter_us: 2000, narrow_us: 2500, popular_us: 3000, refuse_us: 4000 }
+        Self { enabled: true, target_wait_us: 2_000 }
     }
 }
 
@@ -166,7 +154,7 @@ pub(super) fn in_range(key: &str, found: u64, low: u64, high: u64) -> Result<(),
     Err(out_of_range(key, &found.to_string(), &format!("{low} to {high}")))
 }
 
-fn out_of_range(key: &str, found: &str, expected: &str) -> SettingsError {
+pub(super) fn out_of_range(key: &str, found: &str, expected: &str) -> SettingsError {
     SettingsError::OutOfRange { key: key.to_owned(), found: found.to_owned(), expected: expected.to_owned() }
 }
 
@@ -175,9 +163,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_must_rise_and_tls_needs_both_files() {
-        let steps = OverloadSettings { narrow_us: 1, ..OverloadSettings::default() };
-        assert!(steps.validate().unwrap_err().to_string().contains("overload.narrow_us = 1"));
+    fn a_wait_has_bounds_and_tls_needs_both_files() {
+        let overload = OverloadSettings { target_wait_us: 1, ..OverloadSettings::default() };
+        assert!(overload.validate().unwrap_err().to_string().contains("overload.target_wait_us = 1"));
         let tls = TlsSettings { certificate: "a.pem".into(), ..TlsSettings::default() };
         assert!(tls.validate().unwrap_err().to_string().contains("tls.private_key"));
         let tls = TlsSettings { client_authorities: "a.pem".into(), ..TlsSettings::default() };

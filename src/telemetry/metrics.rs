@@ -74,6 +74,8 @@ pub struct Metrics {
     pub reloads_done: IntCounter,
     /// Artifacts refused.
     pub reloads_refused: IntCounter,
+    /// Looks for a new artifact that wait for the one in progress, and that one.
+    pub reloads_waiting: IntGauge,
     in_flight: IntGauge,
     ready: IntGauge,
     items: IntGauge,
@@ -213,6 +215,11 @@ impl Metrics {
             duplicates: interactions.with_label_values(&["duplicate"]),
             reloads_done: reloads.with_label_values(&["swapped"]),
             reloads_refused: reloads.with_label_values(&["refused"]),
+            reloads_waiting: gauge(
+                r,
+                "kindred_reloads_waiting",
+                "looks for a new artifact asked for and not yet answered",
+            )?,
             in_flight: gauge(r, "kindred_in_flight", "requests in progress")?,
             ready: gauge(r, "kindred_ready", "1 when an artifact is loaded")?,
             items: gauge(r, "kindred_items", "items of the loaded artifact")?,

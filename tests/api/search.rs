@@ -45,6 +45,26 @@ fn the_graph_and_every_item_agree() {
 }
 
 #[test]
+fn a_share_of_the_true_nearest_is_a_breadth_that_was_measured_or_every_item() {
+    let mut fixture = Fixture::random(5, 200, 16, Metric::Cosine);
+    fixture.recall_by_breadth = vec![(10, 0.7), (30, 0.9)];
+    fixture.recall = 0.95;
+    let server = Server::with(&fixture, |_| ());
+    let ask = |more: Value| {
+        let mut body = json!({"vector": row(&fixture, 7)});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let answer = ask(&server, body);
+        (answer["plan"].as_str().unwrap().to_owned(), answer["distances"].as_u64().unwrap())
+    };
+    let of_breadth = |ef_search: u32| ask(json!({"ef_search": ef_search}));
+    for (target, ef_search) in [(0.5, 10), (0.7, 10), (0.71, 30), (0.95, 64)] {
+        assert_eq!(ask(json!({"recall_target": target})), of_breadth(ef_search), "{target}");
+    }
+    assert_ne!(of_breadth(10), of_breadth(30));
+    assert_eq!(ask(json!({"recall_target": 0.96})), ("exact".to_owned(), 200));
+}
+
+#[test]
 fn examples_are_summed_with_their_weights_and_left_out() {
     let server = Server::with_shop();
     let toys = ask(&server, json!({"positive": ["item-4"]}));
@@ -124,6 +144,13 @@ fn a_query_that_means_nothing_is_refused() {
         (json!({"positive": ["item-4"], "k": 0}), "invalid_request", "k is 0"),
         (json!({"positive": ["item-4"], "k": 1001}), "invalid_request", "k is 1001"),
         (json!({"positive": ["item-4"], "ef_search": 0}), "invalid_request", "ef_search is 0"),
+        (json!({"positive": ["item-4"], "recall_target": 0.0}), "invalid_request", "recall_target is 0"),
+        (json!({"positive": ["item-4"], "recall_target": 1.01}), "invalid_request", "recall_target is 1.01"),
+        (
+            json!({"positive": ["item-4"], "recall_target": 0.9, "ef_search": 9}),
+            "invalid_request",
+            "send one of the two",
+        ),
         (json!({"positive": ["item-4"], "ef_search": 1_000_000}), "invalid_request", "ef_search is 1000000"),
         (json!({"positive": vec!["item-4"; 101]}), "limit_exceeded", "101"),
         (json!({"positive": [""]}), "invalid_request", "empty"),

@@ -11,7 +11,7 @@ use anyhow::{Context, ensure};
 use clap::ValueEnum;
 use kindred::artifact::{ArtifactError, INDEX_FILE, MODEL_FILE, Publication};
 use kindred::catalog::attributes::{self, LeftOut};
-use kindred::manifest::{AnnRecall, Manifest};
+use kindred::manifest::{AnnRecall, BreadthRecall, Manifest};
 use kindred::model::{ModelData, SessionsData};
 use kindred_index::build::{GraphBuilder, GraphOptions, HnswBuilder, HnswRsBuilder, build_index};
 use kindred_index::{AlignedBytes, EdgeSet, Index, IndexInput, Metric, crc32};
@@ -25,6 +25,10 @@ use crate::recall::{self, Agreement};
 
 /// Nearest items that recall is measured on.
 pub const RECALL_K: usize = 10;
+/// Breadths whose recall is measured beside, so that a request can ask for a share of the true nearest: each finds clearly more than the one before.
+const BREADTHS: [usize; 14] = [10, 14, 20, 28, 40, 56, 80, 112, 160, 224, 320, 448, 640, 896];
+/// A recall beyond which no broader search is worth measuring.
+const RECALL_WHOLE: f64 = 0.9995;
 /// Item rows that stand in for queries where a model has none.
 const ROW_QUERIES: usize = 1_000;
 /// Up to this many items, `auto` builds each edge set and measures; above, it takes the one that measured best on every
@@ -116,6 +120,8 @@ pub struct BuildReport {
     pub recall_floor: f64,
     /// Breadth of the search it was measured with.
     pub ef_search: usize,
+    /// What searches of other breadths found, the narrowest first.
+    pub recall_by_breadth: Vec<BreadthRecall>,
     /// What it was measured with: `user_vectors` of training users, or `item_rows`.
     pub measured_with: &'static str,
     /// Queries it is the mean of.
@@ -237,6 +243,7 @@ fn build(model: &ModelDir, options: &BuildOptions, progress: &Progress) -> anyho
         }
     }
     let best = best.context("no edge set to build")?;
+    let recall_by_breadth = by_breadth(&best.index, &queries)?;
     let report = BuildReport {
         published: None,
         generation: String::new(),
@@ -248,6 +255,7 @@ fn build(model: &ModelDir, options: &BuildOptions, progress: &Progress) -> anyho
         ann_recall_at_10: best.tried.agreement.recall,
         recall_floor: options.recall_floor,
         ef_search: options.ef_search,
+        recall_by_breadth,
         measured_with,
         n_queries: queries.rows,
         unreachable_repaired: best.repaired,
@@ -294,6 +302,22 @@ fn build_one(
         repaired,
         tried: Tried { edges: edges_name(edges), agreement, seconds },
     })
+}
+
+/// What searches find by their breadth, up to the one that finds nearly everything. A broader one that found less, by chance, is left out.
+fn by_breadth(index: &Index<AlignedBytes>, queries: &Matrix) -> anyhow::Result<Vec<BreadthRecall>> {
+    let truth = recall::truth(index, queries, RECALL_K)?;
+    let mut measured: Vec<BreadthRecall> = Vec::new();
+    for ef_search in BREADTHS {
+        let recall = recall::agreement(index, queries, &truth, ef_search)?.recall;
+        if measured.last().is_none_or(|narrower| recall > narrower.recall) {
+            measured.push(BreadthRecall { ef_search: ef_search as u32, recall });
+        }
+        if recall >= RECALL_WHOLE {
+            break;
+        }
+    }
+    Ok(measured)
 }
 
 /// The edge sets to build and choose from.
@@ -373,6 +397,7 @@ fn manifest(model: &ModelDir, options: &BuildOptions, report: &BuildReport) -> M
             ef_search: report.ef_search as u32,
             n_queries: report.n_queries as u32,
         }),
+        recall_by_breadth: report.recall_by_breadth.clone(),
         dataset_fingerprint: info.dataset_fingerprint.clone(),
         kinds: info.kinds.clone(),
         ..Manifest::default()

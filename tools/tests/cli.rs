@@ -101,6 +101,10 @@ fn build_verify_inspect_and_their_json() {
     let text = String::from_utf8(kindred().arg("inspect").arg(shop.artifacts()).output().unwrap().stdout).unwrap();
     assert!(text.contains("VECTORS") && text.contains("category") && text.contains(&live.generation), "{text}");
 
+    let measured = artifact::read_manifest(&live.directory).unwrap().recall_by_breadth;
+    assert!(measured.is_sorted_by(|a, b| a.ef_search < b.ef_search && a.recall < b.recall), "{measured:?}");
+    assert!(measured.last().is_some_and(|broadest| broadest.recall > 0.99), "{measured:?}");
+
     let item = json(kindred().arg("inspect").arg(shop.artifacts()).args(["--item", "item-000007", "--json"]));
     assert_eq!((item["id"].as_str(), item["nearest"].as_array().unwrap().len()), (Some("item-000007"), 10));
     kindred().arg("inspect").arg(shop.artifacts()).args(["--item", "ITEM-000007"]).assert().code(2);

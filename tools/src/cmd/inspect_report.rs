@@ -168,6 +168,10 @@ fn manifest_text(manifest: &Manifest, directory: &Path, text: &mut String) {
             measured.k, measured.recall, measured.ef_search, measured.n_queries
         );
     }
+    if !manifest.recall_by_breadth.is_empty() {
+        let measured = manifest.recall_by_breadth.iter().map(|one| format!("{} {:.4}", one.ef_search, one.recall));
+        let _ = writeln!(text, "by ef_search: {}", measured.collect::<Vec<_>>().join(", "));
+    }
     let kinds: Vec<String> = manifest.weighting.kinds.iter().map(|(kind, weight)| format!("{kind} {weight}")).collect();
     let _ = writeln!(text, "trained by {} {}", manifest.trainer, manifest.hyper_parameters);
     let _ = writeln!(text, "interactions weigh: {}; {}", kinds.join(", "), manifest.weighting.recency());

@@ -16,6 +16,8 @@ use super::plan::{Plan, Sort};
 const LATENCY_NS_MAX: u64 = 60_000_000_000;
 /// How long answers may take after the last request should have been sent.
 const GRACE: Duration = Duration::from_secs(10);
+/// A turn of the loop that takes longer was not the loop's doing: the machine took its core away.
+const PAUSE: Duration = Duration::from_millis(3);
 /// Messages of errors kept apart; further ones are counted together.
 const ERRORS_MAX: usize = 16;
 /// The status of a server that has too much to do.
@@ -54,7 +56,8 @@ pub struct Measured {
     /// Latencies of answered reads, writes and changes, in nanoseconds: from the moment each should have been sent (open loop) or was
     /// sent (closed loop).
     pub latency: [Histogram<u64>; 3],
-    /// Latencies of answers that refuse for want of room (503), in nanoseconds.
+    /// Latencies of answers that refuse for want of room (503), in nanoseconds; without those of the warm-up, in which a server that gets
+    /// more than it can do has still to see it.
     pub refused: Histogram<u64>,
     /// Answers by status code.
     pub statuses: BTreeMap<u16, u64>,
@@ -64,6 +67,8 @@ pub struct Measured {
     pub unfinished: u64,
     /// Seconds that were counted, to the last answer.
     pub seconds: f64,
+    /// For how long the generator's own core was taken away, all in all and at the longest.
+    pub pauses: [Duration; 2],
 }
 
 /// A connection and the request on it.
@@ -85,6 +90,7 @@ impl Measured {
             broken: BTreeMap::new(),
             unfinished: 0,
             seconds: 0.0,
+            pauses: [Duration::ZERO; 2],
         })
     }
 
@@ -104,12 +110,15 @@ impl Measured {
         refused + self.broken.values().sum::<u64>() + self.unfinished
     }
 
-    fn answer(&mut self, status: u16, sort: Sort, latency: Duration) {
+    fn answer(&mut self, status: u16, lane: &Lane<'_>, latency: Duration) {
         *self.statuses.entry(status).or_default() += 1;
+        if !lane.counted {
+            return;
+        }
         // A refusal is quick; it must not make the latency look good.
         let histogram = match status {
             REFUSED => Some(&mut self.refused),
-            _ if is_success(status) => self.latency.get_mut(sort as usize),
+            _ if is_success(status) => self.latency.get_mut(lane.sort as usize),
             _ => None,
         };
         if let Some(histogram) = histogram {
@@ -154,6 +163,7 @@ pub fn run(plan: &Plan, options: &RunOptions) -> anyhow::Result<Measured> {
     };
     let mut next = 0_u64;
     let mut last_answer = counted_from;
+    let mut turned = start;
     loop {
         let mut moved = false;
         let mut busy = 0;
@@ -176,6 +186,12 @@ pub fn run(plan: &Plan, options: &RunOptions) -> anyhow::Result<Measured> {
             moved |= poll(lane, &mut measured, &mut last_answer);
         }
         let now = Instant::now();
+        let pause = now.duration_since(turned);
+        if pause > PAUSE && turned >= counted_from {
+            let [all, longest] = measured.pauses;
+            measured.pauses = [all + pause, longest.max(pause)];
+        }
+        turned = now;
         let all_sent = now >= end && (options.pace == Pace::Closed || due(next) >= end);
         if all_sent && busy == 0 {
             break;
@@ -202,7 +218,7 @@ fn poll(lane: &mut Lane<'_>, measured: &mut Measured, last_answer: &mut Instant)
         Ok(None) => return false,
         // A failure counts also during the warm-up: there is no time at which requests may fail.
         Ok(Some(status)) if lane.counted || !is_success(status) => {
-            measured.answer(status, lane.sort, now.duration_since(lane.since));
+            measured.answer(status, lane, now.duration_since(lane.since));
             *last_answer = now;
         }
         Ok(Some(_)) => {}

@@ -140,6 +140,8 @@ pub(super) struct Target {
     own_core: Option<usize>,
 }
 
+/// Connections at most by which the most that a server can do is found, before it gets more.
+const CLOSED_CONNECTIONS: usize = 8;
 /// Times that measurements with and without a filter take turns.
 const ROUNDS: usize = 3;
 
@@ -242,9 +244,11 @@ fn paces(args: &Args) -> Vec<Pace> {
 
 /// One measurement, with what the server says of it and the swaps made meanwhile.
 fn measure(args: &Args, target: &Target, plan: &Plan, pace: Pace, swapper: Option<&Swapper>) -> anyhow::Result<Phase> {
+    // What is more than it can do is to be told by the rate alone: a queue of many connections would already be a sign of it.
+    let most = if args.overload.is_some() { CLOSED_CONNECTIONS } else { usize::MAX };
     let options = RunOptions {
         address: target.address,
-        connections: args.connections,
+        connections: args.connections.min(most),
         pace,
         warm_up: Duration::from_secs_f64(args.warm_up),
         duration: Duration::from_secs_f64(args.duration),
@@ -281,13 +285,16 @@ fn recommendations(metrics: &Metrics) -> f64 {
     metrics.get("kindred_request_seconds_count{route=\"recommendations\"}")
 }
 
-/// The server to measure: one that we start, with interactions in the file named or in memory, or one that runs.
-pub(super) fn target(args: &Args, store: Option<&Path>, progress: &Progress) -> anyhow::Result<Target> {
+/// Where a server of ours keeps interactions, and further settings by their environment variables.
+pub(super) type Store<'a> = (&'a Path, &'a [(&'a str, &'a str)]);
+
+/// The server to measure: one that we start, with interactions in the store named or in memory, or one that runs.
+pub(super) fn target(args: &Args, store: Option<Store<'_>>, progress: &Progress) -> anyhow::Result<Target> {
     if args.spawn { spawn(args, store, progress) } else { existing(args) }
 }
 
 /// Starts a server on the artifacts given, or on generated ones.
-fn spawn(args: &Args, store: Option<&Path>, progress: &Progress) -> anyhow::Result<Target> {
+fn spawn(args: &Args, store: Option<Store<'_>>, progress: &Progress) -> anyhow::Result<Target> {
     let (artifacts, temporary) = match (&args.artifacts, &args.dir) {
         (Some(artifacts), _) => (artifacts.clone(), None),
         (None, Some(dir)) => (dir.clone(), None),
@@ -307,8 +314,11 @@ fn spawn(args: &Args, store: Option<&Path>, progress: &Progress) -> anyhow::Resu
         );
     }
     // A closed loop keeps a queue standing, which is what giving way is for; unless that is what is measured, answers are to be whole.
-    let enabled = args.overload.is_some().to_string();
-    let settings = [("KINDRED__OVERLOAD__ENABLED", enabled)];
+    let enabled = if args.overload.is_some() { "true" } else { "false" };
+    let (store, further) = store.unzip();
+    let settings =
+        [("KINDRED__OVERLOAD__ENABLED", enabled)].into_iter().chain(further.unwrap_or_default().iter().copied());
+    let settings: Vec<(&str, String)> = settings.map(|(name, value)| (name, value.to_owned())).collect();
     let core = two_cores.then_some(SERVER_CORE);
     let server = ServerProcess::start_with(&artifacts, args.config.as_deref(), core, &settings, store)?;
     let own_core = (two_cores && pin_self(OWN_CORE)).then_some(OWN_CORE);

@@ -40,6 +40,10 @@ pub struct Overload {
     pub refusals: Option<Percentiles>,
     /// Requests that failed in another way.
     pub failed: u64,
+    /// Share of the time for which the machine took the generator's core away, and the longest time, in milliseconds: that long any request waits.
+    pub paused_share: f64,
+    /// See there.
+    pub longest_pause_ms: f64,
     /// Answers that were less than they could be, by step.
     pub degraded: Vec<(&'static str, u64)>,
 }
@@ -67,7 +71,10 @@ pub(super) fn measure(args: &Args, target: &Target, plan: &Plan, factor: f64, mo
     let refused = measured.statuses.get(&REFUSED).copied().unwrap_or(0);
     let mut answered = measured.latency[0].clone();
     answered.add(&measured.latency[1])?;
+    let [paused, longest] = measured.pauses;
     Ok(Overload {
+        paused_share: paused.as_secs_f64() / measured.seconds.max(f64::MIN_POSITIVE),
+        longest_pause_ms: longest.as_secs_f64() * 1e3,
         most_per_second: most,
         offered_per_second: rate,
         goodput_per_second: measured.succeeded() as f64 / measured.seconds.max(f64::MIN_POSITIVE),
@@ -115,6 +122,12 @@ impl Overload {
         }
         let degraded: Vec<String> = self.degraded.iter().map(|(step, n)| format!("{step} {}", count(*n))).collect();
         let _ = writeln!(text, "  answers that were less: {}", degraded.join(", "));
+        let _ = writeln!(
+            text,
+            "  the machine took the generator's core away for {} of the time, for {:.0} ms at the longest",
+            percent(self.paused_share),
+            self.longest_pause_ms
+        );
         for (bar, held) in self.bars() {
             let _ = writeln!(text, "  {} {bar}", if held { "held:  " } else { "MISSED:" });
         }
