@@ -7,9 +7,11 @@
 
 mod cases;
 mod judge;
+mod lists;
 mod trends;
 
 use std::collections::HashSet;
+use std::io::Write;
 use std::ops::Range;
 use std::time::Instant;
 
@@ -150,6 +152,9 @@ pub enum EvaluateError {
         /// Why they were left out.
         skipped: Skipped,
     },
+    /// The lists could not be written.
+    #[error("the lists cannot be written")]
+    Lists(#[from] std::io::Error),
     /// The request was refused.
     #[error("the request of a user was refused")]
     Recommend(#[from] RecommendError),
@@ -163,10 +168,10 @@ struct Answer {
     popular: Vec<u32>,
 }
 
-/// Measures a model on the test part of a dataset, over all threads.
+/// Measures a model on the test part of a dataset, over all threads. Each list goes into `lists` too, a line of JSON, if there is such a place.
 ///
 /// # Errors
-/// A list length out of range, or nobody to ask.
+/// A list length out of range, nobody to ask, or lists that cannot be written.
 pub fn evaluate<D: AsRef<[u8]> + Sync>(
     model: &Model<D>,
     held_out: &HeldOut,
@@ -174,6 +179,7 @@ pub fn evaluate<D: AsRef<[u8]> + Sync>(
     weighting: &Weighting,
     options: &EvaluateOptions,
     progress: &(dyn Fn(u64, u64) + Sync),
+    lists: Option<&mut dyn Write>,
 ) -> Result<Evaluation, EvaluateError> {
     if let Some(found) = options.ks.iter().copied().find(|k| !(1..=K_MAX).contains(k)) {
         return Err(EvaluateError::K { found });
@@ -205,6 +211,9 @@ pub fn evaluate<D: AsRef<[u8]> + Sync>(
     }
     answers.sort_unstable_by_key(|(at, _)| *at);
     let answers: Vec<Answer> = answers.into_iter().map(|(_, answer)| answer).collect();
+    if let Some(into) = lists {
+        lists::write(model, &cases, &answers, into)?;
+    }
     let judge = Judge::new(model, held_out, &cases, options.seed);
     let system = |name, list: fn(&Answer) -> &[u32]| {
         let lists: Vec<&[u32]> = answers.iter().map(list).collect();

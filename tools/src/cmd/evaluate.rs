@@ -1,6 +1,8 @@
 //! `kindred evaluate`: how good the served list is on interactions held out from training.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use kindred::settings::Settings;
@@ -22,7 +24,7 @@ use crate::report;
 pub struct Args {
     /// Read the recommendation log ([recommendation_log] in the settings) of a store or a backup, its file or its directory: click-through,
     /// conversion, and what the lists would have been worth without exploration. The store must not be open elsewhere.
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["dataset", "config", "html", "allow_seen", "exact_only", "users"])]
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["dataset", "config", "html", "lists", "allow_seen", "exact_only", "users"])]
     from_log: Option<PathBuf>,
     /// With --from-log: the kinds of interaction that count as a click; may be given several times. All but not_interested if left out.
     #[arg(long, value_name = "KIND", requires = "from_log")]
@@ -57,6 +59,9 @@ pub struct Args {
     /// Seed of the draw.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// Write each list, what was looked for in it and those of the other systems as a line of JSON, for other programs to judge.
+    #[arg(long, value_name = "FILE")]
+    lists: Option<PathBuf>,
     /// Write the report as a page with pictures, too.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -105,7 +110,10 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let progress = Progress::bar("evaluating", 0);
     let step = |done, total| progress.step("evaluating", done, total);
     let held_out = held_out(&dataset)?;
-    let evaluation = evaluate::evaluate(snapshot.model(), &held_out, &scenario, &manifest.weighting, &options, &step)?;
+    let mut lists = args.lists.as_deref().map(create).transpose()?;
+    let lists = lists.as_mut().map(|lists| lists as &mut dyn Write);
+    let (model, weighting) = (snapshot.model(), &manifest.weighting);
+    let evaluation = evaluate::evaluate(model, &held_out, &scenario, weighting, &options, &step, lists)?;
     progress.finish();
     let evaluated = Evaluated {
         generation: snapshot.generation().to_owned(),
@@ -120,6 +128,11 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     }
     report::emit(&evaluated, global.json)?;
     Ok(Exit::Done)
+}
+
+fn create(path: &Path) -> anyhow::Result<BufWriter<File>> {
+    let file = File::create(path).with_context(|| format!("{}: cannot be written", path.display()))?;
+    Ok(BufWriter::new(file))
 }
 
 /// Both parts of a dataset, read into memory.

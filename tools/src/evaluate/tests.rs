@@ -53,8 +53,27 @@ fn asks_exactly_what_a_request_asks() {
     let test = [(3, first[0], 1.0, 100), (8, second[2], 1.0, 100), (9, missed, 1.0, 100)];
     let held_out = held_out(&fixture, &train, &test);
     let found =
-        evaluate(&model, &held_out, &Scenario::home(), &Weighting::default(), &options(&[1, 10]), &|_, _| ()).unwrap();
+        evaluate(&model, &held_out, &Scenario::home(), &Weighting::default(), &options(&[1, 10]), &|_, _| (), None)
+            .unwrap();
     assert_eq!((found.n_users, found.n_relevant, found.skipped), (3, 3, Skipped::default()));
+    let mut lines = Vec::new();
+    let again = evaluate(
+        &model,
+        &held_out,
+        &Scenario::home(),
+        &Weighting::default(),
+        &options(&[1, 10]),
+        &|_, _| (),
+        Some(&mut lines),
+    );
+    assert_eq!(again.unwrap().systems, found.systems);
+    let lines: Vec<serde_json::Value> =
+        lines.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
+    let keys = |list: &[u32]| list.iter().map(|ordinal| Fixture::key(*ordinal as usize)).collect::<Vec<_>>();
+    assert_eq!(lines.len(), 3);
+    assert_eq!(lines[0]["exact"], serde_json::json!(keys(&first)));
+    assert_eq!(lines[1]["index"], serde_json::json!(keys(&second)));
+    assert_eq!((&lines[2]["user"], &lines[2]["relevant"][0]), (&9.into(), &Fixture::key(missed as usize).into()));
     let names: Vec<&str> = found.systems.iter().map(|system| system.name).collect();
     assert_eq!(names, ["index", "exact", "popular"]);
     for system in &found.systems[..2] {
@@ -86,7 +105,7 @@ fn what_is_left_out_is_counted() {
     ];
     let held_out = held_out(&fixture, &train, &test);
     let asked = |options: &EvaluateOptions| {
-        evaluate(&model, &held_out, &Scenario::home(), &Weighting::default(), options, &|_, _| ()).unwrap()
+        evaluate(&model, &held_out, &Scenario::home(), &Weighting::default(), options, &|_, _| (), None).unwrap()
     };
     let wanted = Skipped {
         without_history: 1,
@@ -112,7 +131,7 @@ fn nobody_to_ask_and_lists_of_no_length_are_refused() {
     let model = fixture.model();
     let held_out = held_out(&fixture, &[(0, 0, 1.0, 0)], &[(1, 1, 1.0, 9)]);
     let asked = |options: &EvaluateOptions| {
-        let error = evaluate(&model, &held_out, &Scenario::home(), &Weighting::default(), options, &|_, _| ());
+        let error = evaluate(&model, &held_out, &Scenario::home(), &Weighting::default(), options, &|_, _| (), None);
         error.unwrap_err()
     };
     assert!(matches!(asked(&options(&[10])), EvaluateError::NoUsers { skipped } if skipped.without_history == 1));
@@ -136,7 +155,7 @@ fn each_event_is_predicted_from_those_before_it() {
     let held_out = held_out(&fixture, &train, &test);
     let asked = |scenario: &Scenario| {
         let options = EvaluateOptions { protocol: Protocol::NextEvent, ..options(&[1]) };
-        evaluate(&model, &held_out, scenario, &Weighting::default(), &options, &|_, _| ()).unwrap()
+        evaluate(&model, &held_out, scenario, &Weighting::default(), &options, &|_, _| (), None).unwrap()
     };
     let found = asked(&Scenario::home());
     assert_eq!((found.n_users, found.n_lists, found.n_relevant), (2, 3, 3));

@@ -142,7 +142,8 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         trending: Some(trending),
     };
     let weighting = &snapshot.manifest().weighting;
-    let evaluation = evaluate::evaluate(snapshot.model(), &script.questions, scenario, weighting, &options, &step)?;
+    let evaluation =
+        evaluate::evaluate(snapshot.model(), &script.questions, scenario, weighting, &options, &step, None)?;
     progress.finish();
     let system = evaluation.systems.iter().find(|system| system.name == "index").context("no system by the index")?;
     let at = system.at.first().context("no list was judged")?;
