@@ -25,10 +25,11 @@ NAMES = {"hit_rate": "hit_rate", "recall": "recall", "ndcg": "ndcg", "mrr": "mrr
 
 
 def by_ranx(lines, system, k):
-    qrels = Qrels({str(at): {item: 1 for item in line["relevant"]} for at, line in enumerate(lines)})
+    # Ids of one length: ranx answers in their order as text.
+    qrels = Qrels({f"{at:09}": {item: 1 for item in line["relevant"]} for at, line in enumerate(lines)})
     # An empty list is a miss: ranx wants at least one item, so it gets one that nobody looked for.
     scored = lambda items: {item: float(len(items) - place) for place, item in enumerate(items)} or {"\0nothing": 1.0}
-    run = Run({str(at): scored(line[system]) for at, line in enumerate(lines)})
+    run = Run({f"{at:09}": scored(line[system]) for at, line in enumerate(lines)})
     names = [f"{name}@{k}" for name in NAMES.values()]
     found = {name: numpy.asarray(each) for name, each in evaluate(qrels, run, names, return_mean=False).items()}
     # ranx divides by all that was looked for, we by as many of it as a list of k can hold.
@@ -63,7 +64,7 @@ def main():
         path = os.path.join(directory, "lists.jsonl")
         line = [given.kindred, "evaluate", "--artifacts", given.artifacts, "--dataset", given.dataset,
                 "--k", str(given.k), "--lists", path, "--json", *given.more]
-        report = json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout)
+        report = json.loads(subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True).stdout)
         with open(path) as lines:
             lines = [json.loads(line) for line in lines]
     worst = 0.0
