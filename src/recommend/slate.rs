@@ -3,8 +3,8 @@
 //! Place after place, of what is left is taken: the item with this fixed place; else, by chance, a new one; else, where the place belongs to
 //! the promoted share, the best promoted one; else the best. *Best* is by `score − diversity · (greatest cosine to an item above, if
 //! positive)` (maximal marginal relevance; Carbonell and Goldstein, SIGIR 1998), buried ones after all others, ties by item key. Fixed
-//! places are not subject to caps. Scores only fall as the list grows, so a candidate is compared with the items above only when its score alone
-//! would win, and then with those that came since.
+//! places are not subject to caps. Scores only fall as the list grows, so a candidate is compared with the items above only when what it was worth the
+//! last time would win, and then with those that came since.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use kindred_index::key_hash;
 
 use super::Placement;
 use super::chance::Chance;
-use super::taste::cosine;
+use super::taste::{cosine, length};
 use crate::model::{Column, Model, ModelView};
 use crate::scenario::{Cap, Exploration, ExploreMethod, Scenario};
 
@@ -31,6 +31,8 @@ pub(super) struct Entry {
     /// The greatest cosine to one of the first `compared` items of the list, if positive.
     nearest: f64,
     compared: usize,
+    /// The length of its row, once it is known.
+    length: Option<f64>,
     taken: bool,
 }
 
@@ -48,7 +50,7 @@ pub(super) struct Placed {
 impl Entry {
     pub(super) fn new(ordinal: u32, score: f64) -> Self {
         let (pinned, promoted, new, buried) = (None, false, false, false);
-        Self { ordinal, score, pinned, promoted, new, buried, nearest: 0.0, compared: 0, taken: false }
+        Self { ordinal, score, pinned, promoted, new, buried, nearest: 0.0, compared: 0, length: None, taken: false }
     }
 }
 
@@ -110,22 +112,31 @@ impl<'a> Counts<'a> {
 /// The items of the list so far, and what likeness to them takes off.
 struct Above<'a> {
     view: &'a ModelView<'a>,
-    ordinals: Vec<u32>,
+    /// Their rows and those' lengths.
+    rows: Vec<(&'a [f32], f64)>,
     penalty: f64,
 }
 
-impl Above<'_> {
+impl<'a> Above<'a> {
     /// What likeness to an item above takes off an entry: not positive.
     fn off(&self, entry: &mut Entry) -> f64 {
         if self.penalty > 0.0
             && let Some(row) = self.view.row(entry.ordinal)
         {
-            let since = self.ordinals.get(entry.compared..).unwrap_or_default();
-            let cosines = since.iter().filter_map(|above| Some(cosine(self.view.row(*above)?, row)));
+            let length = *entry.length.get_or_insert_with(|| length(row));
+            let since = self.rows.get(entry.compared..).unwrap_or_default();
+            let cosines = since.iter().map(|(above, above_length)| cosine((above, *above_length), (row, length)));
             entry.nearest = cosines.fold(entry.nearest, f64::max);
-            entry.compared = self.ordinals.len();
+            entry.compared = self.rows.len();
         }
         -self.penalty * entry.nearest
+    }
+
+    /// An item comes into the list.
+    fn push(&mut self, ordinal: u32) {
+        if self.penalty > 0.0 {
+            self.rows.extend(self.view.row(ordinal).map(|row| (row, length(row))));
+        }
     }
 }
 
@@ -140,7 +151,7 @@ pub(super) fn arrange<D: AsRef<[u8]>>(
 ) -> Vec<Placed> {
     let mut counts = Counts::new(model, view, &scenario.caps);
     let mut chance = Chance::new(seed);
-    let mut above = Above { view, ordinals: Vec::with_capacity(limit), penalty: f64::from(scenario.diversity) };
+    let mut above = Above { view, rows: Vec::new(), penalty: f64::from(scenario.diversity) };
     let greedy = scenario.explore.as_ref().filter(|explore| explore.method == ExploreMethod::EpsilonGreedy);
     let mut list = Vec::with_capacity(limit);
     for place in 0..limit {
@@ -162,7 +173,7 @@ pub(super) fn arrange<D: AsRef<[u8]>>(
         let (ordinal, diversity) = (entry.ordinal, above.off(entry));
         list.push(Placed { entry: at, diversity, placement, propensity });
         counts.count(ordinal);
-        above.ordinals.push(ordinal);
+        above.push(ordinal);
     }
     list
 }
@@ -179,21 +190,26 @@ fn choose(
     chance: &mut Chance,
 ) -> Option<Choice> {
     let mut best_of = |fits: &dyn Fn(&Entry) -> bool| {
-        let mut best: Option<(usize, (bool, f64))> = None;
-        for (at, entry) in entries.iter_mut().enumerate() {
-            // Of equals the first: the entries come in order of score and key, and none is worth more than its score.
-            if best.is_some_and(|(_, (front, value))| front && value >= entry.score) {
-                break;
-            }
-            if !fits(entry) || !is_free(entry) {
+        // What an entry was worth when it was compared last: never less than it is worth now.
+        let once = |entry: &Entry| (!entry.buried, entry.score - above.penalty * entry.nearest);
+        let promising = entries.iter().enumerate().filter(|(_, entry)| fits(entry) && is_free(entry));
+        let promising = promising.map(|(at, entry)| (at, once(entry)));
+        // Of equals the first: the entries come in order of score and key.
+        let first = promising.reduce(|best, next| if next.1 > best.1 { next } else { best })?.0;
+        let entry = entries.get_mut(first)?;
+        let mut best = (first, (!entry.buried, entry.score + above.off(entry)));
+        for at in 0..entries.len() {
+            let Some(entry) = entries.get_mut(at) else { continue };
+            let beats = |worth: (bool, f64)| worth > best.1 || (worth == best.1 && at < best.0);
+            if at == first || !beats(once(entry)) || !fits(entry) || !is_free(entry) {
                 continue;
             }
-            let found = (!entry.buried, entry.score + above.off(entry));
-            if best.is_none_or(|(_, best)| found > best) {
-                best = Some((at, found));
+            let worth = (!entry.buried, entry.score + above.off(entry));
+            if beats(worth) {
+                best = (at, worth);
             }
         }
-        best.map(|(at, _)| at)
+        Some(best.0)
     };
     let promoted = if wants_promoted { best_of(&|entry| entry.promoted) } else { None };
     let exploit = promoted.or_else(|| best_of(&|_| true))?;

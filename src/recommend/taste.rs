@@ -165,13 +165,13 @@ impl Taste {
     }
 }
 
-/// The cosine of two rows, 0 where one has no length.
-pub(super) fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let lengths = length(a) * length(b);
+/// The cosine of two rows with their lengths, 0 where one has none.
+pub(super) fn cosine((a, length_a): (&[f32], f64), (b, length_b): (&[f32], f64)) -> f64 {
+    let lengths = length_a * length_b;
     if lengths > 0.0 { dot_wide(a, b) / lengths } else { 0.0 }
 }
 
-fn length(row: &[f32]) -> f64 {
+pub(super) fn length(row: &[f32]) -> f64 {
     dot_wide(row, row).sqrt()
 }
 
