@@ -229,8 +229,8 @@ pub(crate) async fn get_similar(
         }
         let history: [Interaction; 0] = [];
         let mut scratch = worker.scratch.borrow_mut();
-        let breadth = query.ef_search.is_some() || query.recall_target.is_some() || query.exact;
-        let is_usual = permit.step == Step::Full && !breadth;
+        let asks = query.ef_search.is_some() || query.recall_target.is_some() || query.exact;
+        let is_usual = permit.step == Step::Full && !asks;
         let breadth = if is_usual { state.recall.begin(name, &mut scratch) } else { Breadth::default() };
         let request = RecommendRequest {
             live: changes.as_deref(),

@@ -1,7 +1,7 @@
 //! Traces of requests for an OpenTelemetry collector, where the program is built with the feature `otlp`.
 //!
-//! A span is made when its request is over, from what was measured anyway, so a request that is not kept costs a comparison and one that is
-//! costs its answer nothing. What is kept: a share of all, every failure of ours and every slow request; where the caller has begun a trace
+//! A span is made when its request is over, from what was measured anyway, so where no collector is named a request costs a comparison, and
+//! where one is the stages are copied and the route is looked up once its answer is made. What is kept: a share of all, every failure of ours and every slow request; where the caller has begun a trace
 //! (`traceparent`), what the caller decided. Spans name routes, never what was asked for: no id of a person or an item leaves by this way.
 
 use std::time::Duration;

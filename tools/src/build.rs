@@ -21,7 +21,7 @@ use crate::calendar::Moment;
 use crate::matrix::{Matrix, norm};
 use crate::model_dir::{ModelDir, ModelMetric};
 use crate::progress::Progress;
-use crate::recall::{self, Agreement};
+use crate::recall::{self, Agreement, Truth};
 
 /// Nearest items that recall is measured on.
 pub const RECALL_K: usize = 10;
@@ -157,6 +157,8 @@ struct Built {
     bytes: u64,
     crc: u32,
     repaired: u32,
+    /// The true nearest of the queries.
+    truth: Truth,
     tried: Tried,
 }
 
@@ -243,7 +245,7 @@ fn build(model: &ModelDir, options: &BuildOptions, progress: &Progress) -> anyho
         }
     }
     let best = best.context("no edge set to build")?;
-    let recall_by_breadth = by_breadth(&best.index, &queries)?;
+    let recall_by_breadth = by_breadth(&best, &queries)?;
     let report = BuildReport {
         published: None,
         generation: String::new(),
@@ -300,16 +302,16 @@ fn build_one(
         bytes: length,
         crc,
         repaired,
+        truth,
         tried: Tried { edges: edges_name(edges), agreement, seconds },
     })
 }
 
 /// What searches find by their breadth, up to the one that finds nearly everything. A broader one that found less, by chance, is left out.
-fn by_breadth(index: &Index<AlignedBytes>, queries: &Matrix) -> anyhow::Result<Vec<BreadthRecall>> {
-    let truth = recall::truth(index, queries, RECALL_K)?;
+fn by_breadth(built: &Built, queries: &Matrix) -> anyhow::Result<Vec<BreadthRecall>> {
     let mut measured: Vec<BreadthRecall> = Vec::new();
     for ef_search in BREADTHS {
-        let recall = recall::agreement(index, queries, &truth, ef_search)?.recall;
+        let recall = recall::agreement(&built.index, queries, &built.truth, ef_search)?.recall;
         if measured.last().is_none_or(|narrower| recall > narrower.recall) {
             measured.push(BreadthRecall { ef_search: ef_search as u32, recall });
         }
