@@ -14,8 +14,9 @@ use super::keys;
 /// What the engine answers.
 pub(super) type Result<T> = std::result::Result<T, Error>;
 
-/// MiB of one keyspace's changes in memory before they are written as a segment, and of a merged segment. Small, because commits wait while one is
-/// synced.
+/// MiB of one keyspace's changes in memory before they are written as a segment.
+const MEMORY_MB: u64 = 2;
+/// MiB of a merged segment. Small, because commits wait while one is synced.
 const SEGMENT_MB: u64 = 8;
 /// MiB of journals before the changes in the oldest are written as segments. The smallest that the engine takes, so that little is to be replayed at
 /// a start.
@@ -54,7 +55,7 @@ impl Engine {
             .open()?;
         let options = || {
             let levels = Leveled::default().with_table_target_size(SEGMENT_MB << 20);
-            KeyspaceCreateOptions::default().max_memtable_size(SEGMENT_MB << 20).compaction_strategy(Arc::new(levels))
+            KeyspaceCreateOptions::default().max_memtable_size(MEMORY_MB << 20).compaction_strategy(Arc::new(levels))
         };
         let space = |name| database.keyspace(name, options);
         let spaces = Spaces {
