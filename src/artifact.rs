@@ -136,7 +136,11 @@ pub fn read_manifest(directory: &Path) -> Result<Manifest, ArtifactError> {
     if format_version != FORMAT_VERSION {
         return Err(ArtifactError::FormatVersion { path, expected: FORMAT_VERSION, found: format_version });
     }
-    serde_json::from_slice(&bytes).map_err(malformed)
+    let manifest: Manifest = serde_json::from_slice(&bytes).map_err(malformed)?;
+    match manifest.learned_weights {
+        Some(learned) if !learned.are_valid() => Err(ArtifactError::LearnedWeights { path }),
+        _ => Ok(manifest),
+    }
 }
 
 /// Opens the artifact in a directory by mapping its files: milliseconds, whatever its size.

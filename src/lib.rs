@@ -19,6 +19,7 @@ pub mod catalog;
 mod clock;
 pub mod codec;
 pub mod digest;
+pub mod encoder;
 pub mod experiment;
 pub mod filter;
 pub mod history;

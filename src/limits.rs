@@ -69,6 +69,12 @@ pub const CURSOR_ITEMS_MAX: usize = 5_000;
 /// Neighbours stored per item.
 pub const NEIGHBOURS_PER_ITEM_MAX: usize = 1_000;
 
+/// Longest text of a search by words, in bytes.
+pub const QUERY_TEXT_BYTES_MAX: usize = 1_000;
+
+/// Features that the encoder of a model knows: those that most items have.
+pub const ENCODER_FEATURES_MAX: usize = 65_536;
+
 /// Sessions kept per item, the most recent ones: what VMIS-kNN calls m. Its authors found nothing better above.
 pub const SESSIONS_PER_ITEM_MAX: usize = 500;
 

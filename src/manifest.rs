@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::scenario::LearnedWeights;
 use crate::user_vector::Weighting;
 
 /// The version of the manifest and of the files it lists that this program writes, and the newest it reads.
@@ -55,6 +56,9 @@ pub struct Manifest {
     pub hyper_parameters: serde_json::Value,
     /// What interactions weigh in the user vector.
     pub weighting: Weighting,
+    /// What each source weighs in a score, if it was learned; scenarios say whether they want it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learned_weights: Option<LearnedWeights>,
     /// First and last interaction trained on, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training_window: Option<TrainingWindow>,
@@ -148,6 +152,7 @@ impl Default for Manifest {
             trainer: String::new(),
             hyper_parameters: serde_json::Value::Null,
             weighting: Weighting::default(),
+            learned_weights: None,
             training_window: None,
             ann_recall: None,
             recall_by_breadth: Vec::new(),

@@ -6,6 +6,7 @@
 //! [`Model::verify`] checks everything else. No byte pattern makes a method panic, verified or not.
 
 mod columns;
+mod encoder;
 mod filters;
 mod layout;
 mod sessions;
@@ -19,6 +20,7 @@ use thiserror::Error;
 
 pub use self::columns::Column;
 use self::columns::Columns;
+pub use self::encoder::EncoderData;
 use self::filters::Filters;
 use self::layout::{Header, section};
 pub use self::layout::{MODEL_CONTAINER_KIND, index_fingerprint};
@@ -26,6 +28,7 @@ pub use self::sessions::{SessionsData, SessionsView};
 pub use self::write::{ModelData, ModelWriteError};
 use crate::catalog::CatalogView;
 use crate::catalog::attributes::HIDDEN;
+use crate::encoder::EncoderView;
 use crate::live_items::LiveItems;
 use crate::manifest::Manifest;
 
@@ -252,6 +255,11 @@ impl<D: AsRef<[u8]>> Model<D> {
     /// The sessions it keeps; none in a model without any.
     pub fn sessions(&self) -> SessionsView<'_> {
         SessionsView::of(&self.data, self.len())
+    }
+
+    /// What makes rows of texts and attributes; empty in a model without one.
+    pub fn encoder(&self) -> EncoderView<'_> {
+        encoder::view(&self.data, self.dimensions())
     }
 
     /// What an item says about the visitor who touched it; the index row when the model is symmetric.

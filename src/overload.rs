@@ -94,7 +94,8 @@ impl Placement {
             ..full.clone()
         };
         let lighter = less(2);
-        let mut narrow = less(4);
+        // What was learned is learned for all sources together.
+        let mut narrow = Scenario { learned_weights: false, ..less(4) };
         if narrow.weights.vector > 0.0 {
             narrow.weights.neighbours = 0.0;
             narrow.weights.followed = 0.0;

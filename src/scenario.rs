@@ -7,14 +7,17 @@ use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
 use crate::limits;
+use crate::manifest::Manifest;
 
 mod built_in;
 mod explore;
 mod interests;
+mod learned;
 mod rules;
 
 pub use explore::{Exploration, ExploreMethod};
 pub use interests::Interests;
+pub use learned::LearnedWeights;
 pub use rules::{Boost, Cap, Decay, DecayFunction, GeoPoint, ItemFilter, Pin, Promotion, RequestTarget, Target};
 
 /// How one kind of list is made.
@@ -41,6 +44,8 @@ pub struct Scenario {
     pub hide_kinds: Vec<String>,
     /// What each part of the score weighs.
     pub weights: SourceWeights,
+    /// Whether the weights that were learned with the model stand in the place of those, where it has some.
+    pub learned_weights: bool,
     /// What the current session and what came before it weigh in the visitor's taste.
     pub interests: Interests,
     /// Which interactions the source `history` lists, and how they weigh.
@@ -208,6 +213,7 @@ impl Default for Scenario {
             exclude_within_hours: 0.0,
             hide_kinds: vec![crate::user_vector::NOT_INTERESTED.to_owned()],
             weights: SourceWeights::default(),
+            learned_weights: false,
             interests: Interests::default(),
             history: HistorySource::default(),
             require_available: true,
@@ -254,10 +260,17 @@ impl Scenario {
     /// Whether its lists depend on what is taken just now.
     pub fn counts_trends(&self) -> bool {
         let weights = &self.weights;
-        weights.trending > 0.0
+        self.learned_weights
+            || weights.trending > 0.0
             || weights.context > 0.0
             || self.fallback.contains(&FallbackList::Trending)
             || self.explore.is_some()
+    }
+
+    /// What each part of the score weighs with a model.
+    pub fn weights_with(&self, manifest: &Manifest) -> SourceWeights {
+        let learned = manifest.learned_weights.as_ref().filter(|_| self.learned_weights);
+        learned.map_or(self.weights, |learned| self.weights.with(learned))
     }
 
     /// Whether its lists depend on the circumstances of a request.
@@ -298,7 +311,12 @@ impl Scenario {
         rules::validate_shape(&self.caps, &self.pins, self.promote.as_ref(), self.diversity)?;
         let weights = &self.weights;
         let of_someone = [weights.vector, weights.neighbours, weights.sessions, weights.history, weights.followed];
-        if self.based_on == Basis::Nobody && of_someone.iter().any(|weight| *weight != 0.0) {
+        let of_nobody = self.based_on == Basis::Nobody;
+        if of_nobody && self.learned_weights {
+            let what = "weights are learned for lists of somebody: leave learned_weights out";
+            return Err(ScenarioError::Rule { rule: "based_on".to_owned(), what });
+        }
+        if of_nobody && of_someone.iter().any(|weight| *weight != 0.0) {
             let what = "a list for nobody in particular has no vector, neighbours, sessions, history or followed: set their weights to 0";
             return Err(ScenarioError::Rule { rule: "based_on".to_owned(), what });
         }

@@ -5,6 +5,7 @@
 // Test support: a failure here must stop the test that called it, with its place.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc, missing_docs)]
 
+use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
@@ -13,11 +14,21 @@ use kindred_index::{AlignedBytes, EdgeSet, FlatGraph, Index, IndexInput, ItemAtt
 use crate::artifact::{INDEX_FILE, MODEL_FILE, Publication};
 use crate::catalog::CatalogItem;
 use crate::catalog::attributes::of_items;
+use crate::encoder::Features;
 use crate::manifest::{AnnRecall, BreadthRecall, Manifest};
-use crate::model::{Model, ModelData, SessionsData};
+use crate::model::{EncoderData, Model, ModelData, SessionsData};
 
 /// Links per item on level 0 of a fixture's graph.
 const LINKS: usize = 16;
+
+/// What an encoder is made of.
+#[derive(Clone, Debug)]
+pub struct Words {
+    pub keys: Vec<u64>,
+    pub weights: Vec<f32>,
+    pub rows: Vec<f32>,
+    pub context_rows: Vec<f32>,
+}
 
 /// Everything a small model is made of; change a field before making the model.
 #[derive(Clone, Debug)]
@@ -34,6 +45,8 @@ pub struct Fixture {
     pub popularity: Vec<f32>,
     /// Where each session begins, and their items, the oldest session first.
     pub sessions: Option<(Vec<u32>, Vec<u32>)>,
+    /// An encoder; see [`Fixture::learn_words`].
+    pub words: Option<Words>,
     pub created_at: String,
     /// What the manifest says of the recall: of the usual search, and of others by their breadth.
     pub recall: f64,
@@ -123,6 +136,7 @@ impl Fixture {
             similarities: Vec::new(),
             popularity,
             sessions: None,
+            words: None,
             created_at: "2026-11-24T14:25:01Z".to_owned(),
             recall: 1.0,
             recall_by_breadth: Vec::new(),
@@ -239,7 +253,33 @@ impl Fixture {
             neighbour_similarities: &self.similarities,
             popularity: &self.popularity,
             sessions: self.sessions.as_ref().map(|(offsets, items)| SessionsData { offsets, items }),
+            encoder: self.words.as_ref().map(|words| EncoderData {
+                keys: &words.keys,
+                weights: &words.weights,
+                rows: &words.rows,
+                context_rows: &words.context_rows,
+            }),
         }
+    }
+
+    /// Gives the model an encoder: the row of a feature is the mean of those of the items that have it.
+    pub fn learn_words(&mut self) {
+        let mut items_of: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+        for (i, item) in self.items.iter().enumerate() {
+            Features::of_item(item).iter().for_each(|(key, _)| items_of.entry(key).or_default().push(i));
+        }
+        let mean = |rows: &[f32]| -> Vec<f32> {
+            let of = |items: &Vec<usize>| {
+                let value =
+                    |d: usize| items.iter().map(|i| rows[i * self.dimensions + d]).sum::<f32>() / items.len() as f32;
+                (0..self.dimensions).map(value).collect::<Vec<f32>>()
+            };
+            items_of.values().flat_map(of).collect()
+        };
+        let (rows, context_rows) = (mean(&self.rows), self.context.as_deref().map(mean).unwrap_or_default());
+        let weight = |items: &Vec<usize>| (self.items.len() as f32 / items.len() as f32).ln() + 1.0;
+        let weights = items_of.values().map(weight).collect();
+        self.words = Some(Words { keys: items_of.into_keys().collect(), weights, rows, context_rows });
     }
 
     /// Gives the model sessions, the oldest first.

@@ -71,6 +71,12 @@ pub enum ArtifactError {
         /// What the parser said.
         source: serde_json::Error,
     },
+    /// The learned weights are none.
+    #[error("{path}: learned_weights are finite, not negative, and at least one is above 0; build again", path = path.display())]
+    LearnedWeights {
+        /// The manifest.
+        path: PathBuf,
+    },
     /// The manifest is larger than allowed.
     #[error("{path} is larger than 4 MiB, which no manifest is", path = path.display())]
     ManifestTooLarge {

@@ -41,6 +41,8 @@ pub(crate) struct ModelAnswer<'a> {
     /// Similarity: `cosine` or `inner_product`.
     #[schema(value_type = String)]
     pub(crate) metric: &'a str,
+    /// Words and attributes that the model has learned; with none, searches by words (`q`) are refused.
+    pub(crate) features: usize,
     /// Kinds of interaction and what they weigh.
     #[schema(value_type = BTreeMap<String, f32>)]
     pub(crate) kinds: &'a BTreeMap<String, f32>,
@@ -98,7 +100,7 @@ pub(crate) async fn ready(state: web::Data<State>) -> Result<HttpResponse, Probl
     responses(
         (status = 200, description = "the artifact, its model and the placements", body = ModelAnswer, example = json!({
             "generation": "20261124T120000Z-1", "live_seconds": 3600, "items": 2000, "dimensions": 64, "metric": "inner_product",
-            "kinds": {"view": 1.0, "cart": 3.0, "purchase": 5.0}, "scenarios": ["home", "similar"], "manifest": {"trainer": "als"}
+            "features": 8120, "kinds": {"view": 1.0, "cart": 3.0, "purchase": 5.0}, "scenarios": ["home", "similar"], "manifest": {"trainer": "als"}
         })),
     )
 )]
@@ -110,6 +112,7 @@ pub(crate) async fn model(state: web::Data<State>) -> Result<HttpResponse, Probl
             live_seconds: live.since.elapsed().as_secs(),
             items: model.len(),
             dimensions: model.dimensions(),
+            features: model.encoder().keys.len(),
             metric: &model.manifest().metric,
             kinds: &model.manifest().weighting.kinds,
             scenarios: state.scenarios.keys().map(String::as_str).collect(),

@@ -1,7 +1,7 @@
 //! `POST /v1/search`: the index itself. Items nearest to a vector, or to examples.
 
 use actix_web::{HttpResponse, web};
-use kindred_index::{Hit, MappedFile, Plan, SearchParams};
+use kindred_index::{Hit, MappedFile, Plan, SearchParams, normalise};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -11,18 +11,23 @@ use super::error::{Problem, ProblemBody};
 use super::items::{ItemDto, entry};
 use super::state::{State, Worker};
 use super::stopwatch::Stopwatch;
+use crate::encoder::{Encoded, EncoderView, Features};
 use crate::filter::Filter;
 use crate::limits;
 use crate::model::{Model, ModelView};
 use crate::nearest::nearest;
 use crate::recommend::breadth_asked_for;
 
-/// What to look near to: a vector, or examples, not both.
+/// What to look near to: a vector; or words, examples, or both.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SearchRequest {
     /// A vector of the model's dimensions.
     pub(crate) vector: Option<Vec<f32>>,
+    /// Words that somebody looks for, in any order. They are compared by what the model has learned of its catalogue's titles, descriptions,
+    /// categories and attributes, not letter by letter. Beside examples they count as much as one of weight 1.
+    #[schema(example = "a red garden lantern", max_length = 1000)]
+    pub(crate) q: Option<String>,
     /// Items to be near to, as ids or with weights. The query is the weighted sum of the unit vectors of all examples; they are left out of
     /// the answer.
     #[serde(default)]
@@ -77,13 +82,16 @@ pub(crate) struct WeightedExample {
 pub(crate) struct SearchAnswer<'a> {
     /// The items, nearest first.
     pub(crate) hits: Vec<HitDto<'a>>,
+    /// Words of `q` that the model has never met; where that is all of them and there are no examples, there are no hits.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unknown_words: Vec<String>,
     /// The artifact that answered.
     #[schema(value_type = String)]
     pub(crate) generation: &'a str,
     /// What similarity is: `cosine` or `inner_product`.
     #[schema(value_type = String)]
     pub(crate) metric: &'a str,
-    /// How it was found: `exact`, `graph`, `filtered_graph` or `two_hops`.
+    /// How it was found: `exact`, `graph`, `filtered_graph` or `two_hops`; `none` where no word of `q` is known.
     #[schema(value_type = String)]
     pub(crate) plan: &'static str,
     /// Vectors that were compared.
@@ -117,6 +125,7 @@ const K_DEFAULT: usize = 10;
     post, path = "/v1/search", operation_id = "search_items", tag = "search",
     request_body(content = SearchRequest, examples(
         ("like" = (summary = "like this item", value = json!({"positive": ["item-42"], "k": 10}))),
+        ("words" = (summary = "by words", value = json!({"q": "a red garden lantern", "k": 10, "with_items": true}))),
         ("between" = (summary = "like one, unlike another, in one category", value = json!({
             "positive": [{"item_id": "item-42", "weight": 2.0}], "negative": ["item-7"],
             "filter": {"key": "category", "match": {"value": "garden"}}, "k": 5, "with_items": true
@@ -141,35 +150,47 @@ pub(crate) async fn post(
         let model = live.snapshot.model();
         let changes = live.changes(state.now_ms());
         let view = model.view_with(changes.as_deref());
-        let query = query_of(&view, &request)?;
+        let query = query_of(&view, model.encoder(), &request)?;
         let params = params(model, &request)?;
         let mut scratch = worker.search.borrow_mut();
-        let found = nearest(model, &view, &query.vector, &params, filter.as_ref(), &query.examples, &mut scratch)?;
-        if found.0.iter().any(|hit| !hit.similarity.is_finite()) {
+        let found = match &query.vector {
+            Some(vector) => {
+                Some(nearest(model, &view, vector, &params, filter.as_ref(), &query.examples, &mut scratch)?)
+            }
+            None => None,
+        };
+        let (hits_found, stats) = found.unzip();
+        let hits_found = hits_found.unwrap_or_default();
+        if hits_found.iter().any(|hit| !hit.similarity.is_finite()) {
             let overflow = "the vector is so long that its similarities are infinite";
             return Err(Problem::invalid(overflow, "send a shorter one; with unit length the order is the same"));
         }
         super::render(&SearchAnswer {
-            hits: hits(&view, &request, &found.0),
+            hits: hits(&view, &request, &hits_found),
+            unknown_words: query.unknown_words,
             generation: live.snapshot.generation(),
             metric: &model.manifest().metric,
-            plan: plan_name(found.1.plan),
-            distances: found.1.distances,
+            plan: stats.map_or("none", |stats| plan_name(stats.plan)),
+            distances: stats.map_or(0, |stats| stats.distances),
             took_us: watch.total_us(),
         })
     })
 }
 
-/// A query vector, and the examples it was made of.
+/// A query vector, and the examples it was made of. No vector where nothing that was given says anything.
+#[derive(Default)]
 struct Query {
-    vector: Vec<f32>,
+    vector: Option<Vec<f32>>,
     examples: Vec<u32>,
+    unknown_words: Vec<String>,
 }
 
-fn query_of(view: &ModelView<'_>, request: &SearchRequest) -> Result<Query, Problem> {
+fn query_of(view: &ModelView<'_>, encoder: EncoderView<'_>, request: &SearchRequest) -> Result<Query, Problem> {
     let by_example = !request.positive.is_empty() || !request.negative.is_empty();
     match &request.vector {
-        Some(_) if by_example => Err(Problem::invalid("both a vector and examples are given", "send one of the two")),
+        Some(_) if by_example || request.q.is_some() => {
+            Err(Problem::invalid("a vector and words or examples are given", "send the vector, or the others"))
+        }
         Some(vector) => {
             if vector.len() != view.dimensions() {
                 return Err(Problem::invalid(
@@ -177,18 +198,39 @@ fn query_of(view: &ModelView<'_>, request: &SearchRequest) -> Result<Query, Prob
                     "send a vector made by the same model; GET /v1/model tells its dimensions",
                 ));
             }
-            Ok(Query { vector: vector.clone(), examples: Vec::new() })
+            Ok(Query { vector: Some(vector.clone()), ..Query::default() })
         }
-        None if by_example => sum_of_examples(view, request),
-        None => {
-            Err(Problem::invalid("neither a vector nor examples are given", "send vector, or positive and negative"))
-        }
+        None if by_example || request.q.is_some() => sum_of_examples(view, encoder, request),
+        None => Err(Problem::invalid(
+            "neither a vector nor words nor examples are given",
+            "send vector, or q, or positive and negative",
+        )),
     }
 }
 
-/// The weighted sum of the unit vectors of the examples, so that a long row does not drown the others.
-fn sum_of_examples(view: &ModelView<'_>, request: &SearchRequest) -> Result<Query, Problem> {
-    let mut query = Query { vector: vec![0.0; view.dimensions()], examples: Vec::new() };
+/// The weighted sum of the unit vectors of the examples and the words, so that a long row does not drown the others.
+fn sum_of_examples(view: &ModelView<'_>, encoder: EncoderView<'_>, request: &SearchRequest) -> Result<Query, Problem> {
+    let mut query = Query::default();
+    let mut sum = vec![0.0; view.dimensions()];
+    let mut says_something = false;
+    if let Some(text) = &request.q {
+        check_count("bytes of q", text.len(), limits::QUERY_TEXT_BYTES_MAX)?;
+        if encoder.is_empty() {
+            return Err(Problem::invalid(
+                "the model has learned no words, so q cannot be answered",
+                "send examples, or train on a catalogue with titles, categories or attributes",
+            ));
+        }
+        if text.trim().is_empty() {
+            return Err(Problem::invalid("q is empty", "send words, or leave q out"));
+        }
+        query.unknown_words = encoder.unknown_words(text);
+        if let Some(Encoded { mut target, .. }) = encoder.encode(&Features::of_query(text)) {
+            normalise(&mut target);
+            sum = target;
+            says_something = true;
+        }
+    }
     let signed = request.positive.iter().map(|example| (example, 1.0f32));
     for (example, sign) in signed.chain(request.negative.iter().map(|example| (example, -1.0))) {
         let (id, weight) = match example {
@@ -207,9 +249,11 @@ fn sum_of_examples(view: &ModelView<'_>, request: &SearchRequest) -> Result<Quer
         let row = view.row(ordinal).unwrap_or_default();
         let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
         let factor = sign * weight / norm.max(f32::MIN_POSITIVE);
-        query.vector.iter_mut().zip(row).for_each(|(sum, x)| *sum += factor * x);
+        sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += factor * x);
         query.examples.push(ordinal);
     }
+    says_something |= !query.examples.is_empty();
+    query.vector = says_something.then_some(sum);
     Ok(query)
 }
 

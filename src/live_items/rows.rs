@@ -4,6 +4,7 @@ use kindred_index::{FilterExpr, Metric, normalise};
 
 use super::entry::LiveEntry;
 use crate::catalog::attributes::CATEGORY;
+use crate::encoder::Features;
 use crate::model::{Model, ModelView};
 
 /// Items of the same categories that stand in for one that nothing else is known about. More change the mean little.
@@ -19,24 +20,35 @@ pub struct LiveRows {
 }
 
 impl LiveRows {
-    /// The vector that came with the item, or else the mean of items of the same categories, or of popular items.
+    /// The vector that came with the item, or else what its texts and attributes say, or else the mean of items of the same categories, or of
+    /// popular items. As long as that mean, so that a new item is no more than an average one where rows differ in length.
     ///
-    /// Costs a row per item that is looked at, at most 256. A vector of another length than the model's counts as none: it was made
+    /// Costs a row per item and feature that is looked at, at most 256 and 512. A vector of another length than the model's counts as none: it was made
     /// for another model.
     pub fn of<D: AsRef<[u8]>>(model: &Model<D>, entry: &LiveEntry) -> Self {
         let view = model.view();
         let given = entry.vector().filter(|vector| vector.len() == model.dimensions());
         let alike = if given.is_some() && model.is_symmetric() { Vec::new() } else { alike(model, entry) };
-        let mut target = match given {
+        let made = entry.item().and_then(|item| model.encoder().encode(&Features::of_item(item)));
+        let (made_target, made_context) = made.map_or((None, None), |made| (Some(made.target), made.context));
+        let mut target: Box<[f32]> = match given {
             Some(vector) => vector.into(),
-            None => mean(&view, &alike, ModelView::row),
+            None => as_long_as(mean(&view, &alike, ModelView::row), made_target),
         };
         if model.index().metric() == Metric::Cosine {
             normalise(&mut target);
         }
-        let context = (!model.is_symmetric()).then(|| mean(&view, &alike, ModelView::context_row));
-        Self { target, context }
+        let context = || as_long_as(mean(&view, &alike, ModelView::context_row), made_context);
+        Self { target, context: (!model.is_symmetric()).then(context) }
     }
+}
+
+/// The direction of the second row, if there is one, and the length of the first.
+fn as_long_as(mean: Box<[f32]>, made: Option<Vec<f32>>) -> Box<[f32]> {
+    let Some(made) = made else { return mean };
+    let length = |row: &[f32]| row.iter().map(|value| value * value).sum::<f32>().sqrt();
+    let scale = length(&mean) / length(&made).max(f32::MIN_POSITIVE);
+    if scale > 0.0 { made.iter().map(|value| scale * value).collect() } else { mean }
 }
 
 /// Items that an item is probably like.

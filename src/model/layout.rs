@@ -2,7 +2,7 @@
 
 use kindred_index::{Container, Index};
 
-use super::ModelError;
+use super::{ModelError, encoder};
 use crate::limits;
 
 /// The container kind of `model.kin`.
@@ -13,6 +13,7 @@ pub(super) const HEADER_BYTES: usize = 64;
 
 const FLAG_CONTEXT: u32 = 1;
 const FLAG_SESSIONS: u32 = 2;
+const FLAG_ENCODER: u32 = 4;
 
 /// The sections and how to look at them.
 pub(super) mod section {
@@ -51,6 +52,15 @@ pub(super) mod section {
     /// Sessions, item by item, the newest session first.
     pub(crate) const ITEM_SESSIONS: Section = Section { kind: 123, name: "ITEM_SESSIONS" };
 
+    /// Hashes of features, ascending; this section and the next three only where the model has an encoder.
+    pub(crate) const FEATURE_KEYS: Section = Section { kind: 130, name: "FEATURE_KEYS" };
+    /// A float a feature.
+    pub(crate) const FEATURE_WEIGHTS: Section = Section { kind: 131, name: "FEATURE_WEIGHTS" };
+    /// Features × dimensions floats.
+    pub(crate) const FEATURE_ROWS: Section = Section { kind: 132, name: "FEATURE_ROWS" };
+    /// The same for context rows; absent in a symmetric model.
+    pub(crate) const FEATURE_CONTEXT_ROWS: Section = Section { kind: 133, name: "FEATURE_CONTEXT_ROWS" };
+
     /// A section as floats; empty where it is missing, which opening has ruled out.
     pub(crate) fn floats<D: AsRef<[u8]>>(data: &Container<D>, section: Section) -> &[f32] {
         data.section(section.kind).and_then(cast).unwrap_or_default()
@@ -76,6 +86,7 @@ pub(super) struct Header {
     pub(super) k_neighbours: u32,
     pub(super) has_context: bool,
     pub(super) has_sessions: bool,
+    pub(super) has_encoder: bool,
     pub(super) index_fingerprint: u64,
 }
 
@@ -99,7 +110,9 @@ impl Header {
     pub(super) fn to_bytes(self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
         let flag = |has: bool, flag: u32| if has { flag } else { 0 };
-        let flags = flag(self.has_context, FLAG_CONTEXT) | flag(self.has_sessions, FLAG_SESSIONS);
+        let flags = flag(self.has_context, FLAG_CONTEXT)
+            | flag(self.has_sessions, FLAG_SESSIONS)
+            | flag(self.has_encoder, FLAG_ENCODER);
         let words = [self.n, self.dimensions, self.stride, self.k_neighbours, flags];
         for (into, word) in bytes.chunks_exact_mut(4).zip(words) {
             into.copy_from_slice(&word.to_le_bytes());
@@ -125,13 +138,14 @@ impl Header {
             u32::from_le_bytes([a, b, c, d])
         });
         let index_fingerprint = u64::from_le_bytes(std::array::from_fn(|byte| bytes[24 + byte]));
-        let known = FLAG_CONTEXT | FLAG_SESSIONS;
+        let known = FLAG_CONTEXT | FLAG_SESSIONS | FLAG_ENCODER;
         expect("flags", u64::from(known), u64::from(flags), flags & !known == 0)?;
         expect("padding", 0, u64::from(zero), zero == 0 && bytes[32..].iter().all(|byte| *byte == 0))?;
         let most = limits::NEIGHBOURS_PER_ITEM_MAX as u32;
         expect("k_neighbours", u64::from(most), u64::from(k_neighbours), k_neighbours <= most)?;
-        let (has_context, has_sessions) = (flags & FLAG_CONTEXT != 0, flags & FLAG_SESSIONS != 0);
-        Ok(Self { n, dimensions, stride, k_neighbours, has_context, has_sessions, index_fingerprint })
+        let has = |flag: u32| flags & flag != 0;
+        let (has_context, has_sessions, has_encoder) = (has(FLAG_CONTEXT), has(FLAG_SESSIONS), has(FLAG_ENCODER));
+        Ok(Self { n, dimensions, stride, k_neighbours, has_context, has_sessions, has_encoder, index_fingerprint })
     }
 
     /// Every section is there with exactly the size that the header calls for.
@@ -159,6 +173,15 @@ impl Header {
             {
                 data.section(kind).ok_or(ModelError::SectionMissing { section: kind, name })?;
             }
+        }
+        if self.has_encoder {
+            let section::Section { kind, name } = section::FEATURE_KEYS;
+            let keys = data.section(kind).ok_or(ModelError::SectionMissing { section: kind, name })?.len() as u64;
+            size(data, section::FEATURE_KEYS, keys / 8 * 8)?;
+            let most = limits::ENCODER_FEATURES_MAX as u64;
+            expect("features", most, keys / 8, keys / 8 <= most)?;
+            encoder::sizes(keys / 8, self.dimensions, self.has_context)
+                .try_for_each(|(section, expected)| size(data, section, expected))?;
         }
         let section::Section { kind, name } = section::CATALOG_JSON;
         data.section(kind).map(|_| ()).ok_or(ModelError::SectionMissing { section: kind, name })

@@ -1,7 +1,7 @@
 //! The checks of a model that read every value.
 
 use super::layout::section::{self, Section};
-use super::{Model, ModelError};
+use super::{Model, ModelError, encoder};
 
 /// Checks all values of the model file; checksums have been checked before.
 pub(super) fn values<D: AsRef<[u8]>>(model: &Model<D>) -> Result<(), ModelError> {
@@ -9,6 +9,7 @@ pub(super) fn values<D: AsRef<[u8]>>(model: &Model<D>) -> Result<(), ModelError>
     neighbours(model)?;
     popularity(model)?;
     model.sessions().check()?;
+    encoder::check(&model.encoder())?;
     model
         .catalog()
         .check()

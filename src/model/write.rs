@@ -5,8 +5,8 @@ use std::io::{self, Seek, Write};
 use kindred_index::{ContainerWriter, Index, WriteError};
 use thiserror::Error;
 
-use super::SessionsData;
 use super::layout::{Header, MODEL_CONTAINER_KIND, index_fingerprint, section, stride_floats};
+use super::{EncoderData, SessionsData};
 use crate::catalog::{CatalogError, CatalogItem};
 use crate::limits;
 
@@ -27,6 +27,8 @@ pub struct ModelData<'a> {
     pub popularity: &'a [f32],
     /// Sessions of the training part, if the model keeps any.
     pub sessions: Option<SessionsData<'a>>,
+    /// What makes rows of texts and attributes, if the model has that.
+    pub encoder: Option<EncoderData<'a>>,
 }
 
 /// Why a model file could not be written.
@@ -99,12 +101,15 @@ impl ModelData<'_> {
             k_neighbours: self.k_neighbours as u32,
             has_context: self.context.is_some(),
             has_sessions: self.sessions.is_some(),
+            has_encoder: self.encoder.is_some(),
             index_fingerprint: index_fingerprint(index),
         };
         let popularity = scaled(self.popularity);
         let popular = by_popularity(&popularity, self.items);
         let lines = self.encode()?;
-        let more = u32::from(header.has_context) + self.sessions.map_or(0, |_| SessionsData::N_SECTIONS);
+        let more = u32::from(header.has_context)
+            + self.sessions.map_or(0, |_| SessionsData::N_SECTIONS)
+            + self.encoder.map_or(0, |encoder| encoder.n_sections());
         let mut container = ContainerWriter::create(into, MODEL_CONTAINER_KIND, 7 + more)?;
         if let Some(context) = self.context {
             container.section(section::CONTEXT.kind, |w| rows(w, context, dimensions, header.stride))?;
@@ -118,6 +123,9 @@ impl ModelData<'_> {
             .section(section::CATALOG_JSON.kind, |w| lines.iter().try_for_each(|line| w.write_all(line.as_bytes())))?;
         if let Some(sessions) = self.sessions {
             sessions.write(header.n, &mut container)?;
+        }
+        if let Some(encoder) = self.encoder {
+            encoder.write(&mut container)?;
         }
         container.section(section::MODEL_HEADER.kind, |w| w.write_all(&header.to_bytes()))?;
         container.finish()?;
@@ -147,6 +155,8 @@ impl ModelData<'_> {
             }
         }
         self.sessions.map_or(Ok(()), |sessions| sessions.validate(index.len()))?;
+        let has_context = self.context.is_some();
+        self.encoder.map_or(Ok(()), |encoder| encoder.validate(index.dimensions(), has_context))?;
         self.check_neighbours(index.len())
     }
 

@@ -325,6 +325,7 @@ pub fn recommend<D: AsRef<[u8]>, H: Borrow<Interaction>>(
     let view = model.view_with(request.live);
     let RecommendScratch { weigh, weighted, taste, table, order, named, recalls, followed, search, probe } = scratch;
     let plan = Plan::new(model.manifest(), scenario, request)?;
+    let weights = scenario.weights_with(model.manifest());
     let keys = model.index().keys();
     let resolve = |key: &str| view.ordinal(key);
     if !request.history.is_empty() {
@@ -341,16 +342,16 @@ pub fn recommend<D: AsRef<[u8]>, H: Borrow<Interaction>>(
     followed_into(scenario, request, weighting, resolve, followed);
     match scenario.based_on {
         Basis::Visitor | Basis::List => {
-            view.touch(weighted.iter().map(|one| one.ordinal), scenario.weights.neighbours > 0.0);
+            view.touch(weighted.iter().map(|one| one.ordinal), weights.neighbours > 0.0);
             taste.set_history(&view, weighted);
         }
         Basis::SimilarItems => taste.set_seeds(&view, named),
         Basis::ItemsTogether => taste.set_together(&view, named),
         Basis::Nobody => taste.set_nobody(),
     }
-    taste.find_sessions(&model.sessions(), scenario.weights.sessions);
+    taste.find_sessions(&model.sessions(), weights.sessions);
     let no_history = request.history.is_empty() || request.impersonal;
-    let fallback = label(scenario.based_on, &scenario.weights, taste, recalls, no_history);
+    let fallback = label(scenario.based_on, &weights, taste, recalls, no_history);
     observe(Stage::UserVector);
     table.clear();
     exclude(scenario, request, &weigh.seen, named, resolve, table);
@@ -384,8 +385,9 @@ pub fn score<D: AsRef<[u8]>, H: Borrow<Interaction>>(
     recall_into(scenario, request, &weigh.seen, resolve, recalls);
     followed_into(scenario, request, weighting, resolve, followed);
     taste.set_history(&view, weighted);
-    taste.find_sessions(&model.sessions(), scenario.weights.sessions);
-    let fallback = label(Basis::Visitor, &scenario.weights, taste, recalls, request.history.is_empty());
+    let weights = scenario.weights_with(model.manifest());
+    taste.find_sessions(&model.sessions(), weights.sessions);
+    let fallback = label(Basis::Visitor, &weights, taste, recalls, request.history.is_empty());
     table.clear();
     recalls.iter().for_each(|recall| table.add_history(recall.ordinal, recall.value));
     followed.iter().for_each(|(ordinal, value)| table.add_followed(*ordinal, *value, false));

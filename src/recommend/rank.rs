@@ -369,7 +369,8 @@ impl<'a, D: AsRef<[u8]>> Scorer<'a, D> {
         recalls: &'a [Recall],
         followed: &'a [(u32, f64)],
     ) -> Self {
-        let weights = if is_nobody(fallback) { weights_of_nobody(scenario) } else { scenario.weights };
+        let known = || scenario.weights_with(model.manifest());
+        let weights = if is_nobody(fallback) { weights_of_nobody(scenario) } else { known() };
         let boosts = Boosts::new(model, &scenario.boosts, request.context, request.now_ms);
         let signals = request.signals.unwrap_or(&NO_SIGNALS);
         Self { model, view, sessions: model.sessions(), taste, weights, signals, boosts, recalls, followed }

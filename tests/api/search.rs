@@ -128,14 +128,14 @@ fn a_filter_holds_and_says_how_it_was_found() {
 fn a_query_that_means_nothing_is_refused() {
     let server = Server::with_shop();
     for (body, code, says) in [
-        (json!({}), "invalid_request", "neither a vector nor examples"),
+        (json!({}), "invalid_request", "neither a vector nor words nor examples"),
         (json!({"vector": [1.0, 2.0]}), "invalid_request", "2 numbers, the model has 16 dimensions"),
         (json!({"vector": []}), "invalid_request", "0 numbers"),
         (json!({"vector": vec![0.0; 16]}), "invalid_request", "zero"),
         (json!({"vector": vec![1e300; 16]}), "invalid_request", "finite"),
         (json!({"vector": vec![json!("NaN"); 16]}), "invalid_json", "NaN"),
         (json!({"vector": vec![json!(null); 16]}), "invalid_json", "null"),
-        (json!({"vector": vec![1.0; 16], "positive": ["item-4"]}), "invalid_request", "both a vector and examples"),
+        (json!({"vector": vec![1.0; 16], "positive": ["item-4"]}), "invalid_request", "a vector and words or examples"),
         (json!({"positive": [{"item_id": "item-4", "weight": 0}]}), "invalid_request", "weight"),
         (json!({"positive": [{"item_id": "item-4", "weight": -1}]}), "invalid_request", "weight"),
         (json!({"positive": [{"item_id": "item-4", "weight": 1e300}]}), "invalid_request", "weight"),
@@ -177,4 +177,41 @@ fn a_vector_too_long_to_compare_with_is_refused_and_its_direction_is_enough_for_
 #[test]
 fn nothing_is_searched_before_something_is_published() {
     Server::empty().post("/v1/search", json!({"positive": ["item-4"]})).problem(503, "not_ready");
+}
+
+#[test]
+fn words_are_looked_for_by_what_they_stand_for() {
+    let mut fixture = Fixture::shop();
+    fixture.learn_words();
+    let server = Server::with(&fixture, |_| ());
+    assert!(server.get("/v1/model").ok()["features"].as_u64().unwrap() > 4);
+    let answer = ask(&server, json!({"q": "Something for the GARDEN", "k": 8, "with_items": true}));
+    for hit in answer["hits"].as_array().unwrap() {
+        assert_eq!(hit["item"]["categories"][0], "garden", "{hit}");
+    }
+    assert_eq!(answer["unknown_words"], json!(["something", "for", "the"]));
+    let known = ask(&server, json!({"q": "garden"}));
+    assert!(known.get("unknown_words").is_none());
+    // Item 13 is a book.
+    let both = ask(&server, json!({"q": "garden", "positive": ["item-13"], "k": 40}));
+    let categories: Vec<String> = ids(&both).iter().map(|id| category(id)).collect();
+    assert!(["garden", "books"].iter().all(|wanted| categories.iter().any(|found| found == wanted)), "{categories:?}");
+    assert!(!ids(&both).contains(&"item-13"));
+    let filtered = ask(&server, json!({"q": "garden", "filter": {"key": "category", "match": {"value": "books"}}}));
+    assert!(ids(&filtered).iter().all(|id| category(id) == "books"));
+    let nothing = ask(&server, json!({"q": "zeppelin"}));
+    assert_eq!((ids(&nothing).len(), nothing["plan"].as_str()), (0, Some("none")));
+}
+
+#[test]
+fn words_that_cannot_be_looked_for_are_refused() {
+    let mut fixture = Fixture::shop();
+    let untaught = Server::with(&fixture, |_| ());
+    untaught.post("/v1/search", json!({"q": "garden"})).problem(400, "invalid_request");
+    fixture.learn_words();
+    let server = Server::with(&fixture, |_| ());
+    server.post("/v1/search", json!({"q": " "})).problem(400, "invalid_request");
+    server.post("/v1/search", json!({"q": "w".repeat(1_001)})).problem(400, "limit_exceeded");
+    server.post("/v1/search", json!({"q": "garden", "vector": [1.0]})).problem(400, "invalid_request");
+    server.post("/v1/search", json!({})).problem(400, "invalid_request");
 }

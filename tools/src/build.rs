@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use kindred::artifact::{ArtifactError, INDEX_FILE, MODEL_FILE, Publication};
 use kindred::catalog::attributes::{self, LeftOut};
 use kindred::manifest::{AnnRecall, BreadthRecall, Manifest};
-use kindred::model::{ModelData, SessionsData};
+use kindred::model::{EncoderData, ModelData, SessionsData};
 use kindred_index::build::{GraphBuilder, GraphOptions, HnswBuilder, HnswRsBuilder, build_index};
 use kindred_index::{AlignedBytes, EdgeSet, Index, IndexInput, Metric, crc32};
 use serde::Serialize;
@@ -213,6 +213,12 @@ pub fn publish(
         neighbour_similarities: &model.neighbour_similarities,
         popularity: &model.popularity,
         sessions: model.sessions.as_ref().map(|table| SessionsData { offsets: &table.offsets, items: &table.items }),
+        encoder: model.encoder.as_ref().map(|table| EncoderData {
+            keys: &table.keys,
+            weights: &table.weights,
+            rows: &table.rows,
+            context_rows: &table.context_rows,
+        }),
     };
     let written = publication.write(MODEL_FILE, |into| Ok(data.write(&built.index, into)?))?;
     let directory = publication.commit(manifest(model, options, &report), options.keep)?;
@@ -392,6 +398,7 @@ fn manifest(model: &ModelDir, options: &BuildOptions, report: &BuildReport) -> M
         trainer: info.trainer.clone(),
         hyper_parameters: info.parameters.clone(),
         weighting: info.weighting.clone(),
+        learned_weights: info.learned_weights(),
         training_window: info.training_window,
         ann_recall: Some(AnnRecall {
             recall: report.ann_recall_at_10,

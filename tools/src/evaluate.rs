@@ -8,31 +8,29 @@
 mod cases;
 mod judge;
 mod lists;
+mod round;
 mod trends;
 
 use std::collections::HashSet;
 use std::io::Write;
-use std::ops::Range;
 use std::time::Instant;
 
-use kindred::interaction::Interaction;
 use kindred::limits;
 use kindred::model::Model;
-use kindred::recommend::{RecommendError, RecommendRequest, RecommendScratch, Signals, recommend};
+use kindred::recommend::{RecommendError, RecommendRequest, RecommendScratch, recommend};
 use kindred::scenario::Scenario;
-use kindred::trending::{Tables, Trending, TrendingSettings};
+use kindred::trending::TrendingSettings;
 use kindred::user_vector::Weighting;
-use kindred_index::AllowSet;
-use rayon::prelude::*;
+use kindred_index::{AllowSet, FilterExpr};
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::dataset::Interactions;
 
-use cases::Case;
+pub(crate) use cases::Case;
 pub use judge::{AtK, Overlap, Segment, System};
 use judge::{Judge, overlap};
-use trends::Trends;
+pub(crate) use round::{Question, Round};
 
 /// Most items a list is judged by.
 pub const K_MAX: usize = limits::ANSWER_ITEMS_MAX;
@@ -63,6 +61,8 @@ pub struct EvaluateOptions {
     pub users: Option<usize>,
     /// Seed of the sample.
     pub seed: u64,
+    /// Whether only items that nobody had touched may be listed and are looked for: how well new items are placed.
+    pub only_new: bool,
     /// How it is counted what is taken just now, for scenarios that weigh it. Counted where each event is predicted, since only there time goes
     /// on as it did; none: not counted.
     pub trending: Option<TrendingSettings>,
@@ -127,6 +127,8 @@ pub struct Skipped {
     pub repeated: u64,
     /// Test interactions with items that are not available.
     pub unavailable: u64,
+    /// Test interactions with items that others had touched, where only new ones are looked for.
+    pub not_new: u64,
     /// Users left without anything to look for.
     pub users_without_any: u64,
     /// Users left out by sampling.
@@ -185,32 +187,15 @@ pub fn evaluate<D: AsRef<[u8]> + Sync>(
         return Err(EvaluateError::K { found });
     }
     let longest = options.ks.iter().copied().max().ok_or(EvaluateError::K { found: 0 })?;
-    let (cases, skipped) = cases::cases(model, held_out, scenario, options);
+    let round = Round { model, held_out, scenario, weighting, options };
+    let (cases, skipped) = round.cases();
     if cases.is_empty() {
         return Err(EvaluateError::NoUsers { skipped });
     }
-    let asker = Asker { model, held_out, scenario, weighting, longest, exact_only: options.exact_only };
-    let counts = options.protocol == Protocol::NextEvent && scenario.counts_trends();
-    let settings = options.trending.clone().filter(|_| counts);
-    let mut trends = settings.map(|settings| Trends::new(settings, held_out, weighting));
-    let (order, blocks) = match &trends {
-        Some(trends) => trends.blocks(&cases),
-        None => ((0..cases.len()).collect(), blocks(cases.len())),
-    };
-    let total = cases.len() as u64;
-    let mut answers = Vec::with_capacity(cases.len());
-    for block in blocks {
-        let block = &order[block];
-        let now_ms = block.first().map_or(0, |at| cases[*at].now_ms);
-        let tables = trends.as_mut().map(|trends| trends.at(now_ms, |key| model.index().ordinal(key)));
-        let just_now = trends.as_ref().map(|trends| &trends.trending).zip(tables.as_deref());
-        let ask = |scratch: &mut RecommendScratch, at: &usize| asker.ask(&cases[*at], just_now, scratch);
-        let answered: Result<Vec<Answer>, _> = block.par_iter().map_init(RecommendScratch::default, ask).collect();
-        answers.extend(block.iter().copied().zip(answered?));
-        progress(answers.len() as u64, total);
-    }
-    answers.sort_unstable_by_key(|(at, _)| *at);
-    let answers: Vec<Answer> = answers.into_iter().map(|(_, answer)| answer).collect();
+    let only = options.only_new.then(|| new_items(model, held_out));
+    let asker = Asker { model, scenario, weighting, longest, exact_only: options.exact_only, only };
+    let ask = |question: &Question<'_>, scratch: &mut RecommendScratch| asker.ask(question, scratch);
+    let answers = round.ask(&cases, progress, &ask)?;
     if let Some(into) = lists {
         lists::write(model, &cases, &answers, into)?;
     }
@@ -227,16 +212,11 @@ pub fn evaluate<D: AsRef<[u8]> + Sync>(
         list_overlap.extend(options.ks.iter().map(|k| overlap(*k, lists())));
         latency = Some(Latency::of(answers.iter().map(|answer| answer.index_us).collect()));
     }
+    let total = cases.len() as u64;
     let n_relevant = cases.iter().map(|case| case.relevant.len() as u64).sum();
     let n_users = cases.chunk_by(|a, b| a.user == b.user).count() as u64;
     let protocol = options.protocol;
     Ok(Evaluation { protocol, n_users, n_lists: total, n_relevant, skipped, systems, list_overlap, latency })
-}
-
-/// In blocks, so that progress moves.
-fn blocks(n: usize) -> Vec<Range<usize>> {
-    const BLOCK: usize = 1_024;
-    (0..n).step_by(BLOCK).map(|begin| begin..(begin + BLOCK).min(n)).collect()
 }
 
 impl Latency {
@@ -253,27 +233,23 @@ impl Latency {
 /// All that a user is asked with.
 struct Asker<'a, D> {
     model: &'a Model<D>,
-    held_out: &'a HeldOut,
     scenario: &'a Scenario,
     weighting: &'a Weighting,
     longest: usize,
     exact_only: bool,
+    /// The items that may be listed; none for all.
+    only: Option<FilterExpr>,
 }
 
 impl<D: AsRef<[u8]>> Asker<'_, D> {
-    fn ask(
-        &self,
-        case: &Case,
-        just_now: Option<(&Trending, &Tables)>,
-        scratch: &mut RecommendScratch,
-    ) -> Result<Answer, RecommendError> {
-        let history = self.history(case);
-        let signals: Option<Signals<'_>> =
-            just_now.map(|(trending, tables)| trending.signals(tables, "", None, case.now_ms));
+    fn ask(&self, question: &Question<'_>, scratch: &mut RecommendScratch) -> Result<Answer, RecommendError> {
+        let Question { case, history, signals } = question;
         let mut list = |exact: bool| -> Result<Vec<u32>, RecommendError> {
             let limit = Some(self.longest);
             let signals = signals.as_ref();
-            let request = RecommendRequest { limit, exact, signals, ..RecommendRequest::new(&history, case.now_ms) };
+            let filter = self.only.as_ref();
+            let request =
+                RecommendRequest { limit, exact, signals, filter, ..RecommendRequest::new(history, case.now_ms) };
             let list = recommend(self.model, self.scenario, self.weighting, &request, scratch, &mut |_| ())?;
             Ok(list.items.iter().map(|item| item.ordinal).collect())
         };
@@ -284,23 +260,21 @@ impl<D: AsRef<[u8]>> Asker<'_, D> {
         let seen: HashSet<&str> = history.iter().map(|interaction| interaction.item_id.as_str()).collect();
         let unseen = |ordinal: &&u32| !self.model.index().key(**ordinal).is_some_and(|key| seen.contains(key));
         let allowed = available(self.model, self.scenario);
-        let shown = |ordinal: &&u32| allowed.is_none_or(|set| set.contains(**ordinal));
+        let only = self.only.as_ref().map(|filter| self.model.passing(None, filter)).transpose()?;
+        let shown = |ordinal: &&u32| {
+            allowed.is_none_or(|set| set.contains(**ordinal)) && only.as_ref().is_none_or(|set| set.contains(**ordinal))
+        };
         let popular = self.model.popular().iter().filter(unseen).filter(shown).take(self.longest).copied().collect();
         Ok(Answer { index, index_us, exact, popular })
     }
+}
 
-    /// What the user did before, as much of it as the service would look at.
-    fn history(&self, case: &Case) -> Vec<Interaction> {
-        let HeldOut { train, test, kinds, keys } = self.held_out;
-        let interaction = |(table, at): (&Interactions, usize)| {
-            let key = keys.get(table.item[at] as usize).cloned().unwrap_or_default();
-            let kind = kinds.get(usize::from(table.kind[at])).cloned().unwrap_or_default();
-            Interaction::new(key, kind, table.time_ms[at])
-        };
-        let before = case.history.clone().map(|at| (train, at)).chain(case.prefix.clone().map(|at| (test, at)));
-        let too_old = (case.history.len() + case.prefix.len()).saturating_sub(limits::HISTORY_MAX);
-        before.skip(too_old).map(interaction).collect()
-    }
+/// Items of the model that no training interaction is with.
+fn new_items<D: AsRef<[u8]>>(model: &Model<D>, held_out: &HeldOut) -> FilterExpr {
+    let touched: HashSet<u32> = held_out.train.item.iter().copied().collect();
+    let new = (0_u32..).zip(&held_out.keys).filter(|(item, _)| !touched.contains(item));
+    let ids = new.filter(|(_, key)| model.index().ordinal(key).is_some()).map(|(_, key)| key.clone()).collect();
+    FilterExpr::HasId { ids }
 }
 
 /// The items that a list of this scenario may contain; none for all.

@@ -35,6 +35,7 @@ pub fn model(options: &FactorsOptions, metric: ModelMetric) -> ModelDir {
         neighbour_similarities,
         popularity: factors.popularity,
         sessions: None,
+        encoder: None,
         queries: factors.queries,
     }
 }
@@ -68,6 +69,8 @@ fn info(options: &FactorsOptions, metric: ModelMetric) -> ModelInfo {
         k_neighbours: K_NEIGHBOURS,
         loss: Vec::new(),
         validation: None,
+        learned: None,
+        encoder: None,
         dataset_fingerprint: None,
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
     }

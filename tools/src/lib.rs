@@ -4,6 +4,7 @@
 //! without a process. This crate is the only writer of artifacts. Training and serving never differ in how a user vector is
 //! made or a list is ranked, since both call `kindred::recommend`.
 
+pub mod blend;
 pub mod build;
 pub mod calendar;
 pub mod cmd;

@@ -9,11 +9,16 @@
 //!   neighbour_similarities.npy   n × k f32
 //!   popularity.npy               n f32: weighted interactions an item
 //!   sessions.npy, session_offsets.npy   u32 item numbers, session by session, and where each begins; absent where none are kept
+//!   feature_keys.npy             F × 2 u32, the halves of a hash, the high one first; with the next three what makes rows of texts; absent without texts
+//!   feature_weights.npy          F f32
+//!   feature_rows.npy, feature_context_rows.npy   F × d f32; the second absent when context factors are
 //!   queries.npy                  at most 1,000 × d f32: user vectors, to measure an index with
 //!   model.json                   what it is and how it was made
 //! ```
 //!
 //! A model is written under another name and renamed when it is complete, so a directory that is there is whole.
+
+mod tables;
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
@@ -21,6 +26,7 @@ use std::path::{Path, PathBuf};
 
 use kindred::catalog::CatalogItem;
 use kindred::manifest::TrainingWindow;
+use kindred::scenario::LearnedWeights;
 use kindred::user_vector::{Weighting, WeightingError};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -28,6 +34,8 @@ use thiserror::Error;
 use crate::matrix::{Matrix, RowFault};
 use crate::npy::{self, NpyError};
 use crate::whole_dir::{self, Kind, WholeDirError};
+
+pub use tables::{EncoderTable, SessionTable};
 
 /// The version of the directory's layout that this program writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -42,8 +50,6 @@ const ITEMS: &str = "items.jsonl";
 const NEIGHBOURS: &str = "neighbours.npy";
 const SIMILARITIES: &str = "neighbour_similarities.npy";
 const POPULARITY: &str = "popularity.npy";
-const SESSIONS: &str = "sessions.npy";
-const SESSION_OFFSETS: &str = "session_offsets.npy";
 const QUERIES: &str = "queries.npy";
 const INFO: &str = "model.json";
 const MODEL: Kind = Kind { name: "model", mark: INFO };
@@ -100,6 +106,12 @@ pub struct ModelInfo {
     /// What was chosen on held-back interactions of the training part, and how good it was there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<Validation>,
+    /// What each source weighs in a score, if that was learned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learned: Option<Learned>,
+    /// How well texts and attributes say what an item's factors are; none without an encoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<EncoderInfo>,
     /// Fingerprint of the dataset trained on; none for imported factors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dataset_fingerprint: Option<String>,
@@ -132,6 +144,45 @@ pub struct Tried {
     pub ndcg_at_10: f64,
 }
 
+/// How an encoder was fitted, and what it is worth: one item in ten held back, its row made of its texts and compared with the one it has.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EncoderInfo {
+    /// Features it knows.
+    pub n_features: usize,
+    /// Items it was fitted to.
+    pub n_items: usize,
+    /// What holds its rows small, as chosen.
+    pub ridge: f32,
+    /// Mean cosine of the made rows and the learned ones, over items held back.
+    pub cosine: f64,
+    /// The same for the mean of the items of the same categories.
+    pub cosine_of_categories: f64,
+}
+
+/// What sources weigh, as it was learned, and on what.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Learned {
+    /// The weights, the greatest of them 1; none if those that were set are as good.
+    pub weights: Option<LearnedWeights>,
+    /// Lists they were learned on.
+    pub n_lists: usize,
+    /// The share of them that had what was taken next among their candidates: no weights can do better.
+    pub proposed: f64,
+    /// How good these lists are with the weights that were set.
+    pub as_set: Worth,
+    /// How good they are with the learned ones.
+    pub as_learned: Worth,
+}
+
+/// How high what was taken next stood.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Worth {
+    /// Share of the lists that had it among the first 10.
+    pub hit_rate_at_10: f64,
+    /// Mean discounted gain of it among the first 10.
+    pub ndcg_at_10: f64,
+}
+
 /// A model in memory. Every table has one row an item, in one order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelDir {
@@ -151,27 +202,10 @@ pub struct ModelDir {
     pub popularity: Vec<f32>,
     /// Sessions of the training part, the oldest first; none where none are kept.
     pub sessions: Option<SessionTable>,
+    /// What makes rows of texts and attributes; none where the catalogue has none.
+    pub encoder: Option<EncoderTable>,
     /// User vectors of sampled training users, d wide.
     pub queries: Matrix,
-}
-
-/// Sessions, end to end.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SessionTable {
-    /// Where each begins among the items, and where the last one ends.
-    pub offsets: Vec<u32>,
-    /// Item numbers; no session has one twice.
-    pub items: Vec<u32>,
-}
-
-impl SessionTable {
-    fn read(dir: &Path) -> Result<Option<Self>, NpyError> {
-        let (offsets, items) = (dir.join(SESSION_OFFSETS), dir.join(SESSIONS));
-        if !offsets.exists() {
-            return Ok(None);
-        }
-        Ok(Some(Self { offsets: npy::read::<u32>(&offsets)?.data, items: npy::read::<u32>(&items)?.data }))
-    }
 }
 
 /// Why a model could not be read or written.
@@ -232,6 +266,12 @@ pub enum ModelDirError {
         /// What is wrong with it.
         fault: RowFault,
     },
+    /// The learned weights are none.
+    #[error("{path}: learned weights are finite, not negative, and at least one is above 0; train again")]
+    LearnedWeights {
+        /// The file.
+        path: PathBuf,
+    },
     /// The weighting is out of its bounds.
     #[error("{path}: weighting")]
     Weighting {
@@ -240,6 +280,13 @@ pub enum ModelDirError {
         /// What is wrong with it.
         source: WeightingError,
     },
+}
+
+impl ModelInfo {
+    /// What each source weighs in a score, if that was learned and is better than what was set.
+    pub fn learned_weights(&self) -> Option<LearnedWeights> {
+        self.learned.and_then(|learned| learned.weights)
+    }
 }
 
 impl ModelDir {
@@ -272,6 +319,7 @@ impl ModelDir {
             neighbour_similarities: npy::read::<f32>(&dir.join(SIMILARITIES))?.data,
             popularity: npy::read::<f32>(&dir.join(POPULARITY))?.data,
             sessions: SessionTable::read(dir)?,
+            encoder: EncoderTable::read(dir)?,
             queries: npy::read_matrix(&dir.join(QUERIES))?,
             info,
             item_factors,
@@ -301,10 +349,8 @@ impl ModelDir {
         npy::write(&dir.join(NEIGHBOURS), &[n, k], &self.neighbours)?;
         npy::write(&dir.join(SIMILARITIES), &[n, k], &self.neighbour_similarities)?;
         npy::write(&dir.join(POPULARITY), &[n], &self.popularity)?;
-        if let Some(SessionTable { offsets, items }) = &self.sessions {
-            npy::write(&dir.join(SESSION_OFFSETS), &[offsets.len()], offsets)?;
-            npy::write(&dir.join(SESSIONS), &[items.len()], items)?;
-        }
+        self.sessions.as_ref().map_or(Ok(()), |sessions| sessions.write(dir))?;
+        self.encoder.as_ref().map_or(Ok(()), |encoder| encoder.write(dir))?;
         npy::write_matrix(&dir.join(QUERIES), &self.queries)?;
         write_items(&dir.join(ITEMS), &self.items)?;
         whole_dir::write_file(&dir.join(INFO), |w| {
@@ -345,6 +391,9 @@ impl ModelDir {
             if let Some((row, fault)) = matrix.and_then(Matrix::first_fault) {
                 return Err(ModelDirError::Row { path: dir.join(name), row, fault });
             }
+        }
+        if self.info.learned_weights().is_some_and(|weights| !weights.are_valid()) {
+            return Err(ModelDirError::LearnedWeights { path: dir.join(INFO) });
         }
         let weighting = self.info.weighting.validate();
         weighting.map_err(|source| ModelDirError::Weighting { path: dir.join(INFO), source })

@@ -35,9 +35,11 @@ pub struct Event {
 /// What is replayed.
 #[derive(Clone, Debug)]
 pub struct Script {
-    /// What they did in the test part, in the order of time.
+    /// What they did before the first interaction of the test part: sent before anything is asked.
+    pub before: Interactions,
+    /// What they did from then on, in the order of time.
     pub events: Vec<Event>,
-    /// The same for the offline evaluator; its training part is sent before anything is asked.
+    /// All of it for the offline evaluator.
     pub questions: HeldOut,
     /// Users that take part.
     pub users: u64,
@@ -120,10 +122,24 @@ pub fn script<D: AsRef<[u8]>>(
     let times =
         before.time_ms.iter_mut().chain(&mut after.time_ms).chain(events.iter_mut().map(|event| &mut event.time_ms));
     times.for_each(|time_ms| *time_ms += later_ms);
-    // Stable: at the same moment the order is that of the dataset.
+    // What others did in the training part while the test part went on is replayed when it was, or trends would know the future.
+    let from_ms = after.time_ms.iter().copied().min().unwrap_or(i64::MAX);
+    let mut first = Interactions::default();
+    let mut meanwhile = Vec::new();
+    for row in 0..before.len() {
+        if before.time_ms[row] < from_ms {
+            copy(&before, row, &mut first);
+        } else {
+            let (user, item, kind, time_ms) =
+                (before.user[row], before.item[row], before.kind[row], before.time_ms[row]);
+            meanwhile.push(Event { user, item, kind, time_ms, asked: false });
+        }
+    }
+    events.splice(0..0, meanwhile);
+    // Stable: at the same moment the order is that of the dataset, the training part first.
     events.sort_by_key(|event| event.time_ms);
     let questions = HeldOut { train: before, test: after, kinds: kinds.clone(), keys: keys.clone() };
-    Script { events, questions, users: n_users }
+    Script { before: first, events, questions, users: n_users }
 }
 
 fn copy(from: &Interactions, row: usize, into: &mut Interactions) {
@@ -148,7 +164,7 @@ mod tests {
     fn each_interaction_is_a_question_with_everything_before_it() {
         let model = Fixture::shop().model();
         let held_out = HeldOut {
-            train: rows(&[(0, 1, 1), (0, 2, 2), (2, 3, 1)]),
+            train: rows(&[(0, 1, 1), (0, 2, 6), (2, 3, 1)]),
             // User 1 has nothing before; item 9 is not available; item 1 was seen; item 60 does not exist.
             test: rows(&[(0, 4, 10), (0, 9, 11), (0, 1, 12), (0, 5, 13), (1, 6, 5), (2, 60, 8), (2, 7, 9)]),
             kinds: vec!["view".to_owned()],
@@ -157,7 +173,11 @@ mod tests {
         let script = script(&held_out, &model, &Scenario::home(), None, 1);
         assert_eq!(script.users, 3);
         let asked: Vec<(u32, bool)> = script.events.iter().map(|event| (event.item, event.asked)).collect();
-        assert_eq!(asked, [(6, false), (60, false), (7, true), (4, true), (9, false), (1, false), (5, true)]);
+        assert_eq!(script.before.item, [1, 3], "item 2 was taken when the test part had begun");
+        assert_eq!(
+            asked,
+            [(6, false), (2, false), (60, false), (7, true), (4, true), (9, false), (1, false), (5, true)]
+        );
         // Times that are none are moved together to where they are some.
         let moved = |part: &Interactions| {
             let time_ms = part.time_ms.iter().map(|time_ms| time_ms - 1 + LEAST_PLAUSIBLE_MS).collect();

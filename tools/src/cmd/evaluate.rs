@@ -24,7 +24,7 @@ use crate::report;
 pub struct Args {
     /// Read the recommendation log ([recommendation_log] in the settings) of a store or a backup, its file or its directory: click-through,
     /// conversion, and what the lists would have been worth without exploration. The store must not be open elsewhere.
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["dataset", "config", "html", "lists", "allow_seen", "exact_only", "users"])]
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["dataset", "config", "html", "lists", "allow_seen", "exact_only", "users", "only_new"])]
     from_log: Option<PathBuf>,
     /// With --from-log: the kinds of interaction that count as a click; may be given several times. All but not_interested if left out.
     #[arg(long, value_name = "KIND", requires = "from_log")]
@@ -50,6 +50,10 @@ pub struct Args {
     /// Lists may contain what the visitor has seen, whatever the scenario says; what comes again is looked for too.
     #[arg(long)]
     allow_seen: bool,
+    /// List and look for only items that no training interaction is with: how well new items are placed among each other. For datasets prepared
+    /// with --split items=0.1.
+    #[arg(long)]
+    only_new: bool,
     /// Leave the approximate search out.
     #[arg(long)]
     exact_only: bool,
@@ -104,6 +108,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         ks,
         exact_only: args.exact_only,
         users: args.users,
+        only_new: args.only_new,
         seed: args.seed,
         trending: Some(trending),
     };

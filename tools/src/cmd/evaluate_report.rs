@@ -52,6 +52,7 @@ impl Evaluated {
             (skipped.seen_before, "with items seen before"),
             (skipped.not_liked, "not liked"),
             (skipped.repeated, "repeated"),
+            (skipped.not_new, "with items that are not new"),
             (skipped.unavailable, "with items not available"),
         ];
         for (n, reason) in reasons.into_iter().filter(|(n, _)| *n > 0) {

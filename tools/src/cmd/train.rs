@@ -1,21 +1,27 @@
 //! `kindred train`: a dataset to a model, or factors trained elsewhere to a model.
 
+mod als;
+mod bpr;
+mod slist;
 mod softmax;
+mod trained;
 
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
+use kindred::settings::Settings;
 use kindred::user_vector::Weighting;
 use serde::Serialize;
 
 use super::{Exit, Global};
+use crate::blend;
 use crate::dataset::Dataset;
-use crate::model_dir::{self, ModelDir, ModelInfo, ModelMetric};
+use crate::model_dir::{self, Learned, ModelDir, ModelInfo, ModelMetric};
 use crate::progress::Progress;
-use crate::report::{self, Report, Table};
-use crate::train::als::{Als, Context, Solver};
+use crate::report;
+use crate::train::als::Als;
 use crate::train::assemble::{self, Decay, Material, ModelOptions};
 use crate::train::import::{self, Import};
 use crate::train::neighbours::NeighbourOptions;
@@ -49,10 +55,19 @@ pub struct Args {
     softmax: softmax::SoftmaxArgs,
     /// Settings of the `als` trainer.
     #[command(flatten, next_help_heading = "Trainer als")]
-    als: AlsArgs,
+    als: als::AlsArgs,
+    /// Settings of the `bpr` trainer.
+    #[command(flatten, next_help_heading = "Trainer bpr")]
+    bpr: bpr::BprArgs,
+    /// Settings of the `slist` trainer.
+    #[command(flatten, next_help_heading = "Trainer slist")]
+    slist: slist::SlistArgs,
     /// Settings of the tables beside the factors.
     #[command(flatten, next_help_heading = "User vector and neighbours")]
     beside: BesideArgs,
+    /// How weights of sources are learned.
+    #[command(flatten, next_help_heading = "Weights of sources")]
+    blend: BlendArgs,
     /// Factors trained elsewhere.
     #[command(flatten, next_help_heading = "Import")]
     import: ImportArgs,
@@ -65,24 +80,10 @@ enum TrainerName {
     Softmax,
     /// Implicit-feedback alternating least squares (Hu, Koren, Volinsky 2008).
     Als,
-}
-
-/// How rows are solved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum SolverName {
-    /// A few steps of conjugate gradients: the faster one.
-    Cg,
-    /// Exactly.
-    Cholesky,
-}
-
-/// How context factors are made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum ContextName {
-    /// The direction of an item's factors: every item of a history counts alike.
-    Unit,
-    /// The item's factors as they are.
-    Same,
+    /// Bayesian personalised ranking (Rendle et al. 2009): what was taken scores higher than what was not.
+    Bpr,
+    /// A linear model of what follows what in sessions, squeezed into factors (Choi et al. 2021).
+    Slist,
 }
 
 /// How rows of imported factors are compared.
@@ -92,34 +93,6 @@ enum MetricName {
     Cosine,
     /// By dot product.
     InnerProduct,
-}
-
-#[derive(Debug, clap::Args)]
-struct AlsArgs {
-    /// How strongly factors are held small.
-    #[arg(long, value_name = "X", default_value_t = Als::default().regularization)]
-    regularization: f64,
-    /// How much surer one interaction of weight 1 makes us that an item is liked.
-    #[arg(long, value_name = "X", default_value_t = Als::default().alpha)]
-    alpha: f64,
-    /// Passes over all users and items, at most.
-    #[arg(long, value_name = "N", default_value_t = Als::default().iterations)]
-    iterations: usize,
-    /// Stop when a pass lowers the loss by less than this share; 0 never stops early.
-    #[arg(long, value_name = "X", default_value_t = Als::default().tolerance)]
-    tolerance: f64,
-    /// How each user and item is solved for.
-    #[arg(long, value_enum, default_value = "cg")]
-    solver: SolverName,
-    /// Steps of conjugate gradients per row and pass.
-    #[arg(long, value_name = "N", default_value_t = Als::default().cg_steps)]
-    cg_steps: usize,
-    /// Days after which an interaction counts half in training; without it age does not matter.
-    #[arg(long, value_name = "DAYS")]
-    train_half_life_days: Option<f64>,
-    /// What an item says about the visitor who touched it.
-    #[arg(long, value_enum, default_value = "unit")]
-    context_factors: ContextName,
 }
 
 #[derive(Debug, clap::Args)]
@@ -143,9 +116,26 @@ struct BesideArgs {
     /// Keep no sessions: a smaller model, whose lists are made without session-kNN.
     #[arg(long)]
     no_sessions: bool,
+    /// Learn no words from the catalogue: a smaller model, that makes the rows of new items of their categories and answers no text query.
+    #[arg(long)]
+    no_words: bool,
     /// Different users below which an item has no popularity, so that no single one can be read off the popular list.
     #[arg(long, value_name = "N", default_value_t = ModelOptions::default().popularity_min_people)]
     popularity_min_people: u32,
+}
+
+#[derive(Debug, clap::Args)]
+struct BlendArgs {
+    /// Learn what each source (vector, neighbours, sessions, popularity, trending) weighs in a score, on the users who were there last; scenarios
+    /// with learned_weights = true use it. Trains a second model, on the other users, so it takes twice the time and more.
+    #[arg(long, conflicts_with = "import")]
+    learn_weights: bool,
+    /// Settings file with the scenario and how trends are counted; without it the built-in ones.
+    #[arg(long, value_name = "FILE", requires = "learn_weights")]
+    config: Option<PathBuf>,
+    /// The scenario whose weights are learned.
+    #[arg(long, value_name = "NAME", default_value = "home", requires = "learn_weights")]
+    scenario: String,
 }
 
 #[derive(Debug, clap::Args)]
@@ -202,6 +192,8 @@ impl Args {
         let trainer: Box<dyn Trainer> = match self.trainer {
             TrainerName::Softmax => Box::new(self.softmax.trainer(self.factors, self.seed)),
             TrainerName::Als => Box::new(self.als.trainer(self.factors, self.seed)),
+            TrainerName::Bpr => Box::new(self.bpr.trainer(self.factors, self.seed)),
+            TrainerName::Slist => Box::new(self.slist.trainer(self.factors, self.als.train_half_life_days, self.seed)),
         };
         let options = ModelOptions {
             neighbours: NeighbourOptions {
@@ -214,8 +206,31 @@ impl Args {
             half_life_s: self.beside.half_life,
             sessions: !self.beside.no_sessions,
             popularity_min_people: self.beside.popularity_min_people,
+            encoder: !self.beside.no_words,
         };
-        Ok(assemble::model(material, trainer.as_ref(), &options, progress)?)
+        let learned = self.learned(&material, trainer.as_ref(), &options, progress)?;
+        let mut model = assemble::model(material, trainer.as_ref(), &options, progress)?;
+        model.info.learned = learned;
+        Ok(model)
+    }
+
+    fn learned(
+        &self,
+        material: &Material,
+        trainer: &dyn Trainer,
+        options: &ModelOptions,
+        progress: &Progress,
+    ) -> anyhow::Result<Option<Learned>> {
+        let BlendArgs { learn_weights, config, scenario: name } = &self.blend;
+        if !learn_weights {
+            return Ok(None);
+        }
+        let Settings { scenarios, trending, .. } = Settings::load(config.as_deref())?;
+        let scenario = scenarios.get(name).with_context(|| {
+            let known: Vec<&str> = scenarios.keys().map(String::as_str).collect();
+            format!("there is no scenario {name:?}; there are: {}", known.join(", "))
+        })?;
+        blend::learn(material, trainer, options, scenario, &trending, progress).map(Some)
     }
 
     fn imported(&self, factors: PathBuf, progress: &Progress) -> anyhow::Result<ModelDir> {
@@ -245,29 +260,6 @@ impl Args {
     }
 }
 
-impl AlsArgs {
-    fn trainer(&self, factors: usize, seed: u64) -> Als {
-        Als {
-            factors,
-            regularization: self.regularization,
-            alpha: self.alpha,
-            iterations: self.iterations,
-            tolerance: self.tolerance,
-            solver: match self.solver {
-                SolverName::Cg => Solver::ConjugateGradient,
-                SolverName::Cholesky => Solver::Cholesky,
-            },
-            cg_steps: self.cg_steps,
-            half_life_days: self.train_half_life_days,
-            context: match self.context_factors {
-                ContextName::Unit => Context::UnitLength,
-                ContextName::Same => Context::Same,
-            },
-            seed,
-        }
-    }
-}
-
 /// What a model is made of, read from a dataset into memory.
 ///
 /// # Errors
@@ -288,47 +280,6 @@ impl TrainProgress for Progress {
     }
 }
 
-impl Report for Trained<'_> {
-    fn text(&self) -> String {
-        let info = self.info;
-        let mut text = format!(
-            "{}: {} items × {} factors by {}, {}, in {}\n",
-            self.output.display(),
-            report::count(info.n_items),
-            info.factors,
-            info.trainer,
-            if info.symmetric { "symmetric" } else { "with context factors of their own" },
-            report::seconds(self.seconds),
-        );
-        if info.n_interactions > 0 {
-            let (users, interactions) = (report::count(info.n_users), report::count(info.n_interactions));
-            text.push_str(&format!("from {interactions} interactions of {users} users\n"));
-        }
-        if info.n_cold_items > 0 {
-            let cold = report::count(info.n_cold_items);
-            text.push_str(&format!("{cold} items without interactions got rows like those of their categories\n"));
-        }
-        if let [first, .., last] = info.loss[..] {
-            text.push_str(&format!("loss {first:.6} after the first iteration, {last:.6} after {}\n", info.loss.len()));
-        }
-        text.push_str(&format!("interactions weigh by position: {}", info.weighting.recency()));
-        match &info.validation {
-            Some(validation) => {
-                let users = report::count(validation.n_users);
-                text.push_str(&format!(", chosen by the last training interactions of {users} users:\n"));
-                let mut table = Table::new(["position decay", "HR@10", "NDCG@10"]);
-                for tried in &validation.tried {
-                    let (hits, gain) = (format!("{:.4}", tried.hit_rate_at_10), format!("{:.4}", tried.ndcg_at_10));
-                    table.row([tried.position_decay.to_string(), hits, gain]);
-                }
-                text.push_str(&table.text());
-            }
-            None => text.push('\n'),
-        }
-        text
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -336,6 +287,9 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::train::als::{Context, Solver};
+    use crate::train::bpr::Bpr;
+    use crate::train::slist::Slist;
     use crate::train::softmax::Softmax;
 
     #[derive(Debug, Parser)]
@@ -353,6 +307,8 @@ mod tests {
         let args = parsed("--dataset d").unwrap();
         assert_eq!(args.als.trainer(args.factors, args.seed), Als::default());
         assert_eq!(args.softmax.trainer(args.factors, args.seed), Softmax::default());
+        assert_eq!(args.slist.trainer(args.factors, None, args.seed), Slist::default());
+        assert_eq!(args.bpr.trainer(args.factors, args.seed), Bpr::default());
         assert_eq!(args.output, PathBuf::from("model"));
         let args = parsed("--dataset d --solver cholesky --context-factors same --factors 7").unwrap();
         let wanted = Als { factors: 7, solver: Solver::Cholesky, context: Context::Same, ..Als::default() };

@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn the_command_that_is_printed_is_one_that_train_takes() {
-        for trainer in ["softmax", "als"] {
+        for trainer in ["softmax", "als", "bpr", "slist"] {
             let line = Line::try_parse_from(["tune", "--dataset", "d", "--trainer", trainer]).unwrap();
             for place in [0.0, 0.3, 1.0] {
                 let point = vec![place; line.args.trainer.settings().len()];

@@ -31,6 +31,11 @@ pub enum Split {
         /// How long before the newest interaction of all, in seconds.
         last_s: u32,
     },
+    /// Every interaction with some of the items is tested: how good lists are with items that nobody has touched yet.
+    Items {
+        /// The share of the items, above 0 and below 1, drawn by their numbers.
+        tested: f64,
+    },
     /// Nothing is tested.
     None,
 }
@@ -47,6 +52,10 @@ impl FromStr for Split {
                 Ok(last_s) if last_s > 0 => Ok(Self::Sessions { last_s }),
                 _ => Err("give seconds above 0, as in sessions=14400".to_owned()),
             },
+            _ if text.starts_with("items=") => match text.trim_start_matches("items=").parse() {
+                Ok(tested) if tested > 0.0 && tested < 1.0 => Ok(Self::Items { tested }),
+                _ => Err("give a share between 0 and 1, as in items=0.1".to_owned()),
+            },
             (_, Some(at)) => {
                 if let Some(at_ms) = time::date_time(at.as_bytes()) {
                     return Ok(Self::Time { at_ms });
@@ -57,7 +66,7 @@ impl FromStr for Split {
                 }
             }
             _ => {
-                Err("expected leave-last-out, last-basket, sessions=14400, time=2017-10-10T00:00:00Z, time=0.9 or none"
+                Err("expected leave-last-out, last-basket, sessions=14400, items=0.1, time=2017-10-10T00:00:00Z, time=0.9 or none"
                     .to_owned())
             }
         }
@@ -72,10 +81,16 @@ impl fmt::Display for Split {
             Self::Share { train } => write!(f, "what happened after the oldest {}", crate::report::percent(*train)),
             Self::LastBasket => write!(f, "all of each user's last moment"),
             Self::Sessions { last_s } => write!(f, "users whose last interaction is of the newest {last_s} seconds"),
+            Self::Items { tested } => {
+                write!(f, "all interactions with {} of the items", crate::report::percent(*tested))
+            }
             Self::None => write!(f, "nothing"),
         }
     }
 }
+
+/// The fractional part of the golden ratio, whose multiples spread evenly.
+const GOLDEN: f64 = 0.618_033_988_749_895;
 
 /// Divides interactions, sorted by user and time; both parts stay so. Costs one pass, and a copy of the times for a share.
 pub fn split(all: Interactions, by: Split) -> (Interactions, Interactions) {
@@ -98,6 +113,11 @@ pub fn split(all: Interactions, by: Split) -> (Interactions, Interactions) {
             of_users(&all.user, |rows| {
                 vec![all.time_ms.get(rows.end - 1).is_some_and(|last| *last > after); rows.len()]
             })
+        }
+        Split::Items { tested } => {
+            // Golden ratio steps: even over the items, in whatever order they came in, and the same every time.
+            let is_tested = |item: &u32| (f64::from(*item) * GOLDEN).fract() < tested;
+            all.item.iter().map(is_tested).collect()
         }
         Split::Time { at_ms } => all.time_ms.iter().map(|time| *time >= at_ms).collect(),
         Split::Share { train } => {
@@ -166,11 +186,22 @@ mod tests {
     }
 
     #[test]
+    fn items_are_tested_in_all_their_interactions_or_in_none() {
+        let mut all = Interactions::default();
+        (0..2_000_u32).for_each(|row| all.push(row / 20, row % 200, 0, 1.0, i64::from(row)));
+        let (train, test) = split(all, Split::Items { tested: 0.1 });
+        assert!((180..=220).contains(&test.len()), "{}", test.len());
+        assert!(test.item.iter().all(|item| !train.item.contains(item)));
+    }
+
+    #[test]
     fn a_split_is_written_as_a_word() {
         assert_eq!("leave-last-out".parse(), Ok(Split::LeaveLastOut));
         assert_eq!("time=2017-10-10".parse(), Ok(Split::Time { at_ms: 1_507_593_600_000 }));
         assert_eq!("time=0.9".parse(), Ok(Split::Share { train: 0.9 }));
         assert_eq!("sessions=14400".parse(), Ok(Split::Sessions { last_s: 14_400 }));
+        assert_eq!("items=0.1".parse(), Ok(Split::Items { tested: 0.1 }));
+        assert!("items=1".parse::<Split>().unwrap_err().contains("share"));
         assert_eq!("last-basket".parse(), Ok(Split::LastBasket));
         assert!("sessions=0".parse::<Split>().unwrap_err().contains("seconds"));
         assert!("time=1.5".parse::<Split>().unwrap_err().contains("share"));

@@ -15,17 +15,17 @@ use crate::train::by_user;
 
 /// One list to ask for.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Case {
+pub(crate) struct Case {
     /// The user, by number.
-    pub(super) user: u32,
+    pub(crate) user: u32,
     /// Training rows.
-    pub(super) history: Range<usize>,
+    pub(crate) history: Range<usize>,
     /// Test rows that count as history.
-    pub(super) prefix: Range<usize>,
+    pub(crate) prefix: Range<usize>,
     /// Ordinals to look for, sorted.
-    pub(super) relevant: Vec<u32>,
+    pub(crate) relevant: Vec<u32>,
     /// The present.
-    pub(super) now_ms: i64,
+    pub(crate) now_ms: i64,
 }
 
 /// What decides whether a test row can be looked for.
@@ -33,6 +33,8 @@ struct Maker<'a> {
     held_out: &'a HeldOut,
     ordinals: Vec<Option<u32>>,
     available: Option<&'a AllowSet>,
+    /// The items that are looked for; none for all.
+    only: Option<HashSet<u32>>,
     exclude_seen: bool,
     skipped: Skipped,
 }
@@ -49,6 +51,10 @@ pub(super) fn cases<D: AsRef<[u8]>>(
         held_out,
         ordinals: keys.iter().map(|key| model.index().ordinal(key)).collect(),
         available: available(model, scenario),
+        only: options.only_new.then(|| {
+            let touched: HashSet<u32> = train.item.iter().copied().collect();
+            (0..keys.len() as u32).filter(|item| !touched.contains(item)).collect()
+        }),
         exclude_seen: scenario.exclude_seen,
         skipped: Skipped::default(),
     };
@@ -123,6 +129,7 @@ impl Maker<'_> {
         let reason = match ordinal {
             _ if test.weight[row] <= 0.0 => &mut self.skipped.not_liked,
             None => &mut self.skipped.unknown_items,
+            Some(_) if self.only.as_ref().is_some_and(|only| !only.contains(&item)) => &mut self.skipped.not_new,
             Some(_) if self.exclude_seen && seen.contains(&item) => &mut self.skipped.seen_before,
             Some(ordinal) if self.available.is_some_and(|set| !set.contains(ordinal)) => &mut self.skipped.unavailable,
             Some(_) => return ordinal,

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use kindred::interaction::Interaction;
 use kindred::testing::Fixture;
 
 use super::*;
@@ -21,6 +22,7 @@ fn options(ks: &[usize]) -> EvaluateOptions {
         exact_only: false,
         protocol: Protocol::HeldOut,
         users: None,
+        only_new: false,
         seed: 1,
         trending: None,
     }
@@ -113,6 +115,7 @@ fn what_is_left_out_is_counted() {
         seen_before: 1,
         not_liked: 1,
         repeated: 1,
+        not_new: 0,
         unavailable: 1,
         users_without_any: 2,
         users_not_sampled: 0,
@@ -163,4 +166,22 @@ fn each_event_is_predicted_from_those_before_it() {
     assert!(found.systems[1].at[0].hit_rate >= 2.0 / 3.0 - 1e-9, "{:?}", found.systems[1]);
     let found = asked(&Scenario { exclude_seen: false, ..Scenario::home() });
     assert_eq!((found.n_lists, found.skipped.seen_before), (4, 0));
+}
+
+#[test]
+fn new_items_are_placed_among_each_other() {
+    let fixture = Fixture::shop();
+    let model = fixture.model();
+    // Everything but items 20 to 27 was touched by others; user 1 goes on to a new toy, user 2 to a book that is not new.
+    let mut train: Vec<(u32, u32, f32, i64)> =
+        (0..60).filter(|item| !(20..28).contains(item)).map(|item| (0, item, 1.0, 0)).collect();
+    train.extend([(1, 0, 1.0, 1), (1, 4, 1.0, 2), (2, 1, 1.0, 1)]);
+    let held_out = held_out(&fixture, &train, &[(1, 24, 1.0, 100), (2, 5, 1.0, 100)]);
+    let options = EvaluateOptions { only_new: true, ..options(&[2]) };
+    let (scenario, weighting) = (Scenario::home(), Weighting::default());
+    let found = evaluate(&model, &held_out, &scenario, &weighting, &options, &|_, _| (), None).unwrap();
+    assert_eq!((found.n_lists, found.skipped.not_new), (1, 1));
+    for system in &found.systems[..2] {
+        assert_eq!(system.at[0].hit_rate, 1.0, "two of the eight are toys: {}", system.name);
+    }
 }

@@ -21,6 +21,8 @@ fn tiny() -> ModelDir {
         k_neighbours: 1,
         loss: vec![2.0, 1.5],
         validation: None,
+        learned: None,
+        encoder: None,
         dataset_fingerprint: Some("0badcafe".to_owned()),
         tool_version: "0.1.0".to_owned(),
     };
@@ -33,6 +35,12 @@ fn tiny() -> ModelDir {
         neighbour_similarities: vec![0.5, 0.0, 0.5],
         popularity: vec![4.0, 0.0, 1.5],
         sessions: Some(SessionTable { offsets: vec![0, 2], items: vec![2, 1] }),
+        encoder: Some(EncoderTable {
+            keys: vec![3, u64::MAX - 1],
+            weights: vec![1.0, 2.5],
+            rows: vec![0.5, 0.0, 0.0, -1.0],
+            context_rows: vec![0.0, 0.25, 1.0, 0.0],
+        }),
         queries: Matrix::from_vec(1, 2, vec![0.5, 0.5]).unwrap(),
     }
 }

@@ -8,7 +8,9 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::neighbours::{self, NeighbourOptions};
-use super::{Factors, TrainError, TrainProgress, Trainer, TrainingData, by_user, cold, decay, kind_weights, sessions};
+use super::{
+    Factors, TrainError, TrainProgress, Trainer, TrainingData, by_user, cold, decay, encoder, kind_weights, sessions,
+};
 use crate::dataset::Interactions;
 use crate::matrix::Matrix;
 use crate::model_dir::{self, ModelDir, ModelInfo};
@@ -41,6 +43,8 @@ pub struct ModelOptions {
     pub sessions: bool,
     /// Different users below which an item has no popularity, so that no single one can be read off it.
     pub popularity_min_people: u32,
+    /// Whether the model learns words, where its catalogue has texts.
+    pub encoder: bool,
 }
 
 impl Default for ModelOptions {
@@ -51,6 +55,7 @@ impl Default for ModelOptions {
             half_life_s: None,
             sessions: false,
             popularity_min_people: 3,
+            encoder: true,
         }
     }
 }
@@ -80,7 +85,13 @@ pub fn model(
     let mut weighting = weighting(&interactions, &kinds);
     weighting.half_life_s = options.half_life_s;
     let mut factors = trainer.train(&data, progress)?;
-    let n_cold_items = cold::fill(&mut factors, &items, trainer.seed());
+    let known = if options.encoder {
+        encoder::fit(&factors, &items, &counts(&interactions, items.len()), trainer.seed(), progress)?
+    } else {
+        None
+    };
+    let (table_of_words, worth_of_words) = known.unzip();
+    let n_cold_items = cold::fill(&mut factors, &items, table_of_words.as_ref(), trainer.seed());
     let validation = match (options.decay, factors.position_weights.take()) {
         (Decay::Fixed(position_decay), _) => {
             weighting.position_decay = position_decay;
@@ -121,6 +132,8 @@ pub fn model(
         k_neighbours: table.k,
         loss,
         validation,
+        learned: None,
+        encoder: worth_of_words,
         dataset_fingerprint: fingerprint,
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
     };
@@ -136,6 +149,7 @@ pub fn model(
         neighbour_similarities,
         popularity,
         sessions,
+        encoder: table_of_words,
         queries,
     })
 }
@@ -148,6 +162,17 @@ pub fn weighting(interactions: &Interactions, kinds: &[String]) -> Weighting {
         weighting.kinds.insert(kind.clone(), weight);
     }
     weighting
+}
+
+/// Interactions an item.
+fn counts(interactions: &Interactions, n_items: usize) -> Vec<f32> {
+    let mut counts = vec![0.0; n_items];
+    for item in &interactions.item {
+        if let Some(count) = counts.get_mut(*item as usize) {
+            *count += 1.0;
+        }
+    }
+    counts
 }
 
 /// Weighted interactions an item, or 0 where they are of fewer than so many users; dislikes do not count against it.

@@ -1,18 +1,20 @@
 //! Rows for items that no interaction said anything about.
 //!
 //! An item that is in the catalogue and in no interaction has no factors, yet it must be findable by its key, filterable and, when a
-//! visitor comes upon it, say something about them. It gets the direction of the items of its categories and a length
+//! visitor comes upon it, say something about them. It gets the direction that its texts and attributes call for, or else that of the items of its
+//! categories, and a length
 //! as small as those of the items least interacted with, so that it does not crowd out what is known to be liked.
 
 use std::collections::BTreeMap;
 
 use kindred::catalog::CatalogItem;
+use kindred::encoder::{Encoded, Features};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::Factors;
+use super::{Factors, encoder};
 use crate::matrix::{self, Matrix};
-use crate::model_dir::ModelMetric;
+use crate::model_dir::{EncoderTable, ModelMetric};
 
 /// How much of a cold row is random: enough that two items of the same categories are not the same point of the graph.
 const NOISE: f32 = 0.1;
@@ -22,7 +24,7 @@ const LENGTH_QUANTILE: f64 = 0.05;
 /// Fills rows of zeros. Returns how many there were. Costs one pass over the factors and the catalogue.
 ///
 /// Where no row at all was learned, nothing is filled in.
-pub fn fill(factors: &mut Factors, catalog: &[CatalogItem], seed: u64) -> u64 {
+pub fn fill(factors: &mut Factors, catalog: &[CatalogItem], encoder: Option<&EncoderTable>, seed: u64) -> u64 {
     let norms = factors.items.norms();
     let cold: Vec<usize> = (0..norms.len()).filter(|item| norms[*item] == 0.0).collect();
     let mut lengths: Vec<f32> = norms.iter().copied().filter(|norm| *norm > 0.0).collect();
@@ -34,11 +36,20 @@ pub fn fill(factors: &mut Factors, catalog: &[CatalogItem], seed: u64) -> u64 {
     let means = Means::of(&factors.items, catalog);
     let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0xc01d);
     for item in &cold {
-        let direction = means.direction(catalog.get(*item), &mut rng);
+        let entry = catalog.get(*item);
+        let made = encoder
+            .zip(entry)
+            .and_then(|(table, entry)| encoder::view(table, factors.items.cols).encode(&Features::of_item(entry)));
+        let (target, context) = match made {
+            Some(Encoded { target, context }) => (target, context),
+            None => (means.plain(entry), None),
+        };
+        let direction = noisy(target, &mut rng);
         let length = if factors.metric == ModelMetric::Cosine { 1.0 } else { small };
         scaled_into(factors.items.row_mut(*item), &direction, length);
-        if let Some(context) = &mut factors.context {
-            scaled_into(context.row_mut(*item), &direction, 1.0);
+        if let Some(rows) = &mut factors.context {
+            let direction = context.map_or(direction, |context| noisy(context, &mut rng));
+            scaled_into(rows.row_mut(*item), &direction, 1.0);
         }
     }
     cold.len() as u64
@@ -49,13 +60,13 @@ fn scaled_into(row: &mut [f32], direction: &[f32], length: f32) {
 }
 
 /// Mean directions of the items of each category, and of all.
-struct Means<'a> {
+pub(super) struct Means<'a> {
     by_category: BTreeMap<&'a str, Vec<f32>>,
     all: Vec<f32>,
 }
 
 impl<'a> Means<'a> {
-    fn of(items: &Matrix, catalog: &'a [CatalogItem]) -> Self {
+    pub(super) fn of(items: &Matrix, catalog: &'a [CatalogItem]) -> Self {
         let unit = items.to_unit_length();
         let mut means = Self { by_category: BTreeMap::new(), all: vec![0.0; items.cols] };
         for (item, row) in catalog.iter().zip(unit.iter()) {
@@ -67,8 +78,8 @@ impl<'a> Means<'a> {
         means
     }
 
-    /// A vector of length 1: the mean of the item's categories, or of all items, and some noise.
-    fn direction(&self, item: Option<&CatalogItem>, rng: &mut ChaCha8Rng) -> Vec<f32> {
+    /// A vector of length 1: the mean of the item's categories, or of all items.
+    pub(super) fn plain(&self, item: Option<&CatalogItem>) -> Vec<f32> {
         let mut sum = vec![0.0; self.all.len()];
         let categories = item.map(|item| item.categories.as_slice()).unwrap_or_default();
         categories.iter().filter_map(|category| self.by_category.get(category.as_str())).for_each(|m| add(&mut sum, m));
@@ -76,12 +87,18 @@ impl<'a> Means<'a> {
             sum.clone_from(&self.all);
         }
         normalise(&mut sum);
-        let mut noise: Vec<f32> = sum.iter().map(|_| rng.random::<f32>() - 0.5).collect();
-        normalise(&mut noise);
-        sum.iter_mut().zip(noise).for_each(|(value, noise)| *value += NOISE * noise);
-        normalise(&mut sum);
         sum
     }
+}
+
+/// A direction, and some noise; of length 1.
+fn noisy(mut direction: Vec<f32>, rng: &mut ChaCha8Rng) -> Vec<f32> {
+    normalise(&mut direction);
+    let mut noise: Vec<f32> = direction.iter().map(|_| rng.random::<f32>() - 0.5).collect();
+    normalise(&mut noise);
+    direction.iter_mut().zip(noise).for_each(|(value, noise)| *value += NOISE * noise);
+    normalise(&mut direction);
+    direction
 }
 
 fn add(sum: &mut [f32], row: &[f32]) {
@@ -114,7 +131,7 @@ mod tests {
         let context = Some(items.to_unit_length());
         let metric = ModelMetric::InnerProduct;
         let mut factors = Factors { items, context, metric, loss: vec![], position_weights: None, parameters: None };
-        assert_eq!(fill(&mut factors, &catalog, 1), 3);
+        assert_eq!(fill(&mut factors, &catalog, None, 1), 3);
         for cold in [2, 3] {
             let row = factors.items.row(cold);
             assert!((matrix::norm(row) - 2.0).abs() < 1e-5, "as short as the shortest");
@@ -125,6 +142,6 @@ mod tests {
         let everything = factors.items.row(4);
         assert!(everything[0] > 1.0 && everything[1] > 1.0, "{everything:?}");
         assert_eq!(factors.items.row(1), [0.0, 4.0, 0.0], "learned rows stay");
-        assert_eq!(fill(&mut factors, &catalog, 1), 0);
+        assert_eq!(fill(&mut factors, &catalog, None, 1), 0);
     }
 }

@@ -15,7 +15,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use thiserror::Error;
 
-use super::{TrainError, TrainProgress, factor_neighbours};
+use super::{Factors, TrainError, TrainProgress, encoder, factor_neighbours};
 use crate::matrix::{Matrix, RowFault};
 use crate::model_dir::{self, ModelDir, ModelDirError, ModelInfo, ModelMetric};
 use crate::npy::{self, NpyError};
@@ -157,6 +157,17 @@ pub fn import(import: &Import, progress: &dyn TrainProgress) -> Result<ModelDir,
         return Err(ImportError::NotUnitLength { path: import.factors.clone(), row, found: norms[row] });
     }
     let items = catalog(import.items.as_deref(), ids)?;
+    let made = Factors {
+        items: item_factors,
+        context: context_factors,
+        metric,
+        loss: Vec::new(),
+        position_weights: None,
+        parameters: None,
+    };
+    let known = encoder::fit(&made, &items, &[], import.seed, progress)?;
+    let (table_of_words, worth_of_words) = known.unzip();
+    let Factors { items: item_factors, context: context_factors, .. } = made;
     let table = factor_neighbours::nearest(&item_factors, import.k_neighbours, progress)?;
     let info = ModelInfo {
         format_version: model_dir::FORMAT_VERSION,
@@ -176,6 +187,8 @@ pub fn import(import: &Import, progress: &dyn TrainProgress) -> Result<ModelDir,
         k_neighbours: table.k,
         loss: Vec::new(),
         validation: None,
+        learned: None,
+        encoder: worth_of_words,
         dataset_fingerprint: None,
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
     };
@@ -191,6 +204,7 @@ pub fn import(import: &Import, progress: &dyn TrainProgress) -> Result<ModelDir,
         neighbour_similarities,
         popularity,
         sessions: None,
+        encoder: table_of_words,
         queries,
     })
 }

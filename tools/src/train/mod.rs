@@ -3,11 +3,14 @@
 //! | file | makes |
 //! |---|---|
 //! | [`als`] | factors, by implicit-feedback alternating least squares |
+//! | [`bpr`] | factors, by Bayesian personalised ranking |
+//! | [`slist`] | factors, by a linear model of sessions |
 //! | [`softmax`] | factors and weights by position, by softmax over cosines |
 //! | [`neighbours`], [`factor_neighbours`] | the item-to-item table, from interactions or from factors |
 //! | [`ratings`] | predictions of explicit ratings: biases, SVD, item-kNN, user-kNN |
 //! | [`sessions`] | the sessions that session-kNN looks among |
 //! | [`decay`] | the decay by position of the user vector, chosen on held-back interactions |
+//! | [`encoder`] | rows of words and attributes, for new items and text queries |
 //! | [`cold`] | rows for items that no interaction said anything about |
 //! | [`assemble`] | a whole model from a dataset and a trainer |
 //! | [`import`] | a whole model from factors trained elsewhere |
@@ -16,10 +19,12 @@
 
 pub mod als;
 pub mod assemble;
+pub mod bpr;
 mod cg;
 mod cholesky;
 pub mod cold;
 pub mod decay;
+pub mod encoder;
 mod equations;
 pub mod factor_neighbours;
 mod gram;
@@ -27,7 +32,9 @@ pub mod import;
 mod kernels;
 pub mod neighbours;
 pub mod ratings;
+mod ridge;
 pub mod sessions;
+pub mod slist;
 pub mod softmax;
 pub(crate) mod sparse;
 

@@ -52,6 +52,17 @@ impl SparseRows {
         rows
     }
 
+    /// From rows of entries, each by ascending column.
+    pub(crate) fn from_rows<'r>(all: impl Iterator<Item = &'r [(u32, f32)]>) -> Self {
+        let mut rows = Self { offsets: vec![0], columns: Vec::new(), values: Vec::new() };
+        for row in all {
+            rows.columns.extend(row.iter().map(|(column, _)| column));
+            rows.values.extend(row.iter().map(|(_, value)| value));
+            rows.offsets.push(rows.columns.len());
+        }
+        rows
+    }
+
     /// Number of rows.
     pub(crate) fn rows(&self) -> usize {
         self.offsets.len().saturating_sub(1)

@@ -5,6 +5,8 @@
 use serde_json::{Value, json};
 
 use crate::train::als::Als;
+use crate::train::bpr::Bpr;
+use crate::train::slist::Slist;
 use crate::train::softmax::Softmax;
 use crate::train::{TrainError, Trainer};
 
@@ -44,6 +46,10 @@ pub enum Tuned {
     Softmax,
     /// Implicit-feedback alternating least squares.
     Als,
+    /// Bayesian personalised ranking.
+    Bpr,
+    /// A linear model of sessions.
+    Slist,
 }
 
 const SOFTMAX: [Setting; 8] = [
@@ -63,6 +69,19 @@ const ALS: [Setting; 5] = [
     Setting { name: "iterations", flag: "--iterations", domain: Domain::LogWhole(5, 40) },
     Setting { name: "half_life_days", flag: "--train-half-life-days", domain: Domain::LogReal(1.0, 3_000.0) },
     Setting { name: "context", flag: "--context-factors", domain: Domain::Words(&["unit_length", "same"]) },
+];
+
+const BPR: [Setting; 3] = [
+    Setting { name: "epochs", flag: "--bpr-epochs", domain: Domain::LogWhole(5, 200) },
+    Setting { name: "learning_rate", flag: "--bpr-learning-rate", domain: Domain::LogReal(0.005, 0.5) },
+    Setting { name: "regularization", flag: "--bpr-regularization", domain: Domain::LogReal(1e-5, 0.1) },
+];
+
+const SLIST: [Setting; 4] = [
+    Setting { name: "together", flag: "--together", domain: Domain::Real(0.0, 1.0) },
+    Setting { name: "regularization", flag: "--slist-regularization", domain: Domain::LogReal(1.0, 1_000.0) },
+    Setting { name: "reach", flag: "--reach", domain: Domain::LogReal(0.5, 20.0) },
+    Setting { name: "half_life_days", flag: "--train-half-life-days", domain: Domain::LogReal(0.5, 3_000.0) },
 ];
 
 impl Domain {
@@ -119,6 +138,8 @@ impl Tuned {
         match self {
             Self::Softmax => "softmax",
             Self::Als => "als",
+            Self::Bpr => "bpr",
+            Self::Slist => "slist",
         }
     }
 
@@ -127,6 +148,8 @@ impl Tuned {
         match self {
             Self::Softmax => &SOFTMAX,
             Self::Als => &ALS,
+            Self::Bpr => &BPR,
+            Self::Slist => &SLIST,
         }
     }
 
@@ -159,6 +182,10 @@ impl Tuned {
                 Box::new(serde_json::from_value::<Softmax>(given(Softmax::default().parameters())).map_err(wrong)?)
             }
             Self::Als => Box::new(serde_json::from_value::<Als>(given(Als::default().parameters())).map_err(wrong)?),
+            Self::Bpr => Box::new(serde_json::from_value::<Bpr>(given(Bpr::default().parameters())).map_err(wrong)?),
+            Self::Slist => {
+                Box::new(serde_json::from_value::<Slist>(given(Slist::default().parameters())).map_err(wrong)?)
+            }
         };
         Ok((trainer, tried))
     }
@@ -199,7 +226,7 @@ mod tests {
                 }
             }
             let data = crate::train::TrainingData { interactions: &interactions, n_users: 12, n_items: 6 };
-            for tuned in [Tuned::Softmax, Tuned::Als] {
+            for tuned in [Tuned::Softmax, Tuned::Als, Tuned::Bpr, Tuned::Slist] {
                 let (trainer, tried) = tuned.at(&point, 4, 3).unwrap();
                 prop_assert_eq!(tried.len(), tuned.settings().len());
                 let parameters = trainer.parameters();

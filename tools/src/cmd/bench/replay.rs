@@ -32,8 +32,8 @@ const TOLERANCE: f64 = 0.01;
 
 /// Replay held-out interactions in the order of time against a running server, and compare its lists with the offline evaluator's
 ///
-/// Sends what users did before; then, for each interaction of the test part: asks for a list, looks where the next item stands in it, and sends
-/// the interaction. Without --url it starts a server on --artifacts whose clock is the replayed time (`http.clock = "request"`). With --url the
+/// Sends what users did before the test part began; then what happened in the order of time, and for each interaction of the test part asks for a list
+/// first and looks where it stands in it. Without --url it starts a server on --artifacts whose clock is the replayed time (`http.clock = "request"`). With --url the
 /// server must serve the same artifacts; each request names the replayed time, which the server heeds if it is set to. Exit code 1: the hit rate
 /// or the mean reciprocal rank is further than 0.01 from the evaluator's.
 #[derive(Clone, Debug, clap::Args)]
@@ -138,6 +138,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         exact_only: false,
         protocol: Protocol::NextEvent,
         users: None,
+        only_new: false,
         seed: args.seed,
         trending: Some(trending),
     };
@@ -157,7 +158,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         scenario: args.scenario.clone(),
         k: args.k,
         users: script.users,
-        events_before: script.questions.train.len() as u64,
+        events_before: script.before.len() as u64,
         events: script.events.len() as u64,
         asked: live.hits.asked,
         degraded: live.degraded,
@@ -195,7 +196,7 @@ fn replay(args: &Args, script: &Script, users: &[String]) -> anyhow::Result<(Liv
         let kind = kind(number)?;
         Some(json!({"user_id": user(who), "item_id": item(what), "kind": kind, "occurred_at": time_ms}))
     };
-    send_before(&mut client, &script.questions.train, &event)?;
+    send_before(&mut client, &script.before, &event)?;
     let histogram = || Histogram::new_with_bounds(1, 60_000_000, 3).context("making a histogram");
     let mut live = Live { hits: Hits::default(), degraded: 0, ask: histogram()?, send: histogram()? };
     let progress = Progress::bar("replaying", script.events.len() as u64);

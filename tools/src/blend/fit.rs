@@ -1,0 +1,187 @@
+//! Fitting the weights of sources to what was taken: a conditional logit, as a choice among the candidates of each list (McFadden 1974; ListNet
+//! with a single relevant item, Cao et al. 2007).
+//!
+//! The chance of candidate j of a list is `exp(w·x_j) / Σ_i exp(w·x_i)`, with x_j what the sources say about it, and the w of the least mean
+//! `−ln` chance of what was taken is sought, with no weight below 0. That is convex, so coordinates are improved one after the other by Newton
+//! steps, halved while they do not help, until none moves. A pass costs a few exponentials for each candidate and weight.
+
+use rayon::prelude::*;
+
+/// Sources whose weights are fitted.
+pub const SOURCES: usize = 5;
+/// Passes over the weights, at most; some ten are usual.
+const PASSES_MAX: usize = 60;
+/// A pass that lowers the loss by less than this share is the last.
+const TOLERANCE: f64 = 1e-6;
+/// What the square of a weight costs, so that one on which nothing depends stays small.
+const RIDGE: f64 = 1e-5;
+/// Halvings of a step before the weight stays where it is.
+const HALVINGS: usize = 8;
+
+/// What the sources say about the candidates of a list.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Candidates {
+    /// One row a candidate, one number a source.
+    pub parts: Vec<[f32; SOURCES]>,
+    /// The candidate that was taken, if any was.
+    pub taken: Option<usize>,
+}
+
+/// The loss and its first and second derivative by one weight, summed over lists.
+#[derive(Clone, Copy, Debug, Default)]
+struct Slope {
+    loss: f64,
+    first: f64,
+    second: f64,
+}
+
+impl Candidates {
+    /// How many candidates stand above the one that was taken; those that score the same do not.
+    pub fn rank(&self, weights: &[f64; SOURCES]) -> Option<usize> {
+        let taken = score(self.parts.get(self.taken?)?, weights);
+        Some(self.parts.iter().filter(|parts| score(parts, weights) > taken).count())
+    }
+
+    fn slope(&self, weights: &[f64; SOURCES], source: usize) -> Slope {
+        let Some(taken) = self.taken.and_then(|taken| self.parts.get(taken)) else { return Slope::default() };
+        let scores: Vec<f64> = self.parts.iter().map(|parts| score(parts, weights)).collect();
+        let greatest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let (mut total, mut mean, mut square) = (0.0, 0.0, 0.0);
+        for (parts, score) in self.parts.iter().zip(&scores) {
+            let (chance, part) = ((score - greatest).exp(), f64::from(parts[source]));
+            total += chance;
+            mean += chance * part;
+            square += chance * part * part;
+        }
+        (mean, square) = (mean / total, square / total);
+        Slope {
+            loss: greatest + total.ln() - score(taken, weights),
+            first: mean - f64::from(taken[source]),
+            second: square - mean * mean,
+        }
+    }
+}
+
+fn score(parts: &[f32; SOURCES], weights: &[f64; SOURCES]) -> f64 {
+    parts.iter().zip(weights).map(|(part, weight)| f64::from(*part) * weight).sum()
+}
+
+/// The weights under which what was taken stands highest. Lists of which nothing was taken teach nothing.
+pub fn weights(lists: &[Candidates]) -> [f64; SOURCES] {
+    if lists.iter().all(|list| list.taken.is_none()) {
+        return [0.0; SOURCES];
+    }
+    let mut weights = [1.0; SOURCES];
+    let mut loss = slope(lists, &weights, 0).loss;
+    for _ in 0..PASSES_MAX {
+        let before = loss;
+        for source in 0..SOURCES {
+            let here = slope(lists, &weights, source);
+            let mut step = here.first / here.second.max(f64::MIN_POSITIVE);
+            for _ in 0..HALVINGS {
+                let mut moved = weights;
+                moved[source] = (weights[source] - step).max(0.0);
+                let there = slope(lists, &moved, source);
+                if there.loss < loss {
+                    (weights, loss) = (moved, there.loss);
+                    break;
+                }
+                step /= 2.0;
+            }
+        }
+        if before - loss <= TOLERANCE * before.abs() {
+            break;
+        }
+    }
+    weights
+}
+
+fn slope(lists: &[Candidates], weights: &[f64; SOURCES], source: usize) -> Slope {
+    /// Added up block by block and the blocks in order, so that the number of threads changes nothing.
+    const BLOCK: usize = 64;
+    let add =
+        |a: Slope, b: Slope| Slope { loss: a.loss + b.loss, first: a.first + b.first, second: a.second + b.second };
+    let of_block =
+        |block: &[Candidates]| block.iter().map(|list| list.slope(weights, source)).fold(Slope::default(), add);
+    let blocks: Vec<Slope> = lists.par_chunks(BLOCK).map(of_block).collect();
+    let sum = blocks.into_iter().fold(Slope::default(), add);
+    let n = lists.iter().filter(|list| list.taken.is_some()).count().max(1) as f64;
+    let squares: f64 = weights.iter().map(|weight| weight * weight).sum();
+    Slope {
+        loss: sum.loss / n + RIDGE * squares,
+        first: sum.first / n + 2.0 * RIDGE * weights[source],
+        second: sum.second / n + 2.0 * RIDGE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    /// Lists whose taken candidate is drawn by the model with these weights.
+    fn drawn(n: usize, truth: [f64; SOURCES]) -> Vec<Candidates> {
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        let mut list = || {
+            let parts: Vec<[f32; SOURCES]> = (0..20).map(|_| std::array::from_fn(|_| rng.random::<f32>())).collect();
+            let chances: Vec<f64> = parts.iter().map(|parts| score(parts, &truth).exp()).collect();
+            let mut left = rng.random::<f64>() * chances.iter().sum::<f64>();
+            let taken = chances.iter().position(|chance| {
+                left -= chance;
+                left <= 0.0
+            });
+            Candidates { parts, taken }
+        };
+        (0..n).map(|_| list()).collect()
+    }
+
+    #[test]
+    fn weights_that_lists_were_drawn_by_are_found_again() {
+        let truth = [4.0, 0.0, 1.0, 0.0, 9.0];
+        let found = weights(&drawn(20_000, truth));
+        for (found, truth) in found.iter().zip(truth) {
+            assert!((found - truth).abs() < 0.2, "{found} for {truth}");
+        }
+    }
+
+    #[test]
+    fn no_other_weights_are_likelier() {
+        let lists = drawn(500, [2.0, 3.0, 0.0, 1.0, 0.0]);
+        let best = weights(&lists);
+        let loss = slope(&lists, &best, 0).loss;
+        for source in 0..SOURCES {
+            for change in [-0.05, 0.05] {
+                let mut other = best;
+                other[source] = (other[source] + change).max(0.0);
+                assert!(slope(&lists, &other, 0).loss >= loss - 1e-6, "source {source} by {change}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_slope_is_that_of_the_loss() {
+        let (lists, at) = (drawn(50, [1.0; SOURCES]), [0.7, 0.2, 1.5, 0.1, 3.0]);
+        for source in 0..SOURCES {
+            let beside = |change: f64| {
+                let mut weights = at;
+                weights[source] += change;
+                slope(&lists, &weights, source)
+            };
+            let (less, here, more) = (beside(-1e-4), beside(0.0), beside(1e-4));
+            assert!((here.first - (more.loss - less.loss) / 2e-4).abs() < 1e-6);
+            assert!((here.second - (more.first - less.first) / 2e-4).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn ranks_count_only_what_stands_above() {
+        let row = |vector: f32| [vector, 0.0, 0.0, 0.0, 0.0];
+        let list = Candidates { parts: vec![row(3.0), row(1.0), row(1.0), row(2.0)], taken: Some(1) };
+        let by_vector = [1.0, 0.0, 0.0, 0.0, 0.0];
+        assert_eq!(list.rank(&by_vector), Some(2));
+        assert_eq!(Candidates { taken: None, ..list }.rank(&by_vector), None);
+        assert_eq!(weights(&[]), [0.0; SOURCES], "nothing teaches nothing");
+    }
+}

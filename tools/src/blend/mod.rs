@@ -1,0 +1,189 @@
+//! What each source weighs in a score, learned.
+//!
+//! The users who were there last are held out whole and a model is trained on all others. Every next interaction of those users is asked for as
+//! a request would ask, and the weights are fitted under which what they took next stands highest among what the sources proposed ([`fit`]).
+//! The last users, because what is trending and what is new decide differently in the middle of a log than at its end, where serving begins;
+//! the model that is published is trained on them too. The test part of a dataset takes no part in it.
+
+pub mod fit;
+
+use std::collections::HashSet;
+
+use anyhow::{Context as _, bail};
+use kindred::recommend::{Reasons, RecommendError, RecommendRequest, RecommendScratch, recommend};
+use kindred::scenario::{Basis, LearnedWeights, Scenario, SourceWeights};
+use kindred::snapshot::Snapshot;
+use kindred::trending::TrendingSettings;
+
+use crate::build::{self, BuildOptions};
+use crate::dataset::Interactions;
+use crate::evaluate::{Case, EvaluateOptions, HeldOut, Protocol, Question, Round};
+use crate::model_dir::{Learned, Worth};
+use crate::progress::Progress;
+use crate::train::assemble::{self, Material, ModelOptions};
+use crate::train::{Trainer, by_user};
+use fit::{Candidates, SOURCES};
+
+/// The share of the users who are held out; fewer where theirs are more interactions than so many.
+const HELD_OUT_USERS: f64 = 0.1;
+const HELD_OUT_ROWS: usize = 60_000;
+/// Lists that weights are learned on, at most, and the fewest that teach anything.
+const LISTS_MAX: usize = 6_000;
+const LISTS_MIN: usize = 100;
+/// Candidates of a list.
+const CANDIDATES: usize = 300;
+/// Learned weights that gain less than this over those that were set are not worth a surprise.
+const GAIN_MIN: f64 = 0.0005;
+
+/// Learns what sources weigh in the lists of a scenario. Trains and builds a model of nine tenths of the users for it.
+///
+/// # Errors
+/// As [`assemble::model`] and [`build::publish`]; a scenario that is not for visitors; too few lists to learn from.
+pub fn learn(
+    material: &Material,
+    trainer: &dyn Trainer,
+    options: &ModelOptions,
+    scenario: &Scenario,
+    trending: &TrendingSettings,
+    progress: &Progress,
+) -> anyhow::Result<Learned> {
+    if scenario.based_on != Basis::Visitor {
+        bail!("weights are learned for lists of a visitor: name a scenario with based_on = \"visitor\"");
+    }
+    let (rest, held_out) = hold_out(material);
+    let model = assemble::model(rest, trainer, options, progress).context("training without the last users")?;
+    let root = tempfile::tempdir().context("making a temporary directory")?;
+    let whatever_its_recall = BuildOptions { recall_floor: 0.0, ..BuildOptions::default() };
+    build::publish(&model, root.path(), &whatever_its_recall, progress)?;
+    let snapshot = Snapshot::open_current(root.path())?;
+    let proposing = proposing(scenario);
+    let options = EvaluateOptions {
+        ks: vec![CANDIDATES],
+        exact_only: false,
+        protocol: Protocol::NextEvent,
+        users: None,
+        only_new: false,
+        seed: trainer.seed(),
+        trending: Some(trending.clone()),
+    };
+    let (model, weighting) = (snapshot.model(), &snapshot.manifest().weighting);
+    let round = Round { model, held_out: &held_out, scenario: &proposing, weighting, options: &options };
+    let (mut cases, _) = round.cases();
+    // Of what was taken at one moment, as a basket is, nothing is known when a list for it is made.
+    let is_first = |case: &Case| held_out.test.time_ms.get(case.prefix.end - 1).is_some_and(|last| *last < case.now_ms);
+    if cases.iter().filter(|case| is_first(case)).count() >= LISTS_MIN {
+        cases.retain(is_first);
+    }
+    if cases.len() < LISTS_MIN {
+        let found = cases.len();
+        bail!("{found} lists to learn weights on, at least {LISTS_MIN} are needed: train without --learn-weights");
+    }
+    // Cases stand in the order of the users, so every so manieth is a fair sample.
+    let every = cases.len().div_ceil(LISTS_MAX);
+    let mut at = 0;
+    cases.retain(|_| {
+        at += 1;
+        at % every == 0
+    });
+    let step = |done, total| progress.step("asking for lists", done, total);
+    let ask = |question: &Question<'_>, scratch: &mut RecommendScratch| candidates(&round, question, scratch);
+    let asked = round.ask(&cases, &step, &ask)?;
+    Ok(learned(&asked, &scenario.weights))
+}
+
+/// A scenario that proposes by every source whose weight can be learned.
+fn proposing(scenario: &Scenario) -> Scenario {
+    let every = LearnedWeights { vector: 1.0, neighbours: 1.0, sessions: 1.0, popularity: 1.0, trending: 1.0 };
+    Scenario {
+        weights: SourceWeights::none().with(&every),
+        limit: CANDIDATES,
+        candidates: CANDIDATES,
+        exclude_seen: scenario.exclude_seen,
+        exclude_kinds: scenario.exclude_kinds.clone(),
+        interests: scenario.interests,
+        ..Scenario::default()
+    }
+}
+
+/// The material without the users who were there last, and what those did.
+fn hold_out(material: &Material) -> (Material, HeldOut) {
+    let from = &material.interactions;
+    let last = |(user, rows): (u32, std::ops::Range<usize>)| (from.time_ms[rows.end - 1], user, rows.len());
+    let mut users: Vec<(i64, u32, usize)> = by_user(&from.user).map(last).collect();
+    users.sort_unstable_by(|a, b| b.cmp(a));
+    users.truncate((users.len() as f64 * HELD_OUT_USERS).ceil() as usize);
+    let (mut held, mut rows) = (HashSet::new(), 0);
+    for (_, user, n) in users {
+        if rows >= HELD_OUT_ROWS {
+            break;
+        }
+        held.insert(user);
+        rows += n;
+    }
+    let (mut train, mut test) = (Interactions::default(), Interactions::default());
+    for (at, user) in from.user.iter().enumerate() {
+        let part = if held.contains(user) { &mut test } else { &mut train };
+        part.push(*user, from.item[at], from.kind[at], from.weight[at], from.time_ms[at]);
+    }
+    let keys = material.items.iter().map(|item| item.id.clone()).collect();
+    let rest = Material { interactions: train.clone(), ..material.clone() };
+    (rest, HeldOut { train, test, kinds: material.kinds.clone(), keys })
+}
+
+/// What the sources say about each candidate of a list.
+fn candidates<D: AsRef<[u8]>>(
+    round: &Round<'_, D>,
+    question: &Question<'_>,
+    scratch: &mut RecommendScratch,
+) -> Result<Candidates, RecommendError> {
+    let Question { case, history, signals } = question;
+    let request = RecommendRequest {
+        explain: true,
+        signals: signals.as_ref(),
+        ..RecommendRequest::new(history.as_slice(), case.now_ms)
+    };
+    let list = recommend(round.model, round.scenario, round.weighting, &request, scratch, &mut |_| ())?;
+    let taken = list.items.iter().position(|item| case.relevant.contains(&item.ordinal));
+    let parts = list.items.iter().filter_map(|item| item.reasons.as_ref()).map(parts).collect();
+    Ok(Candidates { parts, taken })
+}
+
+/// The parts of a score whose weights can be learned, in the order of [`in_order`].
+fn parts(reasons: &Reasons) -> [f32; SOURCES] {
+    let mut parts = [0.0, 0.0, 0.0, reasons.popularity, reasons.trending];
+    for because in &reasons.because {
+        let own = [because.vector, because.neighbours, because.sessions];
+        parts.iter_mut().zip(own).for_each(|(part, own)| *part += own);
+    }
+    parts.map(|part| part as f32)
+}
+
+fn in_order(weights: &LearnedWeights) -> [f64; SOURCES] {
+    let LearnedWeights { vector, neighbours, sessions, popularity, trending } = *weights;
+    [vector, neighbours, sessions, popularity, trending].map(f64::from)
+}
+
+fn learned(asked: &[Candidates], set: &SourceWeights) -> Learned {
+    let SourceWeights { vector, neighbours, sessions, popularity, trending, .. } = *set;
+    let set = LearnedWeights { vector, neighbours, sessions, popularity, trending };
+    let found = fit::weights(asked);
+    let greatest = found.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+    let [vector, neighbours, sessions, popularity, trending] = found.map(|weight| (weight / greatest) as f32);
+    let weights = LearnedWeights { vector, neighbours, sessions, popularity, trending };
+    let (as_set, as_learned) = (worth(asked, &set), worth(asked, &weights));
+    let gains = as_learned.ndcg_at_10 > as_set.ndcg_at_10 + GAIN_MIN;
+    let proposed = asked.iter().filter(|list| list.taken.is_some()).count() as f64 / asked.len() as f64;
+    let weights = Some(weights).filter(|weights| gains && weights.are_valid());
+    Learned { weights, n_lists: asked.len(), proposed, as_set, as_learned }
+}
+
+fn worth(asked: &[Candidates], weights: &LearnedWeights) -> Worth {
+    let weights = in_order(weights);
+    let ranks = || asked.iter().filter_map(|list| list.rank(&weights)).filter(|rank| *rank < 10);
+    let n = asked.len() as f64;
+    let gain = |rank: usize| 1.0 / (rank as f64 + 2.0).log2();
+    Worth { hit_rate_at_10: ranks().count() as f64 / n, ndcg_at_10: ranks().map(gain).sum::<f64>() / n }
+}
+
+#[cfg(test)]
+mod tests;

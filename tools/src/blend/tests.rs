@@ -1,0 +1,67 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use kindred::catalog::CatalogItem;
+use kindred::trending::TrendingSettings;
+
+use super::*;
+use crate::train::als::Als;
+
+/// Forty users an hour, each taking what everyone takes in that hour, and one item of their own taste between.
+fn news() -> Material {
+    let mut interactions = Interactions::default();
+    for user in 0..400_u32 {
+        let hour = user / 40;
+        for step in 0..4_u32 {
+            let of_the_hour = 20 + (hour * 3 + step / 2 + user % 2) % 40;
+            let item = if step % 2 == 0 { of_the_hour } else { (user * 7 + step) % 20 };
+            let time_ms = i64::from(hour) * 3_600_000 + i64::from(user % 40) * 60_000 + i64::from(step) * 1_000;
+            interactions.push(user, item, 0, 1.0, time_ms);
+        }
+    }
+    Material {
+        interactions,
+        n_users: 400,
+        items: (0..60).map(|i| CatalogItem::new(format!("item-{i}"))).collect(),
+        kinds: vec!["view".to_owned()],
+        fingerprint: None,
+    }
+}
+
+fn trending() -> TrendingSettings {
+    TrendingSettings { window_hours: 2.0, half_life_hours: 0.5, refresh_ms: 1_000, minimum_count: 2, by: Vec::new() }
+}
+
+#[test]
+fn the_last_users_are_held_out_whole() {
+    let (rest, held_out) = hold_out(&news());
+    assert_eq!((rest.interactions.user.len(), held_out.test.user.len()), (1_440, 160));
+    assert!(held_out.test.user.iter().all(|user| *user >= 360), "the last hour's");
+    assert!(rest.interactions.user.iter().all(|user| *user < 360));
+    assert_eq!((rest.items.len(), held_out.keys.len()), (60, 60));
+}
+
+#[test]
+fn what_is_taken_by_the_hour_gets_a_weight() {
+    let als = Als { factors: 8, iterations: 4, ..Als::default() };
+    let progress = Progress::hidden();
+    let learned = learn(&news(), &als, &ModelOptions::default(), &Scenario::home(), &trending(), &progress).unwrap();
+    assert_eq!(learned.n_lists, 120);
+    let weights = learned.weights.expect("better than weights that know no trend");
+    assert!(weights.trending > 0.1, "{learned:?}");
+    assert!(learned.as_learned.ndcg_at_10 > learned.as_set.ndcg_at_10, "{learned:?}");
+    assert!(learned.as_learned.hit_rate_at_10 <= learned.proposed, "{learned:?}");
+}
+
+#[test]
+fn lists_for_nobody_and_too_few_lists_are_refused() {
+    let als = Als { factors: 4, iterations: 1, ..Als::default() };
+    let learn = |material: &Material, scenario: &Scenario| {
+        let progress = Progress::hidden();
+        learn(material, &als, &ModelOptions::default(), scenario, &trending(), &progress).unwrap_err().to_string()
+    };
+    assert!(learn(&news(), &Scenario::popular()).contains("based_on"));
+    let mut few = news();
+    let keep: Vec<bool> = few.interactions.user.iter().map(|user| *user < 100).collect();
+    few.interactions.retain(&keep);
+    assert!(learn(&few, &Scenario::home()).contains("--learn-weights"));
+}
