@@ -3,6 +3,7 @@
 use kindred_index::{AlignedBytes, Metric};
 
 use super::*;
+use crate::encoder::Features;
 use crate::interaction::Interaction;
 use crate::limits;
 use crate::recommend::{RecommendRequest, RecommendScratch, recommend};
@@ -11,7 +12,9 @@ use crate::testing::{Fixture, Noise};
 use crate::user_vector::Weighting;
 
 fn fixture() -> Fixture {
-    Fixture::random(3, 30, 10, Metric::InnerProduct)
+    let mut fixture = Fixture::random(3, 30, 10, Metric::InnerProduct);
+    fixture.learn_words();
+    fixture
 }
 
 fn open(fixture: &Fixture, index: &AlignedBytes, data: &[u8]) -> Result<Model<AlignedBytes>, ModelError> {
@@ -45,6 +48,11 @@ fn what_was_written_is_read_back() {
         assert!(model.popular().windows(2).all(|pair| model.popularity(pair[0]) >= model.popularity(pair[1])));
         assert_eq!(model.popularity(model.popular()[0]), 1.0);
         assert_eq!(model.available().unwrap().cardinality(), 27);
+        let said = model.encoder().encode(&Features::of_query("item 7"));
+        assert_eq!(said.is_some(), fixture.words.is_some());
+        if let Some(said) = said {
+            assert_eq!((said.target.len(), said.context.unwrap().len()), (fixture.dimensions, fixture.dimensions));
+        }
         // Out of range is none, not a panic.
         assert!(model.context_row(30).is_none() && model.neighbours(u32::MAX).next().is_none());
         assert_eq!(model.popularity(u32::MAX), 0.0);
@@ -102,6 +110,7 @@ fn a_damaged_model_that_nobody_verified_does_not_panic() {
             &mut scratch,
             &mut |_| (),
         );
+        let _ = model.encoder().encode(&Features::of_item(&fixture.items[0]));
         (0..model.len()).for_each(|ordinal| {
             let _ = (model.catalog().raw(ordinal), model.catalog().item(ordinal));
         });

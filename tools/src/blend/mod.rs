@@ -13,7 +13,11 @@ use anyhow::{Context as _, bail};
 use kindred::recommend::{Reasons, RecommendError, RecommendRequest, RecommendScratch, recommend};
 use kindred::scenario::{Basis, LearnedWeights, Scenario, SourceWeights};
 use kindred::snapshot::Snapshot;
+use kindred::timestamp::LEAST_PLAUSIBLE_MS;
 use kindred::trending::TrendingSettings;
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
 
 use crate::build::{self, BuildOptions};
 use crate::dataset::Interactions;
@@ -50,7 +54,7 @@ pub fn learn(
     if scenario.based_on != Basis::Visitor {
         bail!("weights are learned for lists of a visitor: name a scenario with based_on = \"visitor\"");
     }
-    let (rest, held_out) = hold_out(material);
+    let (rest, held_out) = hold_out(material, trainer.seed());
     let model = assemble::model(rest, trainer, options, progress).context("training without the last users")?;
     let root = tempfile::tempdir().context("making a temporary directory")?;
     let whatever_its_recall = BuildOptions { recall_floor: 0.0, ..BuildOptions::default() };
@@ -105,12 +109,16 @@ fn proposing(scenario: &Scenario) -> Scenario {
     }
 }
 
-/// The material without the users who were there last, and what those did.
-fn hold_out(material: &Material) -> (Material, HeldOut) {
+/// The material without the users who were there last (without some, where nobody knows who that was), and what those did.
+fn hold_out(material: &Material, seed: u64) -> (Material, HeldOut) {
     let from = &material.interactions;
     let last = |(user, rows): (u32, std::ops::Range<usize>)| (from.time_ms[rows.end - 1], user, rows.len());
     let mut users: Vec<(i64, u32, usize)> = by_user(&from.user).map(last).collect();
     users.sort_unstable_by(|a, b| b.cmp(a));
+    // Where times are places in a list, the last users are those of the longest lists, and a draw is fairer.
+    if users.first().is_some_and(|(last_ms, ..)| *last_ms < LEAST_PLAUSIBLE_MS) {
+        users.shuffle(&mut ChaCha8Rng::seed_from_u64(seed ^ 0xb1e2d));
+    }
     users.truncate((users.len() as f64 * HELD_OUT_USERS).ceil() as usize);
     let (mut held, mut rows) = (HashSet::new(), 0);
     for (_, user, n) in users {

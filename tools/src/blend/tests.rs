@@ -14,7 +14,10 @@ fn news() -> Material {
         for step in 0..4_u32 {
             let of_the_hour = 20 + (hour * 3 + step / 2 + user % 2) % 40;
             let item = if step % 2 == 0 { of_the_hour } else { (user * 7 + step) % 20 };
-            let time_ms = i64::from(hour) * 3_600_000 + i64::from(user % 40) * 60_000 + i64::from(step) * 1_000;
+            let time_ms = 1_700_000_000_000
+                + i64::from(hour) * 3_600_000
+                + i64::from(user % 40) * 60_000
+                + i64::from(step) * 1_000;
             interactions.push(user, item, 0, 1.0, time_ms);
         }
     }
@@ -33,11 +36,20 @@ fn trending() -> TrendingSettings {
 
 #[test]
 fn the_last_users_are_held_out_whole() {
-    let (rest, held_out) = hold_out(&news());
+    let (rest, held_out) = hold_out(&news(), 1);
     assert_eq!((rest.interactions.user.len(), held_out.test.user.len()), (1_440, 160));
     assert!(held_out.test.user.iter().all(|user| *user >= 360), "the last hour's");
     assert!(rest.interactions.user.iter().all(|user| *user < 360));
     assert_eq!((rest.items.len(), held_out.keys.len()), (60, 60));
+}
+
+#[test]
+fn where_times_are_places_users_are_drawn() {
+    let mut places = news();
+    (0_i64..).zip(&mut places.interactions.time_ms).for_each(|(row, time_ms)| *time_ms = row % 4 * 1_000);
+    let (_, held_out) = hold_out(&places, 1);
+    assert_eq!(held_out.test.user.len(), 160);
+    assert!(held_out.test.user.iter().any(|user| *user < 200) && held_out.test.user.iter().any(|user| *user >= 200));
 }
 
 #[test]
