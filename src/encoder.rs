@@ -151,8 +151,8 @@ impl EncoderView<'_> {
         self.keys.is_empty()
     }
 
-    /// What features say; none if not one of them is known.
-    pub fn encode(&self, features: &Features) -> Option<Encoded> {
+    /// The features that are known, by their places, each with its share: weighed, and of length 1 in all.
+    pub fn known(&self, features: &Features) -> Vec<(usize, f32)> {
         let mut known: Vec<(usize, f32)> = Vec::new();
         for (key, value) in features.iter() {
             if let Ok(at) = self.keys.binary_search(&key) {
@@ -161,9 +161,15 @@ impl EncoderView<'_> {
         }
         let length = known.iter().map(|(_, value)| value * value).sum::<f32>().sqrt();
         if length.is_nan() || length <= 0.0 {
-            return None;
+            return Vec::new();
         }
         known.iter_mut().for_each(|(_, value)| *value /= length);
+        known
+    }
+
+    /// What features say; none if not one of them is known.
+    pub fn encode(&self, features: &Features) -> Option<Encoded> {
+        let known = self.known(features);
         let target = self.sum(self.rows, &known);
         let context = (!self.context_rows.is_empty()).then(|| self.sum(self.context_rows, &known));
         target.iter().any(|value| *value != 0.0).then_some(Encoded { target, context })

@@ -29,7 +29,8 @@ impl LiveRows {
         let view = model.view();
         let given = entry.vector().filter(|vector| vector.len() == model.dimensions());
         let alike = if given.is_some() && model.is_symmetric() { Vec::new() } else { alike(model, entry) };
-        let made = entry.item().and_then(|item| model.encoder().encode(&Features::of_item(item)));
+        let needed = entry.item().filter(|_| given.is_none() || !model.is_symmetric());
+        let made = needed.and_then(|item| model.encoder().encode(&Features::of_item(item)));
         let (made_target, made_context) = made.map_or((None, None), |made| (Some(made.target), made.context));
         let mut target: Box<[f32]> = match given {
             Some(vector) => vector.into(),

@@ -192,7 +192,7 @@ pub fn evaluate<D: AsRef<[u8]> + Sync>(
     if cases.is_empty() {
         return Err(EvaluateError::NoUsers { skipped });
     }
-    let only = options.only_new.then(|| new_items(model, held_out));
+    let only = options.only_new.then(|| only_new(model, held_out));
     let asker = Asker { model, scenario, weighting, longest, exact_only: options.exact_only, only };
     let ask = |question: &Question<'_>, scratch: &mut RecommendScratch| asker.ask(question, scratch);
     let answers = round.ask(&cases, progress, &ask)?;
@@ -269,11 +269,19 @@ impl<D: AsRef<[u8]>> Asker<'_, D> {
     }
 }
 
-/// Items of the model that no training interaction is with.
-fn new_items<D: AsRef<[u8]>>(model: &Model<D>, held_out: &HeldOut) -> FilterExpr {
-    let touched: HashSet<u32> = held_out.train.item.iter().copied().collect();
-    let new = (0_u32..).zip(&held_out.keys).filter(|(item, _)| !touched.contains(item));
-    let ids = new.filter(|(_, key)| model.index().ordinal(key).is_some()).map(|(_, key)| key.clone()).collect();
+impl HeldOut {
+    /// The items that no training interaction is with, by number.
+    fn new_items(&self) -> HashSet<u32> {
+        let touched: HashSet<u32> = self.train.item.iter().copied().collect();
+        (0..self.keys.len() as u32).filter(|item| !touched.contains(item)).collect()
+    }
+}
+
+/// Passes the items of the model that no training interaction is with.
+fn only_new<D: AsRef<[u8]>>(model: &Model<D>, held_out: &HeldOut) -> FilterExpr {
+    let new = held_out.new_items();
+    let is_new = |(item, key): &(u32, &String)| new.contains(item) && model.index().ordinal(key).is_some();
+    let ids = (0_u32..).zip(&held_out.keys).filter(is_new).map(|(_, key)| key.clone()).collect();
     FilterExpr::HasId { ids }
 }
 

@@ -25,7 +25,7 @@ use crate::evaluate::{Case, EvaluateOptions, HeldOut, Protocol, Question, Round}
 use crate::model_dir::{Learned, Worth};
 use crate::progress::Progress;
 use crate::train::assemble::{self, Material, ModelOptions};
-use crate::train::{Trainer, by_user};
+use crate::train::{Trainer, by_user, decay};
 use fit::{Candidates, SOURCES};
 
 /// The share of the users who are held out; fewer where theirs are more interactions than so many.
@@ -187,10 +187,10 @@ fn learned(asked: &[Candidates], set: &SourceWeights) -> Learned {
 
 fn worth(asked: &[Candidates], weights: &LearnedWeights) -> Worth {
     let weights = in_order(weights);
-    let ranks = || asked.iter().filter_map(|list| list.rank(&weights)).filter(|rank| *rank < 10);
+    let ranks = || asked.iter().filter_map(|list| list.rank(&weights));
     let n = asked.len() as f64;
-    let gain = |rank: usize| 1.0 / (rank as f64 + 2.0).log2();
-    Worth { hit_rate_at_10: ranks().count() as f64 / n, ndcg_at_10: ranks().map(gain).sum::<f64>() / n }
+    let hits = ranks().filter(|rank| *rank < 10).count() as f64;
+    Worth { hit_rate_at_10: hits / n, ndcg_at_10: ranks().map(decay::gain).sum::<f64>() / n }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use kindred::settings::Settings;
 use kindred::snapshot::Snapshot;
 
@@ -85,10 +85,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         Err(error) => Snapshot::open(&args.artifacts).map_err(|_| error)?,
     };
     let Settings { scenarios, trending, .. } = Settings::load(args.config.as_deref())?;
-    let Some(scenario) = scenarios.get(&args.scenario) else {
-        let known: Vec<&str> = scenarios.keys().map(String::as_str).collect();
-        bail!("there is no scenario {:?}; there are: {}", args.scenario, known.join(", "));
-    };
+    let scenario = super::scenario(&scenarios, &args.scenario)?;
     let dataset = Dataset::open(&args.dataset)?;
     let manifest = snapshot.manifest();
     let trained_on_this_dataset = manifest.dataset_fingerprint.as_deref() == Some(&*dataset.report.fingerprint);

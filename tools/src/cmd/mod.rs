@@ -20,7 +20,11 @@ pub mod train;
 pub mod tune;
 pub mod verify;
 
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use kindred::scenario::Scenario;
 
 use crate::progress;
 
@@ -132,4 +136,12 @@ pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Fsck(args) => fsck::run(args, global),
         Command::Bench(args) => bench::run(args, global),
     }
+}
+
+/// The scenario of that name, or an error that names those there are.
+pub(crate) fn scenario<'s>(scenarios: &'s BTreeMap<String, Scenario>, name: &str) -> anyhow::Result<&'s Scenario> {
+    scenarios.get(name).with_context(|| {
+        let known: Vec<&str> = scenarios.keys().map(String::as_str).collect();
+        format!("there is no scenario {name:?}; there are: {}", known.join(", "))
+    })
 }

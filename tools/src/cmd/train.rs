@@ -226,10 +226,7 @@ impl Args {
             return Ok(None);
         }
         let Settings { scenarios, trending, .. } = Settings::load(config.as_deref())?;
-        let scenario = scenarios.get(name).with_context(|| {
-            let known: Vec<&str> = scenarios.keys().map(String::as_str).collect();
-            format!("there is no scenario {name:?}; there are: {}", known.join(", "))
-        })?;
+        let scenario = super::scenario(&scenarios, name)?;
         blend::learn(material, trainer, options, scenario, &trending, progress).map(Some)
     }
 

@@ -51,10 +51,7 @@ pub(super) fn cases<D: AsRef<[u8]>>(
         held_out,
         ordinals: keys.iter().map(|key| model.index().ordinal(key)).collect(),
         available: available(model, scenario),
-        only: options.only_new.then(|| {
-            let touched: HashSet<u32> = train.item.iter().copied().collect();
-            (0..keys.len() as u32).filter(|item| !touched.contains(item)).collect()
-        }),
+        only: options.only_new.then(|| held_out.new_items()),
         exclude_seen: scenario.exclude_seen,
         skipped: Skipped::default(),
     };

@@ -156,11 +156,12 @@ impl Words {
         let dimensions = factors.items.cols;
         let tables = [Some(&factors.items), factors.context.as_ref()];
         let width = dimensions * tables.iter().flatten().count();
+        let known = EncoderView { keys: &self.keys, weights: &self.weights, ..EncoderView::default() };
         let mut targets = Vec::with_capacity(examples.len() * width);
         let mut entries: Vec<Vec<(u32, f32)>> = Vec::with_capacity(examples.len());
         for example in examples {
             let trust = example.trust.sqrt();
-            let scaled = self.entries(&example.features).into_iter().map(|(at, value)| (at, trust * value));
+            let scaled = known.known(&example.features).into_iter().map(|(at, value)| (at as u32, trust * value));
             entries.push(scaled.collect());
             for table in tables.iter().flatten() {
                 let row = table.row(example.item);
@@ -176,18 +177,6 @@ impl Words {
         };
         let context_rows = if width > dimensions { part(dimensions) } else { Vec::new() };
         EncoderTable { keys: self.keys.clone(), weights: self.weights.clone(), rows: part(0), context_rows }
-    }
-
-    /// What an item has of the known features, as encoding weighs it.
-    fn entries(&self, features: &Features) -> Vec<(u32, f32)> {
-        let known = |(key, value): (u64, f32)| {
-            let at = self.keys.binary_search(&key).ok()?;
-            Some((at as u32, value * self.weights[at]))
-        };
-        let mut entries: Vec<(u32, f32)> = features.iter().filter_map(known).collect();
-        let length = entries.iter().map(|(_, value)| value * value).sum::<f32>().sqrt();
-        entries.iter_mut().for_each(|(_, value)| *value /= length.max(f32::MIN_POSITIVE));
-        entries
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use clap::builder::RangedU64ValueParser;
 use hdrhistogram::Histogram;
 use kindred::limits;
@@ -118,10 +118,7 @@ struct Live {
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let snapshot = Snapshot::open_current(&args.artifacts)?;
     let Settings { scenarios, trending, .. } = Settings::load(args.config.as_deref())?;
-    let Some(scenario) = scenarios.get(&args.scenario) else {
-        let known: Vec<&str> = scenarios.keys().map(String::as_str).collect();
-        bail!("there is no scenario {:?}; there are: {}", args.scenario, known.join(", "));
-    };
+    let scenario = crate::cmd::scenario(&scenarios, &args.scenario)?;
     let dataset = Dataset::open(&args.dataset)?;
     let users = dataset.users()?;
     let script = script(&held_out(&dataset)?, snapshot.model(), scenario, args.users, args.seed);
