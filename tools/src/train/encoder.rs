@@ -1,7 +1,7 @@
 //! The encoder: which factors an item probably has, from its texts and attributes.
 //!
 //! The features of each item that has learned rows (`kindred::encoder`), weighed by how rare they are and of length 1 in all, are regressed onto its
-//! target and context directions ([`ridge`](super::ridge); Gantner et al. 2010). Items with few interactions count less, since theirs are rows of
+//! target and context directions (`ridge`; Gantner et al. 2010). Items with few interactions count less, since theirs are rows of
 //! chance. What holds the rows small is chosen on one item in ten that is held back, whose made rows are compared with the learned ones; the
 //! mean of their categories is compared too, so that the model says what its texts are worth.
 

@@ -4,7 +4,7 @@
 //! of it; S and T have a row for each place where a session can be cut in two, with the items before the cut and behind it, those near it more. B is as
 //! large as the square of the catalogue, so neither it nor G⁻¹ is ever made: its greatest singular vectors are found by applying it and its
 //! transpose to a block of vectors (Halko, Martinsson, Tropp 2011), each time by solving `G·Y = A·Ω` with conjugate gradients
-//! ([`ridge`](super::ridge)). What an item says of its visitor is its row of `U·√Σ`, what is recommended its row of `V·√Σ`.
+//! (`ridge`). What an item says of its visitor is its row of `U·√Σ`, what is recommended its row of `V·√Σ`.
 //!
 //! The same data and settings give the same factors to the bit, for any number of threads. Memory: the entries of X, S and T
 //! (8 bytes each, at most 41 an interaction), and up to thirty tables of n × d floats.
