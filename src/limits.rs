@@ -32,6 +32,9 @@ pub const SCORE_ITEMS_MAX: usize = 10_000;
 /// Most candidates the vector search may propose. Bounds the work of one request.
 pub const CANDIDATES_MAX: usize = 5_000;
 
+/// Tastes of a visitor that are told apart: each is a search more.
+pub const TASTES_MAX: usize = 8;
+
 /// Recent interactions whose item-to-item neighbours may become candidates. All interactions take part in the *scores*.
 pub const NEIGHBOUR_SEEDS_MAX: usize = 10;
 

@@ -96,6 +96,7 @@ impl Placement {
         let lighter = less(2);
         // What was learned is learned for all sources together.
         let mut narrow = Scenario { learned_weights: false, ..less(4) };
+        narrow.interests.tastes = 1;
         if narrow.weights.vector > 0.0 {
             narrow.weights.neighbours = 0.0;
             narrow.weights.followed = 0.0;

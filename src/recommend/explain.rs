@@ -75,13 +75,13 @@ impl Reasons {
     pub(super) fn new<D: AsRef<[u8]>>(scorer: &Scorer<'_, D>, ordinal: u32, exploration: f64, diversity: f64) -> Self {
         let (view, weights) = (&scorer.view, &scorer.weights);
         let row = view.row(ordinal).unwrap_or_default();
-        let part = |anchor: &Anchor| {
+        let part = |(anchor, vector): (&Anchor, f64)| {
             let neighbours = view.neighbours(anchor.ordinal).filter(|neighbour| neighbour.ordinal == ordinal);
             let similarity: f64 = neighbours.map(|neighbour| f64::from(neighbour.similarity)).sum();
             Because {
                 index: anchor.index,
                 ordinal: anchor.ordinal,
-                vector: f64::from(weights.vector) * scorer.taste.anchor_part(view, anchor, row),
+                vector: f64::from(weights.vector) * vector,
                 neighbours: f64::from(weights.neighbours) * anchor.share * similarity,
                 sessions: 0.0,
                 history: 0.0,
@@ -89,7 +89,7 @@ impl Reasons {
         };
         let mut because: Vec<Because> = Vec::new();
         if weights.vector > 0.0 || weights.neighbours > 0.0 || weights.sessions > 0.0 {
-            because.extend(scorer.taste.anchors().iter().map(part));
+            because.extend(scorer.taste.anchor_parts(view, row).map(part));
         }
         if weights.sessions > 0.0 {
             for (index, _, share) in scorer.taste.similar_sessions().explain(&scorer.sessions, ordinal) {

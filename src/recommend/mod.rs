@@ -11,7 +11,8 @@
 //! where u is the [user vector](crate::user_vector), its w_t those of the model, the current session's and earlier ones each times a weight
 //! of the scenario, `share_t = w_t / Σ|w|`, sim is the item-to-item table, f the mean, over
 //! those whom the visitor follows, of how lately each took j, and k the
-//! share of similar sessions that had j (`recommend/sessions.rs`). For a list that is made
+//! share of similar sessions that had j (`recommend/sessions.rs`). Where a scenario tells several tastes apart, u is for each item the one that
+//! it is most like (`recommend/aspects.rs`). For a list that is made
 //! for items instead of a visitor, u is the mean of their rows. Rules may then shape the list: see `slate.rs`.
 //! Scores of returned items are computed in double precision, so that the parts of an explanation add up to them.
 //! Ties go by item key: the same input gives the same answer. Nothing here reads a clock, a file or a random number.
@@ -20,6 +21,7 @@
 //! per candidate that the search has not measured. Nothing but the answer is allocated once the scratch is warm, unless a
 //! filter is given.
 
+mod aspects;
 mod breadth;
 mod candidates;
 mod chance;
@@ -344,6 +346,7 @@ pub fn recommend<D: AsRef<[u8]>, H: Borrow<Interaction>>(
         Basis::Visitor | Basis::List => {
             view.touch(weighted.iter().map(|one| one.ordinal), weights.neighbours > 0.0);
             taste.set_history(&view, weighted);
+            taste.tell_apart(&view, scenario.interests.tastes);
         }
         Basis::SimilarItems => taste.set_seeds(&view, named),
         Basis::ItemsTogether => taste.set_together(&view, named),
@@ -385,6 +388,7 @@ pub fn score<D: AsRef<[u8]>, H: Borrow<Interaction>>(
     recall_into(scenario, request, &weigh.seen, resolve, recalls);
     followed_into(scenario, request, weighting, resolve, followed);
     taste.set_history(&view, weighted);
+    taste.tell_apart(&view, scenario.interests.tastes);
     let weights = scenario.weights_with(model.manifest());
     taste.find_sessions(&model.sessions(), weights.sessions);
     let fallback = label(Basis::Visitor, &weights, taste, recalls, request.history.is_empty());

@@ -1,7 +1,8 @@
 //! Which items are looked at: from the search, from the neighbours, from what is taken just now, from rules.
 
-use kindred_index::{AllowSet, EF_SEARCH_MAX, FilterExpr, K_MAX, Metric, Scratch, SearchParams, SearchStats, dot};
+use kindred_index::{AllowSet, EF_SEARCH_MAX, FilterExpr, K_MAX, Metric, Scratch, SearchParams, SearchStats};
 
+use super::aspects::Aspect;
 use super::candidates::CandidateTable;
 use super::facts::passes;
 use super::rank::Question;
@@ -66,6 +67,9 @@ pub(super) fn propose<D: AsRef<[u8]>>(
         proposed.search = Some(find(question, k, eligible.set(), eligible.added(), false, table, search)?);
         if let Some(probe) = probe {
             probe.keep(scorer.taste.vector(), k, eligible.set(), plan.breadth, search.hits());
+        }
+        for aspect in scorer.taste.aspects() {
+            find_like(question, aspect, k, eligible.set(), table, search)?;
         }
     }
     by_rules(question, table, search)?;
@@ -140,9 +144,7 @@ fn find<D: AsRef<[u8]>>(
 ) -> Result<SearchStats, RecommendError> {
     let (model, taste) = (question.scorer.model, question.scorer.taste);
     let k = k.min(K_MAX);
-    let mut params = SearchParams { k, ef_search: question.plan.ef_search.max(k).min(EF_SEARCH_MAX), exact: false };
-    question.plan.breadth.widen(set, &mut params);
-    let stats = model.index().search(taste.vector(), &params, set, search)?;
+    let stats = model.index().search(taste.vector(), &breadth(question, k, set), set, search)?;
     // A cosine search sees the query at unit length; the score wants the dot product with the vector as it is.
     let scale = match model.index().metric() {
         Metric::Cosine => taste.vector_length(),
@@ -156,17 +158,43 @@ fn find<D: AsRef<[u8]>>(
     }
     // Items beside the model are in no graph: all are compared, and as many of the nearest go on as the search brings.
     if !added.is_empty() {
-        let score = |ordinal: u32| dot(taste.vector(), question.scorer.view.row(ordinal).unwrap_or_default());
+        let row = |ordinal: u32| question.scorer.view.row(ordinal).unwrap_or_default();
+        let score = |ordinal: u32| taste.similarity(None, || row(ordinal));
         let mut scored: Vec<(f32, u32)> = added.iter().map(|&ordinal| (score(ordinal), ordinal)).collect();
         scored.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then_with(|| question.scorer.by_key(a.1, b.1)));
         for (similarity, ordinal) in scored.into_iter().take(k) {
-            table.propose_found(ordinal, similarity);
-            if ruled {
-                table.propose(ordinal, true);
+            if taste.aspects().is_empty() {
+                table.propose_found(ordinal, similarity);
             }
+            table.propose(ordinal, ruled);
         }
     }
     Ok(stats)
+}
+
+/// The graph search for one taste of several. What it is worth to the visitor as a whole is measured when it is scored.
+fn find_like<D: AsRef<[u8]>>(
+    question: &Question<'_, D>,
+    aspect: &Aspect,
+    k: usize,
+    set: Option<&AllowSet>,
+    table: &mut CandidateTable,
+    search: &mut Scratch,
+) -> Result<(), RecommendError> {
+    // A group of dislikes is like nothing.
+    if aspect.length() > 0.0 {
+        let k = k.min(K_MAX);
+        question.scorer.model.index().search(aspect.vector(), &breadth(question, k, set), set, search)?;
+        search.hits().iter().for_each(|hit| table.propose(hit.ordinal, false));
+    }
+    Ok(())
+}
+
+/// How broadly to search for so many.
+fn breadth<D: AsRef<[u8]>>(question: &Question<'_, D>, k: usize, set: Option<&AllowSet>) -> SearchParams {
+    let mut params = SearchParams { k, ef_search: question.plan.ef_search.max(k).min(EF_SEARCH_MAX), exact: false };
+    question.plan.breadth.widen(set, &mut params);
+    params
 }
 
 /// What pins, the promoted share and exploration want looked at.

@@ -387,7 +387,7 @@ impl<'a, D: AsRef<[u8]>> Scorer<'a, D> {
         let mut score = 0.0;
         if self.weights.vector > 0.0 {
             let row = || self.view.row(ordinal).unwrap_or_default();
-            let mut similarity = one.similarity.unwrap_or_else(|| dot(self.taste.vector(), row()));
+            let mut similarity = self.taste.similarity(one.similarity, row);
             if self.taste.is_cosine() && !rows_are_unit {
                 let row = row();
                 let length = dot(row, row).sqrt();

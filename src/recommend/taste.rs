@@ -1,6 +1,9 @@
 //! What is known about a visitor, in the form that scoring needs: anchors with shares, and their sum as a vector.
 
+use kindred_index::dot;
+
 use super::Fallback;
+use super::aspects::{Aspect, Aspects};
 use super::sessions::SimilarSessions;
 use crate::model::{ModelView, SessionsView};
 use crate::user_vector::{Weighted, user_vector_into};
@@ -32,6 +35,8 @@ pub(super) struct Taste {
     anchors: Vec<Anchor>,
     exact: Vec<f64>,
     vector: Vec<f32>,
+    /// Several tastes, where they are told apart.
+    aspects: Aspects,
     /// Found where sessions weigh something.
     similar: SimilarSessions,
 }
@@ -53,6 +58,7 @@ impl Taste {
     /// The taste that a weighed history shows.
     pub(super) fn set_history(&mut self, view: &ModelView<'_>, weighted: &[Weighted]) {
         self.rows = Rows::Context;
+        self.aspects.clear();
         self.anchors.clear();
         user_vector_into(weighted, |ordinal| view.context_row(ordinal), &mut self.exact, &mut self.vector);
         let known = || weighted.iter().filter(|one| one.ordinal < view.len());
@@ -62,9 +68,25 @@ impl Taste {
         self.anchors.extend(known().map(anchor));
     }
 
+    /// Tells at most so many tastes of a history apart.
+    pub(super) fn tell_apart(&mut self, view: &ModelView<'_>, most: usize) {
+        self.aspects.clear();
+        if most > 1 && self.rows == Rows::Context {
+            let row = |anchor: &Anchor| (view.context_row(anchor.ordinal).unwrap_or_default(), anchor.share);
+            let anchors: Vec<(&[f32], f64)> = self.anchors.iter().map(row).collect();
+            self.aspects.find(&anchors, most, f64::from(self.vector_length()));
+        }
+    }
+
+    /// The tastes that are told apart; none where all is one.
+    pub(super) fn aspects(&self) -> &[Aspect] {
+        self.aspects.all()
+    }
+
     /// The taste that seeds stand for: each with an equal share.
     pub(super) fn set_seeds(&mut self, view: &ModelView<'_>, seeds: &[u32]) {
         self.rows = Rows::UnitTarget;
+        self.aspects.clear();
         self.anchors.clear();
         self.exact.clear();
         self.exact.resize(view.dimensions(), 0.0);
@@ -84,6 +106,7 @@ impl Taste {
     /// The taste of those who took these items: each with an equal share, by their context rows.
     pub(super) fn set_together(&mut self, view: &ModelView<'_>, items: &[u32]) {
         self.rows = Rows::Context;
+        self.aspects.clear();
         self.anchors.clear();
         self.exact.clear();
         self.exact.resize(view.dimensions(), 0.0);
@@ -99,6 +122,7 @@ impl Taste {
 
     /// The taste of nobody in particular.
     pub(super) fn set_nobody(&mut self) {
+        self.aspects.clear();
         self.anchors.clear();
         self.exact.clear();
         self.vector.clear();
@@ -137,13 +161,44 @@ impl Taste {
         self.rows == Rows::UnitTarget
     }
 
-    /// The vector part of an item's score, from its target row.
-    pub(super) fn vector_part(&self, row: &[f32]) -> f64 {
-        self.scaled(dot_mixed(&self.exact, row), row)
+    /// The likeness of an item to the taste, or to the one of several that it is most like, in single precision; `known` is the one to the
+    /// taste as a whole, where it has been measured.
+    pub(super) fn similarity<'a>(&self, known: Option<f32>, row: impl Fn() -> &'a [f32]) -> f32 {
+        let whole = known.unwrap_or_else(|| dot(&self.vector, row()));
+        self.aspects().iter().fold(whole, |most, aspect| most.max(dot(aspect.vector(), row())))
     }
 
-    /// The share of one anchor in [`Taste::vector_part`]; the shares of all add up to it.
-    pub(super) fn anchor_part(&self, view: &ModelView<'_>, anchor: &Anchor, row: &[f32]) -> f64 {
+    /// The vector part of an item's score, from its target row.
+    pub(super) fn vector_part(&self, row: &[f32]) -> f64 {
+        self.scaled(self.greatest(row).0, row)
+    }
+
+    /// The greatest product of a taste with a row, and which one of several it is.
+    fn greatest(&self, row: &[f32]) -> (f64, Option<usize>) {
+        let whole = (dot_mixed(&self.exact, row), None);
+        let of_aspects =
+            self.aspects().iter().enumerate().map(|(at, aspect)| (dot_mixed(aspect.exact(), row), Some(at)));
+        of_aspects.fold(whole, |most, one| if one.0 > most.0 { one } else { most })
+    }
+
+    /// The share of each anchor in [`Taste::vector_part`], in their order; they add up to it.
+    pub(super) fn anchor_parts<'a>(
+        &'a self,
+        view: &'a ModelView<'_>,
+        row: &'a [f32],
+    ) -> impl Iterator<Item = (&'a Anchor, f64)> + 'a {
+        let (_, taste) = self.greatest(row);
+        self.anchors.iter().enumerate().map(move |(place, anchor)| {
+            let scale = match taste {
+                None => 1.0,
+                Some(at) if self.aspects.of_anchor(place) == Some(at) => self.aspects()[at].scale(),
+                Some(_) => 0.0,
+            };
+            (anchor, scale * self.anchor_part(view, anchor, row))
+        })
+    }
+
+    fn anchor_part(&self, view: &ModelView<'_>, anchor: &Anchor, row: &[f32]) -> f64 {
         let (anchor_row, scale) = match self.rows {
             Rows::Context => (view.context_row(anchor.ordinal), 1.0),
             Rows::UnitTarget => {
@@ -176,7 +231,7 @@ pub(super) fn length(row: &[f32]) -> f64 {
 }
 
 /// A dot product of single-precision rows in double precision, in a fixed order of summation.
-fn dot_wide(a: &[f32], b: &[f32]) -> f64 {
+pub(super) fn dot_wide(a: &[f32], b: &[f32]) -> f64 {
     lanes(a, b, f64::from)
 }
 

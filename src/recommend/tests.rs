@@ -125,8 +125,14 @@ fn histories() -> impl Strategy<Value = Vec<Interaction>> {
 fn scenarios() -> impl Strategy<Value = Scenario> {
     let weights = (0.0_f32..2.0, 0.0_f32..2.0, prop::sample::select(vec![0.0_f32, 0.7]), 0.01_f32..1.0);
     // The histories of these tests are within 16 minutes of the present.
-    let apart = (0.1_f32..3.0, prop::sample::select(vec![0.1_f32, 1.0, 4.0]), 0.01_f64..17.0)
-        .prop_map(|(session, long_term, session_gap_minutes)| Interests { session, long_term, session_gap_minutes });
+    let apart = (0.1_f32..3.0, prop::sample::select(vec![0.1_f32, 1.0, 4.0]), 0.01_f64..17.0).prop_map(
+        |(session, long_term, session_gap_minutes)| Interests {
+            session,
+            long_term,
+            session_gap_minutes,
+            ..Interests::default()
+        },
+    );
     (weights, prop::option::of(apart), any::<bool>(), any::<bool>()).prop_map(
         |((vector, neighbours, sessions, popularity), interests, exclude_seen, available)| Scenario {
             weights: SourceWeights { vector, neighbours, sessions, popularity, ..SourceWeights::none() },
@@ -164,7 +170,10 @@ proptest! {
     #[test]
     fn reasons_add_up_to_the_score(
         seed in 0..1_000_u64, cosine: bool, history in histories(), scenario in scenarios(), exact: bool,
+        tastes in 1..5_usize,
     ) {
+        let interests = Interests { tastes, ..scenario.interests };
+        let scenario = Scenario { interests, ..scenario };
         let model = fixture(seed, cosine).model();
         let request = RecommendRequest { explain: true, exact, ..RecommendRequest::new(&history, NOW_MS) };
         for item in run(&model, &scenario, &request).unwrap().items {
@@ -186,7 +195,10 @@ proptest! {
     #[test]
     fn same_input_same_answer_and_a_used_scratch_changes_nothing(
         seed in 0..1_000_u64, cosine: bool, history in histories(), other in histories(), scenario in scenarios(),
+        tastes in 1..5_usize,
     ) {
+        let interests = Interests { tastes, ..scenario.interests };
+        let scenario = Scenario { interests, ..scenario };
         let model = fixture(seed, cosine).model();
         let request = RecommendRequest { explain: true, ..RecommendRequest::new(&history, NOW_MS) };
         let fresh = run(&model, &scenario, &request).unwrap();
@@ -365,6 +377,31 @@ fn the_session_alone_or_what_came_before_alone_can_make_the_list() {
     assert_ne!(list(1.0, 0.0, &all), list(0.0, 1.0, &all));
     let nothing = Interests { session: 0.0, long_term: 0.0, ..Interests::default() };
     assert!(Scenario { interests: nothing, ..Scenario::home() }.validate().is_err());
+}
+
+#[test]
+fn somebody_with_two_tastes_gets_both() {
+    let model = Fixture::random(3, 400, 16, Metric::Cosine).model();
+    let context = |ordinal: u32| model.context_row(ordinal).unwrap();
+    // An interaction with one item, and before it one with an item that has nothing in common with that.
+    let in_common = |other: u32| (dot(context(0), context(other)) * 1e9).abs() as u64;
+    let other = (1..400).min_by_key(|other| in_common(*other)).unwrap();
+    let view = |ordinal: u32, at: i64| Interaction::new(model.index().key(ordinal).unwrap().to_owned(), "view", at);
+    let history = [view(0, 9), view(other, 8)];
+    let mut like_other: Vec<u32> = (0..400).collect();
+    let likeness = |ordinal: u32| dot(context(other), model.index().row(ordinal).unwrap());
+    like_other.sort_by(|a, b| likeness(*b).total_cmp(&likeness(*a)));
+    let of_other = |tastes: usize, exact: bool| {
+        let interests = Interests { tastes, ..Interests::default() };
+        let weights = SourceWeights { vector: 1.0, ..SourceWeights::none() };
+        let scenario = Scenario { interests, weights, candidates: 60, ..Scenario::home() };
+        let request = RecommendRequest { exact, limit: Some(10), ..RecommendRequest::new(&history, NOW_MS) };
+        let list = run(&model, &scenario, &request).unwrap().items;
+        list.iter().filter(|item| like_other[..10].contains(&item.ordinal)).count()
+    };
+    let (as_one, as_two) = (of_other(1, true), of_other(2, true));
+    assert!(as_two >= as_one + 2, "{as_one} and {as_two}");
+    assert_eq!((of_other(1, false), of_other(2, false)), (as_one, as_two));
 }
 
 #[test]

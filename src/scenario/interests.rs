@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ScenarioError;
+use crate::limits;
 
 /// What the current session and what came before it weigh in a visitor's taste: each interaction's weight is multiplied by its part's.
 ///
@@ -16,11 +17,14 @@ pub struct Interests {
     pub long_term: f32,
     /// Minutes without an interaction after which a session is over.
     pub session_gap_minutes: f64,
+    /// Tastes of a visitor that are told apart at most, 1 to [`limits::TASTES_MAX`]: with more than 1 each is searched for, so that somebody with
+    /// two gets both.
+    pub tastes: usize,
 }
 
 impl Default for Interests {
     fn default() -> Self {
-        Self { session: 1.0, long_term: 1.0, session_gap_minutes: 30.0 }
+        Self { session: 1.0, long_term: 1.0, session_gap_minutes: 30.0, tastes: 1 }
     }
 }
 
@@ -38,6 +42,9 @@ impl Interests {
         }
         if !(self.session_gap_minutes.is_finite() && self.session_gap_minutes > 0.0) {
             return wrong("session_gap_minutes is a finite number above 0");
+        }
+        if !(1..=limits::TASTES_MAX).contains(&self.tastes) {
+            return wrong("tastes is 1 to 8");
         }
         Ok(())
     }

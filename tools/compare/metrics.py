@@ -5,8 +5,8 @@
     cargo build --release -p kindred-tools
     /tmp/venv/bin/python tools/compare/metrics.py --kindred target/release/kindred --artifacts artifacts --dataset dataset --k 10
 
-Hit rate, recall, NDCG, MRR and MAP of every system by ranx, NDCG by scikit-learn too. What follows `--` goes to `kindred evaluate` as it is. Exits with 1
-where two values differ by more than 1e-6.
+Hit rate, recall, NDCG, MRR and MAP of every system by ranx, NDCG by scikit-learn too. What follows `--` goes to `kindred evaluate` as it is. With
+`--ratings u1.base u1.test` RMSE and MAE of every rating trainer by scikit-learn instead. Exits with 1 where two values differ by more than 1e-6.
 """
 import argparse
 import json
@@ -17,7 +17,7 @@ import tempfile
 
 import numpy
 from ranx import Qrels, Run, evaluate
-from sklearn.metrics import ndcg_score
+from sklearn.metrics import mean_absolute_error, mean_squared_error, ndcg_score
 
 ALLOWED = 1e-6
 # Ours, and ranx's name for it.
@@ -52,14 +52,42 @@ def by_sklearn(lines, system, k):
     return total / len(lines)
 
 
+def of_ratings(kindred, train, test):
+    """The greatest difference of RMSE and MAE from scikit-learn's, of predictions as they were written."""
+    worst = 0.0
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "predictions.csv")
+        line = [kindred, "bench", "ratings", train, test, "--predictions", path, "--json"]
+        report = json.loads(subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True).stdout)
+        with open(path) as rows:
+            rows = [row.split(",") for row in rows.read().splitlines()[1:]]
+    print(f"{'trainer':16} {'metric':6} {'ours':>14} {'sklearn':>14}")
+    for one in report["trainers"]:
+        wanted, found = zip(*[(float(value), float(predicted)) for name, value, predicted in rows if name == one["name"]])
+        theirs = {"rmse": mean_squared_error(wanted, found) ** 0.5, "mae": mean_absolute_error(wanted, found)}
+        for name, value in theirs.items():
+            worst = max(worst, abs(one[name] - value))
+            print(f"{one['name']:16} {name:6} {one[name]:14.11f} {value:14.11f}")
+    return worst
+
+
+def told(worst):
+    print(f"greatest difference {worst:.1e}")
+    if worst > ALLOWED:
+        sys.exit(f"more than {ALLOWED}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kindred", default="target/release/kindred")
     parser.add_argument("--artifacts", default="artifacts")
     parser.add_argument("--dataset", default="dataset")
     parser.add_argument("--k", type=int, default=10)
+    parser.add_argument("--ratings", nargs=2, metavar=("TRAIN", "TEST"), help="ratings to learn from and to predict")
     parser.add_argument("more", nargs="*", help="further options of `kindred evaluate`, after --")
     given = parser.parse_args()
+    if given.ratings:
+        return told(of_ratings(given.kindred, *given.ratings))
     with tempfile.TemporaryDirectory() as directory:
         path = os.path.join(directory, "lists.jsonl")
         line = [given.kindred, "evaluate", "--artifacts", given.artifacts, "--dataset", given.dataset,
@@ -77,9 +105,7 @@ def main():
             worst = max([worst] + [abs(ours[metric] - value) for value in beside])
             shown = f"{sklearn:12.9f}" if metric == "ndcg" else ""
             print(f"{name:8} {metric:10} {ours[metric]:12.9f} {theirs[metric]:12.9f} {shown}")
-    print(f"greatest difference {worst:.1e}")
-    if worst > ALLOWED:
-        sys.exit(f"more than {ALLOWED}")
+    told(worst)
 
 
 if __name__ == "__main__":

@@ -67,6 +67,7 @@ fn info(options: &FactorsOptions, metric: ModelMetric) -> ModelInfo {
         n_interactions: 0,
         n_cold_items: 0,
         k_neighbours: K_NEIGHBOURS,
+        neighbours: None,
         loss: Vec::new(),
         validation: None,
         learned: None,

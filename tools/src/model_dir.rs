@@ -33,6 +33,7 @@ use thiserror::Error;
 
 use crate::matrix::{Matrix, RowFault};
 use crate::npy::{self, NpyError};
+use crate::train::neighbours::NeighbourOptions;
 use crate::whole_dir::{self, Kind, WholeDirError};
 
 pub use tables::{EncoderTable, SessionTable};
@@ -100,6 +101,9 @@ pub struct ModelInfo {
     pub n_cold_items: u64,
     /// Neighbours kept per item.
     pub k_neighbours: usize,
+    /// How they were found, with what was chosen; none for imported factors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub neighbours: Option<NeighbourOptions>,
     /// Loss after each iteration.
     #[serde(default)]
     pub loss: Vec<f64>,

@@ -6,6 +6,8 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::report;
+use crate::train::TrainProgress;
+use crate::train::checkpoint::Checkpoints;
 
 /// How often a bar is drawn at most, and a spinner turned.
 const DRAW_PER_SECOND: u8 = 10;
@@ -26,6 +28,8 @@ pub fn is_silent() -> bool {
 #[derive(Clone, Debug)]
 pub struct Progress {
     bar: ProgressBar,
+    /// Where a training run that this watches keeps what it has reached.
+    checkpoints: Option<Checkpoints>,
 }
 
 impl Progress {
@@ -34,14 +38,21 @@ impl Progress {
         let visible = report::stderr_is_terminal() && !is_silent();
         let target =
             if visible { ProgressDrawTarget::stderr_with_hz(DRAW_PER_SECOND) } else { ProgressDrawTarget::hidden() };
-        let progress = Self { bar: ProgressBar::with_draw_target(None, target) };
+        let progress = Self { bar: ProgressBar::with_draw_target(None, target), checkpoints: None };
         progress.start(label, total);
         progress
     }
 
     /// Progress that nobody sees: for tests, and for work inside other work.
     pub fn hidden() -> Self {
-        Self { bar: ProgressBar::hidden() }
+        Self { bar: ProgressBar::hidden(), checkpoints: None }
+    }
+
+    /// The same, of training runs that keep what they have reached.
+    #[must_use]
+    pub fn keeping(mut self, checkpoints: Option<Checkpoints>) -> Self {
+        self.checkpoints = checkpoints;
+        self
     }
 
     /// Begins the next stage of the work on the same line, at 0 of `total`; 0 where the total is not known.
@@ -83,6 +94,16 @@ impl Progress {
             self.start(label, total);
         }
         self.set(done);
+    }
+}
+
+impl TrainProgress for Progress {
+    fn step(&self, stage: &str, done: u64, total: u64) {
+        Progress::step(self, stage, done, total);
+    }
+
+    fn checkpoints(&self) -> Option<&Checkpoints> {
+        self.checkpoints.as_ref()
     }
 }
 

@@ -59,7 +59,7 @@ pub struct Args {
     /// What is dropped
     #[command(flatten, next_help_heading = "Cleaning")]
     cleaning: CleaningArgs,
-    /// What to hold out for `kindred evaluate`: leave-last-out (of each user), last-basket (all of each user's last moment), sessions=14400 (users whose last interaction is of the newest 14,400 seconds, whole), time=2017-10-10T00:00:00Z (what happened then or later), time=0.9 (the newest tenth of the interactions), items=0.1 (every interaction with a tenth of the items, as if nobody had touched them yet) or none
+    /// What to hold out for `kindred evaluate`: leave-last-out (of each user), last-basket (all of each user's last moment), sessions=14400 (users whose last interaction is of the newest 14,400 seconds, whole), time=2017-10-10T00:00:00Z (what happened then or later), time=0.9 (the newest tenth of the interactions), items=0.1 (every interaction with a tenth of the items, as if nobody had touched them yet), users=0.1 (everything a tenth of the users did; evaluate with --protocol next-event) or none
     #[arg(long, default_value = "leave-last-out", value_name = "HOW")]
     split: Split,
 }

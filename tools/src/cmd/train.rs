@@ -7,7 +7,7 @@ mod softmax;
 mod trained;
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
@@ -18,14 +18,16 @@ use serde::Serialize;
 use super::{Exit, Global};
 use crate::blend;
 use crate::dataset::Dataset;
+use crate::machine::peak_memory_bytes;
 use crate::model_dir::{self, Learned, ModelDir, ModelInfo, ModelMetric};
 use crate::progress::Progress;
 use crate::report;
+use crate::train::Trainer;
 use crate::train::als::Als;
 use crate::train::assemble::{self, Decay, Material, ModelOptions};
+use crate::train::checkpoint::Checkpoints;
 use crate::train::import::{self, Import};
-use crate::train::neighbours::NeighbourOptions;
-use crate::train::{TrainProgress, Trainer};
+use crate::train::neighbours::{NeighbourOptions, Order};
 
 /// Train item factors, item-to-item neighbours and everything else a model has; or import factors trained elsewhere.
 #[derive(Debug, clap::Args)]
@@ -41,6 +43,10 @@ pub struct Args {
     /// Replace a model that is already there.
     #[arg(long)]
     force: bool,
+    /// Keep what training has reached in this directory, each minute, and go on from there if it is stopped: for long runs. Removed when the
+    /// model is written.
+    #[arg(long, value_name = "DIR", conflicts_with = "import")]
+    checkpoint: Option<PathBuf>,
     /// What makes the factors.
     #[arg(long, value_enum, default_value = "als", conflicts_with = "import")]
     trainer: TrainerName,
@@ -73,6 +79,9 @@ pub struct Args {
     import: ImportArgs,
 }
 
+/// How much of a run is lost at most when it is stopped, and one iteration.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
+
 /// The trainers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum TrainerName {
@@ -104,15 +113,24 @@ struct BesideArgs {
     /// Seconds after which an interaction counts half in the user vector; without it age does not matter.
     #[arg(long, value_name = "SECONDS")]
     half_life: Option<f64>,
+    /// What makes items alike.
+    #[arg(long, value_enum, default_value_t = NeighbourOptions::default().by)]
+    neighbours_by: Order,
     /// Similar items kept per item.
     #[arg(long, value_name = "N", default_value_t = NeighbourOptions::default().k)]
     neighbours: usize,
-    /// Users that two items must share before half of their similarity counts.
+    /// Users that two items must share, or times that one must follow the other, before half of their similarity counts.
     #[arg(long, value_name = "X", default_value_t = NeighbourOptions::default().shrinkage)]
     neighbour_shrinkage: f32,
     /// Most recent interactions of a user that neighbours are found by.
     #[arg(long, value_name = "N", default_value_t = NeighbourOptions::default().history)]
     neighbour_history: usize,
+    /// Steps further apart after which one item following another counts 1/e, with --neighbours-by following.
+    #[arg(long, value_name = "X", default_value_t = NeighbourOptions::default().reach)]
+    neighbour_reach: f64,
+    /// How much one item following another counts for the one before, 0 to 1; without it chosen on held-back interactions.
+    #[arg(long, value_name = "X")]
+    neighbour_backwards: Option<f64>,
     /// Keep no sessions: a smaller model, whose lists are made without session-kNN.
     #[arg(long)]
     no_sessions: bool,
@@ -162,6 +180,8 @@ struct ImportArgs {
 struct Trained<'a> {
     output: &'a std::path::Path,
     seconds: f64,
+    /// The most memory held at once.
+    peak_memory_bytes: Option<u64>,
     #[serde(flatten)]
     info: &'a ModelInfo,
 }
@@ -173,15 +193,20 @@ struct Trained<'a> {
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     model_dir::writable(&args.output, args.force)?;
     let started = Instant::now();
-    let progress = Progress::bar("reading", 0);
+    let checkpoints = args.checkpoint.as_deref().map(|dir| Checkpoints::below(dir, CHECKPOINT_EVERY));
+    let progress = Progress::bar("reading", 0).keeping(checkpoints.clone());
     let model = match &args.import.import {
         Some(factors) => args.imported(factors.clone(), &progress)?,
         None => args.trained(&progress)?,
     };
     progress.finish();
     model.write(&args.output, args.force)?;
+    checkpoints.iter().try_for_each(Checkpoints::remove)?;
     let seconds = started.elapsed().as_secs_f64();
-    report::emit(&Trained { output: &args.output, seconds, info: &model.info }, global.json)?;
+    report::emit(
+        &Trained { output: &args.output, seconds, peak_memory_bytes: peak_memory_bytes(), info: &model.info },
+        global.json,
+    )?;
     Ok(Exit::Done)
 }
 
@@ -197,10 +222,13 @@ impl Args {
         };
         let options = ModelOptions {
             neighbours: NeighbourOptions {
+                by: self.beside.neighbours_by,
                 k: self.beside.neighbours,
                 shrinkage: self.beside.neighbour_shrinkage,
                 history: self.beside.neighbour_history,
                 half_life_days: self.als.train_half_life_days,
+                reach: self.beside.neighbour_reach,
+                backwards: self.beside.neighbour_backwards,
             },
             decay: self.beside.position_decay.map_or(Decay::Chosen, Decay::Fixed),
             half_life_s: self.beside.half_life,
@@ -269,12 +297,6 @@ pub fn material(dataset: &Dataset) -> anyhow::Result<Material> {
         kinds: dataset.report.kinds.clone(),
         fingerprint: Some(dataset.report.fingerprint.clone()),
     })
-}
-
-impl TrainProgress for Progress {
-    fn step(&self, stage: &str, done: u64, total: u64) {
-        Progress::step(self, stage, done, total);
-    }
 }
 
 #[cfg(test)]

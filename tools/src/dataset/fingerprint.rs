@@ -52,6 +52,14 @@ pub(super) fn of(
     format!("{:016x}", hash.0)
 }
 
+/// The fingerprint of interactions and of some words about them, as 16 hexadecimal digits.
+pub(crate) fn of_rows(rows: &Interactions, words: &[&str]) -> String {
+    let mut hash = Hash(0xcbf2_9ce4_8422_2325);
+    hash.rows(rows);
+    words.iter().for_each(|word| hash.text(word));
+    format!("{:016x}", hash.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

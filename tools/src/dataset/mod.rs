@@ -25,7 +25,7 @@ pub mod clean;
 pub mod columns;
 mod delimited;
 pub mod error;
-mod fingerprint;
+pub(crate) mod fingerprint;
 pub mod interner;
 pub mod item_table;
 mod json_lines;

@@ -36,6 +36,11 @@ pub enum Split {
         /// The share of the items, above 0 and below 1, drawn by their numbers.
         tested: f64,
     },
+    /// Some users are tested whole: how good lists are for people whom no model has learned from.
+    Users {
+        /// The share of the users, above 0 and below 1, drawn by their numbers.
+        tested: f64,
+    },
     /// Nothing is tested.
     None,
 }
@@ -52,10 +57,8 @@ impl FromStr for Split {
                 Ok(last_s) if last_s > 0 => Ok(Self::Sessions { last_s }),
                 _ => Err("give seconds above 0, as in sessions=14400".to_owned()),
             },
-            _ if text.starts_with("items=") => match text.trim_start_matches("items=").parse() {
-                Ok(tested) if tested > 0.0 && tested < 1.0 => Ok(Self::Items { tested }),
-                _ => Err("give a share between 0 and 1, as in items=0.1".to_owned()),
-            },
+            _ if text.starts_with("items=") => Ok(Self::Items { tested: share(text)? }),
+            _ if text.starts_with("users=") => Ok(Self::Users { tested: share(text)? }),
             (_, Some(at)) => {
                 if let Some(at_ms) = time::date_time(at.as_bytes()) {
                     return Ok(Self::Time { at_ms });
@@ -66,7 +69,7 @@ impl FromStr for Split {
                 }
             }
             _ => {
-                Err("expected leave-last-out, last-basket, sessions=14400, items=0.1, time=2017-10-10T00:00:00Z, time=0.9 or none"
+                Err("expected leave-last-out, last-basket, sessions=14400, items=0.1, users=0.1, time=2017-10-10T00:00:00Z, time=0.9 or none"
                     .to_owned())
             }
         }
@@ -84,6 +87,7 @@ impl fmt::Display for Split {
             Self::Items { tested } => {
                 write!(f, "all interactions with {} of the items", crate::report::percent(*tested))
             }
+            Self::Users { tested } => write!(f, "all interactions of {} of the users", crate::report::percent(*tested)),
             Self::None => write!(f, "nothing"),
         }
     }
@@ -91,6 +95,18 @@ impl fmt::Display for Split {
 
 /// The fractional part of the golden ratio, whose multiples spread evenly.
 const GOLDEN: f64 = 0.618_033_988_749_895;
+
+/// Whether a number is among those drawn. Golden ratio steps: even over all numbers, in whatever order they came in, and the same every time.
+fn is_drawn(number: u32, share: f64) -> bool {
+    (f64::from(number) * GOLDEN).fract() < share
+}
+
+/// The share of `items=0.1` and the like.
+fn share(text: &str) -> Result<f64, String> {
+    let of = text.split_once('=').and_then(|(_, share)| share.parse().ok());
+    let fine = of.filter(|share| *share > 0.0 && *share < 1.0);
+    fine.ok_or_else(|| format!("{text:?}: give a share between 0 and 1, as in items=0.1 or users=0.1"))
+}
 
 /// Divides interactions, sorted by user and time; both parts stay so. Costs one pass, and a copy of the times for a share.
 pub fn split(all: Interactions, by: Split) -> (Interactions, Interactions) {
@@ -114,11 +130,8 @@ pub fn split(all: Interactions, by: Split) -> (Interactions, Interactions) {
                 vec![all.time_ms.get(rows.end - 1).is_some_and(|last| *last > after); rows.len()]
             })
         }
-        Split::Items { tested } => {
-            // Golden ratio steps: even over the items, in whatever order they came in, and the same every time.
-            let is_tested = |item: &u32| (f64::from(*item) * GOLDEN).fract() < tested;
-            all.item.iter().map(is_tested).collect()
-        }
+        Split::Items { tested } => all.item.iter().map(|item| is_drawn(*item, tested)).collect(),
+        Split::Users { tested } => all.user.iter().map(|user| is_drawn(*user, tested)).collect(),
         Split::Time { at_ms } => all.time_ms.iter().map(|time| *time >= at_ms).collect(),
         Split::Share { train } => {
             let mut times = all.time_ms.clone();
@@ -195,12 +208,23 @@ mod tests {
     }
 
     #[test]
+    fn users_are_tested_in_all_they_did_or_in_nothing() {
+        let mut all = Interactions::default();
+        (0..2_000_u32).for_each(|row| all.push(row / 10, row % 7, 0, 1.0, i64::from(row)));
+        let (train, test) = split(all, Split::Users { tested: 0.1 });
+        assert!((180..=220).contains(&test.len()) && test.len() % 10 == 0, "{}", test.len());
+        assert!(test.user.iter().all(|user| !train.user.contains(user)));
+    }
+
+    #[test]
     fn a_split_is_written_as_a_word() {
         assert_eq!("leave-last-out".parse(), Ok(Split::LeaveLastOut));
         assert_eq!("time=2017-10-10".parse(), Ok(Split::Time { at_ms: 1_507_593_600_000 }));
         assert_eq!("time=0.9".parse(), Ok(Split::Share { train: 0.9 }));
         assert_eq!("sessions=14400".parse(), Ok(Split::Sessions { last_s: 14_400 }));
         assert_eq!("items=0.1".parse(), Ok(Split::Items { tested: 0.1 }));
+        assert_eq!("users=0.25".parse(), Ok(Split::Users { tested: 0.25 }));
+        assert!("users=x".parse::<Split>().unwrap_err().contains("users=0.1"));
         assert!("items=1".parse::<Split>().unwrap_err().contains("share"));
         assert_eq!("last-basket".parse(), Ok(Split::LastBasket));
         assert!("sessions=0".parse::<Split>().unwrap_err().contains("seconds"));

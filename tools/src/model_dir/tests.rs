@@ -19,6 +19,7 @@ fn tiny() -> ModelDir {
         n_interactions: 8,
         n_cold_items: 0,
         k_neighbours: 1,
+        neighbours: None,
         loss: vec![2.0, 1.5],
         validation: None,
         learned: None,

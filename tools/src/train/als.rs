@@ -14,6 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::checkpoint::{Checkpoint, Reached};
 use super::equations::Equations;
 use super::gram::Gram;
 use super::kernels::{Kernel, Simd, dot, vectorised};
@@ -115,7 +116,8 @@ impl Trainer for Als {
         self.check()?;
         data.check()?;
         let pairs = SparseRows::users_by_items(data, Fading { half_life_days: self.half_life_days });
-        let (_, items, loss) = self.fit(pairs, data.n_items, progress)?;
+        let checkpoint = Checkpoint::of(self, data, progress);
+        let (_, items, loss) = self.fit(pairs, data.n_items, &checkpoint, progress)?;
         let context = match self.context {
             Context::UnitLength => Some(items.to_unit_length()),
             Context::Same => None,
@@ -155,6 +157,7 @@ impl Als {
         &self,
         pairs: SparseRows,
         n_items: usize,
+        checkpoint: &Checkpoint,
         progress: &dyn TrainProgress,
     ) -> Result<(Matrix, Matrix, Vec<f64>), TrainError> {
         let alpha = self.alpha as f32;
@@ -165,8 +168,16 @@ impl Als {
         // A row without any pair stays at its start, and zero is its solution.
         (0..n_items).filter(|item| by_item.row(*item).0.is_empty()).for_each(|item| items.row_mut(item).fill(0.0));
         let mut losses: Vec<f64> = Vec::new();
+        if let Some(mut reached) = checkpoint.reached(&[(users.rows, users.cols), (items.rows, items.cols)])? {
+            losses = reached.losses;
+            items = reached.tables.swap_remove(1);
+            users = reached.tables.swap_remove(0);
+        }
         let mut gram_of_items = Gram::of(&items);
-        for iteration in 1..=self.iterations {
+        for iteration in losses.len() + 1..=self.iterations {
+            if self.has_settled(&losses) {
+                break;
+            }
             self.pass(&by_user, &items, &gram_of_items, &mut users, progress)?;
             let gram_of_users = Gram::of(&users);
             self.pass(&by_item, &users, &gram_of_users, &mut items, progress)?;
@@ -177,14 +188,22 @@ impl Als {
             }
             progress.step("als", iteration as u64, self.iterations as u64);
             progress.loss(iteration, loss);
-            let settled = losses.last().is_some_and(|before| (before - loss) < self.tolerance * before.abs());
             losses.push(loss);
-            // Conjugate gradients begin far from the solution, so the first passes say nothing about the end.
-            if settled && self.tolerance > 0.0 && iteration >= 3 {
-                break;
-            }
+            checkpoint.keep(|| Reached {
+                iterations: iteration,
+                losses: losses.clone(),
+                tables: vec![users.clone(), items.clone()],
+                ..Reached::default()
+            })?;
         }
         Ok((users, items, losses))
+    }
+
+    /// Whether the last iteration brought so little that there is no need for another. Conjugate gradients begin far from the solution, so
+    /// the first ones say nothing about the end.
+    fn has_settled(&self, losses: &[f64]) -> bool {
+        let [.., before, loss] = losses else { return false };
+        self.tolerance > 0.0 && losses.len() >= 3 && (before - loss) < self.tolerance * before.abs()
     }
 
     /// Solves every row of one side with the other side fixed.

@@ -9,7 +9,8 @@ use rand_chacha::ChaCha8Rng;
 
 use super::neighbours::{self, NeighbourOptions};
 use super::{
-    Factors, TrainError, TrainProgress, Trainer, TrainingData, by_user, cold, decay, encoder, kind_weights, sessions,
+    Factors, TrainError, TrainProgress, Trainer, TrainingData, by_user, cold, decay, encoder, kind_weights,
+    neighbour_choice, sessions,
 };
 use crate::dataset::Interactions;
 use crate::matrix::Matrix;
@@ -108,7 +109,8 @@ pub fn model(
             validation
         }
     };
-    let table = neighbours::by_interactions(&data, &options.neighbours, progress)?;
+    let neighbour_options = neighbour_choice::choose(&data, &options.neighbours, trainer.seed(), progress)?;
+    let table = neighbours::find(&data, &neighbour_options, progress)?;
     let Factors { items: item_factors, context: context_factors, metric, loss, parameters, .. } = factors;
     let context = context_factors.as_ref().unwrap_or(&item_factors);
     let queries = queries(&interactions, &kinds, &weighting, context, trainer.seed());
@@ -130,6 +132,7 @@ pub fn model(
         n_interactions: interactions.user.len() as u64,
         n_cold_items,
         k_neighbours: table.k,
+        neighbours: Some(neighbour_options),
         loss,
         validation,
         learned: None,

@@ -14,6 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::als::FACTORS_MAX;
+use super::checkpoint::{Checkpoint, Reached};
 use super::sparse::{Fading, SparseRows};
 use super::{Factors, TrainError, TrainProgress, Trainer, TrainingData};
 use crate::matrix::Matrix;
@@ -85,11 +86,25 @@ impl Trainer for Bpr {
         let mut items = Table::new(data.n_items, self.factors, &mut rng);
         let (rate, hold) = (self.learning_rate as f32, self.regularization as f32);
         let mut losses = Vec::with_capacity(self.epochs);
-        for epoch in 0..self.epochs {
+        // Each epoch has a chance of its own, so that one that goes on from a checkpoint draws what it would have drawn.
+        let chance = |epoch: usize| ChaCha8Rng::seed_from_u64(self.seed.wrapping_add(epoch as u64) ^ 0xb9e);
+        let checkpoint = Checkpoint::of(self, data, progress);
+        let shapes = [(data.n_users, self.factors), (data.n_items, self.factors)];
+        if let Some(reached) = checkpoint.reached(&[shapes[0], shapes[0], shapes[1], shapes[1]])? {
+            losses = reached.losses;
+            (0..losses.len()).for_each(|epoch| pairs.shuffle(&mut chance(epoch)));
+            let mut tables = reached.tables.into_iter();
+            for (table, squares) in [(&mut users.rows, &mut users.squares), (&mut items.rows, &mut items.squares)] {
+                *table = tables.next().unwrap_or_default();
+                *squares = tables.next().unwrap_or_default().data;
+            }
+        }
+        for epoch in losses.len()..self.epochs {
             progress.step("epochs", epoch as u64, self.epochs as u64);
             if progress.cancelled() {
                 return Err(TrainError::Cancelled);
             }
+            let mut rng = chance(epoch);
             pairs.shuffle(&mut rng);
             let (mut loss, mut n) = (0.0, 0_u64);
             for (user, liked) in &pairs {
@@ -105,6 +120,11 @@ impl Trainer for Bpr {
             }
             progress.loss(epoch + 1, loss);
             losses.push(loss);
+            checkpoint.keep(|| {
+                let squares = |table: &Table| Matrix { data: table.squares.clone(), ..table.rows };
+                let tables = [&users, &items].map(|table| [table.rows.clone(), squares(table)]).concat();
+                Reached { iterations: epoch + 1, losses: losses.clone(), tables, ..Reached::default() }
+            })?;
         }
         let mut items = items.rows;
         // Rows of items that nobody took are what they were drawn as, and say nothing.

@@ -6,12 +6,14 @@
 //! | [`bpr`] | factors, by Bayesian personalised ranking |
 //! | [`slist`] | factors, by a linear model of sessions |
 //! | [`softmax`] | factors and weights by position, by softmax over cosines |
-//! | [`neighbours`], [`factor_neighbours`] | the item-to-item table, from interactions or from factors |
+//! | [`neighbours`], [`following`], [`linear_neighbours`], [`factor_neighbours`] | the item-to-item table |
+//! | [`neighbour_choice`] | the choice among those, on held-back interactions |
 //! | [`ratings`] | predictions of explicit ratings: biases, SVD, item-kNN, user-kNN |
 //! | [`sessions`] | the sessions that session-kNN looks among |
 //! | [`decay`] | the decay by position of the user vector, chosen on held-back interactions |
 //! | [`encoder`] | rows of words and attributes, for new items and text queries |
 //! | [`cold`] | rows for items that no interaction said anything about |
+//! | [`checkpoint`] | nothing: it keeps what a run has reached |
 //! | [`assemble`] | a whole model from a dataset and a trainer |
 //! | [`import`] | a whole model from factors trained elsewhere |
 //!
@@ -21,15 +23,19 @@ pub mod als;
 pub mod assemble;
 pub mod bpr;
 mod cg;
+pub mod checkpoint;
 mod cholesky;
 pub mod cold;
 pub mod decay;
 pub mod encoder;
 mod equations;
 pub mod factor_neighbours;
+pub mod following;
 mod gram;
 pub mod import;
 mod kernels;
+pub mod linear_neighbours;
+pub mod neighbour_choice;
 pub mod neighbours;
 pub mod ratings;
 mod ridge;
@@ -104,6 +110,11 @@ pub trait TrainProgress: Sync {
     /// The loss after an iteration, counted from 1.
     fn loss(&self, _iteration: usize, _loss: f64) {}
 
+    /// Where runs keep what they have reached; none where they do not.
+    fn checkpoints(&self) -> Option<&checkpoint::Checkpoints> {
+        None
+    }
+
     /// Whether to stop as soon as possible.
     fn cancelled(&self) -> bool {
         false
@@ -164,6 +175,14 @@ pub enum TrainError {
     Diverged {
         /// The iteration, counted from 1.
         iteration: usize,
+    },
+    /// What a run has reached could not be kept, or not be read again.
+    #[error("{path}: {what}; remove it, or leave out --checkpoint")]
+    Checkpoint {
+        /// The directory.
+        path: std::path::PathBuf,
+        /// What happened.
+        what: String,
     },
     /// The caller no longer wants the result.
     #[error("cancelled")]

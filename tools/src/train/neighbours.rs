@@ -12,9 +12,25 @@ use super::{TrainError, TrainProgress, TrainingData};
 use crate::dataset::Interactions;
 use crate::model_dir::NO_NEIGHBOUR;
 
+/// What makes items alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// Whichever of the others finds more of what users took next, on held-back interactions.
+    Auto,
+    /// That the same users take them, in any order: the cosine.
+    Together,
+    /// That users take one soon after the other (sequential rules).
+    Following,
+    /// That users take one soon after the other, each follower explained once (SLIST): for catalogues of at most 8,192 items.
+    Linear,
+}
+
 /// How the table is made.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NeighbourOptions {
+    /// What makes items alike.
+    pub by: Order,
     /// Neighbours kept per item.
     pub k: usize,
     /// Users who must have touched both items before half of their similarity counts.
@@ -23,6 +39,11 @@ pub struct NeighbourOptions {
     pub history: usize,
     /// Days after which the weight of an interaction has halved; none if age does not matter.
     pub half_life_days: Option<f64>,
+    /// Moments further apart after which one interaction following another counts 1/e.
+    pub reach: f64,
+    /// How much it counts that one follows the other, for the one before: 0 where order is all, 1 where it is nothing; none to choose it on
+    /// held-back interactions.
+    pub backwards: Option<f64>,
 }
 
 /// The k nearest items of each item.
@@ -38,7 +59,28 @@ pub struct NeighbourTable {
 
 impl Default for NeighbourOptions {
     fn default() -> Self {
-        Self { k: 50, shrinkage: 2.0, history: 500, half_life_days: None }
+        Self { by: Order::Auto, k: 50, shrinkage: 2.0, history: 500, half_life_days: None, reach: 5.0, backwards: None }
+    }
+}
+
+/// What backwards is where there is nothing to choose it by.
+pub(super) const USUAL_BACKWARDS: f64 = 0.5;
+
+/// The table as the options want it, where they leave nothing open ([`neighbour_choice`](super::neighbour_choice)).
+///
+/// # Errors
+/// As [`by_interactions`] and [`by_order`](super::following::by_order).
+pub fn find(
+    data: &TrainingData<'_>,
+    options: &NeighbourOptions,
+    progress: &dyn TrainProgress,
+) -> Result<NeighbourTable, TrainError> {
+    match (options.by, options.backwards) {
+        (Order::Together, _) => by_interactions(data, options, progress),
+        (Order::Linear, _) => super::linear_neighbours::by_linear_model(data, options, progress),
+        (Order::Following, Some(backwards)) => super::following::by_order(data, options, backwards, progress),
+        // Nobody has chosen: the middle of what is tried.
+        (Order::Following | Order::Auto, _) => super::following::by_order(data, options, USUAL_BACKWARDS, progress),
     }
 }
 

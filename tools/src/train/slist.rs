@@ -15,6 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::als::FACTORS_MAX;
+use super::checkpoint::{Checkpoint, Reached};
 use super::ridge::{Ridge, both_ways};
 use super::sparse::SparseRows;
 use super::{Factors, TrainError, TrainProgress, Trainer, TrainingData, by_user};
@@ -84,15 +85,27 @@ impl Trainer for Slist {
             if progress.cancelled() { Err(TrainError::Cancelled) } else { Ok(()) }
         };
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed ^ 0x5115);
-        let random: Vec<f32> = (0..n * width).map(|_| rng.random::<f32>() - 0.5).collect();
-        step()?;
-        let mut left = orthonormal(&ridge.solve_for(model.follows(&random, width)), width);
-        for _ in 0..self.passes {
+        let checkpoint = Checkpoint::of(self, data, progress);
+        let (mut left, first) = match checkpoint.reached(&[(n, width)])? {
+            Some(mut reached) => (reached.tables.swap_remove(0).data, reached.iterations - 1),
+            None => {
+                let random: Vec<f32> = (0..n * width).map(|_| rng.random::<f32>() - 0.5).collect();
+                step()?;
+                (orthonormal(&ridge.solve_for(model.follows(&random, width)), width), 0)
+            }
+        };
+        let reached = |pass: usize, left: &[f32]| {
+            let tables = vec![Matrix { rows: n, cols: width, data: left.to_vec() }];
+            Reached { iterations: pass + 1, tables, ..Reached::default() }
+        };
+        for pass in first..self.passes {
+            checkpoint.keep(|| reached(pass, &left))?;
             step()?;
             let right = orthonormal(&model.precedes(&ridge.solve_for(left), width), width);
             step()?;
             left = orthonormal(&ridge.solve_for(model.follows(&right, width)), width);
         }
+        checkpoint.keep(|| reached(self.passes, &left))?;
         step()?;
         let projected = model.precedes(&ridge.solve_for(left.clone()), width);
         let (context, items) = factors(&left, &projected, width, d);
@@ -137,16 +150,16 @@ impl Slist {
 }
 
 /// `√α·X` over `√(1 − α)·S`, and `√(1 − α)·T`.
-struct Model {
+pub(super) struct Model {
     /// X, then S: its product with its transpose is `G − λ·1`.
-    all: SparseRows,
+    pub(super) all: SparseRows,
     /// X, then T: `A = allᵀ · behind`.
-    behind: SparseRows,
+    pub(super) behind: SparseRows,
     n_items: usize,
 }
 
 impl Model {
-    fn of(settings: &Slist, data: &TrainingData<'_>) -> Result<Self, TrainError> {
+    pub(super) fn of(settings: &Slist, data: &TrainingData<'_>) -> Result<Self, TrainError> {
         let from = data.interactions;
         let newest_ms = from.time_ms.iter().copied().max().unwrap_or_default();
         let (together, follows) = (settings.together.sqrt() as f32, (1.0 - settings.together).sqrt() as f32);
@@ -159,7 +172,9 @@ impl Model {
             let young = settings.half_life_days.map_or(1.0, |half| (-days / half).exp2()).sqrt() as f32;
             let items: Vec<u32> = liked.iter().map(|row| from.item[*row]).collect();
             let entry = |(item, weight): (&u32, f32)| (*item, young * weight);
-            whole.push(merged(items.iter().map(|item| entry((item, together)))));
+            if together > 0.0 {
+                whole.push(merged(items.iter().map(|item| entry((item, together)))));
+            }
             for cut in 1..items.len() {
                 let near = |at: &f32| *at > WEIGHT_MIN;
                 let weights = || decay.iter().copied().filter(near).map(|weight| follows * weight);

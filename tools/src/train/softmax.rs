@@ -28,6 +28,7 @@ mod trial;
 use serde::{Deserialize, Serialize};
 
 use super::als::FACTORS_MAX;
+use super::checkpoint::{Checkpoint, Reached};
 use super::{Factors, TrainError, TrainProgress, Trainer, TrainingData, kind_weights};
 use crate::model_dir::ModelMetric;
 use examples::Examples;
@@ -66,7 +67,7 @@ pub struct Softmax {
 }
 
 /// What a run is made with, of that which may be chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Choice {
     symmetric: bool,
     temperature: f64,
@@ -110,20 +111,38 @@ impl Trainer for Softmax {
     fn train(&self, data: &TrainingData<'_>, progress: &dyn TrainProgress) -> Result<Factors, TrainError> {
         self.check()?;
         data.check()?;
-        let plan = trial::plan(self, data, progress)?;
+        let checkpoint = Checkpoint::of(self, data, progress);
+        let mut reached = checkpoint.reached(&Learner::shapes(self, data.n_items))?.unwrap_or_default();
+        let plan = match serde_json::from_value::<trial::Plan>(reached.notes.take()) {
+            Ok(plan) => plan,
+            Err(_) => trial::plan(self, data, progress)?,
+        };
+        let notes = serde_json::to_value(&plan).unwrap_or_default();
+        if reached.iterations == 0 {
+            checkpoint.keep(|| Reached { notes: notes.clone(), ..Reached::default() })?;
+        }
         let examples = Examples::of(data, &kind_weights(data.interactions), self.history);
         if examples.targets.is_empty() {
             return Err(TrainError::NoSequences);
         }
         let mut learner = Learner::new(self, plan.choice, &examples, data.n_items, Some(plan.epochs));
-        let mut losses = Vec::new();
-        for epoch in 1..=plan.epochs {
+        let mut losses = reached.losses;
+        if reached.iterations > 0 {
+            learner.go_on(reached.iterations, reached.tables);
+        }
+        for epoch in reached.iterations + 1..=plan.epochs {
             let loss = learner.epoch(epoch, |done, of| {
                 progress.step("softmax", ((epoch - 1) * of + done) as u64, (plan.epochs * of) as u64);
                 if progress.cancelled() { Err(TrainError::Cancelled) } else { Ok(()) }
             })?;
             progress.loss(epoch, loss);
             losses.push(loss);
+            checkpoint.keep(|| Reached {
+                iterations: epoch,
+                losses: losses.clone(),
+                notes: notes.clone(),
+                tables: learner.tables(),
+            })?;
         }
         let parameters = learner.parameters.averaged();
         let mut position_weights = parameters.position_weights();

@@ -1,6 +1,7 @@
 //! Users × items, observed pairs only: what training walks over.
 
 use super::TrainingData;
+use crate::dataset::Interactions;
 
 /// A sparse matrix by rows: the entries of row r are at `offsets[r]..offsets[r + 1]`, by ascending column.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +18,20 @@ pub(crate) struct Fading {
     pub(crate) half_life_days: Option<f64>,
 }
 
+impl Fading {
+    /// What an interaction weighs by its age: the newest of all has age 0.
+    pub(crate) fn of(self, interactions: &Interactions) -> impl Fn(usize) -> f32 + '_ {
+        let newest_ms = interactions.time_ms.iter().copied().max().unwrap_or_default();
+        move |at| match self.half_life_days {
+            Some(days) => {
+                let age = (newest_ms.saturating_sub(interactions.time_ms[at])) as f64 / DAY_MS;
+                (f64::from(interactions.weight[at]) * (-age / days).exp2()) as f32
+            }
+            None => interactions.weight[at],
+        }
+    }
+}
+
 const DAY_MS: f64 = 86_400_000.0;
 
 impl SparseRows {
@@ -24,14 +39,7 @@ impl SparseRows {
     /// Takes 8 bytes a pair, and one pass over the interactions.
     pub(crate) fn users_by_items(data: &TrainingData<'_>, fading: Fading) -> Self {
         let interactions = data.interactions;
-        let newest_ms = interactions.time_ms.iter().copied().max().unwrap_or_default();
-        let weight = |at: usize| match fading.half_life_days {
-            Some(days) => {
-                let age = (newest_ms.saturating_sub(interactions.time_ms[at])) as f64 / DAY_MS;
-                (f64::from(interactions.weight[at]) * (-age / days).exp2()) as f32
-            }
-            None => interactions.weight[at],
-        };
+        let weight = fading.of(interactions);
         let mut rows = Self { offsets: vec![0], columns: Vec::new(), values: Vec::new() };
         let mut pairs: Vec<(u32, f32)> = Vec::new();
         for (user, range) in super::by_user(&interactions.user) {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use anyhow::Context as _;
 use clap::ValueEnum;
 use serde::Serialize;
 
@@ -27,6 +28,9 @@ pub struct Args {
     /// What predicts; all without this.
     #[arg(long, value_enum, value_name = "NAME,...", value_delimiter = ',')]
     trainer: Vec<Name>,
+    /// Where to write what was predicted: a CSV of trainer, held-out number and prediction, for whoever wants to check the errors.
+    #[arg(long, value_name = "FILE")]
+    predictions: Option<PathBuf>,
     /// Seed of the `svd` trainer.
     #[arg(long, value_name = "N", default_value_t = Svd::default().seed)]
     seed: u64,
@@ -70,11 +74,12 @@ struct One {
 /// Runs the sub-command.
 ///
 /// # Errors
-/// A file that cannot be read.
+/// A file that cannot be read or written.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let read::Split { train, test } = read::split(&args.train, &args.test)?;
     let names = if args.trainer.is_empty() { Name::value_variants() } else { &args.trainer };
-    let one = |name: &Name| {
+    let mut told = String::from("trainer,value,predicted\n");
+    let mut one = |name: &Name| {
         let trainer = name.trainer(args.seed);
         let started = Instant::now();
         let model = trainer.fit(&train);
@@ -82,9 +87,17 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         let started = Instant::now();
         let found = errors(model.as_ref(), &test);
         let predict_seconds = started.elapsed().as_secs_f64();
+        if args.predictions.is_some() {
+            for (user, item, value) in &test {
+                told.push_str(&format!("{},{value},{}\n", trainer.name(), model.predict(*user, *item)));
+            }
+        }
         One { name: trainer.name(), rmse: found.rmse, mae: found.mae, fit_seconds, predict_seconds }
     };
-    let trainers = names.iter().map(one).collect();
+    let trainers = names.iter().map(&mut one).collect();
+    if let Some(path) = &args.predictions {
+        std::fs::write(path, told).with_context(|| format!("{}: cannot be written", path.display()))?;
+    }
     let (n_train, n_test) = (train.len(), test.len());
     let machine = Machine::here();
     let peak_memory_bytes = peak_memory_bytes();

@@ -5,18 +5,20 @@ use kindred::scenario::LearnedWeights;
 use super::Trained;
 use crate::model_dir::{EncoderInfo, Learned};
 use crate::report::{self, Report, Table};
+use crate::train::neighbours::{NeighbourOptions, Order};
 
 impl Report for Trained<'_> {
     fn text(&self) -> String {
         let info = self.info;
         let mut text = format!(
-            "{}: {} items × {} factors by {}, {}, in {}\n",
+            "{}: {} items × {} factors by {}, {}, in {}{}\n",
             self.output.display(),
             report::count(info.n_items),
             info.factors,
             info.trainer,
             if info.symmetric { "symmetric" } else { "with context factors of their own" },
             report::seconds(self.seconds),
+            self.peak_memory_bytes.map(|bytes| format!(" and {} of memory", report::bytes(bytes))).unwrap_or_default(),
         );
         if info.n_interactions > 0 {
             let (users, interactions) = (report::count(info.n_users), report::count(info.n_interactions));
@@ -34,6 +36,16 @@ impl Report for Trained<'_> {
             text.push_str(&format!(
                 "{cold} items without interactions got rows like those of items that resemble them\n"
             ));
+        }
+        if let Some(NeighbourOptions { by, backwards, .. }) = &info.neighbours {
+            text.push_str(&match (by, backwards) {
+                (Order::Together, _) => "items are alike that the same users took\n".to_owned(),
+                (Order::Linear, _) => "items are alike that follow each other, by a linear model\n".to_owned(),
+                (_, Some(backwards)) => {
+                    format!("items are alike that follow each other, backwards counting {backwards}\n")
+                }
+                (_, None) => String::new(),
+            });
         }
         if let [first, .., last] = info.loss[..] {
             text.push_str(&format!("loss {first:.6} after the first iteration, {last:.6} after {}\n", info.loss.len()));

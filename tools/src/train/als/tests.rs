@@ -107,7 +107,7 @@ fn the_loss_is_exact_and_never_increases() {
             let interactions = random(40, 25, 8, seed);
             let als = small(solver);
             let weights = pairs(&interactions, 40, 25);
-            let (users, items, losses) = als.fit(weights.clone(), 25, &()).unwrap();
+            let (users, items, losses) = als.fit(weights.clone(), 25, &Checkpoint::none(), &()).unwrap();
             assert_eq!(losses.len(), 8);
             let slow = slow_loss(&als, &weights, &users, &items);
             assert!((losses[7] - slow).abs() < 1e-5, "{} against {slow}", losses[7]);
@@ -139,7 +139,7 @@ fn fills_in_a_checkerboard() {
     let interactions = checkerboard(n);
     for solver in [Solver::Cholesky, Solver::ConjugateGradient] {
         let als = Als { factors: 2, regularization: 0.01, iterations: 20, solver, ..Als::default() };
-        let (users, items, _) = als.fit(pairs(&interactions, 20, 20), 20, &()).unwrap();
+        let (users, items, _) = als.fit(pairs(&interactions, 20, 20), 20, &Checkpoint::none(), &()).unwrap();
         for user in 0..n {
             let score = |item: u32| dot(users.row(user as usize), items.row(item as usize));
             let missing = score((user + 2) % n);
@@ -187,7 +187,7 @@ fn dislikes_are_confident_zeros() {
     let mut interactions = checkerboard(10);
     let like = Als { factors: 4, iterations: 10, ..Als::default() };
     let score = |interactions: &Interactions| {
-        let (users, items, _) = like.fit(pairs(interactions, 10, 10), 10, &()).unwrap();
+        let (users, items, _) = like.fit(pairs(interactions, 10, 10), 10, &Checkpoint::none(), &()).unwrap();
         dot(users.row(0), items.row(4))
     };
     let liked = score(&interactions);

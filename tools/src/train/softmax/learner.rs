@@ -11,6 +11,7 @@ use super::examples::Examples;
 use super::parameters::{Parameters, Shape, Stride};
 use super::sample::Sampler;
 use super::{Choice, Softmax};
+use crate::matrix::Matrix;
 
 /// Catalogues above this are sampled; a smaller one is scored whole.
 const SCORED_WHOLE_MAX: usize = 20_000;
@@ -64,6 +65,27 @@ impl<'a> Learner<'a> {
         }
     }
 
+    /// The shapes of [`Learner::tables`].
+    pub(super) fn shapes(settings: &Softmax, n_items: usize) -> [(usize, usize); 2] {
+        Parameters::shapes(n_items, settings.factors, settings.history)
+    }
+
+    /// All that is learned so far, for a checkpoint after an epoch.
+    pub(super) fn tables(&self) -> Vec<Matrix> {
+        self.parameters.tables()
+    }
+
+    /// Goes on from what was learned in so many epochs.
+    pub(super) fn go_on(&mut self, epochs: usize, tables: Vec<Matrix>) {
+        self.parameters.set(tables);
+        self.step = (epochs * self.batches()) as u64;
+        (1..=epochs).for_each(|epoch| self.shuffle(epoch));
+    }
+
+    fn shuffle(&mut self, epoch: usize) {
+        self.order.shuffle(&mut ChaCha8Rng::seed_from_u64(self.settings.seed.wrapping_add(epoch as u64)));
+    }
+
     /// Batches of one epoch.
     fn batches(&self) -> usize {
         self.order.len().div_ceil(self.settings.batch)
@@ -79,7 +101,7 @@ impl<'a> Learner<'a> {
         mut watch: impl FnMut(usize, usize) -> Result<(), TrainError>,
     ) -> Result<f64, TrainError> {
         let Softmax { seed, batch, .. } = *self.settings;
-        self.order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed.wrapping_add(epoch as u64)));
+        self.shuffle(epoch);
         let mut loss = 0.0;
         let batches = self.batches();
         let kept = (AVERAGED_EPOCHS * batches as f64).clamp(1.0, AVERAGED_STEPS_MAX);

@@ -120,6 +120,28 @@ impl Parameters {
         parameters
     }
 
+    /// The shapes of [`Parameters::tables`].
+    pub(super) fn shapes(n_items: usize, d: usize, history: usize) -> [(usize, usize); 2] {
+        [(n_items, PARTS * d), (history, 4)]
+    }
+
+    /// Every number, from which [`Parameters::set`] makes the same parameters again.
+    pub(super) fn tables(&self) -> Vec<Matrix> {
+        let Shape { n_items, d, history, .. } = self.shape;
+        let data = [self.records.clone(), self.positions.concat()];
+        let tables = Self::shapes(n_items, d, history).into_iter().zip(data);
+        tables.map(|((rows, cols), data)| Matrix { rows, cols, data }).collect()
+    }
+
+    /// Sets every number.
+    pub(super) fn set(&mut self, tables: Vec<Matrix>) {
+        let mut tables = tables.into_iter();
+        self.records = tables.next().unwrap_or_default().data;
+        let positions = tables.next().unwrap_or_default().data;
+        self.positions = positions.as_chunks::<4>().0.to_vec();
+        self.fill(0);
+    }
+
     /// The same with every number replaced by its running mean over the steps (Polyak, Juditsky 1992).
     pub(super) fn averaged(&self) -> Self {
         let mut averaged = self.clone();

@@ -11,7 +11,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::super::decay::{self, HeldBack, Ranks};
 use super::super::kernels::vectorised;
@@ -47,7 +47,7 @@ const RECIPES: [Choice; 4] = [
 const USUAL_EPOCHS: usize = 4;
 
 /// How to train.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Plan {
     pub(super) choice: Choice,
     pub(super) epochs: usize,
@@ -56,7 +56,7 @@ pub(super) struct Plan {
 }
 
 /// What was tried.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Trials {
     /// Users whose last interaction was held back and ranked.
     users: usize,
@@ -66,7 +66,7 @@ pub(super) struct Trials {
 }
 
 /// A recipe after some epochs.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Tried {
     #[serde(flatten)]
     choice: Choice,
