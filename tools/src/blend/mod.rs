@@ -3,7 +3,8 @@
 //! The users who were there last are held out whole and a model is trained on all others. Every next interaction of those users is asked for as
 //! a request would ask, and the weights are fitted under which what they took next stands highest among what the sources proposed ([`fit`]).
 //! The last users, because what is trending and what is new decide differently in the middle of a log than at its end, where serving begins;
-//! the model that is published is trained on them too. The test part of a dataset takes no part in it.
+//! the model that is published is trained on them too. Where times are only places in a list nobody knows who was last, and the last interaction of
+//! some users is held out instead. The test part of a dataset takes no part in it.
 
 pub mod fit;
 
@@ -74,7 +75,14 @@ pub fn learn(
     let round = Round { model, held_out: &held_out, scenario: &proposing, weighting, options: &options };
     let (mut cases, _) = round.cases();
     // Of what was taken at one moment, as a basket is, nothing is known when a list for it is made.
-    let is_first = |case: &Case| held_out.test.time_ms.get(case.prefix.end - 1).is_some_and(|last| *last < case.now_ms);
+    let is_first = |case: &Case| {
+        let before = match (case.prefix.is_empty(), case.history.is_empty()) {
+            (false, _) => held_out.test.time_ms.get(case.prefix.end - 1),
+            (true, false) => held_out.train.time_ms.get(case.history.end - 1),
+            (true, true) => None,
+        };
+        before.is_some_and(|before| *before < case.now_ms)
+    };
     if cases.iter().filter(|case| is_first(case)).count() >= LISTS_MIN {
         cases.retain(is_first);
     }
@@ -109,16 +117,16 @@ fn proposing(scenario: &Scenario) -> Scenario {
     }
 }
 
-/// The material without the users who were there last (without some, where nobody knows who that was), and what those did.
+/// The material without the users who were there last, and what those did; where nobody knows who that was, without the last interaction of some.
 fn hold_out(material: &Material, seed: u64) -> (Material, HeldOut) {
     let from = &material.interactions;
+    // Where times are places in a list, the last users would be those of the longest lists.
+    if from.time_ms.iter().max().is_some_and(|last_ms| *last_ms < LEAST_PLAUSIBLE_MS) {
+        return hold_last_out(material, seed);
+    }
     let last = |(user, rows): (u32, std::ops::Range<usize>)| (from.time_ms[rows.end - 1], user, rows.len());
     let mut users: Vec<(i64, u32, usize)> = by_user(&from.user).map(last).collect();
     users.sort_unstable_by(|a, b| b.cmp(a));
-    // Where times are places in a list, the last users are those of the longest lists, and a draw is fairer.
-    if users.first().is_some_and(|(last_ms, ..)| *last_ms < LEAST_PLAUSIBLE_MS) {
-        users.shuffle(&mut ChaCha8Rng::seed_from_u64(seed ^ 0xb1e2d));
-    }
     users.truncate((users.len() as f64 * HELD_OUT_USERS).ceil() as usize);
     let (mut held, mut rows) = (HashSet::new(), 0);
     for (_, user, n) in users {
@@ -128,9 +136,24 @@ fn hold_out(material: &Material, seed: u64) -> (Material, HeldOut) {
         held.insert(user);
         rows += n;
     }
+    divided(material, |at| held.contains(&from.user[at]))
+}
+
+/// The material without the last interaction of some users, drawn from those with two and more.
+fn hold_last_out(material: &Material, seed: u64) -> (Material, HeldOut) {
+    let mut last: Vec<usize> =
+        by_user(&material.interactions.user).filter(|(_, rows)| rows.len() > 1).map(|(_, rows)| rows.end - 1).collect();
+    last.shuffle(&mut ChaCha8Rng::seed_from_u64(seed ^ 0xb1e2d));
+    last.truncate(LISTS_MAX);
+    let held: HashSet<usize> = last.into_iter().collect();
+    divided(material, |at| held.contains(&at))
+}
+
+fn divided(material: &Material, is_held: impl Fn(usize) -> bool) -> (Material, HeldOut) {
+    let from = &material.interactions;
     let (mut train, mut test) = (Interactions::default(), Interactions::default());
     for (at, user) in from.user.iter().enumerate() {
-        let part = if held.contains(user) { &mut test } else { &mut train };
+        let part = if is_held(at) { &mut test } else { &mut train };
         part.push(*user, from.item[at], from.kind[at], from.weight[at], from.time_ms[at]);
     }
     let keys = material.items.iter().map(|item| item.id.clone()).collect();

@@ -44,12 +44,12 @@ fn the_last_users_are_held_out_whole() {
 }
 
 #[test]
-fn where_times_are_places_users_are_drawn() {
+fn where_times_are_places_the_last_of_each_user_is_held_out() {
     let mut places = news();
     (0_i64..).zip(&mut places.interactions.time_ms).for_each(|(row, time_ms)| *time_ms = row % 4 * 1_000);
-    let (_, held_out) = hold_out(&places, 1);
-    assert_eq!(held_out.test.user.len(), 160);
-    assert!(held_out.test.user.iter().any(|user| *user < 200) && held_out.test.user.iter().any(|user| *user >= 200));
+    let (rest, held_out) = hold_out(&places, 1);
+    assert_eq!((rest.interactions.user.len(), held_out.test.user.len()), (1_200, 400));
+    assert!(held_out.test.time_ms.iter().all(|time_ms| *time_ms == 3_000));
 }
 
 #[test]

@@ -58,7 +58,6 @@ pub fn choose(
 }
 
 fn ways(options: &NeighbourOptions, n_items: usize) -> Vec<NeighbourOptions> {
-    let together = [NeighbourOptions { by: Order::Together, ..*options }];
     let backwards = options.backwards.map_or_else(|| BACKWARDS.to_vec(), |given| vec![given]);
     let following = backwards.into_iter().map(|backwards| {
         let backwards = Some(backwards);
@@ -67,11 +66,12 @@ fn ways(options: &NeighbourOptions, n_items: usize) -> Vec<NeighbourOptions> {
     match options.by {
         Order::Auto => {
             let linear = NeighbourOptions { by: Order::Linear, ..*options };
-            following.chain(together).chain((n_items <= linear_neighbours::ITEMS_MAX).then_some(linear)).collect()
+            let together = NeighbourOptions { by: Order::Together, ..*options };
+            following.chain([together]).chain((n_items <= linear_neighbours::ITEMS_MAX).then_some(linear)).collect()
         }
         Order::Following => following.collect(),
-        Order::Together => together.to_vec(),
-        Order::Linear => vec![NeighbourOptions { by: Order::Linear, ..*options }],
+        Order::Together => vec![*options],
+        Order::Linear | Order::Pearson => vec![*options],
     }
 }
 

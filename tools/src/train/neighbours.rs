@@ -7,6 +7,9 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::linear_neighbours::ITEMS_MAX;
+use super::ratings::Ratings;
+use super::ratings::knn::{RatingKnn, Side, Similarity};
 use super::sparse::{Fading, SparseRows};
 use super::{TrainError, TrainProgress, TrainingData};
 use crate::dataset::Interactions;
@@ -24,6 +27,9 @@ pub enum Order {
     Following,
     /// That users take one soon after the other, each follower explained once (SLIST): for catalogues of at most 8,192 items.
     Linear,
+    /// That the same users give both more, or both less, than is usual for user and item (Pearson's correlation about baselines): for interactions that
+    /// weigh as much as was given, and catalogues of at most 8,192 items.
+    Pearson,
 }
 
 /// How the table is made.
@@ -77,11 +83,29 @@ pub fn find(
 ) -> Result<NeighbourTable, TrainError> {
     match (options.by, options.backwards) {
         (Order::Together, _) => by_interactions(data, options, progress),
+        (Order::Pearson, _) => by_ratings(data, options),
         (Order::Linear, _) => super::linear_neighbours::by_linear_model(data, options, progress),
         (Order::Following, Some(backwards)) => super::following::by_order(data, options, backwards, progress),
         // Nobody has chosen: the middle of what is tried.
         (Order::Following | Order::Auto, _) => super::following::by_order(data, options, USUAL_BACKWARDS, progress),
     }
+}
+
+/// Neighbours by what users gave both, where the weight of an interaction is what was given; several of a pair are added up.
+fn by_ratings(data: &TrainingData<'_>, options: &NeighbourOptions) -> Result<NeighbourTable, TrainError> {
+    if data.n_items > ITEMS_MAX {
+        let expected = "together or following for more than 8192 items";
+        return Err(TrainError::Setting { setting: "neighbours-by", found: "pearson".to_owned(), expected });
+    }
+    let pairs = SparseRows::users_by_items(data, Fading { half_life_days: options.half_life_days });
+    let mut ratings = Ratings { n_users: data.n_users, n_items: data.n_items, ..Ratings::default() };
+    for user in 0..pairs.rows() {
+        let (items, values) = pairs.row(user);
+        ratings.user.extend(items.iter().map(|_| user as u32));
+        ratings.item.extend(items);
+        ratings.value.extend(values);
+    }
+    Ok(RatingKnn::new(Side::Items, Similarity::Pearson).table(&ratings, options.k))
 }
 
 /// Neighbours by the interactions that items share. Interactions whose weights sum to nothing or less take no part.
@@ -285,6 +309,22 @@ mod tests {
             let table = by_interactions(&data, &options, &()).unwrap();
             check(&table, &naive(&interactions, USERS, ITEMS, f64::from(shrinkage)));
         }
+    }
+
+    #[test]
+    fn what_is_given_alike_is_alike_by_ratings_though_as_many_saw_the_other() {
+        // All users gave all four items something: 0 and 1 the same, 2 and 3 the opposite of it.
+        let mut log = Interactions::default();
+        for user in 0..20_u32 {
+            let (high, low) = if user % 2 == 0 { (5.0, 1.0) } else { (1.0, 5.0) };
+            [high, high, low, low].iter().zip(0..).for_each(|(given, item)| log.push(user, item, 0, *given, 0));
+        }
+        let data = TrainingData { interactions: &log, n_users: 20, n_items: 4 };
+        let options = NeighbourOptions { by: Order::Pearson, k: 2, ..NeighbourOptions::default() };
+        let table = find(&data, &options, &()).unwrap();
+        assert_eq!(table.items, [1, NO_NEIGHBOUR, 0, NO_NEIGHBOUR, 3, NO_NEIGHBOUR, 2, NO_NEIGHBOUR]);
+        let large = TrainingData { n_items: ITEMS_MAX + 1, ..data };
+        assert!(find(&large, &options, &()).unwrap_err().to_string().contains("neighbours-by is pearson"));
     }
 
     #[test]

@@ -40,6 +40,7 @@ impl Report for Trained<'_> {
         if let Some(NeighbourOptions { by, backwards, .. }) = &info.neighbours {
             text.push_str(&match (by, backwards) {
                 (Order::Together, _) => "items are alike that the same users took\n".to_owned(),
+                (Order::Pearson, _) => "items are alike that users give alike\n".to_owned(),
                 (Order::Linear, _) => "items are alike that follow each other, by a linear model\n".to_owned(),
                 (_, Some(backwards)) => {
                     format!("items are alike that follow each other, backwards counting {backwards}\n")
