@@ -20,8 +20,8 @@ use crate::progress::Progress;
 use crate::report::{count, emit, note, seconds};
 use crate::shop::visitors::PERSON_EVENTS_MAX;
 use crate::shop::{self, ShopOptions};
-use crate::train::als::Als;
 use crate::train::assemble::{self, ModelOptions};
+use crate::train::softmax::Softmax;
 
 /// What tells a directory that a demo made from one that it did not.
 const MARK: &str = ".kindred-demo";
@@ -203,11 +203,11 @@ fn prepare(log: &Log, places: &Places, progress: &Progress) -> anyhow::Result<((
 fn train(args: &Args, places: &Places, progress: &Progress) -> anyhow::Result<(ModelDir, String)> {
     let dataset = Dataset::open(&places.at("dataset")).context("opening the dataset")?;
     let material = super::train::material(&dataset)?;
-    let trainer = Als { seed: args.seed, ..Als::default() };
+    let trainer = Softmax { seed: args.seed, ..Softmax::default() };
     let model = assemble::model(material, &trainer, &ModelOptions::default(), progress).context("training")?;
     model.write(&places.at("model"), true).context("writing the model")?;
-    let decay = model.info.weighting.position_decay;
-    let said = format!("{} items × {} factors, position decay {decay}", count(model.len() as u64), model.info.factors);
+    let (items, factors) = (count(model.len() as u64), model.info.factors);
+    let said = format!("{items} items × {factors} factors, {}", model.info.weighting.recency());
     Ok((model, said))
 }
 

@@ -83,7 +83,7 @@ pub enum Command {
     /// Make a dataset of a log of interactions
     Prepare(prepare::Args),
     /// Train a model on a dataset, or import factors trained elsewhere
-    Train(train::Args),
+    Train(Box<train::Args>),
     /// Search the settings of a trainer on held-back training interactions
     Tune(tune::Args),
     /// Build the index of a model and publish it as an artifact

@@ -48,7 +48,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR", conflicts_with = "import")]
     checkpoint: Option<PathBuf>,
     /// What makes the factors.
-    #[arg(long, value_enum, default_value = "als", conflicts_with = "import")]
+    #[arg(long, value_enum, default_value = "softmax", conflicts_with = "import")]
     trainer: TrainerName,
     /// Numbers per item: more know finer tastes and make search slower.
     #[arg(long, value_name = "N", default_value_t = Als::default().factors)]
@@ -85,9 +85,9 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
 /// The trainers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum TrainerName {
-    /// Softmax over cosines, with learned weights by position (after CORE, Hou et al. 2022): learns what comes next.
+    /// Softmax over cosines, with learned weights by position (after CORE, Hou et al. 2022): learns what comes next; mostly the best.
     Softmax,
-    /// Implicit-feedback alternating least squares (Hu, Koren, Volinsky 2008).
+    /// Implicit-feedback alternating least squares (Hu, Koren, Volinsky 2008): the fastest.
     Als,
     /// Bayesian personalised ranking (Rendle et al. 2009): what was taken scores higher than what was not.
     Bpr,
@@ -214,11 +214,12 @@ impl Args {
     fn trained(&self, progress: &Progress) -> anyhow::Result<ModelDir> {
         let Some(dir) = &self.dataset else { bail!("give --dataset DIR, the output of `kindred prepare`") };
         let material = material(&Dataset::open(dir)?)?;
+        let half_life = self.als.train_half_life_days;
         let trainer: Box<dyn Trainer> = match self.trainer {
-            TrainerName::Softmax => Box::new(self.softmax.trainer(self.factors, self.seed)),
+            TrainerName::Softmax => Box::new(self.softmax.trainer(self.factors, half_life, self.seed)),
             TrainerName::Als => Box::new(self.als.trainer(self.factors, self.seed)),
-            TrainerName::Bpr => Box::new(self.bpr.trainer(self.factors, self.seed)),
-            TrainerName::Slist => Box::new(self.slist.trainer(self.factors, self.als.train_half_life_days, self.seed)),
+            TrainerName::Bpr => Box::new(self.bpr.trainer(self.factors, half_life, self.seed)),
+            TrainerName::Slist => Box::new(self.slist.trainer(self.factors, half_life, self.seed)),
         };
         let options = ModelOptions {
             neighbours: NeighbourOptions {
@@ -226,7 +227,7 @@ impl Args {
                 k: self.beside.neighbours,
                 shrinkage: self.beside.neighbour_shrinkage,
                 history: self.beside.neighbour_history,
-                half_life_days: self.als.train_half_life_days,
+                half_life_days: half_life,
                 reach: self.beside.neighbour_reach,
                 backwards: self.beside.neighbour_backwards,
             },
@@ -325,9 +326,9 @@ mod tests {
     fn the_defaults_are_those_of_the_trainer() {
         let args = parsed("--dataset d").unwrap();
         assert_eq!(args.als.trainer(args.factors, args.seed), Als::default());
-        assert_eq!(args.softmax.trainer(args.factors, args.seed), Softmax::default());
+        assert_eq!(args.softmax.trainer(args.factors, None, args.seed), Softmax::default());
         assert_eq!(args.slist.trainer(args.factors, None, args.seed), Slist::default());
-        assert_eq!(args.bpr.trainer(args.factors, args.seed), Bpr::default());
+        assert_eq!(args.bpr.trainer(args.factors, None, args.seed), Bpr::default());
         assert_eq!(args.output, PathBuf::from("model"));
         let args = parsed("--dataset d --solver cholesky --context-factors same --factors 7").unwrap();
         let wanted = Als { factors: 7, solver: Solver::Cholesky, context: Context::Same, ..Als::default() };
@@ -335,7 +336,7 @@ mod tests {
         let args =
             parsed("--dataset d --trainer softmax --symmetry asymmetric --epochs 3 --history 9 --seed 5").unwrap();
         let wanted = Softmax { symmetric: Some(false), epochs: Some(3), history: 9, seed: 5, ..Softmax::default() };
-        assert_eq!(args.softmax.trainer(args.factors, args.seed), wanted);
+        assert_eq!(args.softmax.trainer(args.factors, None, args.seed), wanted);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::als::FACTORS_MAX;
 use super::checkpoint::{Checkpoint, Reached};
-use super::sparse::{Fading, SparseRows};
+use super::sparse::{Fading, SparseRows, takes_part};
 use super::{Factors, TrainError, TrainProgress, Trainer, TrainingData};
 use crate::matrix::Matrix;
 use crate::model_dir::ModelMetric;
@@ -38,13 +38,15 @@ pub struct Bpr {
     pub learning_rate: f64,
     /// How strongly rows are held small.
     pub regularization: f64,
+    /// Days after which an interaction is half as often an example; none if age does not matter.
+    pub half_life_days: Option<f64>,
     /// Seed of everything random.
     pub seed: u64,
 }
 
 impl Default for Bpr {
     fn default() -> Self {
-        Self { factors: 128, epochs: 30, learning_rate: 0.05, regularization: 0.002, seed: 1 }
+        Self { factors: 128, epochs: 30, learning_rate: 0.05, regularization: 0.002, half_life_days: None, seed: 1 }
     }
 }
 
@@ -75,11 +77,19 @@ impl Trainer for Bpr {
         self.check()?;
         data.check()?;
         let taken = SparseRows::users_by_items(data, Fading { half_life_days: None });
-        let mut pairs: Vec<(u32, u32)> = Vec::new();
+        let fading = Fading { half_life_days: self.half_life_days };
+        let faded = self.half_life_days.map(|_| SparseRows::users_by_items(data, fading));
+        // User, item, and the chance to be an example of an epoch.
+        let mut pairs: Vec<(u32, u32, f32)> = Vec::new();
         for user in 0..taken.rows() {
             let (items, weights) = taken.row(user);
             let liked = items.iter().zip(weights).filter(|(_, weight)| **weight > 0.0);
-            pairs.extend(liked.map(|(item, _)| (user as u32, *item)));
+            let chance = |item: &u32, weight: &f32| {
+                let Some((items, left)) = faded.as_ref().map(|faded| faded.row(user)) else { return 1.0 };
+                // What has faded to nothing has no entry any more.
+                items.binary_search(item).map_or(0.0, |at| left[at] / weight)
+            };
+            pairs.extend(liked.map(|(item, weight)| (user as u32, *item, chance(item, weight))));
         }
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed ^ 0xb9);
         let mut users = Table::new(data.n_users, self.factors, &mut rng);
@@ -107,7 +117,10 @@ impl Trainer for Bpr {
             let mut rng = chance(epoch);
             pairs.shuffle(&mut rng);
             let (mut loss, mut n) = (0.0, 0_u64);
-            for (user, liked) in &pairs {
+            for (at, (user, liked, chance)) in (0..).zip(&pairs) {
+                if !takes_part(epoch as u64, at, *chance) {
+                    continue;
+                }
                 let all = taken.row(*user as usize).0;
                 let draws = (0..DRAWS).map(|_| rng.random_range(0..data.n_items as u32));
                 let Some(other) = draws.into_iter().find(|other| all.binary_search(other).is_err()) else { continue };
@@ -129,7 +142,7 @@ impl Trainer for Bpr {
         let mut items = items.rows;
         // Rows of items that nobody took are what they were drawn as, and say nothing.
         let mut met = vec![false; data.n_items];
-        pairs.iter().for_each(|(_, item)| met[*item as usize] = true);
+        pairs.iter().for_each(|(_, item, _)| met[*item as usize] = true);
         (0..data.n_items).filter(|item| !met[*item]).for_each(|item| items.row_mut(item).fill(0.0));
         let context = Some(items.to_unit_length());
         let metric = ModelMetric::InnerProduct;
@@ -151,6 +164,9 @@ impl Bpr {
         }
         if !(self.regularization.is_finite() && self.regularization >= 0.0) {
             return wrong("regularization", self.regularization.to_string(), "a number, 0 or above");
+        }
+        if self.half_life_days.is_some_and(|days| !(days.is_finite() && days > 0.0)) {
+            return wrong("half-life", format!("{:?}", self.half_life_days), "a number of days above 0");
         }
         Ok(())
     }

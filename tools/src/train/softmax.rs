@@ -10,6 +10,7 @@
 //! Adam (Kingma, Ba 2015) takes the steps, and what is kept is a running mean of the parameters (Polyak, Juditsky 1992), so that
 //! training may end after any epoch. Dropout (Srivastava et al. 2014) leaves out dimensions: of a whole history at once, and of
 //! each target row. Catalogues above 20,000 items are sampled (Bengio, Senécal 2008).
+//! Where age counts, an older interaction is an example less often.
 //! What is left open in the settings is chosen on interactions held back from training; see `softmax/trial.rs`.
 //!
 //! The result is the same to the bit for any number of threads. Memory: 10 rows an item, 16 bytes an interaction, and
@@ -29,6 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use super::als::FACTORS_MAX;
 use super::checkpoint::{Checkpoint, Reached};
+use super::sparse::Fading;
 use super::{Factors, TrainError, TrainProgress, Trainer, TrainingData, kind_weights};
 use crate::model_dir::ModelMetric;
 use examples::Examples;
@@ -62,6 +64,8 @@ pub struct Softmax {
     pub history: usize,
     /// How strongly shifts are drawn to zero: the share of them that a step of rate 1 takes away.
     pub shift_decay: f64,
+    /// Days after which an interaction is half as often an example; none if age does not matter.
+    pub half_life_days: Option<f64>,
     /// Seed of everything random.
     pub seed: u64,
 }
@@ -86,6 +90,7 @@ impl Default for Softmax {
             batch: 512,
             history: 50,
             shift_decay: 0.0,
+            half_life_days: None,
             seed: 1,
         }
     }
@@ -121,7 +126,8 @@ impl Trainer for Softmax {
         if reached.iterations == 0 {
             checkpoint.keep(|| Reached { notes: notes.clone(), ..Reached::default() })?;
         }
-        let examples = Examples::of(data, &kind_weights(data.interactions), self.history);
+        let fading = Fading { half_life_days: self.half_life_days };
+        let examples = Examples::of(data, &kind_weights(data.interactions), self.history, fading);
         if examples.targets.is_empty() {
             return Err(TrainError::NoSequences);
         }
@@ -194,7 +200,10 @@ impl Softmax {
         real("temperature", self.temperature.unwrap_or(1.0), 0.01, 10.0, "0.01 to 10")?;
         real("dropout", self.dropout.unwrap_or(0.0), 0.0, 0.9, "0 to 0.9")?;
         real("learning-rate", self.learning_rate, 1e-6, 1.0, "0.000001 to 1")?;
-        real("shift-decay", self.shift_decay, 0.0, 100.0, "0 to 100")
+        real("shift-decay", self.shift_decay, 0.0, 100.0, "0 to 100")?;
+        let half_life = self.half_life_days.unwrap_or(1.0);
+        let is_age = half_life.is_finite() && half_life > 0.0;
+        setting(is_age, "half-life-days", half_life.to_string(), "a number of days above 0")
     }
 
     /// The settings with what was chosen filled in, and what it was chosen among.

@@ -19,17 +19,36 @@ pub(crate) struct Fading {
 }
 
 impl Fading {
-    /// What an interaction weighs by its age: the newest of all has age 0.
-    pub(crate) fn of(self, interactions: &Interactions) -> impl Fn(usize) -> f32 + '_ {
+    /// The share of its weight that an interaction has kept.
+    pub(crate) fn kept(self, interactions: &Interactions) -> impl Fn(usize) -> f32 + '_ {
         let newest_ms = interactions.time_ms.iter().copied().max().unwrap_or_default();
         move |at| match self.half_life_days {
             Some(days) => {
                 let age = (newest_ms.saturating_sub(interactions.time_ms[at])) as f64 / DAY_MS;
-                (f64::from(interactions.weight[at]) * (-age / days).exp2()) as f32
+                (-age / days).exp2() as f32
             }
-            None => interactions.weight[at],
+            None => 1.0,
         }
     }
+
+    /// What an interaction weighs by its age: the newest of all has age 0.
+    pub(crate) fn of(self, interactions: &Interactions) -> impl Fn(usize) -> f32 + '_ {
+        let kept = self.kept(interactions);
+        move |at| interactions.weight[at] * kept(at)
+    }
+}
+
+/// Whether number `at` takes part in a round, for trainers that go over examples one by one: with this chance, and the same every time.
+pub(crate) fn takes_part(round: u64, at: u64, chance: f32) -> bool {
+    chance >= 1.0 || (mixed(round.rotate_left(40) ^ at) >> 40) as f32 / (1 << 24) as f32 <= chance
+}
+
+/// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): every bit of the result depends on every bit of the argument.
+#[inline(always)]
+pub(crate) fn mixed(mut x: u64) -> u64 {
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
 }
 
 const DAY_MS: f64 = 86_400_000.0;
@@ -161,5 +180,19 @@ mod tests {
         let (_, values) = rows.row(0);
         assert!((values[0] - 1.0).abs() < 1e-6 && (values[1] - 2.0).abs() < 1e-6, "{values:?}");
         assert_eq!(rows.row(2).1, [-1.0]);
+    }
+
+    #[test]
+    fn half_as_old_takes_part_twice_as_often() {
+        let mut interactions = Interactions::default();
+        (0..2).for_each(|day| interactions.push(0, 0, 0, 2.0, day * 10 * 86_400_000));
+        let fading = Fading { half_life_days: Some(10.0) };
+        assert_eq!([0, 1].map(fading.kept(&interactions)), [0.5, 1.0]);
+        assert_eq!([0, 1].map(fading.of(&interactions)), [1.0, 2.0]);
+        let drawn = |chance: f32| (0..40_000).filter(|at| takes_part(3, *at, chance)).count();
+        assert_eq!((drawn(1.0), drawn(0.0) <= 1), (40_000, true));
+        assert!(drawn(0.5).abs_diff(20_000) < 600 && drawn(0.25).abs_diff(10_000) < 600);
+        let twice = (0..40_000).filter(|at| takes_part(3, *at, 0.5) && takes_part(4, *at, 0.5)).count();
+        assert!(twice.abs_diff(10_000) < 600, "rounds are independent: {twice}");
     }
 }

@@ -52,7 +52,7 @@ pub enum Tuned {
     Slist,
 }
 
-const SOFTMAX: [Setting; 8] = [
+const SOFTMAX: [Setting; 9] = [
     Setting { name: "symmetric", flag: "--symmetry", domain: Domain::Flag },
     Setting { name: "temperature", flag: "--temperature", domain: Domain::LogReal(0.02, 0.2) },
     Setting { name: "dropout", flag: "--dropout", domain: Domain::Real(0.0, 0.5) },
@@ -61,6 +61,7 @@ const SOFTMAX: [Setting; 8] = [
     Setting { name: "batch", flag: "--batch", domain: Domain::LogWhole(128, 2048) },
     Setting { name: "history", flag: "--history", domain: Domain::LogWhole(5, 100) },
     Setting { name: "shift_decay", flag: "--shift-decay", domain: Domain::LogReal(1e-3, 10.0) },
+    Setting { name: "half_life_days", flag: "--train-half-life-days", domain: Domain::LogReal(0.5, 3_000.0) },
 ];
 
 const ALS: [Setting; 5] = [
@@ -71,10 +72,11 @@ const ALS: [Setting; 5] = [
     Setting { name: "context", flag: "--context-factors", domain: Domain::Words(&["unit_length", "same"]) },
 ];
 
-const BPR: [Setting; 3] = [
+const BPR: [Setting; 4] = [
     Setting { name: "epochs", flag: "--bpr-epochs", domain: Domain::LogWhole(5, 200) },
     Setting { name: "learning_rate", flag: "--bpr-learning-rate", domain: Domain::LogReal(0.005, 0.5) },
     Setting { name: "regularization", flag: "--bpr-regularization", domain: Domain::LogReal(1e-5, 0.1) },
+    Setting { name: "half_life_days", flag: "--train-half-life-days", domain: Domain::LogReal(0.5, 3_000.0) },
 ];
 
 const SLIST: [Setting; 4] = [
@@ -218,7 +220,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_point_is_a_trainer_that_trains(point in prop::collection::vec(0.0..=1.0_f64, 8)) {
+        fn every_point_is_a_trainer_that_trains(point in prop::collection::vec(0.0..=1.0_f64, 9)) {
             let mut interactions = crate::dataset::Interactions::default();
             for user in 0..12_u32 {
                 for step in 0..4_u32 {

@@ -42,7 +42,8 @@ pub(super) struct AlsArgs {
     /// Steps of conjugate gradients per row and pass.
     #[arg(long, value_name = "N", default_value_t = Als::default().cg_steps)]
     cg_steps: usize,
-    /// Days after which an interaction (with `slist`, a session) counts half in training; without it age does not matter.
+    /// Days after which an interaction (with `slist`, a session) counts half in training, or with `softmax` and `bpr` is half as often an example;
+    /// for every trainer and for neighbours. Without it age does not matter.
     #[arg(long, value_name = "DAYS")]
     pub(super) train_half_life_days: Option<f64>,
     /// What an item says about the visitor who touched it.

@@ -16,8 +16,8 @@ pub(super) struct BprArgs {
 }
 
 impl BprArgs {
-    pub(super) fn trainer(&self, factors: usize, seed: u64) -> Bpr {
+    pub(super) fn trainer(&self, factors: usize, half_life_days: Option<f64>, seed: u64) -> Bpr {
         let Self { bpr_epochs: epochs, bpr_learning_rate: learning_rate, bpr_regularization: regularization } = *self;
-        Bpr { factors, epochs, learning_rate, regularization, seed }
+        Bpr { factors, epochs, learning_rate, regularization, half_life_days, seed }
     }
 }

@@ -45,7 +45,7 @@ pub(super) struct SoftmaxArgs {
 
 impl SoftmaxArgs {
     /// The trainer with these settings.
-    pub(super) fn trainer(&self, factors: usize, seed: u64) -> Softmax {
+    pub(super) fn trainer(&self, factors: usize, half_life_days: Option<f64>, seed: u64) -> Softmax {
         Softmax {
             factors,
             temperature: self.temperature,
@@ -60,6 +60,7 @@ impl SoftmaxArgs {
             batch: self.batch,
             history: self.history,
             shift_decay: self.shift_decay,
+            half_life_days,
             seed,
         }
     }

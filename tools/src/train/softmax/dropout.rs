@@ -1,5 +1,7 @@
 //! Which numbers are left out of a step: a function of seed, step, row and place, so that no order of work changes it.
 
+use crate::train::sparse::mixed;
+
 /// Leaves numbers out at random and scales up those that stay, so that sums keep their mean (Srivastava et al. 2014).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dropout {
@@ -32,12 +34,4 @@ impl Dropout {
             }
         }
     }
-}
-
-/// The finaliser of SplitMix64 (Steele, Lea, Flood 2014).
-#[inline(always)]
-pub(super) fn mixed(mut x: u64) -> u64 {
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
 }

@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
+use super::super::sparse::Fading;
 use super::super::{TrainingData, by_user};
 
 /// The histories, and which of their interactions are to be predicted from those before them.
 ///
-/// Takes 12 bytes an interaction and 4 an example.
+/// Takes 12 bytes an interaction, 4 more where age counts, and 4 an example.
 #[derive(Debug)]
 pub(super) struct Examples {
     /// Items of all histories, one history after the other, each oldest first.
@@ -19,14 +20,18 @@ pub(super) struct Examples {
     pub(super) targets: Vec<u32>,
     /// Interactions that take part in a prediction, at most.
     pub(super) history: usize,
+    /// The chance of each interaction to be an example of an epoch; empty where all are of each.
+    chances: Vec<f32>,
 }
 
 impl Examples {
     /// All examples of a training part. `kind_weights` has the online weight of each kind, since a request will weigh so too;
     /// kinds that weigh nothing are passed over as they are there.
-    pub(super) fn of(data: &TrainingData<'_>, kind_weights: &[f32], history: usize) -> Self {
+    pub(super) fn of(data: &TrainingData<'_>, kind_weights: &[f32], history: usize, fading: Fading) -> Self {
         let from = data.interactions;
-        let mut out = Self { items: vec![], weights: vec![], begins: vec![], targets: vec![], history };
+        let kept = fading.kept(from);
+        let (items, weights, begins) = (vec![], vec![], vec![]);
+        let mut out = Self { items, weights, begins, targets: vec![], history, chances: vec![] };
         for (_, rows) in by_user(&from.user) {
             let begin = out.items.len();
             for row in rows {
@@ -41,6 +46,9 @@ impl Examples {
                 out.items.push(item);
                 out.weights.push(weight);
                 out.begins.push(begin as u32);
+                if fading.half_life_days.is_some() {
+                    out.chances.push(kept(row));
+                }
             }
         }
         out
@@ -51,6 +59,11 @@ impl Examples {
         let at = target as usize;
         let begin = self.begins.get(at).map_or(at, |begin| *begin as usize);
         begin.max(at.saturating_sub(self.history))..at
+    }
+
+    /// The chance of an interaction to be an example of an epoch: half of it is gone after the half-life.
+    pub(super) fn chance(&self, target: u32) -> f32 {
+        self.chances.get(target as usize).copied().unwrap_or(1.0)
     }
 
     /// The item of an interaction.

@@ -6,12 +6,13 @@ use rand_chacha::ChaCha8Rng;
 
 use super::super::TrainError;
 use super::batch::{Batch, Scored, Settings};
-use super::dropout::{Dropout, mixed};
+use super::dropout::Dropout;
 use super::examples::Examples;
 use super::parameters::{Parameters, Shape, Stride};
 use super::sample::Sampler;
 use super::{Choice, Softmax};
 use crate::matrix::Matrix;
+use crate::train::sparse::{mixed, takes_part};
 
 /// Catalogues above this are sampled; a smaller one is scored whole.
 const SCORED_WHOLE_MAX: usize = 20_000;
@@ -78,17 +79,15 @@ impl<'a> Learner<'a> {
     /// Goes on from what was learned in so many epochs.
     pub(super) fn go_on(&mut self, epochs: usize, tables: Vec<Matrix>) {
         self.parameters.set(tables);
-        self.step = (epochs * self.batches()) as u64;
-        (1..=epochs).for_each(|epoch| self.shuffle(epoch));
+        self.step = (1..=epochs).map(|epoch| self.draw(epoch).len().div_ceil(self.settings.batch) as u64).sum();
     }
 
-    fn shuffle(&mut self, epoch: usize) {
-        self.order.shuffle(&mut ChaCha8Rng::seed_from_u64(self.settings.seed.wrapping_add(epoch as u64)));
-    }
-
-    /// Batches of one epoch.
-    fn batches(&self) -> usize {
-        self.order.len().div_ceil(self.settings.batch)
+    /// The examples of an epoch, in its order: each with the chance that its age leaves it.
+    fn draw(&mut self, epoch: usize) -> Vec<u32> {
+        let seed = self.settings.seed.wrapping_add(epoch as u64);
+        self.order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+        let drawn = |target: &u32| takes_part(seed, (*target).into(), self.examples.chance(*target));
+        self.order.iter().copied().filter(drawn).collect()
     }
 
     /// Goes once over all examples; gives their mean loss. `watch` hears how many batches of the epoch are done.
@@ -101,11 +100,11 @@ impl<'a> Learner<'a> {
         mut watch: impl FnMut(usize, usize) -> Result<(), TrainError>,
     ) -> Result<f64, TrainError> {
         let Softmax { seed, batch, .. } = *self.settings;
-        self.shuffle(epoch);
+        let drawn = self.draw(epoch);
         let mut loss = 0.0;
-        let batches = self.batches();
+        let batches = drawn.len().div_ceil(batch);
         let kept = (AVERAGED_EPOCHS * batches as f64).clamp(1.0, AVERAGED_STEPS_MAX);
-        for (at, rows) in self.order.chunks(batch).enumerate() {
+        for (at, rows) in drawn.chunks(batch).enumerate() {
             watch(at, batches)?;
             self.step += 1;
             if let Some(sampler) = &self.sampler {
@@ -131,7 +130,7 @@ impl<'a> Learner<'a> {
             };
             self.parameters.step(&stride, &self.batch.gradients(), settings.target_dropout);
         }
-        let loss = loss / self.order.len().max(1) as f64;
+        let loss = loss / drawn.len().max(1) as f64;
         if loss.is_finite() { Ok(loss) } else { Err(TrainError::Diverged { iteration: epoch }) }
     }
 }

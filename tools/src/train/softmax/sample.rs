@@ -27,21 +27,21 @@ pub(super) struct Sampler {
 impl Sampler {
     /// For batches of so many examples, and so many draws for each.
     pub(super) fn new(examples: &Examples, n_items: usize, batch: usize, draws: usize, seed: u64) -> Self {
-        let mut wanted = vec![0_u32; n_items];
+        let mut wanted = vec![0.0_f64; n_items];
         for target in &examples.targets {
             if let Some(count) = wanted.get_mut(examples.item(*target) as usize) {
-                *count += 1;
+                *count += f64::from(examples.chance(*target));
             }
         }
-        let shares: Vec<f64> = wanted.iter().map(|count| f64::from(*count).powf(POWER)).collect();
-        let whole: f64 = shares.iter().sum::<f64>().max(1.0);
-        let per_example = batch as f64 / examples.targets.len().max(1) as f64;
+        let shares: Vec<f64> = wanted.iter().map(|count| count.powf(POWER)).collect();
+        let whole: f64 = shares.iter().sum::<f64>().max(f64::MIN_POSITIVE);
+        let per_example = batch as f64 / wanted.iter().sum::<f64>().max(1.0);
         let (mut cumulated, mut corrections, mut sum) = (Vec::with_capacity(n_items), Vec::with_capacity(n_items), 0.0);
         for (share, count) in shares.iter().zip(&wanted) {
             let drawn = 0.5 * share / whole + 0.5 / n_items.max(1) as f64;
             sum += drawn;
             cumulated.push(sum);
-            let expected = drawn * draws as f64 + f64::from(*count) * per_example;
+            let expected = drawn * draws as f64 + count * per_example;
             corrections.push(-(-(-expected).exp_m1()).ln() as f32);
         }
         Self { draws, seed, cumulated, corrections }
@@ -66,6 +66,7 @@ impl Sampler {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::sparse::Fading;
     use super::*;
     use crate::dataset::Interactions;
     use crate::train::TrainingData;
@@ -83,7 +84,7 @@ mod tests {
             interactions.time_ms.push(i64::from(at));
         }
         let data = TrainingData { interactions: &interactions, n_users: 600, n_items: 60 };
-        let examples = Examples::of(&data, &[1.0], 10);
+        let examples = Examples::of(&data, &[1.0], 10, Fading { half_life_days: None });
         let sampler = Sampler::new(&examples, 60, 8, 12, 5);
         let value = |item: u32| 1.0 + f64::from(item % 7);
         let exact: f64 = (0..60).map(value).sum();

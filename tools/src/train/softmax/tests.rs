@@ -14,6 +14,8 @@ use crate::dataset::Interactions;
 use crate::train::kernels::vectorised;
 
 /// Users who each stay with one of `groups` groups of ten items and go through it in order, from anywhere, with some noise.
+const AGELESS: Fading = Fading { half_life_days: None };
+
 fn walks(n_users: u32, groups: u32, each: usize, seed: u64) -> Interactions {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut out = Interactions::default();
@@ -119,7 +121,7 @@ fn loss_and_gradients_are_those_of_the_slow_twin() {
     {
         let (n_items, d, history) = (30, 7, 5);
         let interactions = walks(16, 3, 8, seed);
-        let examples = Examples::of(&data(&interactions, 20, n_items), &[1.0, 2.5], history);
+        let examples = Examples::of(&data(&interactions, 20, n_items), &[1.0, 2.5], history, AGELESS);
         let parameters = Parameters::new(Shape { n_items, d, history, asymmetric }, seed);
         let rows: Vec<u32> = examples.targets.iter().copied().step_by(3).collect();
         let settings = Settings {
@@ -241,11 +243,11 @@ fn histories_become_examples() {
         time_ms: (0..8).collect(),
     };
     // Item 6 weighs nothing, item 5 is repeated, item 3 is disliked.
-    let examples = Examples::of(&data(&interactions, 3, 8), &[1.0, 0.5, 0.0], 2);
+    let examples = Examples::of(&data(&interactions, 3, 8), &[1.0, 0.5, 0.0], 2, AGELESS);
     assert_eq!(examples.items, [4, 5, 5, 7, 1, 2, 3]);
     assert_eq!(examples.targets, [1, 3, 6]);
     assert_eq!((examples.context(1), examples.context(3), examples.context(6)), (0..1, 1..3, 5..6));
-    let disliked = Examples::of(&data(&interactions, 3, 8), &[1.0, -0.5, 0.0], 2);
+    let disliked = Examples::of(&data(&interactions, 3, 8), &[1.0, -0.5, 0.0], 2, AGELESS);
     assert_eq!(disliked.targets, [1, 3]);
 }
 

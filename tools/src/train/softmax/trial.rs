@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::decay::{self, HeldBack, Ranks};
 use super::super::kernels::vectorised;
+use super::super::sparse::Fading;
 use super::super::{TrainError, TrainProgress, TrainingData, by_user, kind_weights};
 use super::examples::Examples;
 use super::learner::Learner;
@@ -89,12 +90,13 @@ pub(super) fn plan(
     if recipes.len() == 1 && settings.epochs.is_some() {
         return Ok(usual);
     }
+    let fading = Fading { half_life_days: settings.half_life_days };
     let share = share(data, settings.seed);
     let some = TrainingData { interactions: &share, ..*data };
     let held_back = HeldBack::of(&some, settings.seed);
     let cases = Cases::of(&held_back, settings, data.n_items);
     let rest = TrainingData { interactions: &held_back.rest, ..*data };
-    let examples = Examples::of(&rest, &kind_weights(&held_back.rest), settings.history);
+    let examples = Examples::of(&rest, &kind_weights(&held_back.rest), settings.history, fading);
     if cases.cases.len() < CASES_MIN || examples.targets.is_empty() {
         return Ok(usual);
     }
