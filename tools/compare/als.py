@@ -7,7 +7,7 @@
 
 Both factorize the training part of a dataset that `kindred prepare` wrote, in turns. implicit's factors come back by `kindred train --import`, so that
 both are judged by the same lists: the vector alone, through the index. The time of ours is that of the whole process, reading and writing included;
-implicit's is that of `fit`. Exits with 1 where ours is not 1.5 times as fast or its HR is lower by more than 0.005.
+implicit's is that of `fit`. What follows `--` goes to `kindred evaluate` as it is: `-- --protocol next-event` for data held out by session. Exits with 1 where ours is not 1.5 times as fast or its HR is lower by more than 0.005.
 """
 import argparse
 import json
@@ -63,7 +63,8 @@ def judged(given, directory, name):
     with open(config, "w") as out:
         out.write("[scenarios.home.weights]\nvector = 1.0\nneighbours = 0.0\npopularity = 0.0\n")
     kindred(given, "build", "--model", os.path.join(directory, name), "--output", artifacts)
-    report = kindred(given, "evaluate", "--artifacts", artifacts, "--dataset", given.dataset, "--k", str(given.k), "--config", config)
+    report = kindred(given, "evaluate", "--artifacts", artifacts, "--dataset", given.dataset, "--k", str(given.k), "--config", config,
+                     *given.more)
     at = next(one for one in report["systems"][0]["at"] if one["k"] == given.k)
     return at["hit_rate"], at["ndcg"]
 
@@ -79,6 +80,7 @@ def main():
     arguments.add_argument("--threads", type=int, default=2)
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--k", type=int, default=10)
+    arguments.add_argument("more", nargs="*", help="further options of `kindred evaluate`, after --")
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         seconds, memory = {"kindred": [], "implicit": []}, {}

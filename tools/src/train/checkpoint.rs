@@ -73,11 +73,8 @@ impl Checkpoints {
             move |source| WholeDirError::Write { path, source }
         };
         let Ok(entries) = fs::read_dir(&self.dir) else { return Ok(()) };
-        for path in entries.flatten().map(|entry| entry.path()) {
-            let is_partial = path.extension().is_some_and(|end| end == "partial") && path.is_dir();
-            if path.join(KIND.mark).is_file() || is_partial {
-                fs::remove_dir_all(&path).map_err(cannot(&path))?;
-            }
+        for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir() && is_run(path)) {
+            fs::remove_dir_all(&path).map_err(cannot(&path))?;
         }
         // It stays where somebody keeps something else in it.
         let _stays = fs::remove_dir(&self.dir);
@@ -151,6 +148,13 @@ impl Checkpoint {
         self.last.set(Instant::now());
         Ok(())
     }
+}
+
+/// Whether a directory is named as that of a run is, also while it is written: `als-0123456789abcdef`.
+fn is_run(dir: &Path) -> bool {
+    let name = dir.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+    let hash = name.rsplit_once('-').map_or("", |(_, hash)| hash);
+    hash.len() == 16 && hash.bytes().all(|digit| digit.is_ascii_hexdigit())
 }
 
 /// Why something was not kept.
@@ -269,7 +273,11 @@ mod tests {
             assert!(error.contains("als-") && error.contains("remove it"), "{error}");
         }
         fs::write(root.path().join("mine.txt"), "kept").unwrap();
+        fs::create_dir(root.path().join("mine.partial")).unwrap();
+        fs::create_dir(places[0].with_extension("partial")).unwrap();
         checkpoints.remove().unwrap();
-        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+        let mut left: Vec<_> = fs::read_dir(root.path()).unwrap().map(|one| one.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["mine.partial", "mine.txt"]);
     }
 }
