@@ -273,6 +273,12 @@ impl Scenario {
         learned.map_or(self.weights, |learned| self.weights.with(learned))
     }
 
+    /// What boosts that are marked as learned are multiplied by with a model.
+    pub fn learned_boosts(&self, manifest: &Manifest) -> f32 {
+        let learned = manifest.learned_weights.as_ref().filter(|_| self.learned_weights);
+        learned.and_then(|learned| learned.boosts).unwrap_or(1.0)
+    }
+
     /// Whether its lists depend on the circumstances of a request.
     pub fn asks_context(&self) -> bool {
         self.weights.context > 0.0 || self.boosts.iter().any(|boost| !boost.when.is_empty())

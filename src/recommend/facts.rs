@@ -74,6 +74,8 @@ pub(super) struct Boosts<'a>(Vec<Active<'a>>);
 #[derive(Debug)]
 struct Active<'a> {
     boost: &'a Boost,
+    /// Its weight, times what was learned where it is a learned one.
+    weight: f64,
     falls: Option<Falls<'a>>,
 }
 
@@ -104,6 +106,7 @@ impl<'a> Boosts<'a> {
     pub(super) fn new<D: AsRef<[u8]>>(
         model: &Model<D>,
         boosts: &'a [Boost],
+        learned: f32,
         context: Option<&RequestContext>,
         now_ms: i64,
     ) -> Self {
@@ -121,7 +124,8 @@ impl<'a> Boosts<'a> {
                 // A target that the request does not name: the boost does not hold.
                 Some(decay) => Some(Falls { decay, from: From::new(model, decay, context, now_ms)? }),
             };
-            Some(Active { boost, falls })
+            let weight = f64::from(boost.weight) * if boost.learned { f64::from(learned) } else { 1.0 };
+            Some(Active { boost, weight, falls })
         };
         Self(boosts.iter().filter_map(active).collect())
     }
@@ -152,7 +156,7 @@ impl Active<'_> {
         if self.boost.filter.as_ref().is_some_and(|filter| !passes(model, view, filter.expression(), ordinal)) {
             return 0.0;
         }
-        f64::from(self.boost.weight) * self.falls.as_ref().map_or(1.0, |falls| falls.value(view, ordinal))
+        self.weight * self.falls.as_ref().map_or(1.0, |falls| falls.value(view, ordinal))
     }
 }
 

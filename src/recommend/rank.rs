@@ -371,7 +371,8 @@ impl<'a, D: AsRef<[u8]>> Scorer<'a, D> {
     ) -> Self {
         let known = || scenario.weights_with(model.manifest());
         let weights = if is_nobody(fallback) { weights_of_nobody(scenario) } else { known() };
-        let boosts = Boosts::new(model, &scenario.boosts, request.context, request.now_ms);
+        let learned = scenario.learned_boosts(model.manifest());
+        let boosts = Boosts::new(model, &scenario.boosts, learned, request.context, request.now_ms);
         let signals = request.signals.unwrap_or(&NO_SIGNALS);
         Self { model, view, sessions: model.sessions(), taste, weights, signals, boosts, recalls, followed }
     }

@@ -18,12 +18,15 @@ pub struct LearnedWeights {
     pub popularity: f32,
     /// Weight of how much the item is taken just now.
     pub trending: f32,
+    /// What boosts that are marked as `learned` are multiplied by; none where there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boosts: Option<f32>,
 }
 
 impl SourceWeights {
     /// With what was learned in the place of what was set.
     pub fn with(self, learned: &LearnedWeights) -> Self {
-        let LearnedWeights { vector, neighbours, sessions, popularity, trending } = *learned;
+        let LearnedWeights { vector, neighbours, sessions, popularity, trending, boosts: _ } = *learned;
         Self { vector, neighbours, sessions, popularity, trending, ..self }
     }
 }
@@ -31,7 +34,8 @@ impl SourceWeights {
 impl LearnedWeights {
     /// The learned weights of a score, where they can be used: all finite, none negative, one above 0.
     pub fn are_valid(&self) -> bool {
-        SourceWeights::none().with(self).validate().is_ok()
+        let boosts = self.boosts.is_none_or(|boosts| boosts.is_finite() && boosts >= 0.0);
+        boosts && SourceWeights::none().with(self).validate().is_ok()
     }
 }
 
@@ -48,5 +52,6 @@ mod tests {
         assert_eq!((both.context, both.history, both.followed), (0.5, 0.0, 0.25));
         assert!(learned.are_valid() && !LearnedWeights::default().are_valid());
         assert!(!LearnedWeights { vector: f32::NAN, ..learned }.are_valid());
+        assert!(!LearnedWeights { boosts: Some(-1.0), ..learned }.are_valid());
     }
 }

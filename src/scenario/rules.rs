@@ -35,6 +35,10 @@ pub struct Boost {
     /// How it falls with the distance of an attribute from a target; not at all if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decay: Option<Decay>,
+    /// Whether `kindred train --learn-weights` learns how much of it counts, for models whose learned weights the scenario uses: for what is about
+    /// items, as their age is, not for what the shop wants.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub learned: bool,
 }
 
 /// A function of a number, a time or a place that is 1 at its target and `midpoint` at the distance `scale`.

@@ -13,8 +13,8 @@ use rayon::prelude::*;
 
 use crate::train::decay;
 
-/// Sources whose weights are fitted.
-pub const SOURCES: usize = 5;
+/// Sources whose weights are fitted; the last is what learned boosts add.
+pub const SOURCES: usize = 6;
 /// Passes over the weights, at most; some ten are usual.
 const PASSES_MAX: usize = 60;
 /// A pass that lowers the loss by less than this share is the last.
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn weights_that_lists_were_drawn_by_are_found_again() {
-        let truth = [4.0, 0.0, 1.0, 0.0, 9.0];
+        let truth = [4.0, 0.0, 1.0, 0.0, 9.0, 2.0];
         let found = likeliest(&drawn(20_000, truth));
         for (found, truth) in found.iter().zip(truth) {
             assert!((found - truth).abs() < 0.2, "{found} for {truth}");
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn no_other_weights_are_likelier() {
-        let lists = drawn(500, [2.0, 3.0, 0.0, 1.0, 0.0]);
+        let lists = drawn(500, [2.0, 3.0, 0.0, 1.0, 0.0, 0.0]);
         let best = likeliest(&lists);
         let loss = slope(&lists, &best, 0).loss;
         for source in 0..SOURCES {
@@ -230,7 +230,7 @@ mod tests {
     fn the_measure_decides_where_likelihood_is_led_astray() {
         // Of every four lists one is decided by the second source, which everywhere else says a little about what is not taken.
         let list = |at: usize| {
-            let row = |first: f32, second: f32| [first, second, 0.0, 0.0, 0.0];
+            let row = |first: f32, second: f32| [first, second, 0.0, 0.0, 0.0, 0.0];
             let crowd = |n: usize, second: f32| (0..n).map(move |_| row(0.5, second));
             match at % 4 {
                 0 => Candidates { parts: crowd(12, 0.0).chain([row(0.45, 0.001)]).collect(), taken: Some(12) },
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn the_slope_is_that_of_the_loss() {
-        let (lists, at) = (drawn(50, [1.0; SOURCES]), [0.7, 0.2, 1.5, 0.1, 3.0]);
+        let (lists, at) = (drawn(50, [1.0; SOURCES]), [0.7, 0.2, 1.5, 0.1, 3.0, 0.4]);
         for source in 0..SOURCES {
             let beside = |change: f64| {
                 let mut weights = at;
@@ -260,9 +260,9 @@ mod tests {
 
     #[test]
     fn ranks_count_what_stands_above_and_half_of_what_is_level() {
-        let row = |vector: f32| [vector, 0.0, 0.0, 0.0, 0.0];
+        let row = |vector: f32| [vector, 0.0, 0.0, 0.0, 0.0, 0.0];
         let list = Candidates { parts: vec![row(3.0), row(1.0), row(1.0), row(2.0)], taken: Some(1) };
-        let by_vector = [1.0, 0.0, 0.0, 0.0, 0.0];
+        let by_vector = [1.0, 0.0, 0.0, 0.0, 0.0, 0.0];
         assert_eq!(list.rank(&by_vector), Some(2));
         assert_eq!(list.rank(&[0.0; SOURCES]), Some(1));
         assert_eq!(Candidates { taken: None, ..list }.rank(&by_vector), None);

@@ -4,7 +4,7 @@
 //! a request would ask, and the weights are fitted under which what they took next stands highest among what the sources proposed ([`fit`]).
 //! The last users, because what is trending and what is new decide differently in the middle of a log than at its end, where serving begins;
 //! the model that is published is trained on them too. Where times are only places in a list nobody knows who was last, and the last interaction of
-//! some users is held out instead. The test part of a dataset takes no part in it.
+//! some users is held out instead. Boosts that a scenario marks as learned, such as one for young items, count as one source more. The test part of a dataset takes no part in it.
 
 pub mod fit;
 
@@ -105,7 +105,8 @@ pub fn learn(
 
 /// A scenario that proposes by every source whose weight can be learned.
 fn proposing(scenario: &Scenario) -> Scenario {
-    let every = LearnedWeights { vector: 1.0, neighbours: 1.0, sessions: 1.0, popularity: 1.0, trending: 1.0 };
+    let every =
+        LearnedWeights { vector: 1.0, neighbours: 1.0, sessions: 1.0, popularity: 1.0, trending: 1.0, boosts: None };
     Scenario {
         weights: SourceWeights::none().with(&every),
         limit: CANDIDATES,
@@ -113,6 +114,7 @@ fn proposing(scenario: &Scenario) -> Scenario {
         exclude_seen: scenario.exclude_seen,
         exclude_kinds: scenario.exclude_kinds.clone(),
         interests: scenario.interests,
+        boosts: scenario.boosts.iter().filter(|boost| boost.learned).cloned().collect(),
         ..Scenario::default()
     }
 }
@@ -181,7 +183,9 @@ fn candidates<D: AsRef<[u8]>>(
 
 /// The parts of a score whose weights can be learned, in the order of [`in_order`].
 fn parts(reasons: &Reasons) -> [f32; SOURCES] {
-    let mut parts = [0.0, 0.0, 0.0, reasons.popularity, reasons.trending];
+    // Those that propose have no boosts but the learned ones.
+    let boosts: f64 = reasons.boosts.iter().map(|(_, amount)| amount).sum();
+    let mut parts = [0.0, 0.0, 0.0, reasons.popularity, reasons.trending, boosts];
     for because in &reasons.because {
         let own = [because.vector, because.neighbours, because.sessions];
         parts.iter_mut().zip(own).for_each(|(part, own)| *part += own);
@@ -190,17 +194,19 @@ fn parts(reasons: &Reasons) -> [f32; SOURCES] {
 }
 
 fn in_order(weights: &LearnedWeights) -> [f64; SOURCES] {
-    let LearnedWeights { vector, neighbours, sessions, popularity, trending } = *weights;
-    [vector, neighbours, sessions, popularity, trending].map(f64::from)
+    let LearnedWeights { vector, neighbours, sessions, popularity, trending, boosts } = *weights;
+    [vector, neighbours, sessions, popularity, trending, boosts.unwrap_or(1.0)].map(f64::from)
 }
 
 fn learned(asked: &[Candidates], set: &SourceWeights) -> Learned {
     let SourceWeights { vector, neighbours, sessions, popularity, trending, .. } = *set;
-    let set = LearnedWeights { vector, neighbours, sessions, popularity, trending };
+    let set = LearnedWeights { vector, neighbours, sessions, popularity, trending, boosts: None };
+    let boosted = asked.iter().flat_map(|list| &list.parts).any(|parts| parts[SOURCES - 1] != 0.0);
     let found = fit::weights(asked);
-    let greatest = found.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
-    let [vector, neighbours, sessions, popularity, trending] = found.map(|weight| (weight / greatest) as f32);
-    let weights = LearnedWeights { vector, neighbours, sessions, popularity, trending };
+    let greatest = found.iter().take(SOURCES - 1).copied().fold(f64::MIN_POSITIVE, f64::max);
+    let [vector, neighbours, sessions, popularity, trending, boosts] = found.map(|weight| (weight / greatest) as f32);
+    let boosts = boosted.then_some(boosts);
+    let weights = LearnedWeights { vector, neighbours, sessions, popularity, trending, boosts };
     let (as_set, as_learned) = (worth(asked, &set), worth(asked, &weights));
     let gains = as_learned.ndcg_at_10 > as_set.ndcg_at_10 + GAIN_MIN;
     let proposed = asked.iter().filter(|list| list.taken.is_some()).count() as f64 / asked.len() as f64;

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use kindred::catalog::CatalogItem;
+use kindred::scenario::Boost;
 use kindred::trending::TrendingSettings;
 
 use super::*;
@@ -62,6 +63,36 @@ fn what_is_taken_by_the_hour_gets_a_weight() {
     assert!(weights.trending > 0.5 * weights.vector, "{learned:?}");
     assert!(learned.as_learned.ndcg_at_10 > learned.as_set.ndcg_at_10, "{learned:?}");
     assert!(learned.as_learned.hit_rate_at_10 <= learned.proposed, "{learned:?}");
+}
+
+#[test]
+fn how_much_the_age_of_an_item_counts_is_learned_where_a_scenario_asks_for_it() {
+    // Everyone takes what was published within the hour, three new items an hour.
+    let mut material = news();
+    for (number, item) in (0_i64..).zip(&mut material.items) {
+        let hour = if number < 20 { 0 } else { (number - 20) / 3 };
+        let published = 1_700_000_000_000 + hour * 3_600_000;
+        item.attributes.insert("published_at".to_owned(), serde_json::json!(published));
+    }
+    let boost = |learned: bool| Boost {
+        name: "fresh".to_owned(),
+        weight: 0.1,
+        decay: serde_json::from_value(serde_json::json!({
+            "function": "exp", "key": "published_at", "target": "now", "scale": 3_600
+        }))
+        .unwrap(),
+        learned,
+        ..Boost::default()
+    };
+    let als = Als { factors: 8, iterations: 4, ..Als::default() };
+    let weights = |learned: bool| {
+        let scenario = Scenario { boosts: vec![boost(learned)], ..Scenario::home() };
+        let progress = Progress::hidden();
+        let learned = learn(&material, &als, &ModelOptions::default(), &scenario, &trending(), &progress).unwrap();
+        learned.weights.unwrap()
+    };
+    assert!(weights(true).boosts.is_some_and(|boosts| boosts > 0.0), "{:?}", weights(true));
+    assert_eq!(weights(false).boosts, None);
 }
 
 #[test]

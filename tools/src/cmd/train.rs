@@ -28,6 +28,8 @@ use crate::train::assemble::{self, Decay, Material, ModelOptions};
 use crate::train::checkpoint::Checkpoints;
 use crate::train::import::{self, Import};
 use crate::train::neighbours::{NeighbourOptions, Order};
+use crate::train::sessions::Cut;
+use crate::train::{TrainingData, neighbour_choice};
 
 /// Train item factors, item-to-item neighbours and everything else a model has; or import factors trained elsewhere.
 #[derive(Debug, clap::Args)]
@@ -134,6 +136,9 @@ struct BesideArgs {
     /// Keep no sessions: a smaller model, whose lists are made without session-kNN.
     #[arg(long)]
     no_sessions: bool,
+    /// Keep each user's interactions as one session, whatever the pauses: session-kNN is then user-kNN.
+    #[arg(long, conflicts_with = "no_sessions")]
+    user_sessions: bool,
     /// Learn no words from the catalogue: a smaller model, that makes the rows of new items of their categories and answers no text query.
     #[arg(long)]
     no_words: bool,
@@ -221,7 +226,7 @@ impl Args {
             TrainerName::Bpr => Box::new(self.bpr.trainer(self.factors, half_life, self.seed)),
             TrainerName::Slist => Box::new(self.slist.trainer(self.factors, half_life, self.seed)),
         };
-        let options = ModelOptions {
+        let mut options = ModelOptions {
             neighbours: NeighbourOptions {
                 by: self.beside.neighbours_by,
                 k: self.beside.neighbours,
@@ -233,10 +238,19 @@ impl Args {
             },
             decay: self.beside.position_decay.map_or(Decay::Chosen, Decay::Fixed),
             half_life_s: self.beside.half_life,
-            sessions: !self.beside.no_sessions,
+            sessions: match self.beside {
+                BesideArgs { no_sessions: true, .. } => None,
+                BesideArgs { user_sessions: true, .. } => Some(Cut::ByUser),
+                _ => Some(Cut::AtPauses),
+            },
             popularity_min_people: self.beside.popularity_min_people,
             encoder: !self.beside.no_words,
         };
+        let (interactions, n_users, n_items) = (&material.interactions, material.n_users, material.items.len());
+        let data = TrainingData { interactions, n_users, n_items };
+        data.check()?;
+        // Once for both models, where weights are learned.
+        options.neighbours = neighbour_choice::choose(&data, &options.neighbours, self.seed, progress)?;
         let learned = self.learned(&material, trainer.as_ref(), &options, progress)?;
         let mut model = assemble::model(material, trainer.as_ref(), &options, progress)?;
         model.info.learned = learned;

@@ -40,8 +40,8 @@ pub struct ModelOptions {
     pub decay: Decay,
     /// Seconds after which the weight of a visitor's interaction has halved; none if age does not matter.
     pub half_life_s: Option<f64>,
-    /// Whether the model keeps sessions, for session-kNN.
-    pub sessions: bool,
+    /// How the sessions are cut that the model keeps, for session-kNN; none if it keeps none.
+    pub sessions: Option<sessions::Cut>,
     /// Different users below which an item has no popularity, so that no single one can be read off it.
     pub popularity_min_people: u32,
     /// Whether the model learns words, where its catalogue has texts.
@@ -54,7 +54,7 @@ impl Default for ModelOptions {
             neighbours: NeighbourOptions::default(),
             decay: Decay::default(),
             half_life_s: None,
-            sessions: false,
+            sessions: None,
             popularity_min_people: 3,
             encoder: true,
         }
@@ -142,7 +142,7 @@ pub fn model(
     };
     let popularity = popularity(&interactions, items.len(), options.popularity_min_people);
     let (neighbours, neighbour_similarities) = (table.items, table.similarities);
-    let sessions = options.sessions.then(|| sessions::of(&interactions));
+    let sessions = options.sessions.map(|cut| sessions::of(&interactions, cut));
     Ok(ModelDir {
         info,
         item_factors,

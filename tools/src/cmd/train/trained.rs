@@ -77,10 +77,13 @@ impl Report for Learned {
         let n_lists = report::count(self.n_lists as u64);
         let mut text = format!("weights of sources on {n_lists} lists of the last users");
         match &self.weights {
-            Some(LearnedWeights { vector, neighbours, sessions, popularity, trending }) => text.push_str(&format!(
-                ": vector {vector:.3}, neighbours {neighbours:.3}, sessions {sessions:.3}, popularity {popularity:.3}, \
-                 trending {trending:.3}; a scenario uses them with learned_weights = true\n"
-            )),
+            Some(LearnedWeights { vector, neighbours, sessions, popularity, trending, boosts }) => {
+                let boosts = boosts.map(|boosts| format!(", learned boosts times {boosts:.3}")).unwrap_or_default();
+                text.push_str(&format!(
+                    ": vector {vector:.3}, neighbours {neighbours:.3}, sessions {sessions:.3}, popularity {popularity:.3}, \
+                     trending {trending:.3}{boosts}; a scenario uses them with learned_weights = true\n"
+                ));
+            }
             None => text.push_str(": none better than those that are set\n"),
         }
         let mut table = Table::new(["weights", "HR@10", "NDCG@10"]);
