@@ -198,6 +198,9 @@ struct Trained<'a> {
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     model_dir::writable(&args.output, args.force)?;
     let started = Instant::now();
+    if let Some(dir) = &args.checkpoint {
+        std::fs::create_dir_all(dir).with_context(|| format!("--checkpoint {}: cannot be made", dir.display()))?;
+    }
     let checkpoints = args.checkpoint.as_deref().map(|dir| Checkpoints::below(dir, CHECKPOINT_EVERY));
     let progress = Progress::bar("reading", 0).keeping(checkpoints.clone());
     let model = match &args.import.import {
