@@ -1,4 +1,5 @@
-//! What a recommendation costs, stage by stage: 64 dimensions, 20 recent interactions, a graph built by the offline builder.
+//! What a recommendation costs, stage by stage: 64 dimensions, 20 recent interactions, a graph built by the offline builder. And what the user vector
+//! of 50 interactions at 128 dimensions costs.
 //!
 //! `cargo bench -p kindred --bench recommend`; `KINDRED_BENCH_ITEMS=200000` for the size that the README speaks of (the
 //! graph then takes a minute or two to build). Everything is seeded; the history changes with every iteration, so that no
@@ -27,16 +28,11 @@ fn n_items() -> usize {
 }
 
 /// The model, with a graph of both edge sets as `kindred build` makes it for inner-product factors.
-fn model(n: usize) -> Model<AlignedBytes> {
-    let fixture = Fixture::clustered(1, n, DIMENSIONS, Metric::InnerProduct, CLUSTERS);
+fn model(n: usize, dims: usize) -> Model<AlignedBytes> {
+    let fixture = Fixture::clustered(1, n, dims, Metric::InnerProduct, CLUSTERS);
     let (keys, attributes) = (fixture.keys(), fixture.attributes());
-    let input = IndexInput {
-        keys: &keys,
-        rows: &fixture.rows,
-        dims: DIMENSIONS,
-        metric: Metric::InnerProduct,
-        attributes: &attributes,
-    };
+    let input =
+        IndexInput { keys: &keys, rows: &fixture.rows, dims, metric: Metric::InnerProduct, attributes: &attributes };
     let options = GraphOptions { edges: EdgeSet::United, ..GraphOptions::default() };
     let built = build_index(&input, &options, &HnswRsBuilder, &()).unwrap();
     let model = fixture.model_over(built.to_bytes().unwrap());
@@ -45,12 +41,12 @@ fn model(n: usize) -> Model<AlignedBytes> {
 }
 
 /// Visitors who stay near one taste: items of one cluster, as sessions are.
-fn histories(n: usize) -> Vec<Vec<Interaction>> {
+fn histories(n: usize, interactions: usize) -> Vec<Vec<Interaction>> {
     let mut noise = Noise(7);
     let one = |noise: &mut Noise| {
         let cluster = noise.below(CLUSTERS);
         let item = |noise: &mut Noise| noise.below(n / CLUSTERS) * CLUSTERS + cluster;
-        (0..INTERACTIONS).map(|t| Interaction::new(Fixture::key(item(noise)), "view", t as i64 * 60_000)).collect()
+        (0..interactions).map(|t| Interaction::new(Fixture::key(item(noise)), "view", t as i64 * 60_000)).collect()
     };
     (0..HISTORIES).map(|_| one(&mut noise)).collect()
 }
@@ -65,6 +61,17 @@ struct Bench {
 }
 
 impl Bench {
+    fn new(n: usize, dims: usize, interactions: usize) -> Self {
+        Self {
+            model: model(n, dims),
+            histories: histories(n, interactions),
+            scenario: Scenario::home(),
+            weighting: Weighting::default(),
+            scratch: RecommendScratch::default(),
+            next: 0,
+        }
+    }
+
     /// One request; the time from its begin, or from the end of the stage before, to the end of `stage`.
     fn once(&mut self, stage: Option<Stage>, exact: bool, explain: bool) -> Duration {
         self.next = (self.next + 1) % self.histories.len();
@@ -90,14 +97,12 @@ impl Bench {
 
 fn benches(c: &mut Criterion) {
     let n = n_items();
-    let mut bench = Bench {
-        model: model(n),
-        histories: histories(n),
-        scenario: Scenario::home(),
-        weighting: Weighting::default(),
-        scratch: RecommendScratch::default(),
-        next: 0,
-    };
+    let mut long = Bench::new(n, 128, 50);
+    c.bench_function(&format!("user_vector/{n}/50_of_128"), |b| {
+        b.iter_custom(|rounds| (0..rounds).map(|_| long.once(Some(Stage::UserVector), false, false)).sum())
+    });
+    drop(long);
+    let mut bench = Bench::new(n, DIMENSIONS, INTERACTIONS);
     let mut group = c.benchmark_group(format!("recommend/{n}"));
     group.throughput(Throughput::Elements(1));
     let stages = [
