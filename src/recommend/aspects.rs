@@ -14,7 +14,7 @@
 //! The first group begins at the most recent interaction, the others at the one that is least like all before; so the same history always has the
 //! same groups. Costs a few dot products for each interaction and group.
 
-use super::taste::{dot_wide, length};
+use super::taste::{dot_wide, length, norm};
 
 /// Rounds of putting each interaction to the nearest group, at most.
 const ROUNDS_MAX: usize = 8;
@@ -57,7 +57,7 @@ impl Aspect {
 
     /// Length of the vector.
     pub(super) fn length(&self) -> f32 {
-        self.exact.iter().map(|value| value * value).sum::<f64>().sqrt() as f32
+        norm(&self.exact) as f32
     }
 }
 
@@ -120,7 +120,7 @@ impl Aspects {
         let greatest = weights.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
         for (at, weight) in weights.into_iter().enumerate() {
             let mut exact = self.sum(anchors, at, |share| share);
-            let length = exact.iter().map(|value| value * value).sum::<f64>().sqrt();
+            let length = norm(&exact);
             let lift = (weight / greatest).sqrt().sqrt();
             let scale = if length > 0.0 { lift * length_of_sum / length } else { 0.0 };
             exact.iter_mut().for_each(|value| *value *= scale);
@@ -199,7 +199,7 @@ fn nearest(row: &[f32], centres: &[Vec<f32>]) -> usize {
 
 /// A vector of length 1; none of one without a direction.
 fn direction(vector: &[f64]) -> Option<Vec<f32>> {
-    let length = vector.iter().map(|value| value * value).sum::<f64>().sqrt();
+    let length = norm(vector);
     (length > 0.0).then(|| vector.iter().map(|value| (value / length) as f32).collect())
 }
 

@@ -153,7 +153,7 @@ impl Taste {
 
     /// Length of the vector.
     pub(super) fn vector_length(&self) -> f32 {
-        self.exact.iter().map(|value| value * value).sum::<f64>().sqrt() as f32
+        norm(&self.exact) as f32
     }
 
     /// Whether the vector part is a cosine, so that the length of the item's row does not count.
@@ -224,6 +224,11 @@ impl Taste {
 pub(super) fn cosine((a, length_a): (&[f32], f64), (b, length_b): (&[f32], f64)) -> f64 {
     let lengths = length_a * length_b;
     if lengths > 0.0 { dot_wide(a, b) / lengths } else { 0.0 }
+}
+
+/// The length of a vector in double precision.
+pub(super) fn norm(vector: &[f64]) -> f64 {
+    vector.iter().map(|value| value * value).sum::<f64>().sqrt()
 }
 
 pub(super) fn length(row: &[f32]) -> f64 {

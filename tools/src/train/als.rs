@@ -168,7 +168,7 @@ impl Als {
         // A row without any pair stays at its start, and zero is its solution.
         (0..n_items).filter(|item| by_item.row(*item).0.is_empty()).for_each(|item| items.row_mut(item).fill(0.0));
         let mut losses: Vec<f64> = Vec::new();
-        if let Some(mut reached) = checkpoint.reached(&[(users.rows, users.cols), (items.rows, items.cols)])? {
+        if let Some(mut reached) = checkpoint.learned(&[(users.rows, users.cols), (items.rows, items.cols)])? {
             losses = reached.losses;
             items = reached.tables.swap_remove(1);
             users = reached.tables.swap_remove(0);

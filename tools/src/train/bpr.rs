@@ -100,7 +100,7 @@ impl Trainer for Bpr {
         let chance = |epoch: usize| ChaCha8Rng::seed_from_u64(self.seed.wrapping_add(epoch as u64) ^ 0xb9e);
         let checkpoint = Checkpoint::of(self, data, progress);
         let shapes = [(data.n_users, self.factors), (data.n_items, self.factors)];
-        if let Some(reached) = checkpoint.reached(&[shapes[0], shapes[0], shapes[1], shapes[1]])? {
+        if let Some(reached) = checkpoint.learned(&[shapes[0], shapes[0], shapes[1], shapes[1]])? {
             losses = reached.losses;
             (0..losses.len()).for_each(|epoch| pairs.shuffle(&mut chance(epoch)));
             let mut tables = reached.tables.into_iter();

@@ -123,6 +123,14 @@ impl Checkpoint {
         Ok(Some(Reached { iterations, losses, notes, tables }))
     }
 
+    /// As [`Checkpoint::reached`], for trainers that have nothing to keep before the first iteration.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(crate) fn learned(&self, shapes: &[(usize, usize)]) -> Result<Option<Reached>, TrainError> {
+        Ok(self.reached(shapes)?.filter(|reached| reached.iterations > 0))
+    }
+
     /// Keeps what was reached, if the last time is long enough ago or there was none.
     ///
     /// # Errors
@@ -272,6 +280,11 @@ mod tests {
             let error = again.unwrap_err().to_string();
             assert!(error.contains("als-") && error.contains("remove it"), "{error}");
         }
+        for place in &places {
+            let nothing = r#"{ "iterations": 0, "losses": [], "notes": null, "n_tables": 0 }"#;
+            fs::write(place.join(KIND.mark), nothing).unwrap();
+        }
+        assert!(als.train(&TrainingData { interactions: &one, n_users: 80, n_items: 21 }, &progress).is_ok());
         fs::write(root.path().join("mine.txt"), "kept").unwrap();
         fs::create_dir(root.path().join("mine.partial")).unwrap();
         fs::create_dir(places[0].with_extension("partial")).unwrap();

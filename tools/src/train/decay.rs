@@ -12,6 +12,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
+use super::checkpoint::Checkpoints;
 use super::kernels::{Kernel, Simd, dot, vectorised};
 use super::{Factors, TrainError, TrainProgress, Trainer, TrainingData, by_user};
 use crate::dataset::Interactions;
@@ -275,6 +276,10 @@ struct Quiet<'a>(&'a dyn TrainProgress);
 impl TrainProgress for Quiet<'_> {
     fn step(&self, _stage: &str, done: u64, total: u64) {
         self.0.step("trial run", done, total);
+    }
+
+    fn checkpoints(&self) -> Option<&Checkpoints> {
+        self.0.checkpoints()
     }
 
     fn cancelled(&self) -> bool {

@@ -18,6 +18,8 @@ use super::{TrainError, TrainProgress, TrainingData, by_user};
 const HORIZON: f64 = 4.0;
 /// What it is worth that many take an item.
 const POPULARITY: f64 = 0.2;
+/// The furthest reach: a table of what each gap weighs is made.
+const REACH_MAX: f64 = 1_000.0;
 /// Interactions of one moment, or within the horizon, that one interaction is paired with at most: bounds the work that a huge basket makes.
 const PAIRS_MAX: usize = 200;
 
@@ -27,7 +29,7 @@ const PAIRS_MAX: usize = 200;
 /// table.
 ///
 /// # Errors
-/// A caller who no longer wants the result; a reach that is not above 0.
+/// A caller who no longer wants the result; a reach or a share out of range.
 pub fn by_order(
     data: &TrainingData<'_>,
     options: &NeighbourOptions,
@@ -38,9 +40,9 @@ pub fn by_order(
         let found = backwards.to_string();
         return Err(TrainError::Setting { setting: "neighbour_backwards", found, expected: "a share, 0 to 1" });
     }
-    if !(options.reach.is_finite() && options.reach > 0.0) {
+    if !(options.reach > 0.0 && options.reach <= REACH_MAX) {
         let found = options.reach.to_string();
-        return Err(TrainError::Setting { setting: "neighbour_reach", found, expected: "a finite number above 0" });
+        return Err(TrainError::Setting { setting: "neighbour_reach", found, expected: "above 0, at most 1000" });
     }
     let log = Log::new(data, options);
     let places = log.places(data.n_items);
@@ -68,7 +70,7 @@ pub fn by_order(
             let sure = value / (value + f64::from(options.shrinkage));
             let worth = (many / greatest).powf(POPULARITY);
             let similarity = if lengths > 0.0 { value / lengths * sure * worth } else { 0.0 };
-            (other as usize != item && similarity > 0.0).then_some((other, similarity as f32))
+            (similarity > 0.0).then_some((other, similarity as f32))
         })
     };
     table(data.n_items, options.k, || Sums::new(data.n_items), of_item, progress)
@@ -80,8 +82,9 @@ struct Log {
     weights: Vec<f32>,
     /// The number of the moment of each interaction among those of its user.
     moments: Vec<u32>,
-    /// The rows of the user of each interaction end here.
+    /// The user of each interaction, by their place in `users`.
     user: Vec<u32>,
+    /// The rows of each user.
     users: Vec<Range<usize>>,
     /// What a pair weighs by its gap, from 1 on.
     by_gap: Vec<f64>,
@@ -292,7 +295,13 @@ mod tests {
     fn settings_out_of_range_are_told() {
         let log = Interactions::default();
         let data = TrainingData { interactions: &log, n_users: 0, n_items: 0 };
-        for (reach, backwards, told) in [(0.0, 0.0, "neighbour_reach is 0"), (1.0, 1.5, "neighbour_backwards is 1.5")] {
+        let wrong = [
+            (0.0, 0.0, "neighbour_reach is 0"),
+            (1e12, 0.0, "neighbour_reach is 1000000000000"),
+            (f64::NAN, 0.0, "neighbour_reach is NaN"),
+            (1.0, 1.5, "neighbour_backwards is 1.5"),
+        ];
+        for (reach, backwards, told) in wrong {
             let error = neighbours::find(&data, &options(reach, 0.0, backwards), &()).unwrap_err();
             assert!(error.to_string().starts_with(told), "{error}");
         }

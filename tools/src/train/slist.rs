@@ -86,7 +86,7 @@ impl Trainer for Slist {
         };
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed ^ 0x5115);
         let checkpoint = Checkpoint::of(self, data, progress);
-        let (mut left, first) = match checkpoint.reached(&[(n, width)])? {
+        let (mut left, first) = match checkpoint.learned(&[(n, width)])? {
             Some(mut reached) => (reached.tables.swap_remove(0).data, reached.iterations - 1),
             None => {
                 let random: Vec<f32> = (0..n * width).map(|_| rng.random::<f32>() - 0.5).collect();
