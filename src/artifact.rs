@@ -137,6 +137,9 @@ pub fn read_manifest(directory: &Path) -> Result<Manifest, ArtifactError> {
         return Err(ArtifactError::FormatVersion { path, expected: FORMAT_VERSION, found: format_version });
     }
     let manifest: Manifest = serde_json::from_slice(&bytes).map_err(malformed)?;
+    if !manifest.session_likeness.is_valid() {
+        return Err(ArtifactError::SessionLikeness { path });
+    }
     match manifest.learned_weights {
         Some(learned) if !learned.are_valid() => Err(ArtifactError::LearnedWeights { path }),
         _ => Ok(manifest),

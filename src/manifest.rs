@@ -56,6 +56,9 @@ pub struct Manifest {
     pub hyper_parameters: serde_json::Value,
     /// What interactions weigh in the user vector.
     pub weighting: Weighting,
+    /// How the sessions it keeps are compared with a visitor's.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub session_likeness: SessionLikeness,
     /// What each source weighs in a score, if it was learned; scenarios say whether they want it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub learned_weights: Option<LearnedWeights>,
@@ -77,6 +80,40 @@ pub struct Manifest {
     /// Kinds of interaction in the training data, in the order of its kind column.
     #[serde(default)]
     pub kinds: Vec<String>,
+}
+
+/// How the sessions of a model are compared with what a visitor did. The formulas are in ARCHITECTURE.md, under session-kNN.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SessionLikeness {
+    /// By what.
+    pub by: SessionsBy,
+    /// Items that a session must share with the visitor before half of its likeness counts; 0 or more. Without effect by recency.
+    pub shrinkage: f32,
+}
+
+/// By what sessions are like a visitor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionsBy {
+    /// By the visitor's last items that they have, the newest counting most: session-kNN.
+    #[default]
+    Recency,
+    /// By the cosine of the visitor's weighted items and the session's: user-kNN, where a session is all of a user.
+    Cosine,
+    /// By Pearson's correlation of the two.
+    Pearson,
+}
+
+impl SessionLikeness {
+    /// Whether its numbers are in their range.
+    pub fn is_valid(&self) -> bool {
+        self.shrinkage.is_finite() && self.shrinkage >= 0.0
+    }
+}
+
+fn is_default(likeness: &SessionLikeness) -> bool {
+    *likeness == SessionLikeness::default()
 }
 
 /// Length and checksum of one file.
@@ -152,6 +189,7 @@ impl Default for Manifest {
             trainer: String::new(),
             hyper_parameters: serde_json::Value::Null,
             weighting: Weighting::default(),
+            session_likeness: SessionLikeness::default(),
             learned_weights: None,
             training_window: None,
             ann_recall: None,

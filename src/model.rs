@@ -15,7 +15,9 @@ mod write;
 
 use std::sync::{Arc, OnceLock};
 
-use kindred_index::{AllowSet, Container, FilterError, FilterExpr, Index, KeyView, OpenError, VectorView, VerifyError};
+use kindred_index::{
+    AllowSet, Container, FilterError, FilterExpr, Index, KeyView, OpenError, VectorView, VerifyError, prefetch,
+};
 use thiserror::Error;
 
 pub use self::columns::Column;
@@ -254,7 +256,7 @@ impl<D: AsRef<[u8]>> Model<D> {
 
     /// The sessions it keeps; none in a model without any.
     pub fn sessions(&self) -> SessionsView<'_> {
-        SessionsView::of(&self.data, self.len())
+        SessionsView::of(&self.data, self.len(), self.manifest.session_likeness)
     }
 
     /// What makes rows of texts and attributes; empty in a model without one.
@@ -353,6 +355,15 @@ impl<'a> ModelView<'a> {
         self.keys.ordinal(key).or_else(|| self.live?.ordinal(key))
     }
 
+    /// The items of many keys, in their order, into `out`; quicker than one by one.
+    pub fn ordinals<'k>(&self, keys: impl Iterator<Item = &'k str> + Clone, out: &mut Vec<Option<u32>>) {
+        self.keys.ordinals(keys.clone(), out);
+        if let Some(live) = self.live {
+            let unknown = out.iter_mut().zip(keys).filter(|(ordinal, _)| ordinal.is_none());
+            unknown.for_each(|(ordinal, key)| *ordinal = live.ordinal(key));
+        }
+    }
+
     /// The key of an item.
     pub fn key(&self, ordinal: u32) -> Option<&'a str> {
         self.keys.key(ordinal).or_else(|| Some(self.live?.entry(ordinal)?.id()))
@@ -395,23 +406,11 @@ impl<'a> ModelView<'a> {
             .take_while(move |neighbour| neighbour.ordinal < n)
     }
 
-    /// Reads a word of every cache line of the items' context rows and neighbour lists, and forgets it.
-    ///
-    /// The reads do not depend on one another, so the memory answers them together; without this the arithmetic that follows
-    /// would wait for each in turn. Halves the time of a user vector whose rows are not in the cache.
-    pub(crate) fn touch(&self, ordinals: impl Iterator<Item = u32>, with_neighbours: bool) {
-        const FLOATS_PER_LINE: usize = 16;
-        let mut met = 0_u32;
-        for ordinal in ordinals {
-            let row = self.context_row(ordinal).unwrap_or_default();
-            row.iter().step_by(FLOATS_PER_LINE).for_each(|value| met ^= value.to_bits());
-            if with_neighbours {
-                let (ordinals, similarities) = self.neighbour_slices(ordinal);
-                ordinals.iter().step_by(FLOATS_PER_LINE).for_each(|value| met ^= value);
-                similarities.iter().step_by(FLOATS_PER_LINE).for_each(|value| met ^= value.to_bits());
-            }
-        }
-        std::hint::black_box(met);
+    /// Asks the memory for the stored neighbours of an item, which are going to be read.
+    pub(crate) fn prefetch_neighbours(&self, ordinal: u32) {
+        let (ordinals, similarities) = self.neighbour_slices(ordinal);
+        prefetch(ordinals);
+        prefetch(similarities);
     }
 
     fn neighbour_slices(&self, ordinal: u32) -> (&'a [u32], &'a [f32]) {

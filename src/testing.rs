@@ -15,7 +15,7 @@ use crate::artifact::{INDEX_FILE, MODEL_FILE, Publication};
 use crate::catalog::CatalogItem;
 use crate::catalog::attributes::of_items;
 use crate::encoder::Features;
-use crate::manifest::{AnnRecall, BreadthRecall, Manifest};
+use crate::manifest::{AnnRecall, BreadthRecall, Manifest, SessionLikeness};
 use crate::model::{EncoderData, Model, ModelData, SessionsData};
 
 /// Links per item on level 0 of a fixture's graph.
@@ -45,6 +45,8 @@ pub struct Fixture {
     pub popularity: Vec<f32>,
     /// Where each session begins, and their items, the oldest session first.
     pub sessions: Option<(Vec<u32>, Vec<u32>)>,
+    /// How they are compared with a visitor's.
+    pub session_likeness: SessionLikeness,
     /// An encoder; see [`Fixture::learn_words`].
     pub words: Option<Words>,
     pub created_at: String,
@@ -136,6 +138,7 @@ impl Fixture {
             similarities: Vec::new(),
             popularity,
             sessions: None,
+            session_likeness: SessionLikeness::default(),
             words: None,
             created_at: "2026-11-24T14:25:01Z".to_owned(),
             recall: 1.0,
@@ -313,6 +316,7 @@ impl Fixture {
             ef_search: 64,
             deterministic: true,
             trainer: "fixture".to_owned(),
+            session_likeness: self.session_likeness,
             ann_recall: Some(AnnRecall { recall: self.recall, k: 10, ef_search: 64, n_queries: 1 }),
             recall_by_breadth: self.recall_by_breadth.iter().map(|one| breadth_recall(*one)).collect(),
             kinds: ["view", "cart", "purchase"].map(str::to_owned).into(),

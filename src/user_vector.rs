@@ -15,6 +15,7 @@ use std::borrow::Borrow;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use kindred_index::{add_scaled, prefetch};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -23,6 +24,9 @@ use crate::limits;
 
 /// The kind of interaction that says: never show me this again. It is always known; what it weighs, if anything, is the model's to say.
 pub const NOT_INTERESTED: &str = "not_interested";
+
+/// Rows that are on their way from memory while one is added up.
+const ROWS_AHEAD: usize = 4;
 
 /// What interactions weigh. Learned offline and stored in the artifact; a setting may override it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -219,31 +223,36 @@ pub fn weigh<H: Borrow<Interaction>>(
     now_ms: i64,
     resolve: impl Fn(&str) -> Option<u32>,
 ) -> Vec<Weighted> {
+    let ordinals: Vec<_> = history.iter().map(|interaction| resolve(&interaction.borrow().item_id)).collect();
     let mut weighted = Vec::new();
-    weigh_into(history, weighting, now_ms, resolve, &mut WeighScratch::default(), &mut weighted);
+    weigh_into(history, &ordinals, weighting, now_ms, &mut WeighScratch::default(), &mut weighted);
     weighted
 }
 
-/// As [`weigh`], into buffers of the caller; allocates nothing once they are warm.
+/// As [`weigh`], of a history whose items have been looked up, into buffers of the caller; allocates nothing once they are warm.
 pub fn weigh_into<H: Borrow<Interaction>>(
     history: &[H],
+    ordinals: &[Option<u32>],
     weighting: &Weighting,
     now_ms: i64,
-    resolve: impl Fn(&str) -> Option<u32>,
     scratch: &mut WeighScratch,
     out: &mut Vec<Weighted>,
 ) {
     out.clear();
     scratch.known.clear();
     scratch.seen.clear();
-    for (index, interaction) in history.iter().enumerate() {
+    let (mut kind, mut kind_weight) = ("", 0.0);
+    for ((index, interaction), ordinal) in (0_u32..).zip(history).zip(ordinals) {
         let interaction = interaction.borrow();
-        let kind_weight = weighting.kinds.get(&interaction.kind).copied().unwrap_or(0.0);
+        // What one does comes in runs: many views, a cart.
+        if interaction.kind != kind {
+            kind = &interaction.kind;
+            kind_weight = weighting.kinds.get(kind).copied().unwrap_or(0.0);
+        }
+        let Some(ordinal) = *ordinal else { continue };
         if kind_weight == 0.0 || !kind_weight.is_finite() {
             continue;
         }
-        let Some(ordinal) = resolve(&interaction.item_id) else { continue };
-        let index = index as u32;
         scratch.known.push(Known { occurred_at_ms: interaction.occurred_at_ms, index, ordinal, kind_weight });
     }
     // Newest first; of two at the same millisecond, the one given later counts as newer. The index makes the order total.
@@ -286,16 +295,22 @@ pub fn user_vector_into<'a>(
     sum.clear();
     out.clear();
     let mut total = 0.0_f64;
+    let mut coming = weighted.iter().map(|one| context_row(one.ordinal));
+    let mut fetch = || {
+        if let Some(Some(row)) = coming.next() {
+            prefetch(row);
+        }
+    };
+    (0..ROWS_AHEAD).for_each(|_| fetch());
     for one in weighted {
+        fetch();
         let Some(row) = context_row(one.ordinal) else { continue };
         if sum.is_empty() {
             sum.resize(row.len(), 0.0);
         }
         let weight = f64::from(one.weight);
         total += weight.abs();
-        for (into, value) in sum.iter_mut().zip(row) {
-            *into += weight * f64::from(*value);
-        }
+        add_scaled(sum, row, weight);
     }
     if total <= 0.0 || !total.is_finite() {
         sum.clear();
@@ -390,7 +405,8 @@ mod tests {
             let mut scratch = WeighScratch::default();
             let mut out = vec![Weighted { ordinal: 7, weight: 1.0, position: 0, index: 0 }];
             for _ in 0..2 {
-                weigh_into(&references, &weighting, 8_000, resolve(9), &mut scratch, &mut out);
+                let ordinals: Vec<_> = history.iter().map(|one| resolve(9)(&one.item_id)).collect();
+                weigh_into(&references, &ordinals, &weighting, 8_000, &mut scratch, &mut out);
                 prop_assert_eq!(&out, &weigh(&history, &weighting, 8_000, resolve(9)));
             }
             prop_assert!(out.len() <= max_interactions);

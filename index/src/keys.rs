@@ -8,7 +8,11 @@ use std::{fmt, str};
 
 use crate::error::WriteError;
 use crate::format::{ITEMS_MAX, KEY_BYTES_MAX, KEY_PROBES_MAX, NONE, section};
+use crate::metric::prefetch_at;
 use crate::write::ContainerWriter;
+
+/// Keys that are looked up together.
+const AT_ONCE: usize = 64;
 
 /// The hash of a key: each step is the finaliser of SplitMix64, so each takes one word in and lets every bit reach every other.
 ///
@@ -72,32 +76,55 @@ impl<'a> KeyView<'a> {
         self.find(key.as_bytes())
     }
 
-    /// Reads what looking these keys up will read, and forgets it: the memory answers for all of them together, where look-ups one after the
-    /// other wait for each in turn, three times. Worth its price where more than a few keys are looked up that are not in the cache.
-    pub fn touch<'k>(&self, keys: impl Iterator<Item = &'k str>) {
-        const AT_ONCE: usize = 32;
-        let mut ordinals = [NONE; AT_ONCE];
+    /// The items of many keys, in their order, into `out`. The memory answers for 64 of them together, where look-ups one after the
+    /// other wait for each in turn, three times.
+    pub fn ordinals<'k>(&self, keys: impl Iterator<Item = &'k str>, out: &mut Vec<Option<u32>>) {
+        out.clear();
+        let mut batch = [&[][..]; AT_ONCE];
         let mut count = 0;
-        for (place, key) in ordinals.iter_mut().zip(keys) {
-            *place = self.first(key.as_bytes()).unwrap_or(NONE);
+        for key in keys {
+            prefetch_at(key.as_bytes(), 0, 1);
+            if let Some(into) = batch.get_mut(count) {
+                *into = key.as_bytes();
+            }
             count += 1;
+            if count == AT_ONCE {
+                self.find_all(&batch, out);
+                count = 0;
+            }
         }
-        let mut met = 0;
-        for ordinal in ordinals.iter().take(count) {
-            let from = self.offsets.get(*ordinal as usize).copied().unwrap_or(0);
-            met ^= self.bytes.get(from as usize).copied().unwrap_or(0);
-        }
-        std::hint::black_box(met);
+        self.find_all(batch.get(..count).unwrap_or_default(), out);
     }
 
-    /// The items in the slots where a key may be, up to the first empty one.
-    fn probe(&self, key: &[u8]) -> impl Iterator<Item = u32> + use<'a> {
+    /// The items of a batch of keys, each step for all of them before the next.
+    fn find_all(&self, batch: &[&[u8]], out: &mut Vec<Option<u32>>) {
+        let mut hashes = [0; AT_ONCE];
+        let with_hashes = |hashes: [u64; AT_ONCE]| batch.iter().zip(hashes);
+        for (key, hash) in batch.iter().zip(&mut hashes) {
+            *hash = key_hash(self.seed, key);
+            prefetch_at(self.table, self.slot(*hash, 0), 1);
+        }
+        let first = |hash: u64| self.table.get(self.slot(hash, 0)).map_or(0, |ordinal| *ordinal as usize);
+        with_hashes(hashes).for_each(|(_, hash)| prefetch_at(self.offsets, first(hash), 2));
+        for (key, hash) in with_hashes(hashes) {
+            let from = self.offsets.get(first(hash)).map_or(0, |from| *from as usize);
+            prefetch_at(self.bytes, from, key.len());
+        }
+        out.extend(with_hashes(hashes).map(|(key, hash)| self.find_hashed(key, hash)));
+    }
+
+    /// The slot of a hash, so many steps on.
+    fn slot(&self, hash: u64, step: u64) -> usize {
         // The table's length is a power of two. Where it is not, because nothing was verified, slots are only missed.
         let mask = (self.table.len() as u64).wrapping_sub(1);
-        let first = key_hash(self.seed, key);
-        let table = self.table;
+        (hash.wrapping_add(step) & mask) as usize
+    }
+
+    /// The items in the slots where a key of this hash may be, up to the first empty one.
+    fn probe(&self, hash: u64) -> impl Iterator<Item = u32> + use<'a> {
+        let view = *self;
         (0..u64::from(KEY_PROBES_MAX))
-            .map_while(move |step| table.get((first.wrapping_add(step) & mask) as usize).copied())
+            .map_while(move |step| view.table.get(view.slot(hash, step)).copied())
             .take_while(|ordinal| *ordinal != NONE)
     }
 
@@ -121,12 +148,16 @@ impl<'a> KeyView<'a> {
 
     /// What the first slot of a key holds.
     pub(crate) fn first(&self, key: &[u8]) -> Option<u32> {
-        self.probe(key).next()
+        self.probe(key_hash(self.seed, key)).next()
     }
 
     /// The item that a look-up of these bytes finds.
     pub(crate) fn find(&self, key: &[u8]) -> Option<u32> {
-        self.probe(key).find(|ordinal| self.bytes_of(*ordinal) == Some(key))
+        self.find_hashed(key, key_hash(self.seed, key))
+    }
+
+    fn find_hashed(&self, key: &[u8], hash: u64) -> Option<u32> {
+        self.probe(hash).find(|ordinal| self.bytes_of(*ordinal) == Some(key))
     }
 }
 

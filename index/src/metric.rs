@@ -11,13 +11,16 @@ mod bits;
 mod codes;
 mod kernels;
 mod prefetch;
+mod sums;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub(crate) use bits::{BLOCK, Ordinals, Unpack, unpacking};
 pub(crate) use codes::{CODE_GROUP, CODE_ZERO, CodeGroup, CodeKernel, CodedQuery};
 pub(crate) use kernels::{GROUP, Group, Kernel};
-pub(crate) use prefetch::{prefetch, prefetch_at};
+pub use prefetch::prefetch;
+pub(crate) use prefetch::prefetch_at;
+pub use sums::add_scaled;
 
 /// How similarity is measured; larger is nearer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -77,6 +77,12 @@ pub enum ArtifactError {
         /// The manifest.
         path: PathBuf,
     },
+    /// The shrinkage of session likenesses is out of its range.
+    #[error("{path}: session_likeness.shrinkage is a finite number of at least 0; build again", path = path.display())]
+    SessionLikeness {
+        /// The manifest.
+        path: PathBuf,
+    },
     /// The manifest is larger than allowed.
     #[error("{path} is larger than 4 MiB, which no manifest is", path = path.display())]
     ManifestTooLarge {

@@ -7,6 +7,7 @@ use kindred_index::{Container, ContainerWriter, WriteError};
 use super::layout::section::{self, Section};
 use super::{ModelError, ModelWriteError};
 use crate::limits;
+use crate::manifest::SessionLikeness;
 
 /// Sessions of the training part, the oldest first, end to end.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +22,7 @@ pub struct SessionsData<'a> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SessionsView<'a> {
     n_items: u32,
+    likeness: SessionLikeness,
     offsets: &'a [u32],
     items: &'a [u32],
     postings_offsets: &'a [u32],
@@ -29,14 +31,25 @@ pub struct SessionsView<'a> {
 
 impl<'a> SessionsView<'a> {
     /// The sections of a model file; empty where it has none.
-    pub(super) fn of<D: AsRef<[u8]>>(data: &'a Container<D>, n_items: u32) -> Self {
+    pub(super) fn of<D: AsRef<[u8]>>(data: &'a Container<D>, n_items: u32, likeness: SessionLikeness) -> Self {
         Self {
             n_items,
+            likeness,
             offsets: section::words(data, section::SESSION_OFFSETS),
             items: section::words(data, section::SESSION_ITEMS),
             postings_offsets: section::words(data, section::ITEM_SESSION_OFFSETS),
             postings: section::words(data, section::ITEM_SESSIONS),
         }
+    }
+
+    /// Number of items that may be in them.
+    pub fn n_items(&self) -> u32 {
+        self.n_items
+    }
+
+    /// How they are compared with a visitor's.
+    pub fn likeness(&self) -> SessionLikeness {
+        self.likeness
     }
 
     /// Number of sessions.

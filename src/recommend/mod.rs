@@ -39,7 +39,7 @@ mod visitor;
 
 use std::borrow::Borrow;
 
-use kindred_index::{FilterError, FilterExpr, SearchError, SearchStats};
+use kindred_index::{FilterError, FilterExpr, SearchError, SearchStats, prefetch};
 use thiserror::Error;
 
 pub(crate) use self::breadth::breadth_asked_for;
@@ -261,6 +261,7 @@ pub enum RecommendError {
 /// Buffers of a request; keep one per thread of use. Nothing is allocated in it once it has seen the largest request.
 #[derive(Debug, Default)]
 pub struct RecommendScratch {
+    ordinals: Vec<Option<u32>>,
     weigh: WeighScratch,
     weighted: Vec<Weighted>,
     taste: Taste,
@@ -310,6 +311,14 @@ impl<'a, H> RecommendRequest<'a, H> {
     }
 }
 
+/// The keys of a history's items; asks the memory for the kinds, which are read next.
+fn items_of<H: Borrow<Interaction>>(history: &[H]) -> impl Iterator<Item = &str> + Clone {
+    history.iter().map(Borrow::borrow).map(|one| {
+        prefetch(one.kind.as_bytes());
+        one.item_id.as_str()
+    })
+}
+
 /// What a visitor should see now, or what goes with items, best first.
 ///
 /// `observe` is told when each stage ends; pass `&mut |_| ()` where nobody times them.
@@ -325,26 +334,23 @@ pub fn recommend<D: AsRef<[u8]>, H: Borrow<Interaction>>(
     observe: &mut dyn FnMut(Stage),
 ) -> Result<Recommendations, RecommendError> {
     let view = model.view_with(request.live);
-    let RecommendScratch { weigh, weighted, taste, table, order, named, recalls, followed, search, probe } = scratch;
+    let RecommendScratch { ordinals, weigh, weighted, taste, table, order, named, recalls, followed, search, probe } =
+        scratch;
     let plan = Plan::new(model.manifest(), scenario, request)?;
     let weights = scenario.weights_with(model.manifest());
-    let keys = model.index().keys();
     let resolve = |key: &str| view.ordinal(key);
-    if !request.history.is_empty() {
-        keys.touch(request.history.iter().map(|interaction| interaction.borrow().item_id.as_str()));
-    }
-    weigh_into(request.history, weighting, request.now_ms, resolve, weigh, weighted);
+    view.ordinals(items_of(request.history), ordinals);
+    weigh_into(request.history, ordinals, weighting, request.now_ms, weigh, weighted);
     weigh_interests(&scenario.interests, request, weighted);
     if request.impersonal {
         weighted.clear();
     }
     named.clear();
     named.extend(request.item_ids.iter().filter_map(|key| resolve(key)));
-    recall_into(scenario, request, &weigh.seen, resolve, recalls);
+    recall_into(scenario, request, &weigh.seen, ordinals, recalls);
     followed_into(scenario, request, weighting, resolve, followed);
     match scenario.based_on {
         Basis::Visitor | Basis::List => {
-            view.touch(weighted.iter().map(|one| one.ordinal), weights.neighbours > 0.0);
             taste.set_history(&view, weighted);
             taste.tell_apart(&view, scenario.interests.tastes);
         }
@@ -357,7 +363,7 @@ pub fn recommend<D: AsRef<[u8]>, H: Borrow<Interaction>>(
     let fallback = label(scenario.based_on, &weights, taste, recalls, no_history);
     observe(Stage::UserVector);
     table.clear();
-    exclude(scenario, request, &weigh.seen, named, resolve, table);
+    exclude(scenario, request, &weigh.seen, named, ordinals, table);
     let eligible = Eligible::new(model, &view, scenario, request.exclude, request.filter, table)?;
     observe(Stage::Filter);
     let scorer = Scorer::new(model, view, scenario, fallback, taste, request, recalls, followed);
@@ -381,11 +387,12 @@ pub fn score<D: AsRef<[u8]>, H: Borrow<Interaction>>(
         return Err(RecommendError::TooManyToScore { found: request.item_ids.len() });
     }
     let view = model.view_with(request.live);
-    let RecommendScratch { weigh, weighted, taste, table, recalls, followed, .. } = scratch;
+    let RecommendScratch { ordinals, weigh, weighted, taste, table, recalls, followed, .. } = scratch;
     let resolve = |key: &str| view.ordinal(key);
-    weigh_into(request.history, weighting, request.now_ms, resolve, weigh, weighted);
+    view.ordinals(items_of(request.history), ordinals);
+    weigh_into(request.history, ordinals, weighting, request.now_ms, weigh, weighted);
     weigh_interests(&scenario.interests, request, weighted);
-    recall_into(scenario, request, &weigh.seen, resolve, recalls);
+    recall_into(scenario, request, &weigh.seen, ordinals, recalls);
     followed_into(scenario, request, weighting, resolve, followed);
     taste.set_history(&view, weighted);
     taste.tell_apart(&view, scenario.interests.tastes);

@@ -62,22 +62,22 @@ pub(super) fn exclude<H: Borrow<Interaction>>(
     request: &RecommendRequest<'_, H>,
     seen: &[u32],
     named: &[u32],
-    resolve: impl Fn(&str) -> Option<u32>,
+    ordinals: &[Option<u32>],
     table: &mut CandidateTable,
 ) {
     let any_age = scenario.exclude_within_hours == 0.0;
-    let history = || request.history.iter().map(Borrow::borrow);
+    let history = || looked_up(request.history, ordinals);
     if scenario.exclude_seen && scenario.exclude_kinds.is_empty() && any_age {
         table.exclude(seen);
     } else if scenario.exclude_seen {
-        let young = |one: &&Interaction| any_age || hours(request.now_ms, one) < scenario.exclude_within_hours;
+        let young = |one: &Interaction| any_age || hours(request.now_ms, one) < scenario.exclude_within_hours;
         let counts =
-            |one: &&Interaction| scenario.exclude_kinds.is_empty() || scenario.exclude_kinds.contains(&one.kind);
-        let ordinals = history().filter(young).filter(counts).filter_map(|one| resolve(&one.item_id));
-        ordinals.for_each(|ordinal| table.exclude(&[ordinal]));
+            |one: &Interaction| scenario.exclude_kinds.is_empty() || scenario.exclude_kinds.contains(&one.kind);
+        let excluded = history().filter(|(one, _)| young(one) && counts(one));
+        excluded.for_each(|(_, ordinal)| table.exclude(&[ordinal]));
     }
-    let hides = |one: &&Interaction| scenario.hide_kinds.contains(&one.kind);
-    history().filter(hides).filter_map(|one| resolve(&one.item_id)).for_each(|ordinal| table.exclude(&[ordinal]));
+    let hidden = history().filter(|(one, _)| scenario.hide_kinds.contains(&one.kind));
+    hidden.for_each(|(_, ordinal)| table.exclude(&[ordinal]));
     if matches!(scenario.based_on, Basis::SimilarItems | Basis::ItemsTogether) {
         table.exclude(named);
     }
@@ -88,7 +88,7 @@ pub(super) fn recall_into<H: Borrow<Interaction>>(
     scenario: &Scenario,
     request: &RecommendRequest<'_, H>,
     seen: &[u32],
-    resolve: impl Fn(&str) -> Option<u32>,
+    ordinals: &[Option<u32>],
     recalls: &mut Vec<Recall>,
 ) {
     recalls.clear();
@@ -96,10 +96,10 @@ pub(super) fn recall_into<H: Borrow<Interaction>>(
         return;
     }
     let source = &scenario.history;
-    let history = || request.history.iter().map(Borrow::borrow);
-    for (index, interaction) in (0_u32..).zip(history()) {
+    for ((index, interaction), ordinal) in (0_u32..).zip(request.history).zip(ordinals) {
+        let interaction = interaction.borrow();
         let counts = source.kinds.is_empty() || source.kinds.contains(&interaction.kind);
-        let Some(ordinal) = resolve(&interaction.item_id).filter(|_| counts) else { continue };
+        let Some(ordinal) = ordinal.filter(|_| counts) else { continue };
         if source.kinds.is_empty() && !seen.contains(&ordinal) {
             continue;
         }
@@ -107,11 +107,21 @@ pub(super) fn recall_into<H: Borrow<Interaction>>(
         recalls.push(Recall { ordinal, index, value });
     }
     if source.not_before_hours > 0.0 {
-        let is_recent = |one: &&Interaction| hours(request.now_ms, one) < source.not_before_hours;
-        let mut recent: Vec<u32> = history().filter(is_recent).filter_map(|one| resolve(&one.item_id)).collect();
+        let is_recent = |one: &Interaction| hours(request.now_ms, one) < source.not_before_hours;
+        let recent = looked_up(request.history, ordinals).filter(|(one, _)| is_recent(one));
+        let mut recent: Vec<u32> = recent.map(|(_, ordinal)| ordinal).collect();
         recent.sort_unstable();
         recalls.retain(|recall| recent.binary_search(&recall.ordinal).is_err());
     }
+}
+
+/// The interactions whose items are known, with their ordinals.
+fn looked_up<'a, H: Borrow<Interaction>>(
+    history: &'a [H],
+    ordinals: &'a [Option<u32>],
+) -> impl Iterator<Item = (&'a Interaction, u32)> {
+    let known = |(one, ordinal): (&'a H, &Option<u32>)| ordinal.map(|ordinal| (one.borrow(), ordinal));
+    history.iter().zip(ordinals).filter_map(known)
 }
 
 /// What those have taken whom the visitor follows: for each item the mean over them of `0.5^(age / half-life)` of the last time, greatest first.

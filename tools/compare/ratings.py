@@ -11,11 +11,11 @@ counterpart. Without Surprise installed only ours are printed.
 import argparse
 import gzip
 import json
-import multiprocessing
 import resource
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 
 ALLOWED = 0.003
 
@@ -29,13 +29,11 @@ def rows(path):
             yield user, item, float(value)
 
 
-def surprise_one(name, train_path, test_path, answer):
+def surprise_one(name, train_path, test_path):
     """In a process of its own, so that peak memory is its own too."""
-    import pandas
     from surprise import SVD, Dataset, KNNBaseline, Reader, accuracy
 
-    frame = pandas.DataFrame(rows(train_path), columns=["user", "item", "value"])
-    train = Dataset.load_from_df(frame, Reader(rating_scale=(1, 5))).build_full_trainset()
+    train = Dataset(Reader(rating_scale=(1, 5))).construct_trainset([(*row, None) for row in rows(train_path)])
     pearson = lambda user_based: KNNBaseline(
         k=40, sim_options={"name": "pearson_baseline", "user_based": user_based}, verbose=False)
     model = {"svd": lambda: SVD(random_state=1), "item-knn": lambda: pearson(False), "user-knn": lambda: pearson(True)}[name]()
@@ -43,11 +41,11 @@ def surprise_one(name, train_path, test_path, answer):
     model.fit(train)
     fitted = time.time()
     found = model.test(list(rows(test_path)))
-    answer.put({
+    return {
         "rmse": accuracy.rmse(found, verbose=False), "mae": accuracy.mae(found, verbose=False),
         "fit_seconds": fitted - started, "predict_seconds": time.time() - fitted,
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-    })
+    }
 
 
 def kindred_one(kindred, name, train_path, test_path):
@@ -73,11 +71,8 @@ def main():
     for name in ["svd", "item-knn", "user-knn"]:
         found = {"kindred": kindred_one(given.kindred, name, given.train, given.test)}
         if peers:
-            answer = multiprocessing.Queue()
-            process = multiprocessing.Process(target=surprise_one, args=(name, given.train, given.test, answer))
-            process.start()
-            found["Surprise"] = answer.get()
-            process.join()
+            with ProcessPoolExecutor(max_workers=1) as process:
+                found["Surprise"] = process.submit(surprise_one, name, given.train, given.test).result()
             if found["kindred"]["rmse"] > found["Surprise"]["rmse"] + ALLOWED:
                 worse.append(name)
         for who, one in found.items():

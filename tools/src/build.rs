@@ -398,6 +398,7 @@ fn manifest(model: &ModelDir, options: &BuildOptions, report: &BuildReport) -> M
         trainer: info.trainer.clone(),
         hyper_parameters: info.parameters.clone(),
         weighting: info.weighting.clone(),
+        session_likeness: info.session_likeness,
         learned_weights: info.learned_weights(),
         training_window: info.training_window,
         ann_recall: Some(AnnRecall {

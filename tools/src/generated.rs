@@ -68,6 +68,7 @@ fn info(options: &FactorsOptions, metric: ModelMetric) -> ModelInfo {
         n_cold_items: 0,
         k_neighbours: K_NEIGHBOURS,
         neighbours: None,
+        session_likeness: Default::default(),
         loss: Vec::new(),
         validation: None,
         learned: None,

@@ -25,7 +25,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use kindred::catalog::CatalogItem;
-use kindred::manifest::TrainingWindow;
+use kindred::manifest::{SessionLikeness, TrainingWindow};
 use kindred::scenario::LearnedWeights;
 use kindred::user_vector::{Weighting, WeightingError};
 use serde::{Deserialize, Serialize};
@@ -104,6 +104,9 @@ pub struct ModelInfo {
     /// How they were found, with what was chosen; none for imported factors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub neighbours: Option<NeighbourOptions>,
+    /// How the sessions that are kept are compared with a visitor's.
+    #[serde(default)]
+    pub session_likeness: SessionLikeness,
     /// Loss after each iteration.
     #[serde(default)]
     pub loss: Vec<f64>,
@@ -276,6 +279,12 @@ pub enum ModelDirError {
         /// The file.
         path: PathBuf,
     },
+    /// The shrinkage of session likenesses is out of its range.
+    #[error("{path}: session_likeness.shrinkage is a finite number of at least 0; train again")]
+    SessionLikeness {
+        /// The file.
+        path: PathBuf,
+    },
     /// The weighting is out of its bounds.
     #[error("{path}: weighting")]
     Weighting {
@@ -395,6 +404,9 @@ impl ModelDir {
             if let Some((row, fault)) = matrix.and_then(Matrix::first_fault) {
                 return Err(ModelDirError::Row { path: dir.join(name), row, fault });
             }
+        }
+        if !self.info.session_likeness.is_valid() {
+            return Err(ModelDirError::SessionLikeness { path: dir.join(INFO) });
         }
         if self.info.learned_weights().is_some_and(|weights| !weights.are_valid()) {
             return Err(ModelDirError::LearnedWeights { path: dir.join(INFO) });

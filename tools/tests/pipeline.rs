@@ -121,6 +121,39 @@ fn the_steps_one_by_one_refuse_to_overwrite() {
 }
 
 #[test]
+fn the_artifact_says_how_its_sessions_are_compared() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("demo");
+    demo(&dir, 120, 150);
+    let (model, artifacts) = (dir.join("users"), dir.join("of-users"));
+    let run = |arguments: &[&str]| kindred().args(arguments).output().unwrap();
+    let (dataset, model, artifacts) = (dir.join("dataset"), model.to_str().unwrap(), artifacts.to_str().unwrap());
+    let train =
+        ["train", "--dataset", dataset.to_str().unwrap(), "--output", model, "--factors", "8", "--trainer", "als"];
+    let as_users = ["--user-sessions", "--sessions-by", "cosine"];
+    let refused = run(&[&train[..], &as_users, &["--session-shrinkage=-1"]].concat());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--session-shrinkage is -1"), "{refused:?}");
+    let made = run(&[&train[..], &as_users, &["--session-shrinkage", "5"]].concat());
+    assert!(made.status.success(), "{made:?}");
+    let built = run(&["build", "--model", model, "--output", artifacts]);
+    assert!(built.status.success(), "{built:?}");
+    let generation = fs::read_to_string(format!("{artifacts}/CURRENT")).unwrap();
+    let manifest = format!("{artifacts}/{}/manifest.json", generation.trim());
+    let change = |from: &str, to: &str| {
+        let text = fs::read_to_string(&manifest).unwrap();
+        assert!(text.contains(from), "{text}");
+        fs::write(&manifest, text.replace(from, to)).unwrap();
+    };
+    let text: Value = serde_json::from_slice(&fs::read(&manifest).unwrap()).unwrap();
+    assert_eq!(text["session_likeness"], json!({"by": "cosine", "shrinkage": 5.0}));
+    assert!(run(&["verify", artifacts]).status.success());
+    change(r#""shrinkage": 5.0"#, r#""shrinkage": -5.0"#);
+    let refused = run(&["verify", artifacts]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stdout).contains("session_likeness.shrinkage"), "{refused:?}");
+}
+
+#[test]
 fn the_demo_serves_and_shows_what_to_try() {
     let place = tempfile::tempdir().unwrap();
     let mut command = Process::new(env!("CARGO_BIN_EXE_kindred"));

@@ -1,10 +1,10 @@
 //! Asking the processor for memory before it is needed.
 
-/// Asks for the cache lines of a slice; at most [`LINES_MAX`], since the processor notices a longer run by itself.
+/// Asks for the cache lines of a slice; at most 8, since the processor notices a longer run by itself.
 ///
 /// On machines other than x86-64 and AArch64 it does nothing.
 #[inline(always)]
-pub(crate) fn prefetch<T>(slice: &[T]) {
+pub fn prefetch<T>(slice: &[T]) {
     prefetch_at(slice, 0, slice.len());
 }
 

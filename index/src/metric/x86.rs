@@ -8,6 +8,7 @@ use std::slice::Iter;
 use super::bits::{BITS, BLOCK, Ordinals, Unpack};
 use super::codes::{CODE_GROUP, CodeGroup, CodeKernel, CodedQuery, codes_abreast, group_of};
 use super::kernels::{ABREAST, GROUP, Group, Kernel, in_fours};
+use super::sums::{AddScaled, add_scaled_portable};
 
 /// The kernels that this machine can run, fastest first.
 #[allow(unsafe_code)]
@@ -59,6 +60,30 @@ fn unpack_avx512(words: &mut Iter<'_, u64>, first: &mut u32, block: &mut Ordinal
         *first += BITS as u32;
     }
     count
+}
+
+/// The sum of scaled rows, in the widest registers of this machine.
+#[allow(unsafe_code)]
+pub(super) fn available_for_sums() -> Option<AddScaled> {
+    if is_x86_feature_detected!("avx512f") {
+        // SAFETY: the function needs AVX-512F, which the machine was just found to have.
+        return Some(|sum, row, scale| unsafe { add_scaled_avx512(sum, row, scale) });
+    }
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the function needs AVX2, which the machine was just found to have.
+        return Some(|sum, row, scale| unsafe { add_scaled_avx2(sum, row, scale) });
+    }
+    None
+}
+
+#[target_feature(enable = "avx512f")]
+fn add_scaled_avx512(sum: &mut [f64], row: &[f32], scale: f64) {
+    add_scaled_portable(sum, row, scale);
+}
+
+#[target_feature(enable = "avx2")]
+fn add_scaled_avx2(sum: &mut [f64], row: &[f32], scale: f64) {
+    add_scaled_portable(sum, row, scale);
 }
 
 /// The kernels for rows of codes that this machine can run, fastest first.

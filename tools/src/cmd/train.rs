@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
+use kindred::manifest::{SessionLikeness, SessionsBy};
 use kindred::settings::Settings;
 use kindred::user_vector::Weighting;
 use serde::Serialize;
@@ -139,12 +140,41 @@ struct BesideArgs {
     /// Keep each user's interactions as one session, whatever the pauses: session-kNN is then user-kNN.
     #[arg(long, conflicts_with = "no_sessions")]
     user_sessions: bool,
+    /// How a visitor is compared with the sessions: by the last items, by cosine or by Pearson's correlation of all; the last two with
+    /// --user-sessions are the classic user-kNN.
+    #[arg(long, value_enum, default_value = "recency", conflicts_with = "no_sessions")]
+    sessions_by: SessionsByName,
+    /// Items that a session must share with the visitor before half of its likeness counts, by cosine or Pearson's correlation.
+    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    session_shrinkage: f32,
     /// Learn no words from the catalogue: a smaller model, that makes the rows of new items of their categories and answers no text query.
     #[arg(long)]
     no_words: bool,
     /// Different users below which an item has no popularity, so that no single one can be read off the popular list.
     #[arg(long, value_name = "N", default_value_t = ModelOptions::default().popularity_min_people)]
     popularity_min_people: u32,
+}
+
+impl BesideArgs {
+    fn session_likeness(&self) -> anyhow::Result<SessionLikeness> {
+        let by = match self.sessions_by {
+            SessionsByName::Recency => SessionsBy::Recency,
+            SessionsByName::Cosine => SessionsBy::Cosine,
+            SessionsByName::Pearson => SessionsBy::Pearson,
+        };
+        let likeness = SessionLikeness { by, shrinkage: self.session_shrinkage };
+        if !likeness.is_valid() {
+            bail!("--session-shrinkage is {}: give a finite number of at least 0", self.session_shrinkage);
+        }
+        Ok(likeness)
+    }
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum SessionsByName {
+    Recency,
+    Cosine,
+    Pearson,
 }
 
 #[derive(Debug, clap::Args)]
@@ -246,6 +276,7 @@ impl Args {
                 BesideArgs { user_sessions: true, .. } => Some(Cut::ByUser),
                 _ => Some(Cut::AtPauses),
             },
+            session_likeness: self.beside.session_likeness()?,
             popularity_min_people: self.beside.popularity_min_people,
             encoder: !self.beside.no_words,
         };

@@ -20,6 +20,7 @@ fn tiny() -> ModelDir {
         n_cold_items: 0,
         k_neighbours: 1,
         neighbours: None,
+        session_likeness: Default::default(),
         loss: vec![2.0, 1.5],
         validation: None,
         learned: None,

@@ -1,7 +1,7 @@
 //! A whole model from a dataset and a trainer: factors, rows for cold items, decay, neighbours, popularity, queries.
 
 use kindred::catalog::CatalogItem;
-use kindred::manifest::TrainingWindow;
+use kindred::manifest::{SessionLikeness, TrainingWindow};
 use kindred::user_vector::Weighting;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -42,6 +42,8 @@ pub struct ModelOptions {
     pub half_life_s: Option<f64>,
     /// How the sessions are cut that the model keeps, for session-kNN; none if it keeps none.
     pub sessions: Option<sessions::Cut>,
+    /// How they are compared with a visitor's.
+    pub session_likeness: SessionLikeness,
     /// Different users below which an item has no popularity, so that no single one can be read off it.
     pub popularity_min_people: u32,
     /// Whether the model learns words, where its catalogue has texts.
@@ -55,6 +57,7 @@ impl Default for ModelOptions {
             decay: Decay::default(),
             half_life_s: None,
             sessions: None,
+            session_likeness: SessionLikeness::default(),
             popularity_min_people: 3,
             encoder: true,
         }
@@ -133,6 +136,7 @@ pub fn model(
         n_cold_items,
         k_neighbours: table.k,
         neighbours: Some(neighbour_options),
+        session_likeness: options.session_likeness,
         loss,
         validation,
         learned: None,
