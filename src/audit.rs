@@ -7,7 +7,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
@@ -31,7 +31,7 @@ pub struct Deed<'a> {
 /// Where deeds are written.
 #[derive(Debug, Default)]
 pub struct Audit {
-    file: Option<(PathBuf, Mutex<File>)>,
+    file: Option<Arc<(PathBuf, Mutex<File>)>>,
 }
 
 impl Audit {
@@ -44,23 +44,34 @@ impl Audit {
             return Ok(Self::default());
         }
         let file = OpenOptions::new().create(true).append(true).open(path)?;
-        Ok(Self { file: Some((path.to_owned(), Mutex::new(file))) })
+        Ok(Self { file: Some(Arc::new((path.to_owned(), Mutex::new(file)))) })
     }
 
-    /// Writes a deed down. What cannot be written is an error in the log; it has been done already.
+    /// Writes a deed down. What cannot be written is an error in the log; it has been done already. Waits for the disk.
     pub fn record(&self, deed: &Deed<'_>) {
+        if let Some(write) = self.log(deed) {
+            write();
+        }
+    }
+
+    /// Writes a deed to the log; what is left to do writes it to the file, if there is one, and waits for the disk.
+    pub fn log(&self, deed: &Deed<'_>) -> Option<impl FnOnce() + Send + 'static> {
         let Deed { who, peer, action, outcome, request_id, .. } = *deed;
         tracing::info!(target: "kindred::audit", who, peer, action, outcome, request_id, "operator");
-        let Some((path, file)) = &self.file else { return };
-        let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-        let written = serde_json::to_vec(deed).map_err(std::io::Error::from).and_then(|mut line| {
-            line.push(b'\n');
-            file.write_all(&line)?;
-            file.sync_data()
-        });
-        if let Err(error) = written {
-            tracing::error!(path = %path.display(), %error, action, who, "the audit log cannot be written");
-        }
+        let file = Arc::clone(self.file.as_ref()?);
+        let line = serde_json::to_vec(deed).map_err(std::io::Error::from);
+        Some(move || {
+            let (path, file) = &*file;
+            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            let written = line.and_then(|mut line| {
+                line.push(b'\n');
+                file.write_all(&line)?;
+                file.sync_data()
+            });
+            if let Err(error) = written {
+                tracing::error!(path = %path.display(), %error, "the audit log cannot be written");
+            }
+        })
     }
 }
 

@@ -7,6 +7,9 @@ use thiserror::Error;
 
 use crate::limits;
 
+/// The key in an interaction's context under which the recommendation is kept that it came from.
+pub const RECOMMENDATION_ID: &str = "recommendation_id";
+
 /// One thing a visitor did with one item.
 ///
 /// Who did it is not part of the record: histories are kept per visitor, and the pure part never needs a name.

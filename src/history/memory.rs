@@ -11,6 +11,7 @@ use moka::ops::compute::Op;
 use moka::sync::Cache;
 
 use super::{Ack, Actor, Erased, HistoryStats, Incoming, Kept, Lookup, Recent, RecentInteractions};
+use crate::interaction::RECOMMENDATION_ID;
 use crate::limits;
 use crate::store::memory::MemoryDocuments;
 use crate::store::{BoxFuture, Documents, Page, StoreError, Table, Write};
@@ -86,8 +87,11 @@ impl MemoryHistory {
     fn erase_now(&self, actors: &[Actor], documents: Vec<Write>) -> Result<Erased, StoreError> {
         self.documents.write_now(documents)?;
         let mut gone: HashMap<u64, Option<String>> = HashMap::new();
+        let mut recommendations = Vec::new();
         for actor in actors {
             let list = self.lists.remove(actor.as_str()).unwrap_or_else(|| Arc::from([]));
+            let came_from = |kept: &Kept| kept.interaction.context.get(RECOMMENDATION_ID).cloned();
+            recommendations.extend(list.iter().filter_map(|kept| came_from(kept)));
             gone.extend(list.iter().map(|kept| (kept.sequence, kept.interaction.interaction_id.clone())));
         }
         gone.values().flatten().for_each(|id| self.ids.invalidate(id));
@@ -106,7 +110,7 @@ impl MemoryHistory {
                 }
             });
         }
-        Ok(Erased { interactions: gone.len() as u64, watermark: self.last_sequence() })
+        Ok(Erased { interactions: gone.len() as u64, recommendations, watermark: self.last_sequence() })
     }
 }
 
@@ -190,7 +194,7 @@ mod tests {
         assert_eq!(ack, Ack { accepted: 2, duplicates: 0, watermark: 2 });
         let note = Write::put(Table::Erasures, "u", vec![1]);
         let erased = store.erase_now(&[Actor::user("u")], vec![note]).unwrap();
-        assert_eq!(erased, Erased { interactions: 1, watermark: 2 });
+        assert_eq!((erased.interactions, erased.watermark), (1, 2));
         let items = |actor: Actor| match store.recent(&actor) {
             Lookup::Ready(recent) => recent.iter().map(|kept| kept.interaction.item_id.clone()).collect(),
             _ => Vec::new(),

@@ -99,10 +99,12 @@ pub struct Ack {
 }
 
 /// What became of an erasure.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Erased {
     /// Interactions that are gone.
     pub interactions: u64,
+    /// The recommendations that they came from.
+    pub recommendations: Vec<String>,
     /// Sequence of the last interaction in the store at that moment.
     pub watermark: u64,
 }

@@ -13,10 +13,10 @@ use super::state::{State, Worker};
 use super::time::{Timestamp, TimestampDto};
 use super::visitor::ConsentDto;
 use crate::history::{Actor, Incoming};
+use crate::interaction::RECOMMENDATION_ID;
 use crate::interaction::{Interaction, InteractionError};
 use crate::limits;
 use crate::people::consent::Consent;
-use crate::people::erase::RECOMMENDATION_ID;
 use crate::people::shown::Outcome;
 use crate::user_vector::NOT_INTERESTED;
 

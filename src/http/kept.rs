@@ -11,8 +11,9 @@ use super::error::Problem;
 use super::state::{State, Worker};
 use super::users::ProfileDto;
 use crate::history::{Actor, Kept};
+use crate::interaction::RECOMMENDATION_ID;
 use crate::manifest::TrainingWindow;
-use crate::people::erase::{Erasure, RECOMMENDATION_ID};
+use crate::people::erase::Erasure;
 use crate::timestamp::rfc3339;
 
 /// Interactions in a page that asks for no number.

@@ -76,7 +76,7 @@ where
             trace(&state, &response, parent.as_ref(), elapsed);
         }
         if passage.is_admin || *response.request().method() == Method::DELETE {
-            audit(&state, &response, &passage, id.as_ref());
+            audit(&state, &response, &passage, id.as_ref()).await;
         }
         dress(&mut response, passage.origin);
         if let Some(id) = id {
@@ -105,13 +105,13 @@ fn dress<B>(response: &mut ServiceResponse<B>, origin: Option<HeaderValue>) {
 }
 
 /// Writes down what the operator did or tried to do. Callers without a good key are counted elsewhere.
-fn audit<B>(state: &State, response: &ServiceResponse<B>, passage: &Passage, id: Option<&HeaderValue>) {
+async fn audit<B>(state: &State, response: &ServiceResponse<B>, passage: &Passage, id: Option<&HeaderValue>) {
     if state.keys.is_some() && passage.caller.is_none() {
         return;
     }
     let request = response.request();
     let peer = request.peer_addr().map(|peer| peer.ip().to_string()).unwrap_or_default();
-    state.audit.record(&Deed {
+    let write = state.audit.log(&Deed {
         at_ms: state.now_ms(),
         who: passage.caller.as_deref().unwrap_or("local"),
         peer: &peer,
@@ -119,6 +119,12 @@ fn audit<B>(state: &State, response: &ServiceResponse<B>, passage: &Passage, id:
         outcome: response.status().as_str(),
         request_id: id.and_then(|id| id.to_str().ok()).unwrap_or_default(),
     });
+    // Not on this thread, which has others' requests to answer. While the server stops there may be no other.
+    if let Some(write) = write
+        && web::block(write).await.is_err()
+    {
+        tracing::error!("the audit log is not written any more: the server is stopping");
+    }
 }
 
 /// The path, or where it names a person its pattern: the audit log outlives an erasure. Asked of the pattern, since a path may be written with

@@ -10,6 +10,7 @@ use super::profile::Profile;
 use super::shown::ShownLog;
 use super::{People, PeopleError, records};
 use crate::history::{Actor, Kept, Lookup, RecentInteractions};
+use crate::interaction::RECOMMENDATION_ID;
 use crate::limits;
 use crate::store::StoreError;
 
@@ -81,8 +82,8 @@ impl People {
             person.first().filter(|first| first.is_user()).map_or_else(|| person.to_vec(), |user| self.person(user));
         let person = names.as_slice();
         let mut erasure = Erasure::default();
-        let ids = self.recommendations_of(person, &mut erasure).await?;
-        erasure.recommendations = shown.remove(&ids).await?;
+        let mut ids = self.recommendations_of(person, &mut erasure).await?;
+        erasure.recommendations = shown.remove(&Vec::from_iter(ids.iter().cloned())).await?;
         let (mut standing, mut writes) = (Consent::Full, Vec::new());
         for actor in person {
             if let Some(profile) = self.profile(actor).await? {
@@ -100,14 +101,20 @@ impl People {
         for name in refusing(person, &erasure) {
             writes.push(records::profile(name, Some(&refusal)));
         }
-        erasure.interactions = self.history.erase(person.to_vec(), writes).await?.interactions;
+        let erased = self.history.erase(person.to_vec(), writes).await?;
+        erasure.interactions = erased.interactions;
+        // What came in since they were read.
+        let late: Vec<String> = erased.recommendations.into_iter().filter(|id| ids.insert(id.clone())).collect();
+        if !late.is_empty() {
+            erasure.recommendations += shown.remove(&late).await?;
+        }
         erasure.fleeting = self.fleeting.erase(person.to_vec(), Vec::new()).await?.interactions;
         self.forget(person, &mut erasure, &refusal);
         Ok(erasure)
     }
 
     /// The recommendations that a person's interactions name, and the span of those interactions.
-    async fn recommendations_of(&self, person: &[Actor], erasure: &mut Erasure) -> Result<Vec<String>, StoreError> {
+    async fn recommendations_of(&self, person: &[Actor], erasure: &mut Erasure) -> Result<HashSet<String>, StoreError> {
         let mut ids: HashSet<String> = HashSet::new();
         let mut before = None;
         loop {
@@ -120,7 +127,7 @@ impl People {
             }
             before = next;
             if before.is_none() {
-                return Ok(ids.into_iter().collect());
+                return Ok(ids);
             }
         }
     }
@@ -162,6 +169,3 @@ fn newest_first(all: &mut Vec<Kept>) {
     all.sort_by_key(|kept| std::cmp::Reverse(place(kept)));
     all.dedup_by_key(|kept| kept.sequence);
 }
-
-/// The key in an interaction's context under which the recommendation is kept that it came from.
-pub const RECOMMENDATION_ID: &str = "recommendation_id";

@@ -13,6 +13,7 @@ use super::record::{Record, record_cost};
 use super::{Change, Outcome};
 use crate::codec::CodecError;
 use crate::history::{Ack, Actor, Erased, Incoming, Kept, text_bytes as interaction_bytes};
+use crate::interaction::RECOMMENDATION_ID;
 use crate::limits;
 
 /// What one commit did.
@@ -168,7 +169,10 @@ impl<'t, 'e> Tables<'t, 'e> {
                 }
                 erased.interactions += 1;
                 match self.take(sequence)? {
-                    Some(Ok(record)) => self.forget(sequence, &record, gone),
+                    Some(Ok(record)) => {
+                        erased.recommendations.extend(record.context.get(RECOMMENDATION_ID).cloned());
+                        self.forget(sequence, &record, gone);
+                    }
                     // A record that does not decode is gone all the same; what else points to it points to nothing.
                     _ => self.transaction.remove(&spaces.actors, &key),
                 }

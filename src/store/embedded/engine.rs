@@ -14,8 +14,13 @@ use super::keys;
 /// What the engine answers.
 pub(super) type Result<T> = std::result::Result<T, Error>;
 
-/// MiB of one keyspace's changes in memory before they are written as a segment.
+/// MiB of one keyspace's changes in memory before they are written as a segment: [`Engine::committed`] sees to it.
 const MEMORY_MB: u64 = 2;
+/// The same, where segments are written and merged more slowly than changes come: then commits wait.
+const BEHIND_MB: u64 = 32;
+/// The same, for the engine itself: never reached. It would ask its thread anew with every commit, and that thread, asking itself for the next
+/// step, would wait for ever once a thousand questions are waiting.
+const ENGINE_MEMORY_MB: u64 = 64;
 /// MiB of a merged segment. Small, because commits wait while one is synced.
 const SEGMENT_MB: u64 = 8;
 /// MiB of journals before the changes in the oldest are written as segments. The smallest that the engine takes, so that little is to be replayed at
@@ -55,7 +60,9 @@ impl Engine {
             .open()?;
         let options = || {
             let levels = Leveled::default().with_table_target_size(SEGMENT_MB << 20);
-            KeyspaceCreateOptions::default().max_memtable_size(MEMORY_MB << 20).compaction_strategy(Arc::new(levels))
+            KeyspaceCreateOptions::default()
+                .max_memtable_size(ENGINE_MEMORY_MB << 20)
+                .compaction_strategy(Arc::new(levels))
         };
         let space = |name| database.keyspace(name, options);
         let spaces = Spaces {
@@ -81,16 +88,25 @@ impl Engine {
     /// Waits while segments are written and merged more slowly than changes come. The engine waits too, but later, in steps of 100 ms, and for
     /// ever once its threads have given up; this wait ends with the error then.
     pub(super) fn wait_for_room(&self) -> Result<()> {
-        /// The engine halts at 4 and at 30; a commit adds one to each at most.
-        const SEALED_MAX: usize = 2;
+        /// The engine halts at 30; a commit adds one at most.
         const RUNS_MAX: usize = 24;
-        let behind =
-            |space: &Keyspace| space.sealed_memtable_count() > SEALED_MAX || space.tree.l0_run_count() > RUNS_MAX;
+        let behind = |space: &Keyspace| {
+            space.tree.active_memtable().size() > BEHIND_MB << 20 || space.tree.l0_run_count() > RUNS_MAX
+        };
         while self.spaces.all().into_iter().any(behind) {
             self.database.persist(PersistMode::Buffer)?;
             std::thread::sleep(Duration::from_millis(1));
         }
         Ok(())
+    }
+
+    /// Called after each commit, has keyspaces write what they have in memory when it is much. While one does, or waits for a merge to end, it
+    /// gathers more: a merge of seconds holds no commit up.
+    pub(super) fn committed(&self) -> Result<()> {
+        let is_full = |space: &&Keyspace| {
+            space.sealed_memtable_count() == 0 && space.tree.active_memtable().size() > MEMORY_MB << 20
+        };
+        self.spaces.all().into_iter().filter(is_full).try_for_each(|space| space.rotate_memtable().map(drop))
     }
 
     /// Makes everything that was written survive a power cut.
@@ -146,5 +162,38 @@ impl<'e> Transaction<'e> {
     /// Applies everything or nothing. Without `synced` a power cut may undo it.
     pub(super) fn commit(self, synced: bool) -> Result<()> {
         self.batch.durability(Some(if synced { PersistMode::SyncData } else { PersistMode::Buffer })).commit()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn what_is_gathered_in_memory_is_written_and_all_is_there_after_a_restart() {
+        let place = tempfile::tempdir().unwrap();
+        let engine = Engine::open(place.path(), 8).unwrap();
+        let value = vec![7; 100_000];
+        for i in 0..200_u64 {
+            engine.wait_for_room().unwrap();
+            let mut transaction = engine.begin();
+            transaction.insert(&engine.spaces.log, &i.to_be_bytes(), &value);
+            transaction.set_number("next", i);
+            transaction.commit(false).unwrap();
+            engine.committed().unwrap();
+        }
+        let began = Instant::now();
+        while engine.spaces.log.tree.table_count() == 0 && began.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(engine.spaces.log.tree.table_count() > 0, "nothing was written from memory");
+        drop(engine);
+        let engine = Engine::open(place.path(), 8).unwrap();
+        assert_eq!(engine.view().number("next").unwrap(), Some(199));
+        for i in 0..200_u64 {
+            assert!(engine.view().get(&engine.spaces.log, &i.to_be_bytes()).unwrap().is_some());
+        }
     }
 }

@@ -126,6 +126,7 @@ impl File {
                 return Err(error.into());
             }
             transaction.commit(true)?;
+            engine.committed()?;
             Ok(value)
         };
         run().map_err(|error| self.failed(operation, error))

@@ -79,7 +79,7 @@ enum Change {
 }
 
 /// What became of a change.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Outcome {
     Appended(Ack),
     Written,

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::history::Lookup;
-use crate::interaction::Interaction;
+use crate::interaction::{Interaction, RECOMMENDATION_ID};
 use crate::store::{Documents, Table};
 
 pub(super) fn options() -> EmbeddedOptions {
@@ -190,12 +190,15 @@ fn what_is_erased_is_gone_with_its_ids_and_comes_back_only_as_new() {
         }
         assert_eq!(items(&store, Actor::session("s")).await, ["y", "x"]);
         // An append that waits in front of the erasure is part of what is erased, whatever group they are committed in.
-        let before = store.append(vec![incoming("a", "late", 14, Some("4"))]);
+        let mut late = incoming("a", "late", 14, Some("4"));
+        late.interaction.context.insert(RECOMMENDATION_ID.to_owned(), "r7".to_owned());
+        let before = store.append(vec![late]);
         let note = Write::put(Table::Erasures, "a", b"done".to_vec());
         let erasure = store.erase(vec![Actor::user("a")], vec![note]);
         assert_eq!(before.await.unwrap().accepted, 1);
         let erased = erasure.await.unwrap();
         assert_eq!((erased.interactions, erased.watermark), (12, 14), "also those beyond the recent ones");
+        assert_eq!(erased.recommendations, ["r7"], "whose lists were told apart before this one came");
         for _ in 0..2 {
             assert!(items(&store, Actor::user("a")).await.is_empty());
             assert_eq!(items(&store, Actor::session("s")).await, ["y"], "what was shared is gone for both");
