@@ -241,14 +241,15 @@ pub fn weigh_into<H: Borrow<Interaction>>(
     out.clear();
     scratch.known.clear();
     scratch.seen.clear();
-    let (mut kind, mut kind_weight) = ("", 0.0);
+    let mut known_kind: Option<(&str, f32)> = None;
     for ((index, interaction), ordinal) in (0_u32..).zip(history).zip(ordinals) {
         let interaction = interaction.borrow();
         // What one does comes in runs: many views, a cart.
-        if interaction.kind != kind {
-            kind = &interaction.kind;
-            kind_weight = weighting.kinds.get(kind).copied().unwrap_or(0.0);
-        }
+        let kind_weight = match known_kind {
+            Some((kind, weight)) if kind == interaction.kind => weight,
+            _ => weighting.kinds.get(&interaction.kind).copied().unwrap_or(0.0),
+        };
+        known_kind = Some((&interaction.kind, kind_weight));
         let Some(ordinal) = *ordinal else { continue };
         if kind_weight == 0.0 || !kind_weight.is_finite() {
             continue;

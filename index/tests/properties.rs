@@ -178,6 +178,21 @@ fn a_hundred_thousand_keys_of_the_same_shape() {
 }
 
 #[test]
+fn many_keys_are_found_as_each_is() {
+    let keys: Vec<String> = (0..500).map(|i| format!("item-{i}")).collect();
+    let index = index_with(&keys, &[]);
+    let mut found = vec![Some(7)];
+    for count in [0, 1, 63, 64, 65, 200] {
+        // Every third is unknown, some come twice, one is empty.
+        let asked: Vec<String> =
+            (0..count).map(|i| format!("item-{}", if i % 3 == 0 { 500 + i } else { i / 2 })).collect();
+        let asked = || asked.iter().map(String::as_str).chain([""]);
+        index.keys().ordinals(asked(), &mut found);
+        assert_eq!(found, asked().map(|key| index.ordinal(key)).collect::<Vec<_>>());
+    }
+}
+
+#[test]
 fn keys_that_cannot_be_stored() {
     let build = |keys: &[&str]| KeyTable::build(keys).unwrap_err();
     assert!(matches!(build(&["a", ""]), WriteError::KeyLength { ordinal: 1, found: 0 }));
