@@ -91,7 +91,7 @@ impl MemoryHistory {
         for actor in actors {
             let list = self.lists.remove(actor.as_str()).unwrap_or_else(|| Arc::from([]));
             let came_from = |kept: &Kept| kept.interaction.context.get(RECOMMENDATION_ID).cloned();
-            recommendations.extend(list.iter().filter_map(|kept| came_from(kept)));
+            recommendations.extend(list.iter().filter_map(came_from));
             gone.extend(list.iter().map(|kept| (kept.sequence, kept.interaction.interaction_id.clone())));
         }
         gone.values().flatten().for_each(|id| self.ids.invalidate(id));
