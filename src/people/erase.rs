@@ -74,7 +74,8 @@ impl People {
     ///
     /// # Errors
     /// The store's failure; then nothing that is on disk was removed, but that lists may be gone that the person was shown, and that some may not
-    /// follow the person any more. Asked again, it goes on.
+    /// follow the person any more. Asked again, it goes on. Or, if it failed at the very end, all was removed but lists named by what came in
+    /// meanwhile.
     pub async fn erase(&self, person: &[Actor], shown: &ShownLog) -> Result<Erasure, PeopleError> {
         let _one = self.changing.lock().await;
         // Asked again now that nobody merges: a session stays by itself.
@@ -103,13 +104,13 @@ impl People {
         }
         let erased = self.history.erase(person.to_vec(), writes).await?;
         erasure.interactions = erased.interactions;
-        // What came in since they were read.
+        erasure.fleeting = self.fleeting.erase(person.to_vec(), Vec::new()).await?.interactions;
+        self.forget(person, &mut erasure, &refusal);
+        // Named by what came in since they were read.
         let late: Vec<String> = erased.recommendations.into_iter().filter(|id| ids.insert(id.clone())).collect();
         if !late.is_empty() {
             erasure.recommendations += shown.remove(&late).await?;
         }
-        erasure.fleeting = self.fleeting.erase(person.to_vec(), Vec::new()).await?.interactions;
-        self.forget(person, &mut erasure, &refusal);
         Ok(erasure)
     }
 
