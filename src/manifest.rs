@@ -82,7 +82,7 @@ pub struct Manifest {
     pub kinds: Vec<String>,
 }
 
-/// How the sessions of a model are compared with what a visitor did. The formulas are in ARCHITECTURE.md, under session-kNN.
+/// How the sessions of a model are compared with what a visitor did. The formulas stand in `recommend/sessions.rs`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SessionLikeness {

@@ -15,7 +15,7 @@ use std::borrow::Borrow;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use kindred_index::{add_scaled, prefetch};
+use kindred_index::{add_scaled, fetched_ahead, prefetch};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -24,9 +24,6 @@ use crate::limits;
 
 /// The kind of interaction that says: never show me this again. It is always known; what it weighs, if anything, is the model's to say.
 pub const NOT_INTERESTED: &str = "not_interested";
-
-/// Rows that are on their way from memory while one is added up.
-const ROWS_AHEAD: usize = 4;
 
 /// What interactions weigh. Learned offline and stored in the artifact; a setting may override it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -296,16 +293,9 @@ pub fn user_vector_into<'a>(
     sum.clear();
     out.clear();
     let mut total = 0.0_f64;
-    let mut coming = weighted.iter().map(|one| context_row(one.ordinal));
-    let mut fetch = || {
-        if let Some(Some(row)) = coming.next() {
-            prefetch(row);
-        }
-    };
-    (0..ROWS_AHEAD).for_each(|_| fetch());
-    for one in weighted {
-        fetch();
-        let Some(row) = context_row(one.ordinal) else { continue };
+    let rows = weighted.iter().map(|one| (one, context_row(one.ordinal)));
+    for (one, row) in fetched_ahead(rows, |(_, row)| prefetch(row.unwrap_or_default())) {
+        let Some(row) = row else { continue };
         if sum.is_empty() {
             sum.resize(row.len(), 0.0);
         }

@@ -79,7 +79,7 @@ pub use filter::{FILTER_DEPTH_MAX, FILTER_PARTS_MAX, FilterExpr};
 pub use graph::{EdgeSet, GraphStats, GraphView};
 pub use keys::{KeyTable, KeyView, key_hash};
 pub use map::{Advice, MapOptions, MappedFile, Pages};
-pub use metric::{Metric, add_scaled, arithmetic, dot, dot_scalar, normalise, prefetch};
+pub use metric::{Metric, add_scaled, arithmetic, dot, dot_scalar, fetched_ahead, normalise, prefetch};
 pub use open::Index;
 pub use search::{Hit, Plan, SearchError, SearchParams, SearchStats};
 pub use vectors::VectorView;

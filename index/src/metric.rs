@@ -18,8 +18,8 @@ mod x86;
 pub(crate) use bits::{BLOCK, Ordinals, Unpack, unpacking};
 pub(crate) use codes::{CODE_GROUP, CODE_ZERO, CodeGroup, CodeKernel, CodedQuery};
 pub(crate) use kernels::{GROUP, Group, Kernel};
-pub use prefetch::prefetch;
 pub(crate) use prefetch::prefetch_at;
+pub use prefetch::{fetched_ahead, prefetch};
 pub use sums::add_scaled;
 
 /// How similarity is measured; larger is nearer.

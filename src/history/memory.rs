@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(ack, Ack { accepted: 2, duplicates: 0, watermark: 2 });
         let note = Write::put(Table::Erasures, "u", vec![1]);
         let erased = store.erase_now(&[Actor::user("u")], vec![note]).unwrap();
-        assert_eq!((erased.interactions, erased.watermark), (1, 2));
+        assert_eq!(erased, Erased { interactions: 1, recommendations: Vec::new(), watermark: 2 });
         let items = |actor: Actor| match store.recent(&actor) {
             Lookup::Ready(recent) => recent.iter().map(|kept| kept.interaction.item_id.clone()).collect(),
             _ => Vec::new(),

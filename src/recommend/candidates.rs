@@ -1,16 +1,14 @@
 //! The candidates of one request: a small table from ordinal to what is known so far.
 
 use std::cmp::Ordering;
-use std::iter;
+
+use kindred_index::fetched_ahead;
 
 use super::filter::Eligible;
 use super::sessions::SimilarSessions;
 use super::taste::Taste;
 use crate::limits;
 use crate::model::{ModelView, SessionsView};
-
-/// Lists of neighbours that are on their way from memory while one is read.
-const LISTS_AHEAD: usize = 4;
 
 /// The item may not be in the answer.
 const EXCLUDED: u8 = 1;
@@ -171,10 +169,8 @@ impl CandidateTable {
 
     /// Adds up the neighbours part of the score for all neighbours of all anchors.
     pub(super) fn add_neighbours(&mut self, view: &ModelView<'_>, taste: &Taste) {
-        let ahead = taste.anchors().iter().skip(LISTS_AHEAD).map(Some).chain(iter::repeat(None));
-        taste.anchors().iter().take(LISTS_AHEAD).for_each(|anchor| view.prefetch_neighbours(anchor.ordinal));
-        for ((position, anchor), coming) in taste.anchors().iter().enumerate().zip(ahead) {
-            coming.into_iter().for_each(|anchor| view.prefetch_neighbours(anchor.ordinal));
+        let anchors = fetched_ahead(taste.anchors().iter(), |anchor| view.prefetch_neighbours(anchor.ordinal));
+        for (position, anchor) in anchors.enumerate() {
             let flag = if position < limits::NEIGHBOUR_SEEDS_MAX { NEAR } else { 0 };
             for neighbour in view.neighbours(anchor.ordinal) {
                 let Some(one) = self.entry(neighbour.ordinal) else { continue };

@@ -19,6 +19,16 @@ pub(crate) fn prefetch_at<T>(slice: &[T], from: usize, count: usize) {
     }
 }
 
+/// Goes through items of which each is asked of the memory, by `fetch`, four items before it comes.
+pub fn fetched_ahead<I: Iterator + Clone>(items: I, fetch: impl Fn(I::Item)) -> impl Iterator<Item = I::Item> {
+    let mut coming = items.clone();
+    let mut fetch_next = move || coming.next().into_iter().for_each(&fetch);
+    (0..AHEAD).for_each(|_| fetch_next());
+    items.inspect(move |_| fetch_next())
+}
+
+/// Items that are on their way from memory while one is worked on.
+const AHEAD: usize = 4;
 /// Bytes that come together.
 const LINE: usize = 64;
 /// Lines asked for by one call.
@@ -49,6 +59,19 @@ fn line(_address: *const u8) {}
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn all_are_fetched_once_and_before_they_come() {
+        for n in [0, 1, super::AHEAD, 20] {
+            let fetched = std::cell::Cell::new(0);
+            let mut came = 0;
+            for item in super::fetched_ahead(0..n, |item| assert_eq!(fetched.replace(item + 1), item)) {
+                assert!(item == came && fetched.get() == n.min(came + super::AHEAD + 1));
+                came += 1;
+            }
+            assert_eq!((came, fetched.get()), (n, n));
+        }
+    }
+
     #[test]
     fn any_slice_will_do() {
         super::prefetch::<f32>(&[]);

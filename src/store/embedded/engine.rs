@@ -94,6 +94,8 @@ impl Engine {
             space.tree.active_memtable().size() > BEHIND_MB << 20 || space.tree.l0_run_count() > RUNS_MAX
         };
         while self.spaces.all().into_iter().any(behind) {
+            // What was too busy to be sealed by the commit that filled it.
+            self.committed()?;
             self.database.persist(PersistMode::Buffer)?;
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -184,6 +186,13 @@ mod tests {
             transaction.commit(false).unwrap();
             engine.committed().unwrap();
         }
+        let mut large = engine.begin();
+        let many = || 0..(BEHIND_MB << 20) / 100_000 + 1;
+        many().for_each(|i| large.insert(&engine.spaces.log, &(1_000 + i).to_be_bytes(), &value));
+        large.commit(false).unwrap();
+        // Nobody seals it before the next commit asks for room.
+        engine.wait_for_room().unwrap();
+        assert!(engine.spaces.log.tree.active_memtable().size() <= BEHIND_MB << 20);
         let began = Instant::now();
         while engine.spaces.log.tree.table_count() == 0 && began.elapsed() < Duration::from_secs(10) {
             std::thread::sleep(Duration::from_millis(5));
@@ -192,7 +201,7 @@ mod tests {
         drop(engine);
         let engine = Engine::open(place.path(), 8).unwrap();
         assert_eq!(engine.view().number("next").unwrap(), Some(199));
-        for i in 0..200_u64 {
+        for i in (0..200_u64).chain(many().map(|i| 1_000 + i)) {
             assert!(engine.view().get(&engine.spaces.log, &i.to_be_bytes()).unwrap().is_some());
         }
     }
