@@ -150,8 +150,15 @@ impl Application {
         let poll = (settings.artifacts.poll_ms > 0).then(|| Duration::from_millis(settings.artifacts.poll_ms));
         let catalog = Arc::new(LiveCatalog::load(Arc::clone(&stores.documents))?);
         let kept = Arc::clone(&catalog);
-        let reloader = Reloader::start(&settings.artifacts.dir, poll, Arc::clone(&metrics), system_now_ms, kept)
-            .map_err(|source| StartError::System { what: "starting the reload thread", source })?;
+        let reloader = Reloader::start(
+            &settings.artifacts.dir,
+            settings.artifacts.memory.into(),
+            poll,
+            Arc::clone(&metrics),
+            system_now_ms,
+            kept,
+        )
+        .map_err(|source| StartError::System { what: "starting the reload thread", source })?;
         let reloader = Arc::new(reloader);
         let trending = Arc::new(Trending::new(settings.trending));
         trending.count_again(&*stores.history, &reloader, system_now_ms());

@@ -21,7 +21,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use kindred_index::{Crc32, MappedFile};
+use kindred_index::{Crc32, MappedFile, Memory};
 use serde::Deserialize;
 
 pub use self::error::{ArtifactError, BoxError};
@@ -146,21 +146,28 @@ pub fn read_manifest(directory: &Path) -> Result<Manifest, ArtifactError> {
     }
 }
 
-/// Opens the artifact in a directory by mapping its files: milliseconds, whatever its size.
+/// Opens the artifact in a directory by mapping its files, with the default [`Memory`]: milliseconds, whatever its size.
 ///
 /// Checks lengths, headers and that the files belong together; [`Model::verify`] and [`check_files`] check the rest.
 ///
 /// # Errors
 /// A file that is missing, of another length than the manifest says, or not what it should be.
 pub fn open(directory: &Path) -> Result<Model<MappedFile>, ArtifactError> {
-    let manifest = read_manifest(directory)?;
-    open_with(directory, manifest)
+    open_in(directory, Memory::default())
 }
 
-/// As [`open`], with the manifest given.
-fn open_with(directory: &Path, manifest: Manifest) -> Result<Model<MappedFile>, ArtifactError> {
-    let index = map(directory, INDEX_FILE, &manifest)?;
-    let data = map(directory, MODEL_FILE, &manifest)?;
+/// As [`open`], in the memory named; pinning reads all of it.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_in(directory: &Path, memory: Memory) -> Result<Model<MappedFile>, ArtifactError> {
+    open_with(directory, read_manifest(directory)?, memory)
+}
+
+/// As [`open_in`], with the manifest given.
+fn open_with(directory: &Path, manifest: Manifest, memory: Memory) -> Result<Model<MappedFile>, ArtifactError> {
+    let index = map(directory, INDEX_FILE, &manifest, memory)?;
+    let data = map(directory, MODEL_FILE, &manifest, memory)?;
     let directory = directory.to_owned();
     Model::open(index, data, manifest).map_err(|source| ArtifactError::Model { directory, source: Box::new(source) })
 }
@@ -201,7 +208,7 @@ fn checksum(path: &Path) -> Result<FileEntry, ArtifactError> {
 }
 
 /// Maps one file of an artifact.
-fn map(directory: &Path, name: &str, manifest: &Manifest) -> Result<MappedFile, ArtifactError> {
+fn map(directory: &Path, name: &str, manifest: &Manifest, memory: Memory) -> Result<MappedFile, ArtifactError> {
     let path = directory.join(name);
     let Some(expected) = manifest.files.get(name) else { return Err(ArtifactError::NotListed { path }) };
     let length = fs::metadata(&path).map_err(|source| ArtifactError::Read { path: path.clone(), source })?.len();
@@ -214,7 +221,7 @@ fn map(directory: &Path, name: &str, manifest: &Manifest) -> Result<MappedFile, 
     // What remains is an operator who overwrites or truncates a served file in place: that is documented as forbidden, and
     // its outcome is the end of the process by SIGBUS, not a wrong answer from freed memory.
     #[allow(unsafe_code)]
-    let mapped = unsafe { MappedFile::map(&path) };
+    let mapped = unsafe { MappedFile::map_with(&path, memory) };
     mapped.map_err(|source| ArtifactError::Map { path, source: Box::new(source) })
 }
 

@@ -230,6 +230,11 @@ impl<D: AsRef<[u8]>> Model<D> {
         self.header.k_neighbours as usize
     }
 
+    /// The bytes of its two files.
+    pub fn files(&self) -> [&D; 2] {
+        [self.index.container().get_ref(), self.data.get_ref()]
+    }
+
     /// The arrays, looked up once. Take one view per request rather than one per item.
     pub fn view(&self) -> ModelView<'_> {
         self.view_with(None)

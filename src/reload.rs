@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwapOption, Guard};
+use kindred_index::Memory;
 use tokio::sync::oneshot;
 
 use crate::artifact::{self, ArtifactError};
@@ -108,6 +109,7 @@ impl Reloader {
     /// starts without one.
     pub fn start(
         dir: &Path,
+        memory: Memory,
         poll: Option<Duration>,
         metrics: Arc<Metrics>,
         clock: fn() -> i64,
@@ -116,6 +118,7 @@ impl Reloader {
         let live = Arc::new(ArcSwapOption::empty());
         let mut watcher = Watcher {
             dir: dir.to_path_buf(),
+            memory,
             live: Arc::clone(&live),
             metrics: Arc::clone(&metrics),
             clock,
@@ -192,6 +195,7 @@ impl Drop for Reloader {
 /// The thread's own state.
 struct Watcher {
     dir: PathBuf,
+    memory: Memory,
     live: Arc<ArcSwapOption<Live>>,
     metrics: Arc<Metrics>,
     /// Milliseconds since 1970.
@@ -253,8 +257,16 @@ impl Watcher {
             return Ok(Reloaded::Unchanged(generation));
         }
         let started = Instant::now();
-        match Snapshot::open(&current.directory).and_then(|snapshot| snapshot.verify().map(|()| snapshot)) {
+        let opened = Snapshot::open_in(&current.directory, self.memory);
+        match opened.and_then(|snapshot| snapshot.verify().map(|()| snapshot)) {
             Ok(snapshot) => {
+                if self.memory == Memory::Pinned && !snapshot.is_locked() {
+                    tracing::warn!(
+                        generation,
+                        "artifacts.memory is pinned, but the system does not allow as much memory to be locked, so it may be swapped \
+                         out: raise the limit (ulimit -l, LimitMEMLOCK= of systemd, --ulimit memlock= of Docker)"
+                    );
+                }
                 snapshot.warm();
                 self.swap_in(snapshot, &generation, started);
                 Ok(Reloaded::Swapped(generation))

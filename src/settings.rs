@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use config::{Config, Environment, File, FileFormat};
+use kindred_index::Memory;
 use serde::Deserialize;
 
 use crate::experiment::{self, Experiment};
@@ -119,6 +120,30 @@ pub struct ArtifactSettings {
     pub dir: PathBuf,
     /// Milliseconds between two looks at CURRENT, 0 = only when told.
     pub poll_ms: u64,
+    /// Where its bytes lie.
+    pub memory: MemoryKind,
+}
+
+/// Where the bytes of an artifact lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemoryKind {
+    /// On the disk until they are touched.
+    Cold,
+    /// In the page cache.
+    Cached,
+    /// In memory of the process, locked.
+    Pinned,
+}
+
+impl From<MemoryKind> for Memory {
+    fn from(kind: MemoryKind) -> Self {
+        match kind {
+            MemoryKind::Cold => Self::Cold,
+            MemoryKind::Cached => Self::Cached,
+            MemoryKind::Pinned => Self::Pinned,
+        }
+    }
 }
 
 /// Which store keeps recent interactions.
@@ -344,7 +369,7 @@ impl Default for Settings {
             tls: TlsSettings::default(),
             admin: AdminSettings::default(),
             overload: OverloadSettings::default(),
-            artifacts: ArtifactSettings { dir: PathBuf::from("artifacts"), poll_ms: 1000 },
+            artifacts: ArtifactSettings { dir: PathBuf::from("artifacts"), poll_ms: 1000, memory: MemoryKind::Cached },
             history: HistorySettings {
                 store: StoreKind::Embedded,
                 path: PathBuf::from(crate::store::embedded::DEFAULT_PATH),

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use kindred_index::{MappedFile, SearchParams};
+use kindred_index::{MappedFile, Memory, SearchParams};
 
 use crate::artifact::{self, ArtifactError};
 use crate::manifest::Manifest;
@@ -24,7 +24,20 @@ impl Snapshot {
     /// # Errors
     /// As [`artifact::open`].
     pub fn open(directory: &Path) -> Result<Self, ArtifactError> {
-        Ok(Self { model: artifact::open(directory)?, directory: directory.to_owned() })
+        Self::open_in(directory, Memory::default())
+    }
+
+    /// As [`Snapshot::open`], in the memory named.
+    ///
+    /// # Errors
+    /// As [`artifact::open_in`].
+    pub fn open_in(directory: &Path, memory: Memory) -> Result<Self, ArtifactError> {
+        Ok(Self { model: artifact::open_in(directory, memory)?, directory: directory.to_owned() })
+    }
+
+    /// Whether all of it is sure to stay in memory.
+    pub fn is_locked(&self) -> bool {
+        self.model.files().into_iter().all(MappedFile::is_locked)
     }
 
     /// Opens the generation that CURRENT names below a root.
@@ -52,6 +65,7 @@ impl Snapshot {
         const QUERIES: u32 = 64;
         let index = self.model.index();
         self.model.available();
+        self.model.files().into_iter().for_each(MappedFile::begin_searches);
         let mut scratch = kindred_index::Scratch::default();
         let ef_search = (self.manifest().ef_search as usize).clamp(10, kindred_index::EF_SEARCH_MAX);
         let params = SearchParams { k: 10, ef_search, exact: false };

@@ -78,7 +78,7 @@ pub use exact::exact_search;
 pub use filter::{FILTER_DEPTH_MAX, FILTER_PARTS_MAX, FilterExpr};
 pub use graph::{EdgeSet, GraphStats, GraphView};
 pub use keys::{KeyTable, KeyView, key_hash};
-pub use map::{Advice, MapOptions, MappedFile, Pages};
+pub use map::{MappedFile, Memory, Pages};
 pub use metric::{Metric, add_scaled, arithmetic, dot, dot_scalar, fetched_ahead, normalise, prefetch};
 pub use open::Index;
 pub use search::{Hit, Plan, SearchError, SearchParams, SearchStats};

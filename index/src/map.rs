@@ -1,47 +1,50 @@
 //! Mapping a file. The one place of this crate that trusts the outside world, and the one module that names the map crate.
 
 use std::fs::{File, TryLockError};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
+#[cfg(unix)]
+use memmap2::Advice;
 use memmap2::{Mmap, MmapMut, MmapOptions};
 
 use crate::error::MapError;
 
-/// A file mapped read-only, with the file kept open and a shared lock held for as long.
+/// The bytes of a file, read-only, with the file kept open and a shared lock held for as long.
 ///
-/// Its bytes start at a page, so they are aligned for [`crate::Container::open`]. Pages are read when they are touched and belong
-/// to the page cache: resident memory is what was touched, shared by all processes that map the file.
+/// They start at a page, so they are aligned for [`crate::Container::open`]. Where they lie, [`Memory`] says.
 pub struct MappedFile {
-    map: Mmap,
+    bytes: Bytes,
+    memory: Memory,
+    is_locked: bool,
     path: PathBuf,
     /// Keeps the shared lock, which a writer that locks exclusively can see.
     _file: File,
 }
 
-/// How the pages of a map will be used. A hint to the operating system, never needed for correctness.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Advice {
-    /// Nothing in particular.
-    #[default]
-    Normal,
-    /// Here and there: do not read ahead. Right for a graph that is larger than memory.
-    Random,
-    /// All of it soon: start reading now, in the background. Right before a verification.
-    WillNeed,
+enum Bytes {
+    Map(Mmap),
+    Own(Pages),
 }
 
-/// How to map.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MapOptions {
-    /// Read the whole file before returning, where the system can. Otherwise pages are read when first touched.
-    pub populate: bool,
-    /// The first advice given.
-    pub advice: Advice,
+/// Where the bytes of a file lie while they are used. The answers are the same; what differs is when the disk is waited for, and how long the
+/// processor looks for a page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Memory {
+    /// Mapped; once searches begin each page is read when it is first touched, and nothing beside it. For an index that is larger than memory.
+    Cold,
+    /// Mapped, and read ahead in the background as soon as it is. Resident memory is what was touched, belongs to the page cache, and is shared by
+    /// all processes that map the file.
+    #[default]
+    Cached,
+    /// Copied into memory of one's own, in large pages where the system gives them, and locked there if it allows that: no search waits for the
+    /// disk, whatever else the machine does. Costs that memory for each process, and the time to read the file.
+    Pinned,
 }
 
 impl MappedFile {
-    /// Maps a whole file with the default options. See [`MappedFile::map_with`].
+    /// Maps a whole file with the default [`Memory`]. See [`MappedFile::map_with`].
     ///
     /// # Errors
     /// As [`MappedFile::map_with`].
@@ -51,15 +54,15 @@ impl MappedFile {
     #[allow(unsafe_code)]
     pub unsafe fn map(path: &Path) -> Result<Self, MapError> {
         // SAFETY: the caller promises what `map_with` asks for.
-        unsafe { Self::map_with(path, MapOptions::default()) }
+        unsafe { Self::map_with(path, Memory::default()) }
     }
 
-    /// Maps a whole file, read-only.
+    /// Maps a whole file, read-only, or reads it.
     ///
-    /// Costs a few system calls, whatever the length, unless `populate` is set.
+    /// Costs a few system calls, whatever the length, unless the memory is to be pinned.
     ///
     /// # Errors
-    /// A path that cannot be opened or mapped, is not a regular file, is empty, or is locked by a writer.
+    /// A path that cannot be opened, mapped or read, is not a regular file, is empty, or is locked by a writer.
     ///
     /// # Safety
     /// While the map lives, nobody may change or shorten the file: no process may write to it, truncate it or map it for writing.
@@ -70,7 +73,7 @@ impl MappedFile {
     /// lock taken here is advisory: only writers that ask for it see it. So the caller must know how the file came to be, such
     /// as by [`crate::write_file_atomically`], which writes under another name and makes the file read-only before it has this one.
     #[allow(unsafe_code)]
-    pub unsafe fn map_with(path: &Path, options: MapOptions) -> Result<Self, MapError> {
+    pub unsafe fn map_with(path: &Path, memory: Memory) -> Result<Self, MapError> {
         let fail = |action| move |source| MapError::Io { path: path.to_owned(), action, source };
         let file = File::open(path).map_err(fail("opened"))?;
         let metadata = file.metadata().map_err(fail("looked at"))?;
@@ -81,41 +84,49 @@ impl MappedFile {
             return Err(MapError::Empty { path: path.to_owned() });
         }
         lock_shared(&file, path)?;
-        let mut how = MmapOptions::new();
-        if options.populate {
-            how.populate();
-        }
-        // SAFETY: the file is regular and not empty, and it stays open in the value returned; that nobody changes or shortens it
-        // while that value lives is what the caller promises.
-        let map = unsafe { how.map(&file) }.map_err(fail("mapped"))?;
-        let mapped = Self { map, path: path.to_owned(), _file: file };
-        // Advice is a hint; a system that does not take it serves the same bytes.
-        let _ = mapped.advise(options.advice);
-        Ok(mapped)
+        let (bytes, is_locked) = if memory == Memory::Pinned {
+            let pages = read(&file, metadata.len()).map_err(fail("read"))?;
+            let is_locked = pages.lock().is_ok();
+            (Bytes::Own(pages), is_locked)
+        } else {
+            // SAFETY: the file is regular and not empty, and it stays open in the value returned; that nobody changes or shortens it
+            // while that value lives is what the caller promises.
+            let map = unsafe { MmapOptions::new().map(&file) }.map_err(fail("mapped"))?;
+            // Advice is a hint; a system that does not take it serves the same bytes.
+            #[cfg(unix)]
+            if memory == Memory::Cached {
+                let _ = map.advise(Advice::WillNeed);
+            }
+            (Bytes::Map(map), false)
+        };
+        Ok(Self { bytes, memory, is_locked, path: path.to_owned(), _file: file })
     }
 
-    /// Tells the operating system how the pages will be used from now on.
-    ///
-    /// # Errors
-    /// What the operating system returns; ignoring it costs speed at most.
-    pub fn advise(&self, advice: Advice) -> io::Result<()> {
+    /// Says that whatever reads the file from start to end, a verification, is over: of a cold file only what is touched is read from now on.
+    pub fn begin_searches(&self) {
         #[cfg(unix)]
-        return self.map.advise(match advice {
-            Advice::Normal => memmap2::Advice::Normal,
-            Advice::Random => memmap2::Advice::Random,
-            Advice::WillNeed => memmap2::Advice::WillNeed,
-        });
-        #[cfg(not(unix))]
-        {
-            let _ = advice;
-            Ok(())
+        if let (Bytes::Map(map), Memory::Cold) = (&self.bytes, self.memory) {
+            let _ = map.advise(Advice::Random);
         }
+    }
+
+    /// Whether the bytes are sure to stay in memory: [`Memory::Pinned`] was asked for, and the system allowed it.
+    pub fn is_locked(&self) -> bool {
+        self.is_locked
     }
 
     /// The file's path, as it was given.
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// A whole file, of this length, in pages of one's own.
+fn read(mut file: &File, length: u64) -> io::Result<Pages> {
+    let length = usize::try_from(length).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    let mut pages = Pages::zeroed(length)?;
+    file.read_exact(pages.as_mut())?;
+    Ok(pages)
 }
 
 /// A shared lock, so that a writer that asks can see that the file is in use.
@@ -129,13 +140,19 @@ fn lock_shared(file: &File, path: &Path) -> Result<(), MapError> {
 
 impl AsRef<[u8]> for MappedFile {
     fn as_ref(&self) -> &[u8] {
-        &self.map
+        match &self.bytes {
+            Bytes::Map(map) => map,
+            Bytes::Own(pages) => pages.as_ref(),
+        }
     }
 }
 
 impl fmt::Debug for MappedFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MappedFile").field("path", &self.path).field("len", &self.map.len()).finish_non_exhaustive()
+        f.debug_struct("MappedFile")
+            .field("path", &self.path)
+            .field("len", &self.as_ref().len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -157,8 +174,16 @@ impl Pages {
         let map = MmapMut::map_anon(len)?;
         // A hint; with small pages everything works, a little slower.
         #[cfg(target_os = "linux")]
-        let _ = map.advise(memmap2::Advice::HugePage);
+        let _ = map.advise(Advice::HugePage);
         Ok(Self { map: Some(map) })
+    }
+
+    /// Asks the system never to put them elsewhere than into memory.
+    fn lock(&self) -> io::Result<()> {
+        #[cfg(unix)]
+        return self.map.as_ref().map_or(Ok(()), MmapMut::lock);
+        #[cfg(not(unix))]
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 
@@ -189,23 +214,23 @@ mod tests {
     use super::*;
 
     #[allow(unsafe_code)]
-    fn map(path: &Path, options: MapOptions) -> Result<MappedFile, MapError> {
+    fn map(path: &Path, memory: Memory) -> Result<MappedFile, MapError> {
         // SAFETY: each test has a directory of its own, and none changes or shortens a file while it is mapped.
-        unsafe { MappedFile::map_with(path, options) }
+        unsafe { MappedFile::map_with(path, memory) }
     }
 
     #[test]
-    fn the_bytes_of_the_file_aligned_whatever_the_options() {
+    fn the_bytes_of_the_file_aligned_wherever_they_lie() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         fs::write(&path, [7; 10_000]).unwrap();
-        for populate in [false, true] {
-            for advice in [Advice::Normal, Advice::Random, Advice::WillNeed] {
-                let mapped = map(&path, MapOptions { populate, advice }).unwrap();
-                assert_eq!(mapped.as_ref(), [7; 10_000]);
-                assert_eq!(mapped.as_ref().as_ptr().addr() % crate::format::ALIGNMENT, 0);
-                mapped.advise(Advice::Normal).unwrap();
-            }
+        for memory in [Memory::Cold, Memory::Cached, Memory::Pinned] {
+            let mapped = map(&path, memory).unwrap();
+            assert_eq!(mapped.as_ref(), [7; 10_000]);
+            assert_eq!(mapped.as_ref().as_ptr().addr() % crate::format::ALIGNMENT, 0);
+            assert!(!mapped.is_locked() || memory == Memory::Pinned);
+            mapped.begin_searches();
+            assert_eq!(mapped.as_ref(), [7; 10_000]);
         }
     }
 
@@ -214,7 +239,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         fs::write(&path, b"before").unwrap();
-        let mapped = map(&path, MapOptions::default()).unwrap();
+        let mapped = map(&path, Memory::default()).unwrap();
         fs::remove_file(&path).unwrap();
         fs::write(&path, b"after!").unwrap();
         assert_eq!(mapped.as_ref(), b"before");
@@ -223,7 +248,7 @@ mod tests {
     #[test]
     fn what_is_not_a_file_with_bytes_is_refused() {
         let directory = tempfile::tempdir().unwrap();
-        let fails = |path: &Path| map(path, MapOptions::default()).unwrap_err();
+        let fails = |path: &Path| map(path, Memory::default()).unwrap_err();
         assert!(matches!(fails(directory.path()), MapError::NotAFile { .. } | MapError::Io { .. }));
         let path = directory.path().join("file");
         assert!(matches!(fails(&path), MapError::Io { action: "opened", .. }));
@@ -238,9 +263,9 @@ mod tests {
         fs::write(&path, b"bytes").unwrap();
         let writer = File::options().write(true).open(&path).unwrap();
         writer.lock().unwrap();
-        assert!(matches!(map(&path, MapOptions::default()), Err(MapError::Locked { .. })));
+        assert!(matches!(map(&path, Memory::default()), Err(MapError::Locked { .. })));
         drop(writer);
-        let _first = map(&path, MapOptions::default()).unwrap();
-        let _second = map(&path, MapOptions::default()).unwrap();
+        let _first = map(&path, Memory::default()).unwrap();
+        let _second = map(&path, Memory::default()).unwrap();
     }
 }

@@ -382,13 +382,11 @@ impl<C: Compare> Searcher<'_, C> {
                 // An unused place, which ends the links of a sound graph; in another there may be more behind it.
                 continue;
             }
-            if visited.insert(*link)
-                && let Some(place) = ordinals.get_mut(count)
-            {
-                *place = *link;
-                count += 1;
-                self.near.ask(*link);
-            }
+            // Written down whether or not it is new, and asked for: which of both it is cannot be foretold, and a wrong guess costs more.
+            let Some(place) = ordinals.get_mut(count) else { break };
+            *place = *link;
+            count += usize::from(visited.insert(*link));
+            self.near.ask(*link);
         }
         count
     }

@@ -14,6 +14,8 @@ use std::fs::{self, File, TryLockError};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use kindred_index::Memory;
+
 use super::{
     ArtifactError, BoxError, CURRENT_FILE, INDEX_FILE, LOCK_FILE, MANIFEST_FILE, MODEL_FILE, PARTIAL_SUFFIX, checksum,
     current, generations, is_generation_name, open_with, read_manifest,
@@ -95,7 +97,7 @@ impl Publication {
         manifest.format_version = FORMAT_VERSION;
         manifest.generation.clone_from(&self.generation);
         manifest.files.clone_from(&self.files);
-        open_with(&self.partial, manifest.clone())?;
+        open_with(&self.partial, manifest.clone(), Memory::default())?;
         let path = self.partial.join(MANIFEST_FILE);
         write_synced(&path, |into| {
             serde_json::to_writer_pretty(&mut *into, &manifest)?;

@@ -41,11 +41,19 @@ pub(super) struct Candidate {
 /// Candidates by ordinal: open addressing over a list, cheap to clear, in the first-level cache for usual requests.
 #[derive(Debug, Default)]
 pub(super) struct CandidateTable {
-    /// Position in the list plus one, or zero; a power of two of them, at least twice as many as the list is long.
-    slots: Vec<u32>,
+    /// A power of two of them, at least twice as many as the list is long.
+    slots: Vec<Slot>,
     list: Vec<Candidate>,
     near: Vec<(f64, u32)>,
     excluded: u32,
+}
+
+/// Where an item is in the list. The ordinal is here too, so that looking for one reads no other memory until it is found.
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    ordinal: u32,
+    /// Position in the list plus one, or zero.
+    place: u32,
 }
 
 impl Candidate {
@@ -80,7 +88,7 @@ impl CandidateTable {
         // A table that one huge request has blown up would cost every later one its clearing.
         const SLOTS_KEPT: usize = 1 << 14;
         self.slots.truncate(SLOTS_KEPT);
-        self.slots.fill(0);
+        self.slots.fill(Slot::default());
         self.list.clear();
         self.near.clear();
         self.excluded = 0;
@@ -104,7 +112,7 @@ impl CandidateTable {
     /// What is known about an item, if anything is.
     pub(super) fn get(&self, ordinal: u32) -> Option<&Candidate> {
         let slot = self.slots.get(self.find(ordinal)?)?;
-        self.list.get((*slot).checked_sub(1)? as usize)
+        self.list.get(slot.place.checked_sub(1)? as usize)
     }
 
     /// Marks items that may not be in the answer.
@@ -271,11 +279,11 @@ impl CandidateTable {
         }
         let at = self.find(ordinal)?;
         let slot = self.slots.get_mut(at)?;
-        if *slot == 0 {
+        if slot.place == 0 {
             self.list.push(Candidate::new(ordinal));
-            *slot = self.list.len() as u32;
+            *slot = Slot { ordinal, place: self.list.len() as u32 };
         }
-        self.list.get_mut((*slot - 1) as usize)
+        self.list.get_mut((slot.place - 1) as usize)
     }
 
     /// The slot of an item, or the empty slot where it belongs.
@@ -284,9 +292,8 @@ impl CandidateTable {
         // Fibonacci hashing; the high half of the product is well mixed.
         let mut at = (u64::from(ordinal).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & mask;
         loop {
-            let slot = *self.slots.get(at)?;
-            let here = slot.checked_sub(1).and_then(|place| self.list.get(place as usize));
-            if here.is_none_or(|one| one.ordinal == ordinal) {
+            let slot = self.slots.get(at)?;
+            if slot.place == 0 || slot.ordinal == ordinal {
                 return Some(at);
             }
             at = (at + 1) & mask;
@@ -297,11 +304,11 @@ impl CandidateTable {
         const SLOTS_LEAST: usize = 1 << 10;
         let slots = (self.slots.len() * 2).max(SLOTS_LEAST);
         self.slots.clear();
-        self.slots.resize(slots, 0);
+        self.slots.resize(slots, Slot::default());
         for place in 0..self.list.len() {
             let Some(ordinal) = self.list.get(place).map(|one| one.ordinal) else { break };
             if let Some(slot) = self.find(ordinal).and_then(|at| self.slots.get_mut(at)) {
-                *slot = place as u32 + 1;
+                *slot = Slot { ordinal, place: place as u32 + 1 };
             }
         }
     }

@@ -18,10 +18,15 @@ use kindred_index::{AlignedBytes, EdgeSet, Index, IndexInput, Metric, crc32};
 use serde::Serialize;
 
 use crate::calendar::Moment;
-use crate::matrix::{Matrix, norm};
+use crate::matrix::Matrix;
 use crate::model_dir::{ModelDir, ModelMetric};
 use crate::progress::Progress;
 use crate::recall::{self, Agreement, Truth};
+
+mod edges;
+
+pub use self::edges::EdgeChoice;
+use self::edges::{better, edge_sets, sample};
 
 /// Nearest items that recall is measured on.
 pub const RECALL_K: usize = 10;
@@ -31,13 +36,6 @@ const BREADTHS: [usize; 14] = [10, 14, 20, 28, 40, 56, 80, 112, 160, 224, 320, 4
 const RECALL_WHOLE: f64 = 0.9995;
 /// Item rows that stand in for queries where a model has none.
 const ROW_QUERIES: usize = 1_000;
-/// Up to this many items, `auto` builds each edge set and measures; above, it takes the one that measured best on every
-/// set of factors of different norms, since a graph costs minutes there.
-const MEASURE_UP_TO: usize = 50_000;
-/// Norms that differ by less than this share count as equal: inner product and cosine then order items alike.
-const NORMS_EQUAL: f32 = 1e-3;
-/// An edge set whose recall is within this of the best is as good, and the one that compares fewer vectors wins.
-const RECALL_EQUAL: f64 = 0.001;
 /// Names tried for a generation when one of the same second and content is there already.
 const NAMES_TRIED: u32 = 100;
 
@@ -80,21 +78,6 @@ impl BuilderChoice {
             Self::HnswRs => &HnswRsBuilder,
         }
     }
-}
-
-/// Which edges the graph gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum EdgeChoice {
-    /// `cosine` for rows of equal norm; else `measure` for up to 50,000 items and `united` for more.
-    Auto,
-    /// Those of a graph built by cosine.
-    Cosine,
-    /// Those of a graph built by inner product.
-    InnerProduct,
-    /// Both.
-    United,
-    /// Builds each, measures on the model's queries, and takes the one that compares the fewest vectors at the best recall.
-    Measure,
 }
 
 /// What became of a build.
@@ -143,6 +126,8 @@ pub struct BuildReport {
 pub struct Tried {
     /// Which.
     pub edges: &'static str,
+    /// Of how many items; fewer than all where edge sets are compared on some.
+    pub n_items: usize,
     /// Its agreement with the exact search.
     #[serde(flatten)]
     pub agreement: Agreement,
@@ -241,16 +226,17 @@ fn build(model: &ModelDir, options: &BuildOptions, progress: &Progress) -> anyho
     let rows = &model.item_factors;
     let input = IndexInput { keys: &keys, rows: &rows.data, dims: rows.cols, metric, attributes: &attributes };
     let (queries, measured_with) = queries(model);
-    let mut best: Option<Built> = None;
     let mut tried = Vec::new();
-    for &edges in edge_sets(options.edges, metric, rows) {
-        let built = build_one(&input, edges, options, &queries, progress)?;
-        tried.push(built.tried);
-        if best.as_ref().is_none_or(|best| better(&built.tried.agreement, &best.tried.agreement)) {
-            best = Some(built);
+    let sets = edge_sets(options.edges, metric, rows);
+    let best = match (sets.len() > 1).then(|| sample(options.edges, rows)).flatten() {
+        None => best_of(sets, &input, options, &queries, progress, &mut tried)?,
+        Some((places, few)) => {
+            let their_keys: Vec<String> = places.iter().filter_map(|place| keys.get(*place).cloned()).collect();
+            let spread = IndexInput { keys: &their_keys, rows: &few.data, dims: few.cols, metric, attributes: &[] };
+            let best = best_of(sets, &spread, options, &queries, progress, &mut tried)?.edges;
+            best_of(&[best], &input, options, &queries, progress, &mut tried)?
         }
-    }
-    let best = best.context("no edge set to build")?;
+    };
     let recall_by_breadth = by_breadth(&best, &queries)?;
     let report = BuildReport {
         published: None,
@@ -273,6 +259,26 @@ fn build(model: &ModelDir, options: &BuildOptions, progress: &Progress) -> anyho
         seconds: 0.0,
     };
     Ok((report, best))
+}
+
+/// Builds each edge set, measures it, and keeps the best.
+fn best_of(
+    sets: &[EdgeSet],
+    input: &IndexInput<'_>,
+    options: &BuildOptions,
+    queries: &Matrix,
+    progress: &Progress,
+    tried: &mut Vec<Tried>,
+) -> anyhow::Result<Built> {
+    let mut best: Option<Built> = None;
+    for &edges in sets {
+        let built = build_one(input, edges, options, queries, progress)?;
+        tried.push(built.tried);
+        if best.as_ref().is_none_or(|best| better(&built.tried.agreement, &best.tried.agreement)) {
+            best = Some(built);
+        }
+    }
+    best.context("no edge set to build")
 }
 
 fn build_one(
@@ -309,7 +315,7 @@ fn build_one(
         crc,
         repaired,
         truth,
-        tried: Tried { edges: edges_name(edges), agreement, seconds },
+        tried: Tried { edges: edges_name(edges), n_items: input.keys.len(), agreement, seconds },
     })
 }
 
@@ -326,32 +332,6 @@ fn by_breadth(built: &Built, queries: &Matrix) -> anyhow::Result<Vec<BreadthReca
         }
     }
     Ok(measured)
-}
-
-/// The edge sets to build and choose from.
-fn edge_sets(choice: EdgeChoice, metric: Metric, rows: &Matrix) -> &'static [EdgeSet] {
-    const ALL: &[EdgeSet] = &[EdgeSet::Cosine, EdgeSet::InnerProduct, EdgeSet::United];
-    match choice {
-        EdgeChoice::Cosine => &[EdgeSet::Cosine],
-        EdgeChoice::InnerProduct => &[EdgeSet::InnerProduct],
-        EdgeChoice::United => &[EdgeSet::United],
-        EdgeChoice::Measure => ALL,
-        EdgeChoice::Auto if metric == Metric::Cosine || norms_are_equal(rows) => &[EdgeSet::Cosine],
-        EdgeChoice::Auto if rows.rows <= MEASURE_UP_TO => ALL,
-        EdgeChoice::Auto => &[EdgeSet::United],
-    }
-}
-
-fn norms_are_equal(rows: &Matrix) -> bool {
-    let norms = (0..rows.rows).map(|row| norm(rows.row(row)));
-    let (least, most) = norms.fold((f32::MAX, 0.0_f32), |(least, most), norm| (least.min(norm), most.max(norm)));
-    most - least <= NORMS_EQUAL * most
-}
-
-/// Whether `new` is clearly more exact than `old`, or as exact at a lower cost.
-fn better(new: &Agreement, old: &Agreement) -> bool {
-    let gain = new.recall - old.recall;
-    gain > RECALL_EQUAL || (gain >= -RECALL_EQUAL && new.distances < old.distances)
 }
 
 /// What recall is measured with: user vectors, as requests have them, or item rows spread over the catalogue.
@@ -428,32 +408,5 @@ pub fn edges_name(edges: EdgeSet) -> &'static str {
         EdgeSet::Cosine => "cosine",
         EdgeSet::InnerProduct => "inner_product",
         EdgeSet::United => "united",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn agreement(recall: f64, distances: f64) -> Agreement {
-        Agreement { recall, distances, n_queries: 100 }
-    }
-
-    #[test]
-    fn recall_decides_and_between_equals_the_cost() {
-        assert!(better(&agreement(0.99, 900.0), &agreement(0.95, 100.0)));
-        assert!(!better(&agreement(0.95, 100.0), &agreement(0.99, 900.0)));
-        assert!(better(&agreement(0.9895, 500.0), &agreement(0.99, 900.0)));
-        assert!(!better(&agreement(0.99, 900.0), &agreement(0.99, 900.0)));
-    }
-
-    #[test]
-    fn rows_of_equal_norm_need_only_the_cosine_graph() {
-        let equal = Matrix { rows: 2, cols: 2, data: vec![3.0, 4.0, 0.0, 5.0] };
-        let different = Matrix { rows: 2, cols: 2, data: vec![3.0, 4.0, 0.0, 9.0] };
-        assert_eq!(edge_sets(EdgeChoice::Auto, Metric::InnerProduct, &equal), [EdgeSet::Cosine]);
-        assert_eq!(edge_sets(EdgeChoice::Auto, Metric::InnerProduct, &different).len(), 3);
-        assert_eq!(edge_sets(EdgeChoice::Auto, Metric::Cosine, &different), [EdgeSet::Cosine]);
-        assert_eq!(edge_sets(EdgeChoice::United, Metric::Cosine, &equal), [EdgeSet::United]);
     }
 }

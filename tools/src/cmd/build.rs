@@ -103,10 +103,16 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
 impl Report for BuildReport {
     fn text(&self) -> String {
         let mut text = String::new();
-        let mut tried = Table::new(["edges built", "ann_recall@10", "distances/query", "build"]);
+        let mut tried = Table::new(["edges built", "items", "ann_recall@10", "distances/query", "build"]);
         for one in &self.tried {
             let recall = format!("{:.4}", one.agreement.recall);
-            tried.row([one.edges, &recall, &format!("{:.0}", one.agreement.distances), &seconds(one.seconds)]);
+            tried.row([
+                one.edges,
+                &count(one.n_items as u64),
+                &recall,
+                &format!("{:.0}", one.agreement.distances),
+                &seconds(one.seconds),
+            ]);
         }
         text.push_str(&tried.text());
         if self.unreachable_repaired > 0 {

@@ -19,18 +19,24 @@ pub struct Point {
     pub distances: Option<f64>,
 }
 
-/// Queries per second at this recall: exponentially between the two points around it on the best curve, none where it was not reached.
+/// Queries per second at this recall.
+pub fn qps_at(points: &[Point], recall: f64) -> Option<f64> {
+    value_at(points, recall, |point| point.qps)
+}
+
+/// A value above zero at this recall: exponentially between the two points around it on the best curve, none where it was not reached.
 ///
 /// The best curve leaves out every point that another beats in both: a wider search that found less is chance.
-pub fn qps_at(points: &[Point], recall: f64) -> Option<f64> {
+pub fn value_at(points: &[Point], recall: f64, value: impl Fn(&Point) -> f64) -> Option<f64> {
     let mut best: Vec<&Point> = points.iter().collect();
     best.sort_by(|a, b| b.qps.total_cmp(&a.qps));
     let mut below: Option<&Point> = None;
     for point in best {
         if point.recall >= recall {
-            let Some(low) = below else { return Some(point.qps) };
+            let Some(low) = below else { return Some(value(point)) };
             let t = (recall - low.recall) / (point.recall - low.recall);
-            return Some((low.qps.ln() + t * (point.qps.ln() - low.qps.ln())).exp());
+            let [low, high] = [value(low), value(point)].map(f64::ln);
+            return Some((low + t * (high - low)).exp());
         }
         if below.is_none_or(|low| point.recall > low.recall) {
             below = Some(point);

@@ -9,28 +9,29 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use clap::builder::RangedU64ValueParser;
-use hdrhistogram::Histogram;
 use kindred::artifact;
 use kindred_index::build::{GraphOptions, HnswBuilder, HnswRsBuilder, PeerSearch, build_index};
 use kindred_index::{
-    AlignedBytes, EF_SEARCH_MAX, EdgeSet, Index, IndexInput, ItemAttributes, MappedFile, Metric, Scratch, SearchParams,
-    assemble_index,
+    AlignedBytes, EF_SEARCH_MAX, EdgeSet, Index, IndexInput, ItemAttributes, MappedFile, Memory, Metric, Pages,
+    Scratch, SearchParams, assemble_index,
 };
 
 use super::super::verify;
 use super::super::{Exit, Global};
-use super::curve::{Point, median};
+use super::curve::Point;
 use super::http::MetricArg;
 use super::index_report::{IndexReport, Speed};
-use super::{filters, opening, peers};
+use super::passes::{Pass, Times, times};
+use super::{filters, opening, peers, scale, threads};
 use crate::build::{edges_name, metric_name};
 use crate::factors::{FactorsOptions, generate};
 use crate::machine::Machine;
 use crate::matrix::Matrix;
 use crate::npy;
 use crate::progress::Progress;
-use crate::recall::{self, Truth, is_true};
+use crate::recall;
 use crate::report::{Report, emit};
+use crate::svg::Chart;
 
 /// The breadths that are tried, unless others are asked for. Each is about 1.4 times the one before.
 pub(super) const SWEEP: &[usize] = &[10, 14, 20, 28, 40, 56, 80, 112, 160, 226, 320, 452, 640, 904, 1280];
@@ -38,8 +39,6 @@ pub(super) const SWEEP: &[usize] = &[10, 14, 20, 28, 40, 56, 80, 112, 160, 226, 
 const OPENING_EF_SEARCH: usize = 40;
 /// Queries of the exact scan, which takes thousands of times longer per query.
 const EXACT_QUERIES: usize = 50;
-/// Longest latency told apart, nanoseconds.
-pub(super) const LATENCY_NS_MAX: u64 = 10_000_000_000;
 
 /// Measure the index: recall@k, queries per second and latency over a sweep of ef_search
 ///
@@ -48,7 +47,7 @@ pub(super) const LATENCY_NS_MAX: u64 = 10_000_000_000;
 /// published graph is searched as it is, without hnsw_rs beside it. Prints a table, and the speeds at equal recall, read off the curves.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  kindred bench index --items 200000 --dims 64\n  kindred bench index --filters\n  kindred bench index --peers --python venv/bin/python --svg peers.svg\n  kindred bench index --npy item_factors.npy --query-npy queries.npy --metric inner-product\n  kindred bench index --artifact artifacts --query-npy model/queries.npy"
+    after_help = "Examples:\n  kindred bench index --items 200000 --dims 64\n  kindred bench index --filters\n  kindred bench index --peers --python venv/bin/python --svg peers.svg\n  kindred bench index --scale 10000,100000,1000000 --svg scale.svg\n  kindred bench index --npy item_factors.npy --query-npy queries.npy --metric inner-product\n  kindred bench index --artifact artifacts --query-npy model/queries.npy"
 )]
 pub struct Args {
     /// Rows to generate
@@ -72,6 +71,9 @@ pub struct Args {
     /// Measure the graph of a published artifact: a directory of artifacts, or of one generation
     #[arg(long, value_name = "DIR")]
     pub artifact: Option<PathBuf>,
+    /// Where the artifact's bytes lie, as the server's artifacts.memory; what is built here lies as if pinned
+    #[arg(long, value_enum, default_value_t = MemoryArg::Cached, requires = "artifact")]
+    pub memory: MemoryArg,
     /// How rows are compared
     #[arg(long, value_enum, default_value_t = MetricArg::Cosine, conflicts_with = "artifact")]
     pub metric: MetricArg,
@@ -94,21 +96,46 @@ pub struct Args {
     /// it and gathered in one place
     #[arg(long)]
     pub filters: bool,
-    /// Measure hnswlib, usearch and faiss beside it, as far as they are installed for --python
+    /// Measure hnswlib, usearch, faiss, SVS and glass beside it, as far as they are installed for --python
     #[arg(long, conflicts_with = "filters")]
     pub peers: bool,
     /// Measure how long opening the artifact and its first answer take, the files being in the page cache
     #[arg(long, requires = "artifact", conflicts_with_all = ["filters", "peers"])]
     pub open: bool,
+    /// Measure generated catalogues of these sizes instead, separated by commas: what a query and an insertion cost as they grow
+    #[arg(long, value_delimiter = ',', value_name = "ITEMS", conflicts_with_all = ["artifact", "npy", "filters", "peers"])]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1_000..=50_000_000))]
+    pub scale: Vec<usize>,
     /// The interpreter that has them [default: python3]
     #[arg(long, value_name = "FILE", requires = "peers")]
     pub python: Option<PathBuf>,
-    /// Draw recall against speed
-    #[arg(long, value_name = "FILE", requires = "peers")]
+    /// Draw recall against speed, or with --scale cost against size
+    #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
     /// Rounds; of each number the median counts
     #[arg(long, default_value_t = 3, value_parser = RangedU64ValueParser::<usize>::new().range(1..=100))]
     pub rounds: usize,
+}
+
+/// Where bytes lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum MemoryArg {
+    /// Mapped, read when touched.
+    Cold,
+    /// Mapped, in the page cache.
+    Cached,
+    /// In memory of the process, in large pages.
+    Pinned,
+}
+
+impl From<MemoryArg> for Memory {
+    fn from(memory: MemoryArg) -> Self {
+        match memory {
+            MemoryArg::Cold => Self::Cold,
+            MemoryArg::Cached => Self::Cached,
+            MemoryArg::Pinned => Self::Pinned,
+        }
+    }
 }
 
 /// What is searched, beside the index.
@@ -122,17 +149,8 @@ pub(super) struct Subject {
 /// The graph of hnsw_rs, for its own search and for ours.
 struct Peer {
     search: PeerSearch,
-    index: Index<AlignedBytes>,
+    index: Index<Pages>,
     build_seconds: f64,
-}
-
-/// Times of one search at one breadth, over all rounds.
-pub(super) struct Times {
-    seconds: Vec<f64>,
-    latency: Histogram<u64>,
-    found: u64,
-    distances: u64,
-    queries: u64,
 }
 
 /// Measures and reports.
@@ -162,10 +180,18 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
             peers::measure(args, index, subject, &progress)
         });
     }
+    if !args.scale.is_empty() {
+        let report = scale::measure(args, &progress)?;
+        draw(args, || report.chart())?;
+        progress.finish();
+        emit(&report, global.json)?;
+        return Ok(Exit::Done);
+    }
+    ensure!(args.svg.is_none(), "--svg draws what --peers or --scale measure: give one of them");
     let report = match &args.artifact {
         Some(path) => {
             let directory = verify::directory(path)?;
-            let model = artifact::open(&directory).context("opening the artifact")?;
+            let model = artifact::open_in(&directory, args.memory.into()).context("opening the artifact")?;
             let subject = published(args, model.index(), directory.display().to_string())?;
             measure(args, model.index(), &subject, &progress)?
         }
@@ -179,18 +205,24 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// Writes the chart that was asked for, if one was.
+pub(super) fn draw(args: &Args, chart: impl FnOnce() -> Chart) -> anyhow::Result<()> {
+    let Some(file) = &args.svg else { return Ok(()) };
+    std::fs::write(file, chart().svg()).with_context(|| format!("writing {}", file.display()))
+}
+
 /// Opens or builds what is measured, and measures it without hnsw_rs.
 fn alone<R: Report>(
     args: &Args,
     global: &Global,
     progress: &Progress,
     of_artifact: impl FnOnce(&Index<MappedFile>, &Subject) -> anyhow::Result<R>,
-    of_built: impl FnOnce(&Index<AlignedBytes>, &Subject) -> anyhow::Result<R>,
+    of_built: impl FnOnce(&Index<Pages>, &Subject) -> anyhow::Result<R>,
 ) -> anyhow::Result<Exit> {
     let report = match &args.artifact {
         Some(path) => {
             let directory = verify::directory(path)?;
-            let model = artifact::open(&directory).context("opening the artifact")?;
+            let model = artifact::open_in(&directory, args.memory.into()).context("opening the artifact")?;
             of_artifact(model.index(), &published(args, model.index(), directory.display().to_string())?)?
         }
         None => {
@@ -218,7 +250,7 @@ fn published(args: &Args, index: &Index<MappedFile>, source: String) -> anyhow::
 }
 
 /// Graphs over generated rows or those of a file: ours, and that of hnsw_rs in both forms.
-fn built(args: &Args, progress: &Progress) -> anyhow::Result<(Index<AlignedBytes>, Subject)> {
+pub(super) fn built(args: &Args, progress: &Progress) -> anyhow::Result<(Index<Pages>, Subject)> {
     let (rows, queries, source) = data(args, progress)?;
     ensure!(
         args.ef_construction > 2 * args.m,
@@ -246,7 +278,7 @@ fn built(args: &Args, progress: &Progress) -> anyhow::Result<(Index<AlignedBytes
     let ours = build_index(&input, &options, &HnswBuilder, progress).context("building the graph")?;
     let build_seconds = Some(started.elapsed().as_secs_f64());
     let bytes = ours.to_bytes().context("laying the index out")?;
-    let index = Index::open(bytes).context("opening the index that was just built")?;
+    let index = open(&bytes)?;
     let peer = if args.without_hnsw_rs { None } else { Some(peer(&input, &options, progress)?) };
     Ok((index, Subject { peer, queries, source, build_seconds }))
 }
@@ -259,8 +291,15 @@ fn peer(input: &IndexInput<'_>, options: &GraphOptions, progress: &Progress) -> 
         .context("building the graph of hnsw_rs")?;
     let build_seconds = started.elapsed().as_secs_f64();
     let bytes = assemble_index(input, &graph, edges).context("laying the graph of hnsw_rs out")?;
-    let index = Index::open(bytes).context("opening the graph of hnsw_rs")?;
+    let index = open(&bytes)?;
     Ok(Peer { search, index, build_seconds })
+}
+
+/// Opens an index that was just built, in large pages, as a server has it whose memory is pinned.
+fn open(bytes: &AlignedBytes) -> anyhow::Result<Index<Pages>> {
+    let mut pages = Pages::zeroed(bytes.len()).context("taking memory for the index")?;
+    pages.as_mut().copy_from_slice(bytes.as_ref());
+    Index::open(pages).context("opening the index that was just built")
 }
 
 fn data(args: &Args, progress: &Progress) -> anyhow::Result<(Matrix, Matrix, String)> {
@@ -343,6 +382,10 @@ fn measure<D: AsRef<[u8]> + Sync>(
     let points = |times: &[Times]| breadths.iter().zip(times).map(|(ef, times)| times.point(*ef, truth.k)).collect();
     let [ours, on_theirs, theirs]: [Vec<Point>; 3] = [points(&ours), points(&on_theirs), points(&theirs)];
     let exact = exact.first().map(|times| times.point(0, truth.k)).context("no exact scan")?;
+    // At the breadth of recall 0.95, or the broadest.
+    let usual = ours.iter().find(|point| point.recall >= 0.95).or(ours.last()).map_or(truth.k, |point| point.ef_search);
+    let params = SearchParams { k: truth.k, ef_search: usual, exact: false };
+    let together = threads::measure(index, queries, &params, args.rounds)?;
     let at = [0.90, 0.95, 0.99].into_iter().map(|recall| Speed::at(recall, &ours, &on_theirs, &theirs)).collect();
     Ok(IndexReport {
         machine: Machine::here(),
@@ -363,6 +406,7 @@ fn measure<D: AsRef<[u8]> + Sync>(
         ours_on_hnsw_rs_graph: on_theirs,
         hnsw_rs: theirs,
         exact,
+        together,
         at,
     })
 }
@@ -373,123 +417,4 @@ pub(super) fn fits<D: AsRef<[u8]>>(queries: &Matrix, index: &Index<D>) -> anyhow
     ensure!(queries.rows > 0, "there is no query");
     ensure!(found == expected, "queries have {found} numbers, rows have {expected}: give queries of the same model");
     Ok(())
-}
-
-/// One pass of one search over the queries.
-pub(super) struct Pass<'a> {
-    queries: &'a Matrix,
-    truth: &'a Truth,
-    most: usize,
-    counted: bool,
-}
-
-impl<'a> Pass<'a> {
-    pub(super) fn new(queries: &'a Matrix, truth: &'a Truth, most: usize, counted: bool) -> Self {
-        Self { queries, truth, most: queries.rows.min(most), counted }
-    }
-
-    pub(super) fn ours<D: AsRef<[u8]>>(
-        &self,
-        index: &Index<D>,
-        params: &SearchParams,
-        scratch: &mut Scratch,
-        times: Option<&mut Times>,
-    ) -> anyhow::Result<()> {
-        let Some(times) = times else { return Ok(()) };
-        let mut seconds = 0.0;
-        for query in 0..self.most {
-            let begun = Instant::now();
-            let stats = index.search(self.queries.row(query), params, None, scratch).context("searching")?;
-            let taken = begun.elapsed();
-            if self.counted {
-                seconds += taken.as_secs_f64();
-                let worst = self.worst(query);
-                let found = scratch.hits().iter().filter(|hit| is_true(hit.similarity, worst)).count();
-                times.one(taken.as_nanos() as u64, found, u64::from(stats.distances));
-            }
-        }
-        times.pass(seconds, self);
-        Ok(())
-    }
-
-    fn theirs<D: AsRef<[u8]>>(
-        &self,
-        index: &Index<D>,
-        peer: &PeerSearch,
-        k: usize,
-        ef: usize,
-        times: Option<&mut Times>,
-    ) {
-        let Some(times) = times else { return };
-        let mut seconds = 0.0;
-        let mut unit = Vec::with_capacity(self.queries.cols);
-        for query in 0..self.most {
-            let row = self.queries.row(query);
-            let begun = Instant::now();
-            let found = peer.search(row, k, ef);
-            let taken = begun.elapsed();
-            if self.counted {
-                seconds += taken.as_secs_f64();
-                // Judged by the same arithmetic as ours, after the clock has stopped.
-                let query_row = comparable(row, index.metric(), &mut unit);
-                let worst = self.worst(query);
-                let similarity = |ordinal: u32| index.row(ordinal).map(|row| kindred_index::dot(query_row, row));
-                let hits =
-                    found.iter().filter_map(|ordinal| similarity(*ordinal)).filter(|s| is_true(*s, worst)).count();
-                times.one(taken.as_nanos() as u64, hits, 0);
-            }
-        }
-        times.pass(seconds, self);
-    }
-
-    fn worst(&self, query: usize) -> f32 {
-        self.truth.worst.get(query).copied().unwrap_or(f32::NEG_INFINITY)
-    }
-}
-
-/// A query as `Index::search` compares it: of unit length where the metric is cosine.
-fn comparable<'a>(row: &'a [f32], metric: Metric, unit: &'a mut Vec<f32>) -> &'a [f32] {
-    if metric == Metric::InnerProduct {
-        return row;
-    }
-    let length = crate::matrix::norm(row).max(f32::MIN_POSITIVE);
-    unit.clear();
-    unit.extend(row.iter().map(|value| value / length));
-    unit
-}
-
-pub(super) fn times(n: usize) -> anyhow::Result<Vec<Times>> {
-    let one = |_| {
-        let latency = Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).context("making a histogram")?;
-        Ok(Times { seconds: Vec::new(), latency, found: 0, distances: 0, queries: 0 })
-    };
-    (0..n).map(one).collect()
-}
-
-impl Times {
-    fn one(&mut self, ns: u64, found: usize, distances: u64) {
-        self.latency.saturating_record(ns);
-        self.found += found as u64;
-        self.distances += distances;
-        self.queries += 1;
-    }
-
-    fn pass(&mut self, seconds: f64, pass: &Pass<'_>) {
-        if pass.counted {
-            self.seconds.push(seconds / pass.most.max(1) as f64);
-        }
-    }
-
-    pub(super) fn point(&self, ef_search: usize, k: usize) -> Point {
-        let us = |quantile: f64| self.latency.value_at_quantile(quantile) as f64 / 1e3;
-        let n = self.queries.max(1) as f64;
-        Point {
-            ef_search,
-            recall: self.found as f64 / (n * k.max(1) as f64),
-            qps: 1.0 / median(&mut self.seconds.clone()).max(f64::MIN_POSITIVE),
-            p50_us: us(0.5),
-            p99_us: us(0.99),
-            distances: (self.distances > 0).then(|| self.distances as f64 / n),
-        }
-    }
 }

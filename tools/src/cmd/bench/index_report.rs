@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::curve::{Point, qps_at};
+use super::threads::Together;
 use crate::machine::Machine;
 use crate::report::{Report, Table, bytes, count, seconds};
 
@@ -47,6 +48,8 @@ pub struct IndexReport {
     pub hnsw_rs: Vec<Point>,
     /// The exact scan.
     pub exact: Point,
+    /// What all cores search together.
+    pub together: Together,
     /// Speeds at equal recall.
     pub at: Vec<Speed>,
 }
@@ -125,6 +128,12 @@ impl Report for IndexReport {
         }
         table.row(row("exact scan", &self.exact));
         text.push_str(&table.text());
+        let Together { ef_search, threads, alone, together } = self.together;
+        let _ = writeln!(
+            text,
+            "{threads} threads at ef_search {ef_search}: {together:.0} queries/s, {:.2} times the {alone:.0} of one thread beside them",
+            self.together.ratio()
+        );
         if self.hnsw_rs.is_empty() {
             let mut table = Table::new(["queries/s at", "kindred"]);
             for speed in &self.at {

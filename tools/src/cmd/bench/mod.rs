@@ -8,12 +8,15 @@ pub mod index;
 pub mod index_report;
 pub mod opening;
 pub mod overload;
+mod passes;
 pub mod peers;
 pub mod ratings;
 pub mod recall;
 pub mod replay;
+pub mod scale;
 pub mod soak;
 pub mod store;
+pub mod threads;
 
 use clap::Subcommand;
 

@@ -46,8 +46,8 @@ class Hnswlib:
         self.index.init_index(n, M=m, ef_construction=breadth, random_seed=1)
         self.index.add_items(rows, np.arange(n), num_threads=threads)
 
-    def save(self, path):
-        self.index.save_index(path)
+    def save(self, directory):
+        self.index.save_index(os.path.join(directory, "index"))
 
     def search(self, ef):
         self.index.set_ef(max(ef, k))
@@ -63,8 +63,8 @@ class Usearch:
         )
         self.index.add(np.arange(n, dtype=np.uint64), rows, threads=threads)
 
-    def save(self, path):
-        self.index.save(path)
+    def save(self, directory):
+        self.index.save(os.path.join(directory, "index"))
 
     def search(self, ef):
         self.index.expansion_search = ef
@@ -86,16 +86,70 @@ class Faiss:
         self.index.add(rows)
         library.omp_set_num_threads(1)
 
-    def save(self, path):
-        self.library.write_index(self.index, path)
+    def save(self, directory):
+        self.library.write_index(self.index, os.path.join(directory, "index"))
 
     def search(self, ef):
         self.index.hnsw.efSearch = ef
         return self.index.search(queries, k)[1]
 
 
-def version(package):
-    for name in (package, package + "-cpu"):
+class Svs:
+    name, package, distribution = "SVS f32", "svs", "scalable-vs"
+
+    def __init__(self, library):
+        self.library = library
+        # Its own recommendation for the inner product; as many links as HNSW has on level 0.
+        parameters = library.VamanaBuildParameters(alpha=0.95, graph_max_degree=2 * m, window_size=breadth)
+        self.index = library.Vamana.build(parameters, rows, library.MIP, num_threads=threads)
+        self.index.num_threads = 1
+
+    def save(self, directory):
+        self.index.save(*(os.path.join(directory, part) for part in ("config", "graph", "data")))
+
+    def search(self, ef):
+        self.index.search_window_size = max(ef, k)
+        return self.index.search(queries, k)[0]
+
+
+class SvsQuantized(Svs):
+    """Its rows as two codes, of four and of eight bits: what it recommends on processors of its maker. Refuses others."""
+
+    name = "SVS LVQ4x8"
+
+    def __init__(self, library):
+        super().__init__(library)
+        with tempfile.TemporaryDirectory() as directory:
+            self.save(directory)
+            config, graph, data = (os.path.join(directory, part) for part in ("config", "graph", "data"))
+            data = library.LVQLoader(library.VectorDataLoader(data, library.float32), primary=4, residual=8)
+            self.index = library.Vamana(config, library.GraphLoader(graph), data, library.MIP, num_threads=1)
+
+
+class Glass:
+    name, package, distribution = "glass SQ8U", "glass", "pyglass-portable"
+
+    def __init__(self, library):
+        library.set_num_threads(threads)
+        self.graph = library.Index("HNSW", "IP", "FP32", 2 * m, breadth).build(rows)
+        library.set_num_threads(1)
+        self.searcher = library.Searcher(self.graph, rows, "IP", "SQ8U", "FP32")
+        self.searcher.optimize(1)
+
+    def save(self, directory):
+        self.graph.save(os.path.join(directory, "graph"))
+        # It keeps the rows beside.
+        np.save(os.path.join(directory, "rows.npy"), rows)
+
+    def search(self, ef):
+        self.searcher.set_ef(max(ef, k))
+        found = self.searcher.batch_search(queries, k, 1)
+        found = found[0] if isinstance(found, tuple) else found
+        return np.asarray(found).reshape(len(queries), -1)[:, :k]
+
+
+def version(kind):
+    for name in (getattr(kind, "distribution", kind.package), kind.package + "-cpu"):
         try:
             return importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -103,8 +157,12 @@ def version(package):
     return "unknown version"
 
 
+def bytes_of(directory):
+    return sum(os.path.getsize(os.path.join(place, name)) for place, _, names in os.walk(directory) for name in names)
+
+
 peers, about, missing = {}, [], []
-for kind in (Hnswlib, Usearch, UsearchSingle, Faiss):
+for kind in (Hnswlib, Usearch, UsearchSingle, Faiss, Svs, SvsQuantized, Glass):
     try:
         library = importlib.import_module(kind.package)
     except ImportError:
@@ -112,13 +170,18 @@ for kind in (Hnswlib, Usearch, UsearchSingle, Faiss):
             missing.append(kind.package)
         continue
     started = time.perf_counter()
-    peers[kind.name] = kind(library)
+    try:
+        peers[kind.name] = kind(library)
+    except (RuntimeError, AttributeError, TypeError) as problem:
+        # Some refuse some processors, or have changed since this was written.
+        print(f"{kind.name}: {problem}", file=sys.stderr)
+        missing.append(kind.name)
+        continue
     seconds = time.perf_counter() - started
     with tempfile.TemporaryDirectory() as directory:
-        path = os.path.join(directory, "index")
-        peers[kind.name].save(path)
-        size = os.path.getsize(path)
-    about.append({"name": kind.name, "version": version(kind.package), "build_seconds": seconds, "bytes": size})
+        peers[kind.name].save(directory)
+        size = bytes_of(directory)
+    about.append({"name": kind.name, "version": version(kind), "build_seconds": seconds, "bytes": size})
 answer({"peers": about, "missing": missing})
 
 for line in sys.stdin:

@@ -1,4 +1,4 @@
-//! `kindred bench index --peers`: beside hnswlib, usearch and faiss, over the same rows and queries, in turns in one run, each on one thread.
+//! `kindred bench index --peers`: beside hnswlib, usearch, faiss, SVS and glass, over the same rows and queries, in turns in one run, each on one thread.
 //!
 //! The libraries are driven by `peers.py` in an interpreter that has them. Their time is that of one batch call over all queries, which is
 //! their fastest way; ours is the sum over single queries. A library that is not installed is named in the report and left out.
@@ -13,7 +13,8 @@ use kindred_index::{Index, Metric, Scratch, SearchParams};
 use serde::{Deserialize, Serialize};
 
 use super::curve::{Point, median, qps_at};
-use super::index::{Args, Pass, SWEEP, Subject, fits, times};
+use super::index::{Args, SWEEP, Subject, draw, fits};
+use super::passes::{Pass, times};
 use crate::build::metric_name;
 use crate::machine::Machine;
 use crate::matrix::Matrix;
@@ -168,7 +169,8 @@ pub(super) fn measure<D: AsRef<[u8]> + Sync>(
     let about: About = driver.answer()?;
     if about.peers.is_empty() {
         bail!(
-            "{} is not installed: install hnswlib, usearch or faiss-cpu, or name an interpreter that has them with --python",
+            "none of {} is installed: install hnswlib, usearch, faiss-cpu, scalable-vs or pyglass-portable, or name an interpreter that has them \
+             with --python",
             about.missing.join(", ")
         );
     }
@@ -220,9 +222,7 @@ pub(super) fn measure<D: AsRef<[u8]> + Sync>(
         missing: about.missing,
         ratios,
     };
-    if let Some(file) = &args.svg {
-        std::fs::write(file, report.chart().svg()).with_context(|| format!("writing {}", file.display()))?;
-    }
+    draw(args, || report.chart())?;
     Ok(report)
 }
 
@@ -328,7 +328,7 @@ impl Report for PeersReport {
             self.k
         );
         for missing in &self.missing {
-            let _ = writeln!(text, "left out: {missing} is not installed");
+            let _ = writeln!(text, "left out: {missing} is not installed, or does not run here");
         }
         let speed = |qps: Option<f64>| qps.map_or_else(|| "not reached".to_owned(), |qps| format!("{qps:.0}"));
         let mut table = Table::new(["library", "version", "built in", "file", "0.90", "0.95", "0.99"]);

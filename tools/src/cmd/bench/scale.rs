@@ -1,0 +1,284 @@
+//! `kindred bench index --scale`: what a query and an insertion cost as the catalogue grows, and what that says about sizes that nobody waits for.
+
+use std::fmt::Write as _;
+
+use anyhow::Context;
+use kindred_index::{Metric, Scratch, SearchParams};
+use serde::Serialize;
+
+use super::curve::{Point, value_at};
+use super::http::MetricArg;
+use super::index::{Args, SWEEP, built};
+use super::passes::{Pass, times};
+use crate::build::metric_name;
+use crate::machine::Machine;
+use crate::progress::Progress;
+use crate::recall;
+use crate::report::{Report, Table, bytes, count, seconds};
+use crate::svg::{Axis, Chart, Mark, Series};
+
+/// The recall at which sizes are compared.
+const RECALL: f64 = 0.95;
+/// Sizes that are estimated.
+const ESTIMATED: [u64; 3] = [10_000_000, 100_000_000, 1_000_000_000];
+
+/// Sizes, measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct ScaleReport {
+    /// What it was measured on.
+    pub machine: Machine,
+    /// Length of a row.
+    pub dimensions: usize,
+    /// How rows are compared.
+    pub metric: &'static str,
+    /// Queries.
+    pub n_queries: usize,
+    /// Nearest items asked for.
+    pub k: usize,
+    /// Threads that build.
+    pub threads: usize,
+    /// The recall at which searches are compared.
+    pub recall: f64,
+    /// Each size, the smallest first.
+    pub sizes: Vec<Size>,
+    /// What larger ones would cost, by what was measured.
+    pub estimates: Vec<Estimate>,
+}
+
+/// One size.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Size {
+    /// Rows.
+    pub n_items: u32,
+    /// Seconds it took to build.
+    pub build_seconds: f64,
+    /// Microseconds of one thread for each item.
+    pub insertion_us: f64,
+    /// Bytes of the file for each item.
+    pub bytes_per_item: f64,
+    /// Queries per second of one thread at the recall; none where it was not reached.
+    pub qps: Option<f64>,
+    /// Vectors compared per query there.
+    pub distances: Option<f64>,
+    /// Nanoseconds of a query for each of them.
+    pub distance_ns: Option<f64>,
+}
+
+/// A size that was not measured.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Estimate {
+    /// Rows.
+    pub n_items: u64,
+    /// Vectors compared per query.
+    pub distances: f64,
+    /// Microseconds of a query.
+    pub query_us: f64,
+    /// Hours of all threads to build.
+    pub build_hours: f64,
+    /// Bytes of the file.
+    pub bytes: f64,
+}
+
+/// Measures sizes, one after the other.
+///
+/// # Errors
+/// A graph that cannot be built.
+pub(super) fn measure(args: &Args, progress: &Progress) -> anyhow::Result<ScaleReport> {
+    let mut items = args.scale.clone();
+    items.sort_unstable();
+    items.dedup();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let sizes: anyhow::Result<Vec<Size>> = items.iter().map(|items| one(args, *items, threads, progress)).collect();
+    let sizes = sizes?;
+    let metric = match args.metric {
+        MetricArg::Cosine => Metric::Cosine,
+        MetricArg::InnerProduct => Metric::InnerProduct,
+    };
+    Ok(ScaleReport {
+        machine: Machine::here(),
+        dimensions: args.dims,
+        metric: metric_name(metric),
+        n_queries: args.queries,
+        k: args.k,
+        threads,
+        recall: RECALL,
+        estimates: estimates(&sizes),
+        sizes,
+    })
+}
+
+fn one(args: &Args, items: usize, threads: usize, progress: &Progress) -> anyhow::Result<Size> {
+    let (index, subject) = built(&Args { items, without_hnsw_rs: true, ..args.clone() }, progress)?;
+    progress.start(&format!("searching {} items", count(items as u64)), 0);
+    let truth = recall::truth(&index, &subject.queries, args.k)?;
+    let mut points: Vec<Point> = Vec::new();
+    let mut scratch = Scratch::default();
+    for ef in SWEEP.iter().copied().filter(|ef| *ef >= truth.k) {
+        let mut timed = times(1)?;
+        let params = SearchParams { k: truth.k, ef_search: ef, exact: false };
+        for round in 0..=args.rounds {
+            let pass = Pass::new(&subject.queries, &truth, usize::MAX, round > 0);
+            pass.ours(&index, &params, &mut scratch, timed.first_mut())?;
+        }
+        points.extend(timed.first().map(|times| times.point(ef, truth.k)));
+        if points.last().is_some_and(|point| point.recall >= RECALL) {
+            break;
+        }
+    }
+    let build_seconds = subject.build_seconds.context("nothing was built")?;
+    let qps = value_at(&points, RECALL, |point| point.qps);
+    let distances = value_at(&points, RECALL, |point| point.distances.unwrap_or(0.0));
+    let n = items as f64;
+    Ok(Size {
+        n_items: index.len(),
+        build_seconds,
+        insertion_us: build_seconds * threads as f64 * 1e6 / n,
+        bytes_per_item: index.container().file_len() as f64 / n,
+        qps,
+        distances,
+        distance_ns: qps.zip(distances).map(|(qps, distances)| 1e9 / qps / distances.max(1.0)),
+    })
+}
+
+/// Comparisons and insertions grow with the logarithm of the number of items, as straight lines through what was measured; a comparison costs
+/// what it does at the largest size, where most of them already wait for memory.
+fn estimates(sizes: &[Size]) -> Vec<Estimate> {
+    let logs = |value: &dyn Fn(&Size) -> Option<f64>| -> Vec<(f64, f64)> {
+        sizes.iter().filter_map(|size| Some((f64::from(size.n_items).ln(), value(size)?))).collect()
+    };
+    let distances = line(&logs(&|size| size.distances));
+    let insertion = line(&logs(&|size| Some(size.insertion_us)));
+    let Some((((distances, insertion), last), ns)) =
+        distances.zip(insertion).zip(sizes.last()).and_then(|found| Some((found, found.1.distance_ns?)))
+    else {
+        return Vec::new();
+    };
+    let threads = last.insertion_us * f64::from(last.n_items) / 1e6 / last.build_seconds.max(f64::MIN_POSITIVE);
+    let at = |(base, slope): (f64, f64), n: f64| base + slope * n.ln();
+    let larger = ESTIMATED.into_iter().filter(|n| *n > u64::from(last.n_items));
+    let estimate = |n_items: u64| {
+        let n = n_items as f64;
+        let distances = at(distances, n);
+        Estimate {
+            n_items,
+            distances,
+            query_us: distances * ns / 1e3,
+            build_hours: at(insertion, n) * n / 1e6 / threads / 3600.0,
+            bytes: last.bytes_per_item * n,
+        }
+    };
+    larger.map(estimate).collect()
+}
+
+/// The straight line through points by least squares: its value at zero, and its slope. None for fewer than two different places.
+fn line(points: &[(f64, f64)]) -> Option<(f64, f64)> {
+    let n = points.len() as f64;
+    let (x, y) = points.iter().fold((0.0, 0.0), |(x, y), point| (x + point.0 / n, y + point.1 / n));
+    let spread: f64 = points.iter().map(|point| (point.0 - x).powi(2)).sum();
+    if spread <= 0.0 {
+        return None;
+    }
+    let slope = points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum::<f64>() / spread;
+    Some((y - slope * x, slope))
+}
+
+impl ScaleReport {
+    /// Cost against size.
+    pub fn chart(&self) -> Chart {
+        let series = |name: &str, value: &dyn Fn(&Size) -> Option<f64>| Series {
+            name: name.to_owned(),
+            points: self.sizes.iter().filter_map(|size| Some((f64::from(size.n_items), value(size)?))).collect(),
+            mark: Mark::Line,
+        };
+        Chart {
+            title: format!("{} dimensions, {}, recall@{} {}", self.dimensions, self.metric, self.k, self.recall),
+            x: Axis::log("items"),
+            y: Axis::log("µs of one thread"),
+            series: vec![
+                series("insertion", &|size| Some(size.insertion_us)),
+                series("query", &|size| size.qps.map(|qps| 1e6 / qps)),
+            ],
+        }
+    }
+}
+
+impl Report for ScaleReport {
+    fn text(&self) -> String {
+        let mut text = format!("{}\n", self.machine.line());
+        let _ = writeln!(
+            text,
+            "generated factors × {}, {}; built by {} threads, {} queries by one, at recall@{} {}",
+            self.dimensions,
+            self.metric,
+            self.threads,
+            count(self.n_queries as u64),
+            self.k,
+            self.recall
+        );
+        let or = |value: Option<f64>, decimals: usize| {
+            value.map_or_else(|| "not reached".to_owned(), |value| format!("{value:.decimals$}"))
+        };
+        let heads =
+            ["items", "built in", "µs an insertion", "bytes an item", "queries/s", "distances", "ns a distance"];
+        let mut table = Table::new(heads);
+        for size in &self.sizes {
+            table.row([
+                count(size.n_items.into()),
+                seconds(size.build_seconds),
+                format!("{:.0}", size.insertion_us),
+                format!("{:.0}", size.bytes_per_item),
+                or(size.qps, 0),
+                or(size.distances, 0),
+                or(size.distance_ns, 1),
+            ]);
+        }
+        text.push_str(&table.text());
+        if self.estimates.is_empty() {
+            return text;
+        }
+        text.push_str("Estimated, not measured: straight lines over the logarithm of the size\n");
+        let mut table = Table::new(["items", "distances", "µs a query", "hours to build", "file"]);
+        for estimate in &self.estimates {
+            table.row([
+                count(estimate.n_items),
+                format!("{:.0}", estimate.distances),
+                format!("{:.0}", estimate.query_us),
+                format!("{:.1}", estimate.build_hours),
+                bytes(estimate.bytes as u64),
+            ]);
+        }
+        text.push_str(&table.text());
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn size(n_items: u32, distances: f64, insertion_us: f64) -> Size {
+        Size {
+            n_items,
+            build_seconds: insertion_us * f64::from(n_items) / 2e6,
+            insertion_us,
+            bytes_per_item: 480.0,
+            qps: Some(1e9 / (distances * 40.0)),
+            distances: Some(distances),
+            distance_ns: Some(40.0),
+        }
+    }
+
+    #[test]
+    fn estimates_lie_on_the_line_through_what_was_measured() {
+        let sizes = [size(10_000, 400.0, 100.0), size(100_000, 600.0, 150.0), size(1_000_000, 800.0, 200.0)];
+        let found = estimates(&sizes);
+        assert_eq!(found.iter().map(|one| one.n_items).collect::<Vec<_>>(), ESTIMATED);
+        let first = found[0];
+        assert!((first.distances - 1_000.0).abs() < 1e-6 && (first.query_us - 40.0).abs() < 1e-6, "{first:?}");
+        assert!((first.build_hours - 250.0 * 1e7 / 1e6 / 2.0 / 3600.0).abs() < 1e-6, "{first:?}");
+        assert!((first.bytes - 4.8e9).abs() < 1.0);
+        assert!(estimates(&sizes[..1]).is_empty(), "one size says nothing of growth");
+    }
+}
