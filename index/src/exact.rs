@@ -201,6 +201,43 @@ mod tests {
 
     use super::*;
 
+    /// Half of very many items are allowed, those far from the query: what comes out nearest by codes is what they flatter most.
+    #[cfg(feature = "build")]
+    #[test]
+    #[allow(clippy::unwrap_used)]
+    fn a_scan_by_codes_keeps_the_truly_nearest_of_very_many_that_are_as_far() {
+        use crate::codes::Codes;
+        use crate::compare::ByCodes;
+        use crate::metric::{CodedQuery, dot};
+
+        const N: u32 = 40_000;
+        const DIMENSIONS: usize = 64;
+        const K: usize = 10;
+        let mut state = 1_u64;
+        let mut noise = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+        };
+        let rows: Vec<f32> = (0..N as usize * DIMENSIONS).map(|_| noise()).collect();
+        let vectors = VectorView { rows: &rows, n: N, stride: DIMENSIONS, dimensions: DIMENSIONS };
+        let codes = Codes::of(&vectors).unwrap();
+        let (mut scratch, mut coded, mut found) = (Scratch::default(), CodedQuery::default(), 0);
+        let queries: Vec<f32> = (0..20 * DIMENSIONS).map(|_| noise()).collect();
+        for query in queries.chunks(DIMENSIONS) {
+            let mut ranked: Vec<u32> = (0..N).collect();
+            let similarity = |ordinal: u32| dot(query, vectors.row(ordinal).unwrap());
+            ranked.sort_by(|a, b| similarity(*b).total_cmp(&similarity(*a)));
+            let far = ranked.get(N as usize / 2..).unwrap();
+            let mut allow = AllowSet::new_empty(N);
+            far.iter().for_each(|ordinal| assert!(allow.insert(*ordinal)));
+            coded.set(query, &codes.scales);
+            scan(ByCodes::new(&coded, codes.view()), K, Some(&allow), &mut scratch);
+            let kept: Vec<u32> = scratch.nearest.sorted().iter().map(|entry| entry.ordinal()).collect();
+            found += far.iter().take(K).filter(|ordinal| kept.contains(ordinal)).count();
+        }
+        assert!(found >= 20 * K - 1, "{found} of {}", 20 * K);
+    }
+
     proptest! {
         #[test]
         fn nearest_keeps_what_sorting_keeps(
