@@ -14,6 +14,9 @@ pub(crate) struct Entry(u64);
 const EXPANDED: u64 = 1;
 
 impl Entry {
+    /// No entry is better.
+    const BEST: Self = Self(0);
+
     /// Ordinals are below 2^30, so there is room for the flag. What is not a number ranks last.
     #[inline(always)]
     pub(crate) fn new(similarity: f32, ordinal: u32) -> Self {
@@ -45,21 +48,40 @@ impl Entry {
 }
 
 /// At most so many entries, best first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Pool {
     entries: Vec<Entry>,
     capacity: usize,
     /// Everything before this place was expanded.
     next: usize,
+    /// What found no place and may still be among the `k` best, since similarities are off by up to `margin`.
+    near: Vec<Entry>,
+    k: usize,
+    margin: f32,
+    /// What is better than this may be.
+    bound: Entry,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self { entries: Vec::new(), capacity: 0, next: 0, near: Vec::new(), k: 0, margin: 0.0, bound: Entry::BEST }
+    }
 }
 
 impl Pool {
     /// Empties it, for at most so many entries.
     pub(crate) fn begin(&mut self, capacity: usize) {
+        self.begin_keeping(capacity, 0, 0.0);
+    }
+
+    /// As [`Pool::begin`], for similarities that are off by up to `margin`: what finds no place, and could be among the k best all the same, is
+    /// kept beside, for [`Pool::add_near`].
+    pub(crate) fn begin_keeping(&mut self, capacity: usize, k: usize, margin: f32) {
         self.entries.clear();
         self.entries.reserve(capacity);
-        self.capacity = capacity;
-        self.next = 0;
+        self.near.clear();
+        (self.capacity, self.next) = (capacity, 0);
+        (self.k, self.margin, self.bound) = (k, margin, Entry::BEST);
     }
 
     /// Whether an entry would stay.
@@ -72,14 +94,36 @@ impl Pool {
     #[inline]
     pub(crate) fn insert(&mut self, entry: Entry) {
         if !self.admits(entry) {
+            self.keep_near(entry);
             return;
         }
         let place = self.entries.partition_point(|other| *other < entry);
-        if self.entries.len() == self.capacity {
-            self.entries.pop();
+        if self.entries.len() == self.capacity
+            && let Some(worst) = self.entries.pop()
+        {
+            self.keep_near(worst);
         }
         self.entries.insert(place, entry);
         self.next = self.next.min(place);
+        if place < self.k && self.margin > 0.0 {
+            let last = self.k.checked_sub(1).and_then(|last| self.entries.get(last));
+            self.bound = last.map_or(Entry::BEST, |last| Entry::new(last.similarity() - self.margin, 0));
+        }
+    }
+
+    #[inline(always)]
+    fn keep_near(&mut self, entry: Entry) {
+        if entry < self.bound {
+            self.near.push(entry);
+        }
+    }
+
+    /// Adds what was kept beside and may still be among the k best, beyond the capacity: all of it is worse than what has a place.
+    pub(crate) fn add_near(&mut self) {
+        let bound = self.bound;
+        self.near.retain(|entry| *entry < bound);
+        self.near.sort_unstable();
+        self.entries.append(&mut self.near);
     }
 
     /// The best entry that was not expanded; it is from now on.
@@ -171,6 +215,28 @@ mod tests {
             sorted.sort();
             sorted.truncate(capacity);
             prop_assert_eq!(pool.entries, sorted);
+        }
+
+        #[test]
+        fn a_pool_that_keeps_what_is_near_has_all_that_may_be_among_the_best(
+            values in prop::collection::vec(0_u8..50, 0..200),
+            k in 1_usize..10,
+            more in 0_usize..10,
+            margin in 1_u8..8,
+        ) {
+            let mut pool = Pool::default();
+            pool.begin_keeping(k + more, k, f32::from(margin));
+            let mut sorted: Vec<Entry> = (0..).zip(&values).map(|(i, value)| Entry::new(f32::from(*value), i)).collect();
+            sorted.iter().for_each(|entry| pool.insert(*entry));
+            pool.add_near();
+            sorted.sort();
+            let least = sorted.get(k - 1).map_or(f32::NEG_INFINITY, |worst| worst.similarity() - f32::from(margin));
+            let expected: Vec<Entry> = (0..)
+                .zip(sorted)
+                .filter(|(place, entry)| *place < k + more || entry.similarity() > least)
+                .map(|(_, entry)| entry)
+                .collect();
+            prop_assert_eq!(pool.entries, expected);
         }
     }
 }

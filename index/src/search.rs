@@ -216,7 +216,7 @@ impl<C: Compare> Searcher<'_, C> {
             match allow {
                 None => {
                     stats.plan = Plan::Graph;
-                    self.walk(ef, scratch, &mut stats);
+                    self.walk(params.k, ef, scratch, &mut stats);
                     self.answer_walk(params.k, scratch, &mut stats);
                 }
                 Some(allow) => self.search_filtered(params.k, ef, allow, scratch, &mut stats),
@@ -274,7 +274,7 @@ impl<C: Compare> Searcher<'_, C> {
     pub(crate) fn nearest(&self, k: usize, ef: usize, scratch: &mut Scratch) {
         let mut stats = SearchStats::none();
         scratch.hits.clear();
-        self.walk(ef.max(k), scratch, &mut stats);
+        self.walk(k, ef.max(k), scratch, &mut stats);
         self.answer_walk(k, scratch, &mut stats);
     }
 
@@ -327,15 +327,22 @@ impl<C: Compare> Searcher<'_, C> {
         best
     }
 
-    /// Fills `scratch.walk` with the `ef` nearest items that a walk over level 0 finds.
-    pub(crate) fn walk(&self, ef: usize, scratch: &mut Scratch, stats: &mut SearchStats) {
+    /// Fills `scratch.walk` with the `ef` nearest items that a walk over level 0 finds, and what it has seen besides that may be among the `k` nearest
+    /// by rows.
+    fn walk(&self, k: usize, ef: usize, scratch: &mut Scratch, stats: &mut SearchStats) {
         let entry = self.descend(scratch, stats);
-        self.walk_from(entry, ef, scratch, stats);
+        scratch.walk.begin_keeping(ef, k, self.near.margin());
+        self.go(entry, ef, scratch, stats);
+        scratch.walk.add_near();
     }
 
-    /// As [`Searcher::walk`], from an entry that is known already.
+    /// As [`Searcher::walk`], from an entry that is known already, and without what lies beyond its breadth.
     pub(crate) fn walk_from(&self, entry: Option<Entry>, ef: usize, scratch: &mut Scratch, stats: &mut SearchStats) {
         scratch.walk.begin(ef);
+        self.go(entry, ef, scratch, stats);
+    }
+
+    fn go(&self, entry: Option<Entry>, ef: usize, scratch: &mut Scratch, stats: &mut SearchStats) {
         scratch.visited.begin(self.graph.n);
         let Some(entry) = entry else { return };
         scratch.visited.insert(entry.ordinal());
@@ -382,12 +389,12 @@ impl<C: Compare> Searcher<'_, C> {
                 // An unused place, which ends the links of a sound graph; in another there may be more behind it.
                 continue;
             }
-            // Written down whether or not it is new, and asked for: which of both it is cannot be foretold, and a wrong guess costs more.
+            // Written down whether or not it is new: which of both it is cannot be foretold, and a wrong guess costs more than a store.
             let Some(place) = ordinals.get_mut(count) else { break };
             *place = *link;
             count += usize::from(visited.insert(*link));
-            self.near.ask(*link);
         }
+        ordinals.iter().take(count).for_each(|new| self.near.ask(*new));
         count
     }
 }

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use kindred_index::{Metric, Scratch, dot};
+use kindred_index::{Metric, Scratch, dot, fetched_ahead, prefetch};
 
 use super::breadth::breadth_asked_for;
 use super::candidates::{Candidate, CandidateTable};
@@ -178,8 +178,15 @@ pub(super) fn answer<D: AsRef<[u8]>>(
     } else {
         let rows_are_unit = scorer.model.index().metric() == Metric::Cosine;
         order.clear();
-        let scored = table.list().iter().filter(|one| one.is_proposed());
-        order.extend(scored.map(|one| Ranked { score: scorer.quick(one, rows_are_unit), ordinal: one.ordinal }));
+        let proposed = table.list().iter().filter(|one| one.is_proposed());
+        // The rows of those that the search has not measured come from memory while others are scored.
+        let unread = |one: &Candidate| {
+            prefetch(scorer.view.row(one.ordinal).filter(|_| one.similarity.is_none()).unwrap_or_default())
+        };
+        order.extend(
+            fetched_ahead(proposed, unread)
+                .map(|one| Ranked { score: scorer.quick(one, rows_are_unit), ordinal: one.ordinal }),
+        );
         order.len() as u32
     };
     cut(scorer, order, keep);

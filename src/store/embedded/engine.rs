@@ -1,8 +1,8 @@
 //! The engine (fjall, a log-structured merge tree): its keyspaces, how it is set, and transactions on them.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use fjall::compaction::Leveled;
 use fjall::{
@@ -16,6 +16,9 @@ pub(super) type Result<T> = std::result::Result<T, Error>;
 
 /// MiB of one keyspace's changes in memory before they are written as a segment: [`Engine::committed`] sees to it.
 const MEMORY_MB: u64 = 2;
+/// KiB of them that are written when they have gathered for [`GATHERED`]: memory is level also where little comes, and a start has little to replay.
+const MEMORY_LEAST_KB: u64 = 512;
+const GATHERED: Duration = Duration::from_secs(10);
 /// The same, where segments are written and merged more slowly than changes come: then commits wait.
 const BEHIND_MB: u64 = 32;
 /// The same, for the engine itself: never reached. It would ask its thread anew with every commit, and that thread, asking itself for the next
@@ -33,6 +36,8 @@ const WORKERS: usize = 1;
 pub(super) struct Engine {
     database: Database,
     pub(super) spaces: Spaces,
+    /// When each keyspace, in the order of [`Spaces::all`], began to gather what it has in memory.
+    since: Mutex<[Instant; Spaces::COUNT]>,
 }
 
 /// The keyspaces; see [`super::file`] for what is in them.
@@ -45,7 +50,9 @@ pub(super) struct Spaces {
 }
 
 impl Spaces {
-    pub(super) fn all(&self) -> [&Keyspace; 5] {
+    const COUNT: usize = 5;
+
+    pub(super) fn all(&self) -> [&Keyspace; Self::COUNT] {
         [&self.log, &self.actors, &self.ids, &self.documents, &self.meta]
     }
 }
@@ -72,7 +79,7 @@ impl Engine {
             documents: space("documents")?,
             meta: space("meta")?,
         };
-        Ok(Self { database, spaces })
+        Ok(Self { database, spaces, since: Mutex::new([Instant::now(); Spaces::COUNT]) })
     }
 
     /// Everything as of the last commit.
@@ -102,13 +109,23 @@ impl Engine {
         Ok(())
     }
 
-    /// Called after each commit, has keyspaces write what they have in memory when it is much. While one does, or waits for a merge to end, it
-    /// gathers more: a merge of seconds holds no commit up.
+    /// Called after each commit, has keyspaces write what they have in memory when it is much, or has been there for long. While one does, or waits
+    /// for a merge to end, it gathers more: a merge of seconds holds no commit up.
     pub(super) fn committed(&self) -> Result<()> {
-        let is_full = |space: &&Keyspace| {
-            space.sealed_memtable_count() == 0 && space.tree.active_memtable().size() > MEMORY_MB << 20
-        };
-        self.spaces.all().into_iter().filter(is_full).try_for_each(|space| space.rotate_memtable().map(drop))
+        self.seal(Instant::now())
+    }
+
+    fn seal(&self, now: Instant) -> Result<()> {
+        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        for (space, since) in self.spaces.all().into_iter().zip(since.iter_mut()) {
+            let size = space.tree.active_memtable().size();
+            let is_old = || size > MEMORY_LEAST_KB << 10 && now.saturating_duration_since(*since) > GATHERED;
+            if space.sealed_memtable_count() == 0 && (size > MEMORY_MB << 20 || is_old()) {
+                space.rotate_memtable()?;
+                *since = now;
+            }
+        }
+        Ok(())
     }
 
     /// Makes everything that was written survive a power cut.
@@ -169,9 +186,28 @@ impl<'e> Transaction<'e> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
+
+    #[test]
+    fn little_is_written_once_it_has_gathered_for_long_and_hardly_anything_never() {
+        let place = tempfile::tempdir().unwrap();
+        let engine = Engine::open(place.path(), 8).unwrap();
+        let write = |bytes: usize| {
+            let mut transaction = engine.begin();
+            transaction.insert(&engine.spaces.log, &bytes.to_be_bytes(), &vec![7; bytes]);
+            transaction.commit(false).unwrap();
+        };
+        let gathered = || engine.spaces.log.tree.active_memtable().size();
+        let now = Instant::now();
+        write(1_000);
+        engine.seal(now + 2 * GATHERED).unwrap();
+        assert!(gathered() >= 1_000);
+        write((MEMORY_LEAST_KB as usize) << 10);
+        engine.seal(now + GATHERED / 2).unwrap();
+        assert!(gathered() > MEMORY_LEAST_KB << 10);
+        engine.seal(now + 2 * GATHERED).unwrap();
+        assert!(gathered() < 1_000, "{}", gathered());
+    }
 
     #[test]
     fn what_is_gathered_in_memory_is_written_and_all_is_there_after_a_restart() {

@@ -9,6 +9,7 @@ import importlib
 import importlib.metadata
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -113,12 +114,12 @@ class Svs:
 
 
 class SvsQuantized(Svs):
-    """Its rows as two codes, of four and of eight bits: what it recommends on processors of its maker. Refuses others."""
+    """The same graph, its rows as two codes, of four and of eight bits: what it recommends on processors of its maker. Refuses others."""
 
-    name = "SVS LVQ4x8"
+    name, graph_of = "SVS LVQ4x8", Svs.name
 
     def __init__(self, library):
-        super().__init__(library)
+        self.library, self.index = library, peers[self.graph_of].index
         with tempfile.TemporaryDirectory() as directory:
             self.save(directory)
             config, graph, data = (os.path.join(directory, part) for part in ("config", "graph", "data"))
@@ -131,13 +132,16 @@ class Glass:
 
     def __init__(self, library):
         library.set_num_threads(threads)
-        self.graph = library.Index("HNSW", "IP", "FP32", 2 * m, breadth).build(rows)
+        graph = library.Index("HNSW", "IP", "FP32", 2 * m, breadth).build(rows)
+        # Its searcher takes the graph over and leaves nothing to be saved.
+        self.saved = tempfile.TemporaryDirectory()
+        graph.save(os.path.join(self.saved.name, "graph"))
         library.set_num_threads(1)
-        self.searcher = library.Searcher(self.graph, rows, "IP", "SQ8U", "FP32")
+        self.searcher = library.Searcher(graph, rows, "IP", "SQ8U", "FP32")
         self.searcher.optimize(1)
 
     def save(self, directory):
-        self.graph.save(os.path.join(directory, "graph"))
+        shutil.copytree(self.saved.name, directory, dirs_exist_ok=True)
         # It keeps the rows beside.
         np.save(os.path.join(directory, "rows.npy"), rows)
 
@@ -172,12 +176,13 @@ for kind in (Hnswlib, Usearch, UsearchSingle, Faiss, Svs, SvsQuantized, Glass):
     started = time.perf_counter()
     try:
         peers[kind.name] = kind(library)
-    except (RuntimeError, AttributeError, TypeError) as problem:
+    except (RuntimeError, AttributeError, TypeError, KeyError) as problem:
         # Some refuse some processors, or have changed since this was written.
         print(f"{kind.name}: {problem}", file=sys.stderr)
         missing.append(kind.name)
         continue
     seconds = time.perf_counter() - started
+    seconds += sum(one["build_seconds"] for one in about if one["name"] == getattr(kind, "graph_of", None))
     with tempfile.TemporaryDirectory() as directory:
         peers[kind.name].save(directory)
         size = bytes_of(directory)
