@@ -383,16 +383,15 @@ impl<C: Compare> Searcher<'_, C> {
     /// Collects the links that were not visited, marks them, and asks for their rows.
     #[inline(always)]
     fn gather(&self, links: &[u32], visited: &mut Visited, ordinals: &mut [u32]) -> usize {
+        let mut marks = visited.marks(self.graph.n);
         let mut count = 0;
         for link in links {
-            if *link >= self.graph.n {
-                // An unused place, which ends the links of a sound graph; in another there may be more behind it.
-                continue;
-            }
+            // An unused place, which ends the links of a sound graph; in another there may be more behind it.
+            let Some(new) = marks.insert(*link) else { continue };
             // Written down whether or not it is new: which of both it is cannot be foretold, and a wrong guess costs more than a store.
             let Some(place) = ordinals.get_mut(count) else { break };
             *place = *link;
-            count += usize::from(visited.insert(*link));
+            count += usize::from(new);
         }
         ordinals.iter().take(count).for_each(|new| self.near.ask(*new));
         count

@@ -40,6 +40,14 @@ impl Visited {
         }
     }
 
+    /// The first n items, to be marked in a loop: where they lie and the epoch stay in registers.
+    #[inline(always)]
+    pub(crate) fn marks(&mut self, n: u32) -> Marks<'_> {
+        let epoch = self.epoch;
+        let n = self.stamps.len().min(n as usize);
+        Marks { stamps: self.stamps.get_mut(..n).unwrap_or_default(), epoch }
+    }
+
     /// Whether an item is marked.
     #[inline(always)]
     pub(crate) fn contains(&self, ordinal: u32) -> bool {
@@ -49,10 +57,24 @@ impl Visited {
     /// Marks an item; true if it was not marked. False for an ordinal out of range.
     #[inline(always)]
     pub(crate) fn insert(&mut self, ordinal: u32) -> bool {
-        let Some(stamp) = self.stamps.get_mut(ordinal as usize) else { return false };
+        self.marks(u32::MAX).insert(ordinal).unwrap_or(false)
+    }
+}
+
+/// The items of [`Visited`], borrowed for a loop.
+pub(crate) struct Marks<'a> {
+    stamps: &'a mut [u8],
+    epoch: u8,
+}
+
+impl Marks<'_> {
+    /// Marks an item; whether it was not marked. None for an ordinal out of range.
+    #[inline(always)]
+    pub(crate) fn insert(&mut self, ordinal: u32) -> Option<bool> {
+        let stamp = self.stamps.get_mut(ordinal as usize)?;
         let new = *stamp != self.epoch;
         *stamp = self.epoch;
-        new
+        Some(new)
     }
 }
 
