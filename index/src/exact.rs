@@ -45,16 +45,13 @@ pub(crate) fn search(rows: ByRows<'_>, k: usize, allow: Option<&AllowSet>, scrat
 
 /// Compares with every item, or with every allowed one. Returns how many those are; the k nearest are in `scratch.nearest`, and with them all
 /// that may be among the nearest by their rows, by as much as what is compared by can be off: of codes all but one in 700.
-///
-/// Twice that much: where very many are about as near, those that come out nearest by what is compared by are those that it flatters most, and
-/// the truly nearest may themselves be better than it says.
 pub(crate) fn scan<C: Compare>(near: C, k: usize, allow: Option<&AllowSet>, scratch: &mut Scratch) -> u32 {
     let Some(allow) = allow else { return scan_where(near, k, |_| true, scratch) };
     if let Some(compared) = near.scan_gathered(k, allow, scratch) {
         return compared;
     }
     let nearest = &mut scratch.nearest;
-    nearest.begin(k, 2.0 * near.margin());
+    nearest.begin(k, kept_below(near));
     let mut blocks = allow.blocks();
     let fill = |block: &mut Ordinals| blocks.next_into(block);
     in_blocks::<_, true>(near, fill, |ordinals, similarities| nearest.offer(ordinals, similarities, |_| true))
@@ -63,7 +60,7 @@ pub(crate) fn scan<C: Compare>(near: C, k: usize, allow: Option<&AllowSet>, scra
 /// As [`scan`], with every item; those that do not pass are left out afterwards, so as many should pass as not.
 pub(crate) fn scan_where<C: Compare>(near: C, k: usize, passes: impl Fn(u32) -> bool, scratch: &mut Scratch) -> u32 {
     let nearest = &mut scratch.nearest;
-    nearest.begin(k, 2.0 * near.margin());
+    nearest.begin(k, kept_below(near));
     let mut first = 0;
     let fill = |block: &mut Ordinals| {
         for (place, ordinal) in block.iter_mut().zip(first..) {
@@ -75,6 +72,12 @@ pub(crate) fn scan_where<C: Compare>(near: C, k: usize, passes: impl Fn(u32) -> 
     };
     // The memory notices by itself that one comes after the other.
     in_blocks::<_, false>(near, fill, |ordinals, similarities| nearest.offer(ordinals, similarities, &passes))
+}
+
+/// How far below the k-th nearest, by what is compared by, the truly nearest may come out. Twice as far as one item can be off: where very many are
+/// about as near, those that come out nearest are those that are flattered most, and the truly nearest may themselves be better than it says.
+fn kept_below<C: Compare>(near: C) -> f32 {
+    2.0 * near.margin()
 }
 
 /// Compares with ascending ordinals, a block at a time, whose memory is asked for, with `ASK`, while the block before it is compared with.

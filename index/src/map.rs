@@ -28,8 +28,7 @@ enum Bytes {
     Own(Pages),
 }
 
-/// Where the bytes of a file lie while they are used. The answers are the same; what differs is when the disk is waited for, and how long the
-/// processor looks for a page.
+/// Where the bytes of a file lie while they are used. The answers are the same; what differs is when the disk is waited for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Memory {
     /// Mapped; once searches begin each page is read when it is first touched, and nothing beside it. For an index that is larger than memory.

@@ -102,7 +102,7 @@ pub(super) fn measure(args: &Args, progress: &Progress) -> anyhow::Result<ScaleR
         k: args.k,
         threads,
         recall: RECALL,
-        estimates: estimates(&sizes),
+        estimates: estimates(&sizes, threads),
         sizes,
     })
 }
@@ -142,18 +142,16 @@ fn one(args: &Args, items: usize, threads: usize, progress: &Progress) -> anyhow
 
 /// Comparisons and insertions grow with the logarithm of the number of items, as straight lines through what was measured; a comparison costs
 /// what it does at the largest size, where most of them already wait for memory.
-fn estimates(sizes: &[Size]) -> Vec<Estimate> {
+fn estimates(sizes: &[Size], threads: usize) -> Vec<Estimate> {
     let logs = |value: &dyn Fn(&Size) -> Option<f64>| -> Vec<(f64, f64)> {
         sizes.iter().filter_map(|size| Some((f64::from(size.n_items).ln(), value(size)?))).collect()
     };
     let distances = line(&logs(&|size| size.distances));
     let insertion = line(&logs(&|size| Some(size.insertion_us)));
-    let Some((((distances, insertion), last), ns)) =
-        distances.zip(insertion).zip(sizes.last()).and_then(|found| Some((found, found.1.distance_ns?)))
-    else {
+    let (Some(distances), Some(insertion), Some(last)) = (distances, insertion, sizes.last()) else {
         return Vec::new();
     };
-    let threads = last.insertion_us * f64::from(last.n_items) / 1e6 / last.build_seconds.max(f64::MIN_POSITIVE);
+    let Some(ns) = last.distance_ns else { return Vec::new() };
     let at = |(base, slope): (f64, f64), n: f64| base + slope * n.ln();
     let larger = ESTIMATED.into_iter().filter(|n| *n > u64::from(last.n_items));
     let estimate = |n_items: u64| {
@@ -163,7 +161,7 @@ fn estimates(sizes: &[Size]) -> Vec<Estimate> {
             n_items,
             distances,
             query_us: distances * ns / 1e3,
-            build_hours: at(insertion, n) * n / 1e6 / threads / 3600.0,
+            build_hours: at(insertion, n) * n / 1e6 / threads as f64 / 3600.0,
             bytes: last.bytes_per_item * n,
         }
     };
@@ -273,12 +271,12 @@ mod tests {
     #[test]
     fn estimates_lie_on_the_line_through_what_was_measured() {
         let sizes = [size(10_000, 400.0, 100.0), size(100_000, 600.0, 150.0), size(1_000_000, 800.0, 200.0)];
-        let found = estimates(&sizes);
+        let found = estimates(&sizes, 2);
         assert_eq!(found.iter().map(|one| one.n_items).collect::<Vec<_>>(), ESTIMATED);
         let first = found[0];
         assert!((first.distances - 1_000.0).abs() < 1e-6 && (first.query_us - 40.0).abs() < 1e-6, "{first:?}");
         assert!((first.build_hours - 250.0 * 1e7 / 1e6 / 2.0 / 3600.0).abs() < 1e-6, "{first:?}");
         assert!((first.bytes - 4.8e9).abs() < 1.0);
-        assert!(estimates(&sizes[..1]).is_empty(), "one size says nothing of growth");
+        assert!(estimates(&sizes[..1], 2).is_empty(), "one size says nothing of growth");
     }
 }
