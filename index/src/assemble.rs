@@ -12,11 +12,12 @@ use crate::codes::Codes;
 use crate::error::WriteError;
 use crate::format::{
     DIMENSIONS_MAX, INDEX_CONTAINER_KIND, ITEMS_MAX, IndexHeader, LEVEL_MAX, M_MAX, M_MIN, M0_STRIDE_MAX, NONE,
-    STRIDE_UNIT, row_stride, section,
+    STRIDE_UNIT, code_stride, row_stride, section,
 };
 use crate::graph::{EdgeSet, GraphView};
 use crate::keys::KeyTable;
-use crate::metric::{Metric, unit_scale};
+use crate::longest::weave_all;
+use crate::metric::{CODE_GROUP, Metric, WOVEN, unit_scale};
 use crate::write::ContainerWriter;
 
 /// What an index is made of, beside its graph. All in the order of ordinals.
@@ -200,6 +201,14 @@ pub struct IndexAssembly<'a> {
     edges: EdgeSet,
     tables: Tables,
     codes: Option<Codes>,
+    longest: Longest,
+}
+
+/// The longest items, and how long their rows are; none, for an index that has none.
+#[derive(Debug, Default)]
+pub(crate) struct Longest {
+    pub(crate) ordinals: Vec<u32>,
+    pub(crate) lengths: Vec<f32>,
 }
 
 /// What is laid out of an input without its graph.
@@ -235,13 +244,13 @@ impl<'a> IndexAssembly<'a> {
         edges: EdgeSet,
     ) -> Result<Self, AssembleError> {
         graph.check(tables.n)?;
-        Ok(Self { input: *input, graph, edges, tables, codes: None })
+        Ok(Self { input: *input, graph, edges, tables, codes: None, longest: Longest::default() })
     }
 
-    /// The same index with codes, made of the same rows.
+    /// The same index with codes, made of the same rows, and with copies of those of the longest.
     #[cfg(feature = "build")]
-    pub(crate) fn with_codes(self, codes: Option<Codes>) -> Self {
-        Self { codes, ..self }
+    pub(crate) fn with_codes(self, codes: Option<Codes>, longest: Longest) -> Self {
+        Self { codes, longest, ..self }
     }
 
     /// The graph that will be in the file.
@@ -274,7 +283,8 @@ impl<'a> IndexAssembly<'a> {
     /// A file that cannot be written, or that would be longer than the format allows.
     pub fn write<W: Write + Seek>(&self, into: W) -> Result<u64, WriteError> {
         let graph = self.graph();
-        let mut writer = ContainerWriter::create(into, INDEX_CONTAINER_KIND, section::COUNT)?;
+        let n_sections = if self.longest.ordinals.is_empty() { section::COUNT } else { section::MOST };
+        let mut writer = ContainerWriter::create(into, INDEX_CONTAINER_KIND, n_sections)?;
         writer.section(section::INDEX_HEADER, |w| w.write_all(self.header().as_bytes()))?;
         writer.section(section::VECTORS, |w| {
             let mut padded = vec![0.0; row_stride(self.input.dims as u32) as usize];
@@ -294,6 +304,20 @@ impl<'a> IndexAssembly<'a> {
             self.codes.as_ref().map_or((&[], &[]), |codes| (codes.view().scales, codes.as_bytes()));
         writer.section(section::CODE_SCALES, |w| w.write_all(scales.as_bytes()))?;
         writer.section(section::CODES, |w| w.write_all(codes))?;
+        if let Some(codes) = self.codes.as_ref().filter(|_| n_sections > section::COUNT) {
+            let Longest { ordinals, lengths } = &self.longest;
+            writer.section(section::LONGEST_ORDINALS, |w| w.write_all(ordinals.as_bytes()))?;
+            writer.section(section::LONGEST_LENGTHS, |w| w.write_all(lengths.as_bytes()))?;
+            writer.section(section::LONGEST_CODES, |w| {
+                let width = code_stride(self.input.dims as u32) as usize / CODE_GROUP;
+                let mut woven = vec![[0; CODE_GROUP]; width * WOVEN];
+                for sixteen in ordinals.chunks(WOVEN) {
+                    weave_all(sixteen.iter().map(|ordinal| codes.view().row(*ordinal)), &mut woven);
+                    w.write_all(woven.as_flattened())?;
+                }
+                Ok(())
+            })?;
+        }
         writer.finish()
     }
 

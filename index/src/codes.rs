@@ -4,7 +4,7 @@
 //! cost a little recall and never a wrong similarity. At 64 dimensions a row is one cache line instead of four.
 
 use crate::map::Pages;
-use crate::metric::{CODE_GROUP, CODE_ZERO, CodeGroup};
+use crate::metric::{CODE_GROUP, CODE_ZERO, CodeGroup, nearest_whole};
 
 /// Largest code, counted from the one that stands for zero. -128 is not used, so that codes are symmetric.
 pub(crate) const CODE_MOST: f32 = 127.0;
@@ -48,12 +48,10 @@ impl Codes {
 /// Writes the codes of a row; what lies beyond its dimensions gets the code of zero. Steps are rounded to the nearest, halves to even.
 #[inline]
 pub(crate) fn encode(row: &[f32], scales: &[f32], codes: &mut [u8]) {
-    // Added to a number, it leaves the nearest whole one in the low bits, in two's complement.
-    const ROUNDER: f32 = 12_582_912.0;
     let (own, padding) = codes.split_at_mut(scales.len().min(codes.len()));
     for ((code, value), scale) in own.iter_mut().zip(row).zip(scales) {
         let steps = (value / scale).clamp(-CODE_MOST, CODE_MOST);
-        *code = ((steps + ROUNDER).to_bits() as u8) ^ CODE_ZERO;
+        *code = nearest_whole(steps) as u8 ^ CODE_ZERO;
     }
     padding.fill(CODE_ZERO);
 }

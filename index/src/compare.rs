@@ -3,7 +3,7 @@
 use crate::allow::AllowSet;
 use crate::codes::CodeView;
 use crate::exact;
-use crate::metric::{CodeKernel, CodedQuery, Group, Kernel, prefetch, prefetch_at};
+use crate::metric::{CodeGroup, CodeKernel, CodedQuery, Group, Kernel, WOVEN, prefetch, prefetch_at};
 use crate::vectors::VectorView;
 use crate::visited::{Query, Scratch};
 
@@ -86,6 +86,13 @@ pub(crate) struct ByCodes<'a> {
 impl<'a> ByCodes<'a> {
     pub(crate) fn new(query: &'a CodedQuery, codes: CodeView<'a>) -> Self {
         Self { query, codes, width: query.width(), kernel: CodeKernel::get() }
+    }
+
+    /// The similarities of the query with rows that are woven together, the first of so many sixteens of them.
+    #[inline]
+    pub(crate) fn woven(&self, rows: &[CodeGroup], first: usize, similarities: &mut [f32]) {
+        let rows = rows.get(first * self.width * WOVEN..).unwrap_or_default();
+        self.kernel.woven(self.query, rows, similarities);
     }
 }
 

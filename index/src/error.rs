@@ -14,7 +14,7 @@ use crate::format::{
 
 mod verify;
 
-pub use verify::{LinkProblem, VerifyError};
+pub use verify::{LinkProblem, LongestProblem, VerifyError};
 
 /// Why bytes could not be opened as a container or an index.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]

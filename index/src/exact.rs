@@ -76,7 +76,7 @@ pub(crate) fn scan_where<C: Compare>(near: C, k: usize, passes: impl Fn(u32) -> 
 
 /// How far below the k-th nearest, by what is compared by, the truly nearest may come out. Twice as far as one item can be off: where very many are
 /// about as near, those that come out nearest are those that are flattered most, and the truly nearest may themselves be better than it says.
-fn kept_below<C: Compare>(near: C) -> f32 {
+pub(crate) fn kept_below<C: Compare>(near: C) -> f32 {
     2.0 * near.margin()
 }
 
@@ -130,14 +130,14 @@ pub(crate) struct Nearest {
 }
 
 impl Nearest {
-    fn begin(&mut self, k: usize, margin: f32) {
+    pub(crate) fn begin(&mut self, k: usize, margin: f32) {
         self.entries.clear();
         (self.k, self.margin, self.bound) = (k, margin, None);
         self.full = 2 * k.max(BLOCK);
     }
 
     #[inline]
-    fn offer(&mut self, ordinals: &[u32], similarities: &[f32], passes: impl Fn(u32) -> bool) {
+    pub(crate) fn offer(&mut self, ordinals: &[u32], similarities: &[f32], passes: impl Fn(u32) -> bool) {
         let (blocks, rest) = similarities.as_chunks::<TOGETHER>();
         for (block, ordinals) in blocks.iter().zip(ordinals.chunks_exact(TOGETHER)) {
             // Mostly all are too far, which is told of them at once.
@@ -181,6 +181,12 @@ impl Nearest {
         }
         // At least a block more, so that a small k does not cut all the time.
         self.full = 2 * self.entries.len().max(BLOCK);
+    }
+
+    /// Cuts them to what belongs to them; the similarity of the k-th, once there are more than k.
+    pub(crate) fn cut_to_worst(&mut self) -> Option<f32> {
+        self.cut();
+        self.bound.map(|bound| bound.similarity() + self.margin)
     }
 
     /// Gives them other ordinals, in the same order.

@@ -21,11 +21,11 @@ use crate::visited::{BATCH, Scratch};
 use crate::{EF_SEARCH_MAX, format::M0_STRIDE_MAX};
 
 /// Costs, in comparisons of a walk: about 45 ns each at 64 dimensions, with all that a walk does beside comparing.
-mod cost {
+pub(crate) mod cost {
     /// Of an allowed item when all are compared.
     pub(super) const SCANNED: f64 = 0.12;
     /// Of a unit of breadth of a walk, which is about an item expanded: its unvisited links.
-    pub(super) const BREADTH: f64 = 12.0;
+    pub(crate) const BREADTH: f64 = 12.0;
     /// Of an item expanded by two hops, each of whose links is read, and a share of what those lead to compared.
     pub(super) const TWO_HOPS: f64 = 100.0;
 }

@@ -236,8 +236,17 @@ pub mod section {
     /// n × code stride u8, or nothing.
     pub const CODES: u32 = 17;
 
-    /// How many kinds there are; an index has each of them once.
+    /// u32 each: the longest items. With the two that follow, in some inner-product indexes.
+    pub const LONGEST_ORDINALS: u32 = 18;
+    /// f32 each: how long their rows are.
+    pub const LONGEST_LENGTHS: u32 = 19;
+    /// Copies of their rows of codes.
+    pub const LONGEST_CODES: u32 = 20;
+
+    /// How many kinds every index has, each of them once: the first so many.
     pub const COUNT: u32 = 17;
+    /// How many kinds there are.
+    pub const MOST: u32 = 20;
 
     /// The name of a section of an index, for messages; "unknown" for other kinds.
     pub fn name(kind: u32) -> &'static str {
@@ -259,6 +268,9 @@ pub mod section {
             NUMBER_ORDINALS => "NUMBER_ORDINALS",
             CODE_SCALES => "CODE_SCALES",
             CODES => "CODES",
+            LONGEST_ORDINALS => "LONGEST_ORDINALS",
+            LONGEST_LENGTHS => "LONGEST_LENGTHS",
+            LONGEST_CODES => "LONGEST_CODES",
             _ => "unknown",
         }
     }

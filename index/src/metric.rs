@@ -12,15 +12,17 @@ mod codes;
 mod kernels;
 mod prefetch;
 mod sums;
+mod woven;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub(crate) use bits::{BLOCK, Ordinals, Unpack, unpacking};
-pub(crate) use codes::{CODE_GROUP, CODE_ZERO, CodeGroup, CodeKernel, CodedQuery};
+pub(crate) use codes::{CODE_GROUP, CODE_ZERO, CodeGroup, CodeKernel, CodedQuery, nearest_whole};
 pub(crate) use kernels::{GROUP, Group, Kernel};
 pub(crate) use prefetch::prefetch_at;
 pub use prefetch::{fetched_ahead, prefetch};
 pub use sums::add_scaled;
+pub(crate) use woven::{WOVEN, weave};
 
 /// How similarity is measured; larger is nearer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,8 +66,16 @@ pub fn normalise(row: &mut [f32]) -> bool {
 
 /// What to multiply a vector with to make it of unit length; none if its length is zero or not finite.
 pub(crate) fn unit_scale(row: &[f32]) -> Option<f64> {
-    let squared: f64 = row.iter().map(|value| f64::from(*value) * f64::from(*value)).sum();
-    Some(1.0 / squared.sqrt()).filter(|scale| scale.is_finite() && *scale > 0.0)
+    Some(1.0 / squared_length(row).sqrt()).filter(|scale| scale.is_finite() && *scale > 0.0)
+}
+
+/// The length of a vector, in the space that it is a point of.
+pub(crate) fn length(row: &[f32]) -> f32 {
+    squared_length(row).sqrt() as f32
+}
+
+fn squared_length(row: &[f32]) -> f64 {
+    row.iter().map(|value| f64::from(*value) * f64::from(*value)).sum()
 }
 
 /// The start-up self test of simsimd.

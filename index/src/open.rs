@@ -15,7 +15,8 @@ use crate::format::{
 };
 use crate::graph::{EdgeSet, GraphView};
 use crate::keys::KeyView;
-use crate::metric::Metric;
+use crate::longest::LongestView;
+use crate::metric::{Metric, WOVEN};
 use crate::vectors::VectorView;
 
 /// An opened index over any bytes: a map, [`crate::AlignedBytes`], an aligned static slice.
@@ -31,7 +32,7 @@ pub struct Index<D> {
 }
 
 /// Where each section lies, so that a look-up by kind is not needed per request.
-struct Places([Range<usize>; section::COUNT as usize]);
+struct Places([Range<usize>; section::MOST as usize]);
 
 impl<D: AsRef<[u8]>> Index<D> {
     /// Opens the bytes of an index file.
@@ -153,6 +154,19 @@ impl<D: AsRef<[u8]>> Index<D> {
     pub(crate) fn codes(&self) -> Option<CodeView<'_>> {
         let scales = cast(self.section_bytes(section::CODE_SCALES)).filter(|scales: &&[f32]| !scales.is_empty())?;
         Some(CodeView { rows: self.section_bytes(section::CODES).as_chunks().0, scales })
+    }
+
+    /// How many of the longest items are there to be compared with at once; 0 for an index that has none.
+    pub fn n_longest(&self) -> usize {
+        self.words(section::LONGEST_ORDINALS).len()
+    }
+
+    /// The longest items, if there are any.
+    pub(crate) fn longest(&self) -> Option<LongestView<'_>> {
+        let ordinals = self.words(section::LONGEST_ORDINALS);
+        let lengths = cast(self.section_bytes(section::LONGEST_LENGTHS))?;
+        let codes = self.section_bytes(section::LONGEST_CODES).as_chunks().0;
+        (!ordinals.is_empty()).then_some(LongestView { ordinals, lengths, codes })
     }
 
     /// The attributes.
@@ -321,5 +335,35 @@ fn check_sections<D: AsRef<[u8]>>(container: &Container<D>, header: &IndexHeader
             });
         }
     }
+    check_longest(container, header, &mut places)?;
     Ok(places)
+}
+
+/// The sections that only some indexes have: all three or none, for as many items each.
+fn check_longest<D: AsRef<[u8]>>(
+    container: &Container<D>,
+    header: &IndexHeader,
+    places: &mut Places,
+) -> Result<(), OpenError> {
+    let kinds = [section::LONGEST_ORDINALS, section::LONGEST_LENGTHS, section::LONGEST_CODES];
+    if kinds.iter().all(|kind| container.info(*kind).is_none()) {
+        return Ok(());
+    }
+    let is_coded = container.info(section::CODES).is_some_and(|codes| codes.len > 0);
+    let most = if is_coded && header.metric == Metric::InnerProduct as u32 { u64::from(header.n) } else { 0 };
+    let ordinals = container.info(section::LONGEST_ORDINALS);
+    let count = (ordinals.map_or(0, |ordinals| ordinals.len) / 4).min(most);
+    for (kind, width) in kinds.into_iter().zip([4, 4, u64::from(code_stride(header.dimensions))]) {
+        let info = container.info(kind).ok_or(OpenError::SectionMissing { section: kind })?;
+        let expected =
+            if kind == section::LONGEST_CODES { count.next_multiple_of(WOVEN as u64) } else { count } * width;
+        if info.len != expected {
+            let offset = info.offset;
+            return Err(OpenError::SectionLength { section: kind, offset, expected, found: info.len });
+        }
+        if let Some(place) = places.0.get_mut(kind as usize - 1) {
+            *place = range(&info);
+        }
+    }
+    Ok(())
 }

@@ -12,7 +12,7 @@ use crate::allow::AllowSet;
 use crate::compare::{ByCodes, ByRows, Compare};
 use crate::exact;
 use crate::graph::GraphView;
-use crate::metric::{Metric, prefetch, unit_scale};
+use crate::metric::{Metric, length, prefetch, unit_scale};
 use crate::open::Index;
 use crate::pool::Entry;
 use crate::visited::{Batch, Scratch, Visited};
@@ -67,6 +67,8 @@ pub enum Plan {
     FilteredGraph,
     /// By walking over allowed items only, from one to the next over items that are not.
     TwoHops,
+    /// By comparing with the longest items, as many as can be among the nearest.
+    Longest,
 }
 
 /// Why a search was not made. The caller's mistake in each case.
@@ -149,7 +151,11 @@ impl<D: AsRef<[u8]>> Index<D> {
         let stats = match self.codes() {
             Some(codes) if !params.exact => {
                 coded.set(whole.values(), codes.scales);
-                Searcher { graph, near: ByCodes::new(&coded, codes), rows }.search(params, allow, scratch)
+                let searcher = Searcher { graph, near: ByCodes::new(&coded, codes), rows };
+                let among_longest = self.longest().and_then(|longest| {
+                    searcher.search_longest(longest, length(whole.values()), params, allow, scratch)
+                });
+                among_longest.unwrap_or_else(|| searcher.search(params, allow, scratch))
             }
             _ => Searcher { graph, near: rows, rows }.search(params, allow, scratch),
         };

@@ -7,6 +7,7 @@ mod attributes;
 mod codes;
 mod graph;
 mod keys;
+mod longest;
 
 use crate::error::VerifyError;
 use crate::metric::Metric;
@@ -49,6 +50,9 @@ impl<D: AsRef<[u8]>> Index<D> {
         keys::verify(&self.keys(), self.len())?;
         if let Some(codes) = self.codes() {
             codes::verify(&codes, &self.vectors())?;
+            if let Some(longest) = self.longest() {
+                longest::verify(&longest, &codes, &self.vectors())?;
+            }
         }
         let attributes = self.attributes();
         attributes::verify(&attributes)?;

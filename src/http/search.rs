@@ -91,7 +91,7 @@ pub(crate) struct SearchAnswer<'a> {
     /// What similarity is: `cosine` or `inner_product`.
     #[schema(value_type = String)]
     pub(crate) metric: &'a str,
-    /// How it was found: `exact`, `graph`, `filtered_graph` or `two_hops`; `none` where no word of `q` is known.
+    /// How it was found: `exact`, `graph`, `filtered_graph`, `two_hops` or `longest`; `none` where no word of `q` is known.
     #[schema(value_type = String)]
     pub(crate) plan: &'static str,
     /// Vectors that were compared.
@@ -287,5 +287,6 @@ fn plan_name(plan: Plan) -> &'static str {
         Plan::Graph => "graph",
         Plan::FilteredGraph => "filtered_graph",
         Plan::TwoHops => "two_hops",
+        Plan::Longest => "longest",
     }
 }

@@ -111,6 +111,8 @@ pub struct BuildReport {
     pub n_queries: usize,
     /// Items that no search reached until links were added.
     pub unreachable_repaired: u32,
+    /// The longest items, laid out to be compared with before the graph is walked; 0 where walking is as fast.
+    pub n_longest: usize,
     /// What cannot be filtered on.
     pub left_out: LeftOut,
     /// Bytes of the index file.
@@ -253,6 +255,7 @@ fn build(model: &ModelDir, options: &BuildOptions, progress: &Progress) -> anyho
         measured_with,
         n_queries: queries.rows,
         unreachable_repaired: best.repaired,
+        n_longest: best.index.n_longest(),
         left_out,
         index_bytes: best.bytes,
         model_bytes: 0,

@@ -13,7 +13,7 @@ use thiserror::Error;
 use zerocopy::FromBytes;
 
 use crate::aligned::AlignedBytes;
-use crate::assemble::{AssembleError, FlatGraph, IndexAssembly, IndexInput, Tables, stored_row};
+use crate::assemble::{AssembleError, FlatGraph, IndexAssembly, IndexInput, Longest, Tables, stored_row};
 use crate::codes::Codes;
 use crate::container::cast;
 use crate::error::WriteError;
@@ -25,6 +25,7 @@ use crate::vectors::VectorView;
 mod codes;
 mod hnsw;
 mod hnsw_rs;
+mod longest;
 mod repair;
 mod united;
 
@@ -175,6 +176,8 @@ impl Rows {
 pub struct BuildReport {
     /// Items that no search found until links to them were added.
     pub unreachable_repaired: u32,
+    /// The longest items, which searches by inner product compare with before they walk; 0 where walking is as fast.
+    pub n_longest: u32,
     /// Which graph or graphs.
     pub edges: EdgeSet,
     /// The builder.
@@ -237,9 +240,14 @@ pub fn build_index<'a>(
     };
     let codes = if options.codes { Some(Codes::of(&rows.view())?) } else { None };
     let unreachable_repaired = repair::repair(&mut graph, &rows, codes.as_ref(), input.keys, progress)?;
+    let longest = match input.metric {
+        Metric::InnerProduct if codes.is_some() => longest::longest(&rows.view()),
+        _ => Longest::default(),
+    };
     let stats = graph.view().stats();
-    let report = BuildReport { unreachable_repaired, edges: options.edges, builder: builder.name(), stats };
-    let assembly = IndexAssembly::of(input, tables, Cow::Owned(graph), options.edges)?.with_codes(codes);
+    let n_longest = longest.ordinals.len() as u32;
+    let report = BuildReport { unreachable_repaired, n_longest, edges: options.edges, builder: builder.name(), stats };
+    let assembly = IndexAssembly::of(input, tables, Cow::Owned(graph), options.edges)?.with_codes(codes, longest);
     Ok(BuiltIndex { report, assembly })
 }
 

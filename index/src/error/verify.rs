@@ -94,6 +94,14 @@ pub enum VerifyError {
         /// The item.
         ordinal: u32,
     },
+    /// The longest items are not those that the rows say, or not in their order.
+    #[error("place {place} of the longest items: {problem}: build the index again")]
+    Longest {
+        /// The place, from 0.
+        place: usize,
+        /// What is wrong there.
+        problem: LongestProblem,
+    },
     /// The offsets of the keys do not cut the key bytes into pieces of 1 to 256 bytes.
     #[error("the key of item {ordinal} has {found} bytes, expected 1 to {KEY_BYTES_MAX}: build the index again")]
     KeyLength {
@@ -172,4 +180,27 @@ pub enum LinkProblem {
     /// It leads to an item that is not on this level.
     #[error("that item is not on this level")]
     NotOnLevel,
+}
+
+/// What is wrong with one of the longest items.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum LongestProblem {
+    /// Its ordinal is not below n.
+    #[error("there is no such item")]
+    OutOfRange,
+    /// It is among them already.
+    #[error("the item stands there twice")]
+    Twice,
+    /// Its length is not that of its row.
+    #[error("the length is not that of the row")]
+    Length,
+    /// It is longer than the one before it.
+    #[error("the item is longer than the one before it")]
+    Order,
+    /// Its codes, or those of one of the fifteen behind it, are not those that the index has for it.
+    #[error("from there on the codes are not copies of those of the items")]
+    Codes,
+    /// An item that is longer than the last of them is not among them.
+    #[error("a longer item was left out")]
+    LeftOut,
 }

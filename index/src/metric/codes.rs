@@ -6,6 +6,7 @@
 
 use std::sync::OnceLock;
 
+use super::woven::{self, WOVEN, weave};
 use crate::aligned::AlignedBytes;
 
 /// Codes of a group: a cache line, and a register of AVX-512.
@@ -48,10 +49,10 @@ impl CodedQuery {
         let largest = LARGEST.min(((1_u64 << 31) as f32 / (127.0 * width as f32) - 1.0).floor());
         // A query of zeros, or one too small to be told from it, is similar to everything alike.
         let unit = if most > 0.0 && most.is_finite() { most / largest } else { 1.0 };
-        self.whole.extend(scaled().map(|value| (value / unit).round().clamp(-LARGEST, LARGEST) as i16));
+        self.whole.extend(scaled().map(|value| nearest_whole((value / unit).clamp(-LARGEST, LARGEST)) as i16));
         self.whole.resize(width, 0);
         for ((whole, high), low) in self.whole.iter().zip(self.high.as_mut()).zip(self.low.as_mut()) {
-            let top = (f32::from(*whole) / 128.0).round() as i16;
+            let top = (*whole + 64) >> 7;
             *high = top as i8 as u8;
             *low = (*whole - 128 * top) as i8 as u8;
         }
@@ -85,14 +86,25 @@ impl CodedQuery {
     }
 }
 
+/// The nearest whole number, halves to even, of a value of less than 2^22. What machines of every age do with one addition.
+#[inline(always)]
+pub(crate) fn nearest_whole(value: f32) -> i32 {
+    // Added to a number, it leaves the nearest whole one in the low bits, in two's complement.
+    const ROUNDER: f32 = 12_582_912.0;
+    (value + ROUNDER).to_bits() as i32 - ROUNDER.to_bits() as i32
+}
+
 /// Query, rows end to end, which rows, and where their similarities go.
 type ManyCodes = fn(&CodedQuery, &[CodeGroup], &[u32], &mut [f32]);
+/// Query, rows that are woven together, and where the similarities of all of them go.
+type WovenCodes = fn(&CodedQuery, &[CodeGroup], &mut [f32]);
 
 /// The kernel for this machine.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CodeKernel {
     pub(super) name: &'static str,
     pub(super) many: ManyCodes,
+    pub(super) woven: WovenCodes,
 }
 
 impl CodeKernel {
@@ -114,9 +126,15 @@ impl CodeKernel {
         (self.many)(query, rows, ordinals, similarities);
     }
 
+    /// The similarities of a query with rows that are woven together, as many sixteens as there are rows and places for.
+    #[inline]
+    pub(crate) fn woven(&self, query: &CodedQuery, rows: &[CodeGroup], similarities: &mut [f32]) {
+        (self.woven)(query, rows, similarities);
+    }
+
     /// The start-up self test: batches of every remainder, rows of one to three groups.
     fn agrees(&self) -> bool {
-        const MOST: u32 = 17;
+        const MOST: u32 = 2 * WOVEN as u32;
         let noise = |i: usize| (i as u32).wrapping_mul(2_654_435_761) >> 8;
         (1..=3_usize).all(|groups| {
             let rows: Vec<CodeGroup> = (0..MOST as usize * groups)
@@ -126,13 +144,21 @@ impl CodeKernel {
                 (0..groups * CODE_GROUP).map(|i| noise(i + 7_919) as f32 / (1 << 23) as f32 - 1.0).collect();
             let mut coded = CodedQuery::default();
             coded.set(&query, &vec![0.01; query.len()]);
-            (0..=MOST).all(|count| {
+            let (mut found, mut expected) = ([0.0; MOST as usize], [0.0; MOST as usize]);
+            let in_batches = (0..=MOST).all(|count| {
                 let ordinals: Vec<u32> = (0..count).rev().collect();
-                let (mut found, mut expected) = ([0.0; MOST as usize], [0.0; MOST as usize]);
                 self.many(&coded, &rows, &ordinals, &mut found);
                 (PORTABLE.many)(&coded, &rows, &ordinals, &mut expected);
                 found == expected
-            })
+            });
+            let mut woven = vec![[0; CODE_GROUP]; rows.len()];
+            for (sixteen, woven) in rows.chunks(groups * WOVEN).zip(woven.chunks_mut(groups * WOVEN)) {
+                sixteen.chunks(groups).enumerate().for_each(|(place, row)| weave(row, place, woven));
+            }
+            self.woven(&coded, &woven, &mut found);
+            // The last of the batches was in the opposite order.
+            expected.reverse();
+            in_batches && found == expected
         })
     }
 }
@@ -153,6 +179,7 @@ const PORTABLE: CodeKernel = CodeKernel {
     many: |query, rows, ordinals, similarities| {
         codes_abreast(ordinals, similarities, |[ordinal]| [portable(query, rows, ordinal)]);
     },
+    woven: woven::portable,
 };
 
 fn portable(query: &CodedQuery, rows: &[CodeGroup], ordinal: u32) -> f32 {

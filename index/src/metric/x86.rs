@@ -9,6 +9,7 @@ use super::bits::{BITS, BLOCK, Ordinals, Unpack};
 use super::codes::{CODE_GROUP, CodeGroup, CodeKernel, CodedQuery, codes_abreast, group_of};
 use super::kernels::{ABREAST, GROUP, Group, Kernel, in_fours};
 use super::sums::{AddScaled, add_scaled_portable};
+use super::woven::{self, groups, strands};
 
 /// The kernels that this machine can run, fastest first.
 #[allow(unsafe_code)]
@@ -93,12 +94,16 @@ pub(super) fn available_for_codes() -> Vec<CodeKernel> {
     if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni") {
         // SAFETY: the function needs AVX-512F and VNNI, which the machine was just found to have.
         let many = |q: &CodedQuery, r: &[CodeGroup], o: &[u32], s: &mut [f32]| unsafe { many_codes_vnni(q, r, o, s) };
-        kernels.push(CodeKernel { name: "AVX-512 VNNI", many });
+        // SAFETY: as above.
+        let woven = |q: &CodedQuery, r: &[CodeGroup], s: &mut [f32]| unsafe { woven_vnni(q, r, s) };
+        kernels.push(CodeKernel { name: "AVX-512 VNNI", many, woven });
     }
     if is_x86_feature_detected!("avx2") {
         // SAFETY: the function needs AVX2, which the machine was just found to have.
         let many = |q: &CodedQuery, r: &[CodeGroup], o: &[u32], s: &mut [f32]| unsafe { many_codes_avx2(q, r, o, s) };
-        kernels.push(CodeKernel { name: "AVX2", many });
+        // SAFETY: as above.
+        let woven = |q: &CodedQuery, r: &[CodeGroup], s: &mut [f32]| unsafe { woven_avx2(q, r, s) };
+        kernels.push(CodeKernel { name: "AVX2", many, woven });
     }
     kernels
 }
@@ -111,6 +116,27 @@ fn many_codes_vnni(query: &CodedQuery, rows: &[CodeGroup], ordinals: &[u32], sim
 #[target_feature(enable = "avx2")]
 fn many_codes_avx2(query: &CodedQuery, rows: &[CodeGroup], ordinals: &[u32], similarities: &mut [f32]) {
     codes_abreast(ordinals, similarities, |ordinals| four_codes_avx2(query, rows, ordinals));
+}
+
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn woven_vnni(query: &CodedQuery, rows: &[CodeGroup], similarities: &mut [f32]) {
+    let (query_high, query_low) = (strands(query.high().as_flattened()), strands(query.low().as_flattened()));
+    let (bias, scale) = (_mm512_set1_epi32(query.bias), _mm512_set1_ps(query.scale));
+    for (sixteen, found) in rows.chunks_exact(groups(query)).zip(similarities.as_chunks_mut().0) {
+        let (mut high, mut low) = (_mm512_setzero_si512(), _mm512_setzero_si512());
+        for ((group, query_high), query_low) in sixteen.iter().zip(query_high).zip(query_low) {
+            let codes = load_codes(group);
+            high = _mm512_dpbusd_epi32(high, codes, _mm512_set1_epi32(i32::from_le_bytes(*query_high)));
+            low = _mm512_dpbusd_epi32(low, codes, _mm512_set1_epi32(i32::from_le_bytes(*query_low)));
+        }
+        let sums = _mm512_sub_epi32(_mm512_add_epi32(_mm512_slli_epi32::<7>(high), low), bias);
+        store_sixteen(found, _mm512_mul_ps(_mm512_cvtepi32_ps(sums), scale));
+    }
+}
+
+#[target_feature(enable = "avx2")]
+fn woven_avx2(query: &CodedQuery, rows: &[CodeGroup], similarities: &mut [f32]) {
+    woven::portable(query, rows, similarities);
 }
 
 #[target_feature(enable = "avx512f,avx512vnni")]
@@ -338,6 +364,14 @@ fn store(into: &mut [f32; 4], from: __m128) {
 fn store_eight(into: &mut [f32; 8], from: __m256) {
     // SAFETY: eight floats are written, which is what there is room for; the store needs no alignment.
     unsafe { _mm256_storeu_ps(into.as_mut_ptr(), from) };
+}
+
+#[allow(unsafe_code)]
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn store_sixteen(into: &mut [f32; 16], from: __m512) {
+    // SAFETY: sixteen floats are written, which is what there is room for; the store needs no alignment.
+    unsafe { _mm512_storeu_ps(into.as_mut_ptr(), from) };
 }
 
 #[allow(unsafe_code)]

@@ -122,6 +122,13 @@ impl Report for BuildReport {
                 self.unreachable_repaired
             );
         }
+        if self.n_longest > 0 {
+            let _ = writeln!(
+                text,
+                "The {} longest items are laid out side by side: searches compare with them first, and mostly with no others.",
+                count(self.n_longest as u64)
+            );
+        }
         if self.left_out.values + self.left_out.names > 0 {
             let n = self.left_out.values + self.left_out.names;
             let _ = writeln!(

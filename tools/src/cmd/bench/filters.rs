@@ -80,6 +80,8 @@ pub struct Filtered {
     pub graph: usize,
     /// By a walk of two hops.
     pub two_hops: usize,
+    /// By comparing with the longest items.
+    pub longest: usize,
 }
 
 /// Which items pass.
@@ -178,7 +180,7 @@ impl<D: AsRef<[u8]> + Sync> Bench<'_, D> {
         let params = SearchParams { k: self.k, ef_search: self.ef_search, exact: false };
         let mut latency = Histogram::<u64>::new_with_bounds(1, LATENCY_NS_MAX, 3).context("making a histogram")?;
         let mut scratch = Scratch::default();
-        let (mut found, mut possible, mut distances, mut plans) = (0, 0, 0, [0; 3]);
+        let (mut found, mut possible, mut distances, mut plans) = (0, 0, 0, [0; 4]);
         // One pass to warm up; it also takes the scratch to its size.
         for counted in [false, true] {
             for (query, (set, worst)) in sets.iter().cycle().zip(&truth).enumerate() {
@@ -197,13 +199,14 @@ impl<D: AsRef<[u8]> + Sync> Bench<'_, D> {
                     Plan::Exact => 0,
                     Plan::Graph | Plan::FilteredGraph => 1,
                     Plan::TwoHops => 2,
+                    Plan::Longest => 3,
                 };
                 if let Some(plan) = plans.get_mut(plan) {
                     *plan += 1;
                 }
             }
         }
-        let [exact, graph, two_hops] = plans;
+        let [exact, graph, two_hops, longest] = plans;
         Ok(Filtered {
             kind: kind.name(),
             share,
@@ -215,6 +218,7 @@ impl<D: AsRef<[u8]> + Sync> Bench<'_, D> {
             exact,
             graph,
             two_hops,
+            longest,
         })
     }
 
@@ -299,6 +303,7 @@ impl Report for FiltersReport {
             "compared all",
             "broader walk",
             "two hops",
+            "the longest",
         ]);
         for filter in &self.filters {
             table.row([
@@ -312,6 +317,7 @@ impl Report for FiltersReport {
                 filter.exact.to_string(),
                 filter.graph.to_string(),
                 filter.two_hops.to_string(),
+                filter.longest.to_string(),
             ]);
         }
         text.push_str(&table.text());

@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 use clap::builder::RangedU64ValueParser;
 use kindred::artifact;
-use kindred_index::build::{GraphOptions, HnswBuilder, HnswRsBuilder, PeerSearch, build_index};
+use kindred_index::build::{BuiltIndex, GraphOptions, HnswBuilder, HnswRsBuilder, PeerSearch, build_index};
 use kindred_index::{
     AlignedBytes, EF_SEARCH_MAX, EdgeSet, Index, IndexInput, ItemAttributes, MappedFile, Memory, Metric, Pages,
     Scratch, SearchParams, assemble_index,
@@ -251,6 +251,21 @@ fn published(args: &Args, index: &Index<MappedFile>, source: String) -> anyhow::
 
 /// Graphs over generated rows or those of a file: ours, and that of hnsw_rs in both forms.
 pub(super) fn built(args: &Args, progress: &Progress) -> anyhow::Result<(Index<Pages>, Subject)> {
+    let lay_out = |ours: &BuiltIndex<'_>, input: &IndexInput<'_>, options: &GraphOptions| {
+        let index = open(&ours.to_bytes().context("laying the index out")?)?;
+        let peer = if args.without_hnsw_rs { None } else { Some(peer(input, options, progress)?) };
+        Ok((index, peer))
+    };
+    let ((index, peer), subject) = built_by(args, progress, lay_out)?;
+    Ok((index, Subject { peer, ..subject }))
+}
+
+/// Builds our graph over generated rows or those of a file, and makes of it what is measured. The rows are gone when it returns.
+pub(super) fn built_by<T>(
+    args: &Args,
+    progress: &Progress,
+    lay_out: impl FnOnce(&BuiltIndex<'_>, &IndexInput<'_>, &GraphOptions) -> anyhow::Result<T>,
+) -> anyhow::Result<(T, Subject)> {
     let (rows, queries, source) = data(args, progress)?;
     ensure!(
         args.ef_construction > 2 * args.m,
@@ -277,10 +292,8 @@ pub(super) fn built(args: &Args, progress: &Progress) -> anyhow::Result<(Index<P
     let started = Instant::now();
     let ours = build_index(&input, &options, &HnswBuilder, progress).context("building the graph")?;
     let build_seconds = Some(started.elapsed().as_secs_f64());
-    let bytes = ours.to_bytes().context("laying the index out")?;
-    let index = open(&bytes)?;
-    let peer = if args.without_hnsw_rs { None } else { Some(peer(&input, &options, progress)?) };
-    Ok((index, Subject { peer, queries, source, build_seconds }))
+    let laid_out = lay_out(&ours, &input, &options)?;
+    Ok((laid_out, Subject { peer: None, queries, source, build_seconds }))
 }
 
 fn peer(input: &IndexInput<'_>, options: &GraphOptions, progress: &Progress) -> anyhow::Result<Peer> {
@@ -398,6 +411,7 @@ fn measure<D: AsRef<[u8]> + Sync>(
         ef_construction: subject.build_seconds.map(|_| args.ef_construction),
         build_seconds: subject.build_seconds,
         hnsw_rs_build_seconds: peer.as_ref().map(|peer| peer.build_seconds),
+        n_longest: index.n_longest(),
         bytes: index.container().file_len(),
         n_queries: queries.rows,
         k: truth.k,

@@ -32,6 +32,8 @@ pub struct IndexReport {
     pub build_seconds: Option<f64>,
     /// Seconds hnsw_rs took to build its graph.
     pub hnsw_rs_build_seconds: Option<f64>,
+    /// Items laid out by length, which searches compare with before they walk.
+    pub n_longest: usize,
     /// Bytes of the index file.
     pub bytes: u64,
     /// Queries.
@@ -105,6 +107,9 @@ impl Report for IndexReport {
             bytes(self.bytes),
             self.bytes as f64 / f64::from(self.n_items.max(1))
         );
+        if self.n_longest > 0 {
+            let _ = writeln!(text, "the {} longest side by side", count(self.n_longest as u64));
+        }
         if let Some(s) = self.hnsw_rs_build_seconds {
             let _ = writeln!(text, "hnsw_rs built its graph in {}", seconds(s));
         }

@@ -1,17 +1,20 @@
 //! `kindred bench index --scale`: what a query and an insertion cost as the catalogue grows, and what that says about sizes that nobody waits for.
 
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
 
 use anyhow::Context;
-use kindred_index::{Metric, Scratch, SearchParams};
+use kindred_index::{Index, Metric, Pages, Scratch, SearchParams, write_file_atomically};
 use serde::Serialize;
 
 use super::curve::{Point, value_at};
 use super::http::MetricArg;
-use super::index::{Args, SWEEP, built};
+use super::index::{Args, SWEEP, built_by};
 use super::passes::{Pass, times};
 use crate::build::metric_name;
-use crate::machine::Machine;
+use crate::machine::{Machine, peak_memory_bytes};
 use crate::progress::Progress;
 use crate::recall;
 use crate::report::{Report, Table, bytes, count, seconds};
@@ -62,6 +65,8 @@ pub struct Size {
     pub distances: Option<f64>,
     /// Nanoseconds of a query for each of them.
     pub distance_ns: Option<f64>,
+    /// The most memory the process had by the end of the build, rows included; also that of smaller sizes before.
+    pub peak_memory_bytes: Option<u64>,
 }
 
 /// A size that was not measured.
@@ -108,7 +113,16 @@ pub(super) fn measure(args: &Args, progress: &Progress) -> anyhow::Result<ScaleR
 }
 
 fn one(args: &Args, items: usize, threads: usize, progress: &Progress) -> anyhow::Result<Size> {
-    let (index, subject) = built(&Args { items, without_hnsw_rs: true, ..args.clone() }, progress)?;
+    // In a file, as an index larger than memory has to be; and read back once everything that built it is gone.
+    let directory = tempfile::tempdir().context("making a directory for the index")?;
+    let file = directory.path().join("index.kin");
+    let (_, subject) = built_by(&Args { items, ..args.clone() }, progress, |ours, _, _| {
+        progress.start("writing the index", 0);
+        Ok(write_file_atomically(&file, |into| ours.write(into).map(|_| ()))?)
+    })?;
+    let peak_memory_bytes = peak_memory_bytes();
+    let index =
+        Index::open(read(&file).context("reading the index")?).context("opening the index that was just built")?;
     progress.start(&format!("searching {} items", count(items as u64)), 0);
     let truth = recall::truth(&index, &subject.queries, args.k)?;
     let mut points: Vec<Point> = Vec::new();
@@ -137,7 +151,16 @@ fn one(args: &Args, items: usize, threads: usize, progress: &Progress) -> anyhow
         qps,
         distances,
         distance_ns: qps.zip(distances).map(|(qps, distances)| 1e9 / qps / distances.max(1.0)),
+        peak_memory_bytes,
     })
+}
+
+/// A file, in large pages, as a server has it whose memory is pinned.
+fn read(file: &Path) -> io::Result<Pages> {
+    let mut file = File::open(file)?;
+    let mut pages = Pages::zeroed(file.metadata()?.len() as usize)?;
+    file.read_exact(pages.as_mut())?;
+    Ok(pages)
 }
 
 /// Comparisons and insertions grow with the logarithm of the number of items, as straight lines through what was measured; a comparison costs
@@ -216,14 +239,23 @@ impl Report for ScaleReport {
         let or = |value: Option<f64>, decimals: usize| {
             value.map_or_else(|| "not reached".to_owned(), |value| format!("{value:.decimals$}"))
         };
-        let heads =
-            ["items", "built in", "µs an insertion", "bytes an item", "queries/s", "distances", "ns a distance"];
+        let heads = [
+            "items",
+            "built in",
+            "µs an insertion",
+            "in memory",
+            "bytes an item",
+            "queries/s",
+            "distances",
+            "ns a distance",
+        ];
         let mut table = Table::new(heads);
         for size in &self.sizes {
             table.row([
                 count(size.n_items.into()),
                 seconds(size.build_seconds),
                 format!("{:.0}", size.insertion_us),
+                size.peak_memory_bytes.map_or_else(String::new, bytes),
                 format!("{:.0}", size.bytes_per_item),
                 or(size.qps, 0),
                 or(size.distances, 0),
@@ -265,6 +297,7 @@ mod tests {
             qps: Some(1e9 / (distances * 40.0)),
             distances: Some(distances),
             distance_ns: Some(40.0),
+            peak_memory_bytes: None,
         }
     }
 

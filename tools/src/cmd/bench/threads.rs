@@ -9,6 +9,9 @@ use serde::Serialize;
 use super::curve::median;
 use crate::matrix::Matrix;
 
+/// Seconds that a pass of one thread takes at least.
+const PASS_LEAST: f64 = 0.1;
+
 /// Searches of one thread and of as many as the machine has cores.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Together {
@@ -29,7 +32,7 @@ impl Together {
     }
 }
 
-/// Passes over all queries by one thread and by each of all threads at once, in turns; of the rounds the median counts, after one that does not.
+/// Passes over all queries, for a tenth of a second at least, by one thread and by each of all threads at once, in turns; of the rounds the median counts, after one that does not.
 ///
 /// # Errors
 /// A search that is refused.
@@ -41,9 +44,12 @@ pub(super) fn measure<D: AsRef<[u8]> + Sync>(
 ) -> anyhow::Result<Together> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let (mut alone, mut together) = (Vec::new(), Vec::new());
+    // So often that starting a thread does not count.
+    let once = pass(index, queries, params, 1, 1)?;
+    let times = (PASS_LEAST * once / queries.rows.max(1) as f64).ceil().max(1.0) as usize;
     for round in 0..=rounds {
         for (count, into) in [(1, &mut alone), (threads, &mut together)] {
-            let per_second = pass(index, queries, params, count)?;
+            let per_second = pass(index, queries, params, count, times)?;
             if round > 0 {
                 into.push(per_second);
             }
@@ -53,16 +59,17 @@ pub(super) fn measure<D: AsRef<[u8]> + Sync>(
     Ok(Together { ef_search: params.ef_search, threads, alone, together })
 }
 
-/// Queries per second of so many threads, each of which makes all queries.
+/// Queries per second of so many threads, each of which makes all queries so many times.
 fn pass<D: AsRef<[u8]> + Sync>(
     index: &Index<D>,
     queries: &Matrix,
     params: &SearchParams,
     threads: usize,
+    times: usize,
 ) -> anyhow::Result<f64> {
     let all = || -> anyhow::Result<()> {
         let mut scratch = Scratch::default();
-        for query in 0..queries.rows {
+        for query in (0..times).flat_map(|_| 0..queries.rows) {
             index.search(queries.row(query), params, None, &mut scratch).context("searching")?;
         }
         Ok(())
@@ -74,7 +81,7 @@ fn pass<D: AsRef<[u8]> + Sync>(
         let ended = others.into_iter().map(|other| other.join().unwrap_or_else(|_| anyhow::bail!("a search panicked")));
         ended.fold(own, Result::and)
     })?;
-    Ok((threads * queries.rows) as f64 / begun.elapsed().as_secs_f64())
+    Ok((threads * times * queries.rows) as f64 / begun.elapsed().as_secs_f64())
 }
 
 #[cfg(test)]
