@@ -38,6 +38,12 @@ pub struct Manifest {
     /// What built the graph: `hnsw` (our own) or `hnsw_rs`.
     #[serde(default)]
     pub builder: String,
+    /// How the index keeps vectors: `f32`, or `fine` for two bytes a value.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub rows: String,
+    /// The share of the nearest by vectors as they were trained that are also the nearest as they are kept, where that is not the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows_recall: Option<f64>,
     /// Links per item on the upper levels.
     pub m: u32,
     /// Breadth of the search while building.
@@ -180,6 +186,8 @@ impl Default for Manifest {
             dimensions: 0,
             metric: String::new(),
             edges: String::new(),
+            rows: String::new(),
+            rows_recall: None,
             builder: String::new(),
             m: 0,
             ef_construction: 0,

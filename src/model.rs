@@ -16,7 +16,7 @@ mod write;
 use std::sync::{Arc, OnceLock};
 
 use kindred_index::{
-    AllowSet, Container, FilterError, FilterExpr, Index, KeyView, OpenError, VectorView, VerifyError, prefetch,
+    AllowSet, Container, FilterError, FilterExpr, Index, KeyView, OpenError, Row, RowsView, VerifyError, prefetch,
 };
 use thiserror::Error;
 
@@ -68,7 +68,7 @@ pub struct ModelView<'a> {
     stride: usize,
     dimensions: usize,
     k_neighbours: usize,
-    vectors: VectorView<'a>,
+    rows: RowsView<'a>,
     context: Option<&'a [f32]>,
     neighbours: &'a [u32],
     similarities: &'a [f32],
@@ -250,7 +250,7 @@ impl<D: AsRef<[u8]>> Model<D> {
             stride: self.header.stride as usize,
             dimensions: self.dimensions(),
             k_neighbours: self.k_neighbours(),
-            vectors: self.index.vectors(),
+            rows: self.index.rows(),
             context: self.header.has_context.then(|| section::floats(&self.data, section::CONTEXT)),
             neighbours: section::words(&self.data, section::NEIGHBOURS),
             similarities: section::floats(&self.data, section::NEIGHBOUR_SIMILARITIES),
@@ -270,7 +270,7 @@ impl<D: AsRef<[u8]>> Model<D> {
     }
 
     /// What an item says about the visitor who touched it; the index row when the model is symmetric.
-    pub fn context_row(&self, ordinal: u32) -> Option<&[f32]> {
+    pub fn context_row(&self, ordinal: u32) -> Option<Row<'_>> {
         self.view().context_row(ordinal)
     }
 
@@ -388,16 +388,16 @@ impl<'a> ModelView<'a> {
     }
 
     /// The target row of an item: what is recommended.
-    pub fn row(&self, ordinal: u32) -> Option<&'a [f32]> {
-        self.vectors.row(ordinal).or_else(|| self.live?.row(ordinal))
+    pub fn row(&self, ordinal: u32) -> Option<Row<'a>> {
+        self.rows.row(ordinal).or_else(|| Some(self.live?.row(ordinal)?.into()))
     }
 
     /// The context row of an item: what it says about the visitor who touched it.
-    pub fn context_row(&self, ordinal: u32) -> Option<&'a [f32]> {
+    pub fn context_row(&self, ordinal: u32) -> Option<Row<'a>> {
         let Some(context) = self.context else { return self.row(ordinal) };
         let from = (ordinal as usize).checked_mul(self.stride)?;
         let row = context.get(from..from.checked_add(self.dimensions)?);
-        row.or_else(|| self.live?.context_row(ordinal))
+        Some(row.or_else(|| self.live?.context_row(ordinal))?.into())
     }
 
     /// The stored neighbours of an item, nearest first.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kindred_index::{
-    AllowSet, FilterError, FilterExpr, Hit, Metric, Scratch, SearchError, SearchParams, SearchStats, dot, normalise,
+    AllowSet, FilterError, FilterExpr, Hit, Metric, Scratch, SearchError, SearchParams, SearchStats, normalise,
 };
 use thiserror::Error;
 
@@ -48,7 +48,7 @@ pub fn nearest<D: AsRef<[u8]>>(
         }
         let mut added = live.added(false, filter);
         added.retain(|ordinal| !leave_out.contains(ordinal));
-        let similarity = |ordinal: u32| dot(&unit, view.row(ordinal).unwrap_or_default());
+        let similarity = |ordinal: u32| view.row(ordinal).unwrap_or_default().dot(&unit);
         hits.extend(added.iter().map(|&ordinal| Hit { ordinal, similarity: similarity(ordinal) }));
         hits.sort_by(|a, b| b.similarity.total_cmp(&a.similarity).then(a.ordinal.cmp(&b.ordinal)));
         hits.truncate(params.k);

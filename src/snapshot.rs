@@ -72,7 +72,7 @@ impl Snapshot {
         let step = (index.len() / QUERIES).max(1) as usize;
         let queries = (0..index.len()).step_by(step).filter_map(|ordinal| index.row(ordinal));
         let found = queries.map(|row| {
-            let searched = index.search(row, &params, None, &mut scratch);
+            let searched = index.search(&row, &params, None, &mut scratch);
             u32::from(searched.is_ok() && !scratch.hits().is_empty())
         });
         found.sum()

@@ -15,7 +15,7 @@ use std::borrow::Borrow;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use kindred_index::{add_scaled, fetched_ahead, prefetch};
+use kindred_index::{Row, fetched_ahead};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -276,7 +276,7 @@ pub fn weigh_into<H: Borrow<Interaction>>(
 /// double precision, so that the order of the history changes nothing that single precision can show.
 pub fn user_vector<'a>(
     weighted: &[Weighted],
-    context_row: impl Fn(u32) -> Option<&'a [f32]>,
+    context_row: impl Fn(u32) -> Option<Row<'a>>,
     out: &mut Vec<f32>,
 ) -> bool {
     let mut sum = Vec::new();
@@ -286,7 +286,7 @@ pub fn user_vector<'a>(
 /// As [`user_vector`], leaving the unrounded vector in `sum`; allocates nothing once the buffers are warm.
 pub fn user_vector_into<'a>(
     weighted: &[Weighted],
-    context_row: impl Fn(u32) -> Option<&'a [f32]>,
+    context_row: impl Fn(u32) -> Option<Row<'a>>,
     sum: &mut Vec<f64>,
     out: &mut Vec<f32>,
 ) -> bool {
@@ -294,14 +294,14 @@ pub fn user_vector_into<'a>(
     out.clear();
     let mut total = 0.0_f64;
     let rows = weighted.iter().map(|one| (one, context_row(one.ordinal)));
-    for (one, row) in fetched_ahead(rows, |(_, row)| prefetch(row.unwrap_or_default())) {
+    for (one, row) in fetched_ahead(rows, |(_, row)| row.unwrap_or_default().prefetch()) {
         let Some(row) = row else { continue };
         if sum.is_empty() {
             sum.resize(row.len(), 0.0);
         }
         let weight = f64::from(one.weight);
         total += weight.abs();
-        add_scaled(sum, row, weight);
+        row.add_to(sum, weight);
     }
     if total <= 0.0 || !total.is_finite() {
         sum.clear();
@@ -381,7 +381,7 @@ mod tests {
             let now_ms = 8_000;
             let weighted = weigh(&history, &weighting, now_ms, resolve(rows.len()));
             let mut fast = Vec::new();
-            let known = user_vector(&weighted, |o| rows.get(o as usize).map(Vec::as_slice), &mut fast);
+            let known = user_vector(&weighted, |o| rows.get(o as usize).map(|row| Row::from(row.as_slice())), &mut fast);
             let slow = naive(&history, &weighting, now_ms, &rows);
             prop_assert_eq!(known, slow.is_some());
             for (fast, slow) in fast.iter().zip(slow.unwrap_or_default()) {
@@ -446,10 +446,10 @@ mod tests {
     #[test]
     fn nobody_is_a_newcomer_twice() {
         let mut out = vec![1.0];
-        assert!(!user_vector(&[], |_| Some([1.0].as_slice()), &mut out));
+        assert!(!user_vector(&[], |_| Some(Row::from([1.0].as_slice())), &mut out));
         assert!(out.is_empty());
         let weighted = weigh(&[Interaction::new("0", "view", 0)], &Weighting::default(), 0, resolve(1));
-        assert!(user_vector(&weighted, |_| Some([3.0, -1.0].as_slice()), &mut out));
+        assert!(user_vector(&weighted, |_| Some(Row::from([3.0, -1.0].as_slice())), &mut out));
         assert_eq!(out, [3.0, -1.0]);
     }
 

@@ -283,10 +283,16 @@ impl<'a> IndexAssembly<'a> {
     /// A file that cannot be written, or that would be longer than the format allows.
     pub fn write<W: Write + Seek>(&self, into: W) -> Result<u64, WriteError> {
         let graph = self.graph();
-        let n_sections = if self.longest.ordinals.is_empty() { section::COUNT } else { section::MOST };
+        let codes = self.codes.as_ref();
+        let longest = codes.filter(|_| !self.longest.ordinals.is_empty());
+        let fine = codes.and_then(|codes| codes.fine.as_ref());
+        let n_sections = section::COUNT + 3 * u32::from(longest.is_some()) + u32::from(fine.is_some());
         let mut writer = ContainerWriter::create(into, INDEX_CONTAINER_KIND, n_sections)?;
         writer.section(section::INDEX_HEADER, |w| w.write_all(self.header().as_bytes()))?;
         writer.section(section::VECTORS, |w| {
+            if fine.is_some() {
+                return Ok(());
+            }
             let mut padded = vec![0.0; row_stride(self.input.dims as u32) as usize];
             for row in self.input.rows.chunks_exact(self.input.dims) {
                 stored_row(row, self.input.metric, &mut padded);
@@ -300,11 +306,11 @@ impl<'a> IndexAssembly<'a> {
         writer.section(section::UPPER_LINKS, |w| w.write_all(graph.upper_links.as_bytes()))?;
         self.tables.keys.write(&mut writer)?;
         self.tables.attributes.write(&mut writer)?;
-        let (scales, codes): (&[f32], &[u8]) =
-            self.codes.as_ref().map_or((&[], &[]), |codes| (codes.view().scales, codes.as_bytes()));
+        let (scales, bytes): (&[f32], &[u8]) =
+            codes.map_or((&[], &[]), |codes| (codes.view().scales, codes.as_bytes()));
         writer.section(section::CODE_SCALES, |w| w.write_all(scales.as_bytes()))?;
-        writer.section(section::CODES, |w| w.write_all(codes))?;
-        if let Some(codes) = self.codes.as_ref().filter(|_| n_sections > section::COUNT) {
+        writer.section(section::CODES, |w| w.write_all(bytes))?;
+        if let Some(codes) = longest {
             let Longest { ordinals, lengths } = &self.longest;
             writer.section(section::LONGEST_ORDINALS, |w| w.write_all(ordinals.as_bytes()))?;
             writer.section(section::LONGEST_LENGTHS, |w| w.write_all(lengths.as_bytes()))?;
@@ -317,6 +323,9 @@ impl<'a> IndexAssembly<'a> {
                 }
                 Ok(())
             })?;
+        }
+        if let Some(fine) = fine {
+            writer.section(section::FINE_CODES, |w| w.write_all(fine.as_ref()))?;
         }
         writer.finish()
     }

@@ -18,10 +18,16 @@ pub(crate) struct CodeView<'a> {
 }
 
 impl<'a> CodeView<'a> {
+    /// Groups of a row.
+    #[inline(always)]
+    pub(crate) fn width(&self) -> usize {
+        self.scales.len().div_ceil(CODE_GROUP)
+    }
+
     /// The groups of one row.
     #[inline(always)]
     pub(crate) fn row(&self, ordinal: u32) -> &'a [CodeGroup] {
-        let width = self.scales.len().div_ceil(CODE_GROUP);
+        let width = self.width();
         let from = (ordinal as usize).saturating_mul(width);
         self.rows.get(from..from.saturating_add(width)).unwrap_or_default()
     }
@@ -32,6 +38,8 @@ impl<'a> CodeView<'a> {
 pub(crate) struct Codes {
     pub(crate) bytes: Pages,
     pub(crate) scales: Vec<f32>,
+    /// What is beside them, where that is all that is kept of the rows.
+    pub(crate) fine: Option<Pages>,
 }
 
 impl Codes {

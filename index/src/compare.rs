@@ -4,6 +4,8 @@ use crate::allow::AllowSet;
 use crate::codes::CodeView;
 use crate::exact;
 use crate::metric::{CodeGroup, CodeKernel, CodedQuery, Group, Kernel, WOVEN, prefetch, prefetch_at};
+use crate::row::RowsView;
+#[cfg(feature = "build")]
 use crate::vectors::VectorView;
 use crate::visited::{Query, Scratch};
 
@@ -40,14 +42,29 @@ pub(crate) trait Compare: Copy {
 /// Compares by rows.
 #[derive(Clone, Copy)]
 pub(crate) struct ByRows<'a> {
+    /// Times what 256ths of steps are worth, where rows are fine.
     query: &'a [Group],
-    vectors: VectorView<'a>,
+    rows: RowsView<'a>,
     kernel: Kernel,
 }
 
 impl<'a> ByRows<'a> {
+    /// A query that is padded as the rows are.
+    #[cfg(feature = "build")]
     pub(crate) fn new(query: &'a Query, vectors: VectorView<'a>) -> Self {
-        Self { query: query.groups(), vectors, kernel: Kernel::get() }
+        Self { query: query.groups(), rows: vectors.into(), kernel: Kernel::get() }
+    }
+
+    /// As [`ByRows::new`], for rows of either form; `in_parts` is for the query that fine ones are compared with.
+    pub(crate) fn of(rows: RowsView<'a>, query: &'a Query, in_parts: &'a mut Query) -> Self {
+        let query = match rows {
+            RowsView::Whole(_) => query,
+            RowsView::Fine(fine) => {
+                in_parts.set_in_parts(query.values(), fine.codes.scales);
+                in_parts
+            }
+        };
+        Self { query: query.groups(), rows, kernel: Kernel::get() }
     }
 }
 
@@ -55,17 +72,28 @@ impl Compare for ByRows<'_> {
     const EXACT: bool = true;
 
     fn n(&self) -> u32 {
-        self.vectors.n
+        self.rows.len()
     }
 
     #[inline(always)]
     fn ask(&self, item: u32) {
-        prefetch(self.vectors.row_groups(item));
+        match self.rows {
+            RowsView::Whole(vectors) => prefetch(vectors.row_groups(item)),
+            RowsView::Fine(rows) => rows.ask(item),
+        }
     }
 
     #[inline(always)]
     fn many(&self, items: &[u32], similarities: &mut [f32]) {
-        self.kernel.many(self.query, self.vectors.groups(), items, similarities);
+        match self.rows {
+            RowsView::Whole(vectors) => self.kernel.many(self.query, vectors.groups(), items, similarities),
+            RowsView::Fine(rows) => {
+                for (item, similarity) in items.iter().zip(similarities) {
+                    let product = |[codes, fine]: [&[u8]; 2]| self.kernel.fine(self.query, codes, fine);
+                    *similarity = rows.row(*item).map_or(0.0, product);
+                }
+            }
+        }
     }
 
     fn margin(&self) -> f32 {

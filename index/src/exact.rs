@@ -6,8 +6,8 @@ use crate::allow::AllowSet;
 use crate::compare::{ByRows, Compare};
 use crate::metric::{BLOCK, Ordinals};
 use crate::pool::Entry;
+use crate::row::RowsView;
 use crate::search::SearchError;
-use crate::vectors::VectorView;
 use crate::visited::Scratch;
 
 /// Similarities that are told to be too small in one go.
@@ -21,17 +21,17 @@ const TOGETHER: usize = 16;
 /// # Errors
 /// A query that is not as long as the rows, or that is not finite.
 pub fn exact_search(
-    vectors: VectorView<'_>,
+    rows: RowsView<'_>,
     query: &[f32],
     k: usize,
     allow: Option<&AllowSet>,
     scratch: &mut Scratch,
 ) -> Result<u32, SearchError> {
-    crate::search::check_query(query, vectors.dimensions)?;
-    let mut taken = std::mem::take(&mut scratch.query);
-    taken.set(query, 1.0, vectors.stride);
-    let compared = search(ByRows::new(&taken, vectors), k, allow, scratch);
-    scratch.query = taken;
+    crate::search::check_query(query, rows.dimensions())?;
+    let (mut taken, mut in_parts) = (std::mem::take(&mut scratch.query), std::mem::take(&mut scratch.in_parts));
+    taken.set(query, 1.0, rows.stride());
+    let compared = search(ByRows::of(rows, &taken, &mut in_parts), k, allow, scratch);
+    (scratch.query, scratch.in_parts) = (taken, in_parts);
     Ok(compared)
 }
 
@@ -218,6 +218,7 @@ mod tests {
         use crate::codes::Codes;
         use crate::compare::ByCodes;
         use crate::metric::{CodedQuery, dot};
+        use crate::vectors::VectorView;
 
         const N: u32 = 40_000;
         const DIMENSIONS: usize = 64;

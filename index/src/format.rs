@@ -242,11 +242,13 @@ pub mod section {
     pub const LONGEST_LENGTHS: u32 = 19;
     /// Copies of their rows of codes.
     pub const LONGEST_CODES: u32 = 20;
+    /// n × code stride u8: with CODES in the place of VECTORS, in some indexes.
+    pub const FINE_CODES: u32 = 21;
 
     /// How many kinds every index has, each of them once: the first so many.
     pub const COUNT: u32 = 17;
     /// How many kinds there are.
-    pub const MOST: u32 = 20;
+    pub const MOST: u32 = 21;
 
     /// The name of a section of an index, for messages; "unknown" for other kinds.
     pub fn name(kind: u32) -> &'static str {
@@ -271,6 +273,7 @@ pub mod section {
             LONGEST_ORDINALS => "LONGEST_ORDINALS",
             LONGEST_LENGTHS => "LONGEST_LENGTHS",
             LONGEST_CODES => "LONGEST_CODES",
+            FINE_CODES => "FINE_CODES",
             _ => "unknown",
         }
     }

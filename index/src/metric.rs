@@ -12,6 +12,7 @@ mod codes;
 mod kernels;
 mod prefetch;
 mod sums;
+mod unfold;
 mod woven;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -22,6 +23,7 @@ pub(crate) use kernels::{GROUP, Group, Kernel};
 pub(crate) use prefetch::prefetch_at;
 pub use prefetch::{fetched_ahead, prefetch};
 pub use sums::add_scaled;
+pub(crate) use unfold::{PART, unfold};
 pub(crate) use woven::{WOVEN, weave};
 
 /// How similarity is measured; larger is nearer.

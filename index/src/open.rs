@@ -1,5 +1,6 @@
 //! Opening an index: cheap checks, then views into the bytes. Nothing is copied, and nothing depends on the number of items.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
@@ -9,6 +10,7 @@ use crate::attributes::AttributeView;
 use crate::codes::CodeView;
 use crate::container::{Container, SectionInfo, cast, range};
 use crate::error::OpenError;
+use crate::fine::FineView;
 use crate::format::{
     DIMENSIONS_MAX, FIELDS_MAX, FieldEntry, INDEX_CONTAINER_KIND, ITEMS_MAX, IndexHeader, KEY_TABLE_LOG2_MAX,
     LEVEL_MAX, M_MAX, M_MIN, M0_STRIDE_MAX, NONE, STRIDE_UNIT, TermEntry, code_stride, row_stride, section,
@@ -17,6 +19,7 @@ use crate::graph::{EdgeSet, GraphView};
 use crate::keys::KeyView;
 use crate::longest::LongestView;
 use crate::metric::{Metric, WOVEN};
+use crate::row::RowsView;
 use crate::vectors::VectorView;
 
 /// An opened index over any bytes: a map, [`crate::AlignedBytes`], an aligned static slice.
@@ -105,9 +108,10 @@ impl<D: AsRef<[u8]>> Index<D> {
         self.keys().ordinal(key)
     }
 
-    /// The vector of an item, `dimensions()` long: of unit length when the metric is cosine, as trained otherwise.
-    pub fn row(&self, ordinal: u32) -> Option<&[f32]> {
-        self.vectors().row(ordinal)
+    /// The vector of an item, `dimensions()` long: of unit length when the metric is cosine, as trained otherwise. Where the file has two
+    /// bytes a value it is made, close to what it was; [`Index::rows`] has what compares with it as it lies.
+    pub fn row(&self, ordinal: u32) -> Option<Cow<'_, [f32]>> {
+        Some(self.rows().row(ordinal)?.values())
     }
 
     /// The keys. Take one view per request rather than one per key.
@@ -135,8 +139,17 @@ impl<D: AsRef<[u8]>> Index<D> {
         }
     }
 
-    /// The vectors.
-    pub fn vectors(&self) -> VectorView<'_> {
+    /// The rows. Take one view per request rather than one per row.
+    pub fn rows(&self) -> RowsView<'_> {
+        let fine = self.section_bytes(section::FINE_CODES).as_chunks().0;
+        match self.codes() {
+            Some(codes) if self.is_fine() => RowsView::Fine(FineView { codes, fine, n: self.header.n }),
+            _ => RowsView::Whole(self.vectors()),
+        }
+    }
+
+    /// The rows as floats; none where the file has two bytes a value.
+    fn vectors(&self) -> VectorView<'_> {
         VectorView {
             rows: cast(self.section_bytes(section::VECTORS)).unwrap_or_default(),
             n: self.header.n,
@@ -148,6 +161,11 @@ impl<D: AsRef<[u8]>> Index<D> {
     /// Whether walks compare codes of one byte per dimension rather than rows.
     pub fn is_coded(&self) -> bool {
         !self.section_bytes(section::CODE_SCALES).is_empty()
+    }
+
+    /// Whether the file has two bytes a value of each row, and no floats.
+    pub fn is_fine(&self) -> bool {
+        !self.section_bytes(section::FINE_CODES).is_empty()
     }
 
     /// The codes, if there are any.
@@ -284,9 +302,11 @@ fn check_sections<D: AsRef<[u8]>>(container: &Container<D>, header: &IndexHeader
     let each = |count: u32| Length::Exactly(n * u64::from(count) * 4);
     let entries = |unit: usize, most| Length::MultipleOf { unit: unit as u64, most };
     let slots_max = u64::from(NONE - 1);
+    // Rows are whole, or in parts, and then codes are there too.
+    let in_parts = container.info(section::FINE_CODES).is_some();
     let lengths = [
         (section::INDEX_HEADER, Length::Exactly(size_of::<IndexHeader>() as u64)),
-        (section::VECTORS, each(header.row_stride)),
+        (section::VECTORS, if in_parts { Length::Exactly(0) } else { each(header.row_stride) }),
         (section::LINKS0, each(header.m0_stride)),
         (section::LEVELS, Length::Exactly(n)),
         (section::UPPER_INDEX, each(1)),
@@ -325,15 +345,22 @@ fn check_sections<D: AsRef<[u8]>>(container: &Container<D>, header: &IndexHeader
     }
     if let [Some(scales), Some(codes)] = [section::CODE_SCALES, section::CODES].map(|kind| container.info(kind)) {
         // All items have codes or none has.
-        let expected = if scales.len == 0 { 0 } else { n * u64::from(code_stride(header.dimensions)) };
-        if codes.len != expected {
-            return Err(OpenError::SectionLength {
-                section: codes.kind,
-                offset: codes.offset,
-                expected,
-                found: codes.len,
-            });
+        let all = n * u64::from(code_stride(header.dimensions));
+        let expected = if scales.len == 0 && !in_parts { 0 } else { all };
+        for info in [Some(codes), container.info(section::FINE_CODES)].into_iter().flatten() {
+            if info.len != expected {
+                let SectionInfo { kind, offset, len, .. } = info;
+                return Err(OpenError::SectionLength { section: kind, offset, expected, found: len });
+            }
         }
+        if in_parts && scales.len == 0 {
+            let SectionInfo { kind, offset, len, .. } = scales;
+            let expected = 4 * u64::from(header.dimensions);
+            return Err(OpenError::SectionLength { section: kind, offset, expected, found: len });
+        }
+    }
+    if let Some((info, place)) = container.info(section::FINE_CODES).zip(places.0.last_mut()) {
+        *place = range(&info);
     }
     check_longest(container, header, &mut places)?;
     Ok(places)

@@ -143,11 +143,12 @@ impl<D: AsRef<[u8]>> Index<D> {
             Metric::InnerProduct => 1.0,
             Metric::Cosine => unit_scale(query).ok_or(SearchError::ZeroQuery)?,
         };
-        let (graph, vectors) = (self.graph(), self.vectors());
+        let graph = self.graph();
         // Taken out and put back, so that the rest of the scratch can be written to while they are read.
         let (mut whole, mut coded) = (std::mem::take(&mut scratch.query), std::mem::take(&mut scratch.coded));
-        whole.set(query, scale, vectors.stride);
-        let rows = ByRows::new(&whole, vectors);
+        let mut in_parts = std::mem::take(&mut scratch.in_parts);
+        whole.set(query, scale, self.rows().stride());
+        let rows = ByRows::of(self.rows(), &whole, &mut in_parts);
         let stats = match self.codes() {
             Some(codes) if !params.exact => {
                 coded.set(whole.values(), codes.scales);
@@ -159,7 +160,7 @@ impl<D: AsRef<[u8]>> Index<D> {
             }
             _ => Searcher { graph, near: rows, rows }.search(params, allow, scratch),
         };
-        (scratch.query, scratch.coded) = (whole, coded);
+        (scratch.query, scratch.coded, scratch.in_parts) = (whole, coded, in_parts);
         Ok(stats)
     }
 }

@@ -10,8 +10,10 @@ mod keys;
 mod longest;
 
 use crate::error::VerifyError;
-use crate::metric::Metric;
+use crate::fine::FineView;
+use crate::metric::{CODE_ZERO, GROUP, Metric, unfold};
 use crate::open::Index;
+use crate::row::RowsView;
 use crate::vectors::VectorView;
 
 /// What a verification went through.
@@ -45,14 +47,19 @@ impl<D: AsRef<[u8]>> Index<D> {
     /// The first thing that is wrong.
     pub fn verify(&self) -> Result<VerifyReport, VerifyError> {
         self.container().verify_checksums()?;
-        rows(&self.vectors(), self.metric())?;
+        let scales = self.codes().map_or(&[][..], |codes| codes.scales);
+        codes::scales(scales)?;
+        match self.rows() {
+            RowsView::Whole(vectors) => {
+                rows(&vectors, self.metric())?;
+                self.codes().map_or(Ok(()), |codes| codes::verify(&codes, &vectors))?;
+            }
+            RowsView::Fine(fine) => fine_rows(&fine, self.metric())?,
+        }
         let (links, upper_links) = graph::verify(&self.graph())?;
         keys::verify(&self.keys(), self.len())?;
-        if let Some(codes) = self.codes() {
-            codes::verify(&codes, &self.vectors())?;
-            if let Some(longest) = self.longest() {
-                longest::verify(&longest, &codes, &self.vectors())?;
-            }
+        if let (Some(codes), Some(longest)) = (self.codes(), self.longest()) {
+            longest::verify(&longest, &codes, &self.rows())?;
         }
         let attributes = self.attributes();
         attributes::verify(&attributes)?;
@@ -74,13 +81,35 @@ fn rows(view: &VectorView<'_>, metric: Metric) -> Result<(), VerifyError> {
         if padding.iter().any(|value| value.to_bits() != 0) {
             return Err(VerifyError::RowPadding { ordinal });
         }
-        let found = squared_length(row);
-        if !found.is_finite() {
-            return Err(VerifyError::RowNotFinite { ordinal });
+        check_length(row, ordinal, metric)?;
+    }
+    Ok(())
+}
+
+/// As [`rows`], of rows of two bytes a value.
+fn fine_rows(view: &FineView<'_>, metric: Metric) -> Result<(), VerifyError> {
+    let dimensions = view.codes.scales.len();
+    let mut values = vec![0.0; dimensions.next_multiple_of(GROUP)];
+    for ordinal in 0..view.n {
+        let [codes, fine] = view.row(ordinal).unwrap_or_default();
+        let padding = [codes, fine].into_iter().filter_map(|bytes| bytes.get(dimensions..)).flatten();
+        if padding.into_iter().any(|byte| *byte != CODE_ZERO) {
+            return Err(VerifyError::RowPadding { ordinal });
         }
-        if metric == Metric::Cosine && (found - 1.0).abs() > UNIT_TOLERANCE {
-            return Err(VerifyError::RowLength { ordinal, found });
-        }
+        unfold(codes, fine, view.codes.scales, &mut values);
+        check_length(&values, ordinal, metric)?;
+    }
+    Ok(())
+}
+
+/// A row is finite, and of unit length where the metric is cosine.
+fn check_length(row: &[f32], ordinal: u32, metric: Metric) -> Result<(), VerifyError> {
+    let found = squared_length(row);
+    if !found.is_finite() {
+        return Err(VerifyError::RowNotFinite { ordinal });
+    }
+    if metric == Metric::Cosine && (found - 1.0).abs() > UNIT_TOLERANCE {
+        return Err(VerifyError::RowLength { ordinal, found });
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use crate::aligned::AlignedBytes;
 use crate::container::cast;
 use crate::exact::Nearest;
 use crate::format::M0_STRIDE_MAX;
-use crate::metric::{CodedQuery, Group};
+use crate::metric::{CodedQuery, Group, PART};
 use crate::pool::Pool;
 use crate::search::{ABREAST, Hit};
 
@@ -85,6 +85,8 @@ pub struct Scratch {
     pub(crate) visited: Visited,
     pub(crate) batch: Batch,
     pub(crate) query: Query,
+    /// The query times what parts of steps are worth.
+    pub(crate) in_parts: Query,
     pub(crate) coded: CodedQuery,
     pub(crate) walk: Pool,
     pub(crate) refined: Pool,
@@ -135,6 +137,16 @@ impl Query {
         let scaled = query.iter().map(|value| (f64::from(*value) * scale) as f32);
         for (value, scaled) in values.iter_mut().zip(scaled.chain(std::iter::repeat(0.0))) {
             *value = scaled;
+        }
+    }
+
+    /// Takes another query in, which is padded, times what a 256th of a step is worth in each dimension.
+    pub(crate) fn set_in_parts(&mut self, query: &[f32], scales: &[f32]) {
+        self.0.resize(size_of_val(query));
+        let Ok(values) = <[f32]>::mut_from_bytes(self.0.as_mut()) else { return };
+        values.fill(0.0);
+        for ((value, query), scale) in values.iter_mut().zip(query).zip(scales) {
+            *value = query * (scale * PART);
         }
     }
 

@@ -9,14 +9,14 @@ mod support;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use factors::{BUILDERS, Factors, broadly, clustered, exactly, ordinals, share};
-use kindred_index::build::{BuildError, GraphBuilder, GraphOptions, HnswRsBuilder, Progress, build_index};
+use kindred_index::build::{BuildError, GraphBuilder, GraphOptions, HnswRsBuilder, Progress, RowForm, build_index};
 use kindred_index::{AssembleError, EdgeSet, Index, Metric, Scratch, WriteError, assemble_index};
 
 /// Every item is among the ten nearest to its own row, or ten are at least as near; the index verifies.
 fn all_found(factors: &Factors, metric: Metric, options: &GraphOptions) {
     for builder in BUILDERS {
-        for codes in [true, false] {
-            all_found_by(builder, factors, metric, &GraphOptions { codes, ..*options });
+        for rows in [RowForm::Whole, RowForm::Coded, RowForm::Fine] {
+            all_found_by(builder, factors, metric, &GraphOptions { rows, ..*options });
         }
     }
 }
@@ -28,7 +28,7 @@ fn all_found_by(builder: &dyn GraphBuilder, factors: &Factors, metric: Metric, o
     assert_eq!(u64::from(index.len()), built.report.stats.items_by_level.iter().sum::<u64>());
     let mut scratch = Scratch::default();
     for ordinal in 0..index.len() {
-        let row = index.row(ordinal).unwrap();
+        let row = &index.row(ordinal).unwrap();
         index.search(row, &exactly(10), None, &mut scratch).unwrap();
         let tenth = scratch.hits().last().unwrap().similarity;
         let expected = ordinals(&scratch).contains(&ordinal);

@@ -7,12 +7,12 @@ mod factors;
 mod support;
 
 use factors::{BUILDERS, clustered};
-use kindred_index::build::{GraphBuilder, GraphOptions, HnswBuilder};
+use kindred_index::build::{GraphBuilder, GraphOptions, HnswBuilder, RowForm};
 use kindred_index::{AlignedBytes, EdgeSet, Index, Metric};
 
 fn bytes(builder: &dyn GraphBuilder, seed: u64, metric: Metric, edges: EdgeSet) -> AlignedBytes {
     let factors = clustered(20, 2_500, 12, 3.0);
-    let options = GraphOptions { deterministic: true, m: 6, ef_construction: 60, seed, edges, codes: true };
+    let options = GraphOptions { deterministic: true, m: 6, ef_construction: 60, seed, edges, rows: RowForm::Fine };
     factors.build_by(builder, metric, &options).to_bytes().unwrap()
 }
 

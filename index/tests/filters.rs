@@ -31,7 +31,7 @@ enum Kind {
 /// So many items: any, the nearest to a query or the farthest from it.
 fn allowed(kind: Kind, count: usize, query: &[f32], noise: &mut Noise) -> AllowSet {
     let mut set = AllowSet::new_empty(N as u32);
-    let mut ranked: Vec<(f32, u32)> = (0..N as u32).map(|i| (dot(query, index().row(i).unwrap()), i)).collect();
+    let mut ranked: Vec<(f32, u32)> = (0..N as u32).map(|i| (dot(query, &index().row(i).unwrap()), i)).collect();
     match kind {
         Kind::Random => ranked.iter_mut().for_each(|(key, _)| *key = noise.unit()),
         Kind::Near => ranked.iter_mut().for_each(|(key, _)| *key = -*key),

@@ -17,15 +17,15 @@ const NEAREST_TO_9: [u32; 3] = [9, 13, 2];
 const HASH_A: u64 = 0x5E02_5F9A_DE9E_AF3E;
 const HASH_B: u64 = 0xE433_047D_EAD5_79D1;
 
-fn path() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1.kin")
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
-fn golden() -> AlignedBytes {
-    let path = path();
+fn golden(name: &str, made: fn() -> AlignedBytes) -> AlignedBytes {
+    let path = path(name);
     if !path.exists() {
-        // Only ever happens once per format version, on the machine of whoever adds it.
-        fs::write(&path, support::small()).unwrap();
+        // Only ever happens once per form of the format, on the machine of whoever adds it.
+        fs::write(&path, made()).unwrap();
         panic!("{} was missing and has been written: look at it and commit it", path.display());
     }
     AlignedBytes::read_from(fs::File::open(path).unwrap()).unwrap()
@@ -33,7 +33,7 @@ fn golden() -> AlignedBytes {
 
 #[test]
 fn version_1_opens_verifies_and_answers() {
-    let index = Index::open(golden()).unwrap();
+    let index = Index::open(golden("v1.kin", support::small)).unwrap();
     let report = index.verify().unwrap();
     assert_eq!((report.items, report.links, report.upper_links), (24, 144, 8));
     assert_eq!((report.terms, report.numbers), (5, 19));
@@ -55,7 +55,7 @@ fn version_1_opens_verifies_and_answers() {
     let mut scratch = Scratch::default();
     for exact in [true, false] {
         let params = SearchParams { k: 3, ef_search: 24, exact };
-        index.search(index.row(9).unwrap(), &params, None, &mut scratch).unwrap();
+        index.search(&index.row(9).unwrap(), &params, None, &mut scratch).unwrap();
         let found: Vec<u32> = scratch.hits().iter().map(|hit| hit.ordinal).collect();
         assert_eq!(found, NEAREST_TO_9);
     }
@@ -63,7 +63,31 @@ fn version_1_opens_verifies_and_answers() {
 
 #[test]
 fn the_writer_still_writes_version_1_byte_by_byte() {
-    assert!(golden() == support::small(), "the writer writes other bytes than it did when version 1 was made");
+    assert!(
+        golden("v1.kin", support::small) == support::small(),
+        "the writer writes other bytes than it did when version 1 was made"
+    );
+}
+
+/// Version 1 with the sections that came later: rows of two bytes a value, and the longest items.
+#[test]
+fn the_later_sections_open_verify_and_answer() {
+    let index = Index::open(golden("v1_fine.kin", support::small_fine)).unwrap();
+    index.verify().unwrap();
+    assert_eq!((index.len(), index.dimensions(), index.metric()), (24, 40, Metric::InnerProduct));
+    assert!(index.is_fine() && index.n_longest() == 6);
+    let row = index.row(7).unwrap();
+    let mut scratch = Scratch::default();
+    for exact in [true, false] {
+        let params = SearchParams { k: 3, ef_search: 24, exact };
+        index.search(&row, &params, None, &mut scratch).unwrap();
+        let found: Vec<u32> = scratch.hits().iter().map(|hit| hit.ordinal).collect();
+        assert_eq!((row.len(), found.first()), (40, Some(&7)), "{found:?}");
+    }
+    assert!(
+        golden("v1_fine.kin", support::small_fine) == support::small_fine(),
+        "FORMAT.md says other bytes than it did"
+    );
 }
 
 /// The hash is part of the format: these values are in FORMAT.md.

@@ -10,7 +10,7 @@ mod support;
 
 use damage::{open_error, read, verify_error};
 use factors::{Factors, broadly, clustered, exactly, ordinals, share};
-use kindred_index::build::GraphOptions;
+use kindred_index::build::{GraphOptions, RowForm};
 use kindred_index::format::section;
 use kindred_index::{AlignedBytes, AllowSet, EdgeSet, Index, LongestProblem, Metric, OpenError, Plan, VerifyError};
 use kindred_index::{Scratch, SearchError, SearchStats};
@@ -75,15 +75,17 @@ fn a_filter_that_allows_most_is_kept_and_one_that_allows_few_is_searched_otherwi
 #[test]
 fn only_an_inner_product_index_with_codes_has_them() {
     let factors = skewed();
-    let n_longest = |metric, codes| {
-        let options = GraphOptions { codes, ..GraphOptions::default() };
+    let n_longest = |metric, rows| {
+        let options = GraphOptions { rows, ..GraphOptions::default() };
         let index = Index::open(factors.build(metric, &options).to_bytes().unwrap()).unwrap();
         index.verify().unwrap();
         index.n_longest()
     };
-    assert!((100..=1_000).contains(&n_longest(Metric::InnerProduct, true)));
-    assert_eq!(n_longest(Metric::InnerProduct, false), 0);
-    assert_eq!(n_longest(Metric::Cosine, true), 0);
+    for coded in [RowForm::Coded, RowForm::Fine] {
+        assert!((100..=1_000).contains(&n_longest(Metric::InnerProduct, coded)));
+        assert_eq!(n_longest(Metric::Cosine, coded), 0);
+    }
+    assert_eq!(n_longest(Metric::InnerProduct, RowForm::Whole), 0);
 }
 
 /// More hits than the longest can give are looked for elsewhere, and a query that cannot be compared is refused as ever.

@@ -1,5 +1,7 @@
 //! `POST /v1/search`: the index itself. Items nearest to a vector, or to examples.
 
+use std::borrow::Cow;
+
 use actix_web::{HttpResponse, web};
 use kindred_index::{Hit, MappedFile, Plan, SearchParams, normalise};
 use serde::{Deserialize, Serialize};
@@ -111,7 +113,7 @@ pub(crate) struct HitDto<'a> {
     /// Its vector, if asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<f32>>)]
-    pub(crate) vector: Option<&'a [f32]>,
+    pub(crate) vector: Option<Cow<'a, [f32]>>,
     /// The catalogue's entry, if asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<ItemDto>)]
@@ -246,10 +248,10 @@ fn sum_of_examples(view: &ModelView<'_>, encoder: EncoderView<'_>, request: &Sea
         }
         let ordinal = view.ordinal(id).filter(|ordinal| view.entry(*ordinal).is_some());
         let ordinal = ordinal.ok_or_else(|| Problem::item_not_found(id))?;
-        let row = view.row(ordinal).unwrap_or_default();
+        let row = view.row(ordinal).unwrap_or_default().values();
         let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
         let factor = sign * weight / norm.max(f32::MIN_POSITIVE);
-        sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += factor * x);
+        sum.iter_mut().zip(row.iter()).for_each(|(sum, x)| *sum += factor * x);
         query.examples.push(ordinal);
     }
     says_something |= !query.examples.is_empty();
@@ -275,7 +277,7 @@ fn hits<'a>(view: &ModelView<'a>, request: &SearchRequest, found: &[Hit]) -> Vec
     let render = |hit: &Hit| HitDto {
         item_id: view.key(hit.ordinal).unwrap_or_default(),
         similarity: hit.similarity,
-        vector: if request.with_vector { view.row(hit.ordinal) } else { None },
+        vector: view.row(hit.ordinal).filter(|_| request.with_vector).map(|row| row.values()),
         item: if request.with_items { entry(view, hit.ordinal) } else { None },
     };
     found.iter().map(render).collect()

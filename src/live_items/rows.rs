@@ -1,6 +1,6 @@
 //! The vectors of an item that the artifact does not know.
 
-use kindred_index::{FilterExpr, Metric, normalise};
+use kindred_index::{FilterExpr, Metric, Row, normalise};
 
 use super::entry::LiveEntry;
 use crate::catalog::attributes::CATEGORY;
@@ -69,11 +69,11 @@ fn alike<D: AsRef<[u8]>>(model: &Model<D>, entry: &LiveEntry) -> Vec<u32> {
     alike
 }
 
-fn mean<'a>(view: &ModelView<'a>, items: &[u32], row: impl Fn(&ModelView<'a>, u32) -> Option<&'a [f32]>) -> Box<[f32]> {
+fn mean<'a>(view: &ModelView<'a>, items: &[u32], row: impl Fn(&ModelView<'a>, u32) -> Option<Row<'a>>) -> Box<[f32]> {
     let mut sum = vec![0.0_f32; view.dimensions()];
     let share = 1.0 / items.len().max(1) as f32;
     for row in items.iter().filter_map(|item| row(view, *item)) {
-        sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += share * value);
+        sum.iter_mut().zip(row.values().iter()).for_each(|(sum, value)| *sum += share * value);
     }
     sum.into()
 }

@@ -33,7 +33,7 @@ fn what_was_written_is_read_back() {
             let row = |rows: &[f32]| rows[at * fixture.dimensions..][..fixture.dimensions].to_vec();
             let context =
                 fixture.context.as_ref().map_or_else(|| model.index().row(ordinal).unwrap().to_vec(), |all| row(all));
-            assert_eq!(model.context_row(ordinal).unwrap(), context);
+            assert_eq!(model.context_row(ordinal).unwrap().values(), context);
             assert_eq!(model.catalog().item(ordinal).unwrap().as_ref(), Some(item));
             let neighbours: Vec<_> = model.neighbours(ordinal).map(|one| (one.ordinal, one.similarity)).collect();
             let stored = at * 6..(at + 1) * 6;

@@ -22,7 +22,7 @@ fn context<D: AsRef<[u8]>>(model: &Model<D>) -> Result<(), ModelError> {
         return Ok(());
     }
     for ordinal in 0..view.len() {
-        let finite = view.context_row(ordinal).is_some_and(|row| row.iter().all(|value| value.is_finite()));
+        let finite = view.context_row(ordinal).is_some_and(|row| row.values().iter().all(|value| value.is_finite()));
         if !finite {
             return Err(wrong(section::CONTEXT, ordinal, "a value that is not finite"));
         }

@@ -74,7 +74,7 @@ impl Reasons {
     /// The parts of an item's score by the formula. Costs a dot product and a walk over k neighbours per anchor.
     pub(super) fn new<D: AsRef<[u8]>>(scorer: &Scorer<'_, D>, ordinal: u32, exploration: f64, diversity: f64) -> Self {
         let (view, weights) = (&scorer.view, &scorer.weights);
-        let row = view.row(ordinal).unwrap_or_default();
+        let row = &view.row(ordinal).unwrap_or_default().values();
         let part = |(anchor, vector): (&Anchor, f64)| {
             let neighbours = view.neighbours(anchor.ordinal).filter(|neighbour| neighbour.ordinal == ordinal);
             let similarity: f64 = neighbours.map(|neighbour| f64::from(neighbour.similarity)).sum();

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use kindred_index::{Metric, Scratch, dot, fetched_ahead, prefetch};
+use kindred_index::{Metric, Scratch, dot, fetched_ahead};
 
 use super::breadth::breadth_asked_for;
 use super::candidates::{Candidate, CandidateTable};
@@ -181,7 +181,7 @@ pub(super) fn answer<D: AsRef<[u8]>>(
         let proposed = table.list().iter().filter(|one| one.is_proposed());
         // The rows of those that the search has not measured come from memory while others are scored.
         let unread = |one: &Candidate| {
-            prefetch(scorer.view.row(one.ordinal).filter(|_| one.similarity.is_none()).unwrap_or_default())
+            scorer.view.row(one.ordinal).filter(|_| one.similarity.is_none()).unwrap_or_default().prefetch()
         };
         order.extend(
             fetched_ahead(proposed, unread)
@@ -397,8 +397,8 @@ impl<'a, D: AsRef<[u8]>> Scorer<'a, D> {
             let row = || self.view.row(ordinal).unwrap_or_default();
             let mut similarity = self.taste.similarity(one.similarity, row);
             if self.taste.is_cosine() && !rows_are_unit {
-                let row = row();
-                let length = dot(row, row).sqrt();
+                let row = row().values();
+                let length = dot(&row, &row).sqrt();
                 similarity = if length > 0.0 { similarity / length } else { 0.0 };
             }
             score += self.weights.vector * similarity;
@@ -428,7 +428,9 @@ impl<'a, D: AsRef<[u8]>> Scorer<'a, D> {
         let known = table.get(ordinal);
         let part = |weight: f32, value: &dyn Fn() -> f64| if weight > 0.0 { f64::from(weight) * value() } else { 0.0 };
         Parts {
-            vector: part(weights.vector, &|| self.taste.vector_part(self.view.row(ordinal).unwrap_or_default())),
+            vector: part(weights.vector, &|| {
+                self.taste.vector_part(&self.view.row(ordinal).unwrap_or_default().values())
+            }),
             neighbours: part(weights.neighbours, &|| known.map_or(0.0, |one| one.neighbours)),
             sessions: part(weights.sessions, &|| known.map_or(0.0, |one| one.sessions)),
             popularity: part(weights.popularity, &|| f64::from(self.view.popularity(ordinal))),

@@ -6,6 +6,7 @@
 //! places are not subject to caps. Scores only fall as the list grows, so a candidate is compared with the items above only when what it was worth the
 //! last time would win, and then with those that came since.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -113,7 +114,7 @@ impl<'a> Counts<'a> {
 struct Above<'a> {
     view: &'a ModelView<'a>,
     /// Their rows and those' lengths.
-    rows: Vec<(&'a [f32], f64)>,
+    rows: Vec<(Cow<'a, [f32]>, f64)>,
     penalty: f64,
 }
 
@@ -123,9 +124,10 @@ impl<'a> Above<'a> {
         if self.penalty > 0.0
             && let Some(row) = self.view.row(entry.ordinal)
         {
-            let length = *entry.length.get_or_insert_with(|| length(row));
+            let row = row.values();
+            let length = *entry.length.get_or_insert_with(|| length(&row));
             let since = self.rows.get(entry.compared..).unwrap_or_default();
-            let cosines = since.iter().map(|(above, above_length)| cosine((above, *above_length), (row, length)));
+            let cosines = since.iter().map(|(above, above_length)| cosine((above, *above_length), (&row, length)));
             entry.nearest = cosines.fold(entry.nearest, f64::max);
             entry.compared = self.rows.len();
         }
@@ -135,7 +137,10 @@ impl<'a> Above<'a> {
     /// An item comes into the list.
     fn push(&mut self, ordinal: u32) {
         if self.penalty > 0.0 {
-            self.rows.extend(self.view.row(ordinal).map(|row| (row, length(row))));
+            self.rows.extend(self.view.row(ordinal).map(|row| row.values()).map(|row| {
+                let length = length(&row);
+                (row, length)
+            }));
         }
     }
 }

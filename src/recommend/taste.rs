@@ -1,6 +1,8 @@
 //! What is known about a visitor, in the form that scoring needs: anchors with shares, and their sum as a vector.
 
-use kindred_index::dot;
+use std::borrow::Cow;
+
+use kindred_index::Row;
 
 use super::Fallback;
 use super::aspects::{Aspect, Aspects};
@@ -72,8 +74,9 @@ impl Taste {
     pub(super) fn tell_apart(&mut self, view: &ModelView<'_>, most: usize) {
         self.aspects.clear();
         if most > 1 && self.rows == Rows::Context {
-            let row = |anchor: &Anchor| (view.context_row(anchor.ordinal).unwrap_or_default(), anchor.share);
-            let anchors: Vec<(&[f32], f64)> = self.anchors.iter().map(row).collect();
+            let row = |anchor: &Anchor| (view.context_row(anchor.ordinal).unwrap_or_default().values(), anchor.share);
+            let rows: Vec<(Cow<'_, [f32]>, f64)> = self.anchors.iter().map(row).collect();
+            let anchors: Vec<(&[f32], f64)> = rows.iter().map(|(row, share)| (row.as_ref(), *share)).collect();
             self.aspects.find(&anchors, most, f64::from(self.vector_length()));
         }
     }
@@ -94,9 +97,9 @@ impl Taste {
         for (index, &ordinal) in (0_u32..).zip(seeds) {
             let Some(row) = view.row(ordinal) else { continue };
             self.anchors.push(Anchor { ordinal, index, share });
-            let length = length(row);
+            let length = length(&row.values());
             if length > 0.0 {
-                self.exact.iter_mut().zip(row).for_each(|(into, value)| *into += share * f64::from(*value) / length);
+                row.add_to(&mut self.exact, share / length);
             }
         }
         self.vector.clear();
@@ -114,7 +117,7 @@ impl Taste {
         for (index, &ordinal) in (0_u32..).zip(items) {
             let Some(row) = view.context_row(ordinal) else { continue };
             self.anchors.push(Anchor { ordinal, index, share });
-            self.exact.iter_mut().zip(row).for_each(|(into, value)| *into += share * f64::from(*value));
+            row.add_to(&mut self.exact, share);
         }
         self.vector.clear();
         self.vector.extend(self.exact.iter().map(|value| *value as f32));
@@ -163,9 +166,9 @@ impl Taste {
 
     /// The likeness of an item to the taste, or to the one of several that it is most like, in single precision; `known` is the one to the
     /// taste as a whole, where it has been measured.
-    pub(super) fn similarity<'a>(&self, known: Option<f32>, row: impl Fn() -> &'a [f32]) -> f32 {
-        let whole = known.unwrap_or_else(|| dot(&self.vector, row()));
-        self.aspects().iter().fold(whole, |most, aspect| most.max(dot(aspect.vector(), row())))
+    pub(super) fn similarity<'a>(&self, known: Option<f32>, row: impl Fn() -> Row<'a>) -> f32 {
+        let whole = known.unwrap_or_else(|| row().dot(&self.vector));
+        self.aspects().iter().fold(whole, |most, aspect| most.max(row().dot(aspect.vector())))
     }
 
     /// The vector part of an item's score, from its target row.
@@ -203,12 +206,12 @@ impl Taste {
             Rows::Context => (view.context_row(anchor.ordinal), 1.0),
             Rows::UnitTarget => {
                 let anchor_row = view.row(anchor.ordinal);
-                let length = anchor_row.map_or(0.0, length);
+                let length = anchor_row.map_or(0.0, |row| length(&row.values()));
                 (anchor_row, if length > 0.0 { 1.0 / length } else { 0.0 })
             }
         };
         let Some(anchor_row) = anchor_row else { return 0.0 };
-        self.scaled(anchor.share * scale * dot_wide(anchor_row, row), row)
+        self.scaled(anchor.share * scale * dot_wide(&anchor_row.values(), row), row)
     }
 
     fn scaled(&self, part: f64, row: &[f32]) -> f64 {

@@ -99,8 +99,8 @@ fn brute_force(
             continue;
         }
         let row = model.index().row(ordinal).unwrap();
-        let vector: f64 =
-            anchors.iter().map(|(anchor, share)| share * dot(model.context_row(*anchor).unwrap(), row)).sum();
+        let context = |anchor: u32| model.context_row(anchor).unwrap().values();
+        let vector: f64 = anchors.iter().map(|(anchor, share)| share * dot(&context(*anchor), &row)).sum();
         let score = f64::from(weights.vector) * vector
             + f64::from(weights.neighbours) * near(model, &anchors, ordinal)
             + f64::from(weights.sessions) * in_sessions(model, &anchors, ordinal)
@@ -276,7 +276,8 @@ fn similar_by_scan_is_brute_force_by_cosine() {
         };
         let answer = run(&model, &scenario, &request).unwrap();
         let row = |ordinal| model.index().row(ordinal).unwrap();
-        let cosine = |a, b| dot(row(a), row(b)) / (dot(row(a), row(a)) * dot(row(b), row(b))).sqrt();
+        let product = |a, b| dot(&row(a), &row(b));
+        let cosine = |a, b| product(a, b) / (product(a, a) * product(b, b)).sqrt();
         let mut scored = Vec::new();
         for ordinal in (0..model.len()).filter(|one| !seeds.contains(one) && available(&model)(*one)) {
             let anchors = seeds.map(|seed| (seed, 0.5));
@@ -382,14 +383,14 @@ fn the_session_alone_or_what_came_before_alone_can_make_the_list() {
 #[test]
 fn somebody_with_two_tastes_gets_both() {
     let model = Fixture::random(3, 400, 16, Metric::Cosine).model();
-    let context = |ordinal: u32| model.context_row(ordinal).unwrap();
+    let context = |ordinal: u32| model.context_row(ordinal).unwrap().values();
     // An interaction with one item, and before it one with an item that has nothing in common with that.
-    let in_common = |other: u32| (dot(context(0), context(other)) * 1e9).abs() as u64;
+    let in_common = |other: u32| (dot(&context(0), &context(other)) * 1e9).abs() as u64;
     let other = (1..400).min_by_key(|other| in_common(*other)).unwrap();
     let view = |ordinal: u32, at: i64| Interaction::new(model.index().key(ordinal).unwrap().to_owned(), "view", at);
     let history = [view(0, 9), view(other, 8)];
     let mut like_other: Vec<u32> = (0..400).collect();
-    let likeness = |ordinal: u32| dot(context(other), model.index().row(ordinal).unwrap());
+    let likeness = |ordinal: u32| dot(&context(other), &model.index().row(ordinal).unwrap());
     like_other.sort_by(|a, b| likeness(*b).total_cmp(&likeness(*a)));
     let of_other = |tastes: usize, exact: bool| {
         let interests = Interests { tastes, ..Interests::default() };

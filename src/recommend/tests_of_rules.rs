@@ -71,8 +71,8 @@ impl Twin<'_> {
         let mut score = 0.0;
         for (anchor, share) in self.anchors() {
             let likeness = match self.scenario.based_on {
-                Basis::SimilarItems => cosine(self.model.index().row(anchor).unwrap(), row),
-                _ => dot(self.model.context_row(anchor).unwrap(), row),
+                Basis::SimilarItems => cosine(&self.model.index().row(anchor).unwrap(), &row),
+                _ => dot(&self.model.context_row(anchor).unwrap().values(), &row),
             };
             let near = self.model.neighbours(anchor).find(|one| one.ordinal == ordinal);
             score += share * f64::from(weights.vector) * likeness;
@@ -137,7 +137,8 @@ impl Twin<'_> {
         };
         for place in 0..limit {
             let row = |ordinal| self.model.index().row(ordinal).unwrap();
-            let nearest = |ordinal| list.iter().map(|(above, _)| cosine(row(*above), row(ordinal))).fold(0.0, f64::max);
+            let nearest =
+                |ordinal| list.iter().map(|(above, _)| cosine(&row(*above), &row(ordinal))).fold(0.0, f64::max);
             let worth = |(ordinal, score): &(u32, f64)| score - f64::from(self.scenario.diversity) * nearest(*ordinal);
             let buried =
                 |ordinal: u32| self.scenario.bury.as_ref().is_some_and(|one| has(&self.items[ordinal as usize], one));

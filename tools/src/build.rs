@@ -13,7 +13,7 @@ use kindred::artifact::{ArtifactError, INDEX_FILE, MODEL_FILE, Publication};
 use kindred::catalog::attributes::{self, LeftOut};
 use kindred::manifest::{AnnRecall, BreadthRecall, Manifest};
 use kindred::model::{EncoderData, ModelData, SessionsData};
-use kindred_index::build::{GraphBuilder, GraphOptions, HnswBuilder, HnswRsBuilder, build_index};
+use kindred_index::build::{GraphBuilder, GraphOptions, HnswBuilder, HnswRsBuilder, RowForm, build_index};
 use kindred_index::{AlignedBytes, EdgeSet, Index, IndexInput, Metric, crc32};
 use serde::Serialize;
 
@@ -113,6 +113,10 @@ pub struct BuildReport {
     pub unreachable_repaired: u32,
     /// The longest items, laid out to be compared with before the graph is walked; 0 where walking is as fast.
     pub n_longest: usize,
+    /// How vectors are kept: `f32`, or `fine` for two bytes a value.
+    pub rows: &'static str,
+    /// The share of the 10 nearest by vectors as they were that are also the nearest as they are kept.
+    pub rows_recall: Option<f64>,
     /// What cannot be filtered on.
     pub left_out: LeftOut,
     /// Bytes of the index file.
@@ -240,6 +244,8 @@ fn build(model: &ModelDir, options: &BuildOptions, progress: &Progress) -> anyho
         }
     };
     let recall_by_breadth = by_breadth(&best, &queries)?;
+    let is_fine = best.index.is_fine();
+    let rows_recall = if is_fine { Some(recall::kept(&best.index, rows, &queries, RECALL_K)?) } else { None };
     let report = BuildReport {
         published: None,
         generation: String::new(),
@@ -256,6 +262,8 @@ fn build(model: &ModelDir, options: &BuildOptions, progress: &Progress) -> anyho
         n_queries: queries.rows,
         unreachable_repaired: best.repaired,
         n_longest: best.index.n_longest(),
+        rows: if is_fine { "fine" } else { "f32" },
+        rows_recall,
         left_out,
         index_bytes: best.bytes,
         model_bytes: 0,
@@ -298,7 +306,7 @@ fn build_one(
         deterministic: options.deterministic,
         seed: options.seed,
         edges,
-        codes: true,
+        rows: RowForm::Fine,
     };
     let context = || format!("building the graph ({} edges)", edges_name(edges));
     let built = build_index(input, &graph, options.builder.builder(), progress).with_context(context)?;
@@ -372,6 +380,8 @@ fn manifest(model: &ModelDir, options: &BuildOptions, report: &BuildReport) -> M
         dimensions: report.dimensions as u32,
         metric: report.metric.to_owned(),
         edges: report.edges.to_owned(),
+        rows: report.rows.to_owned(),
+        rows_recall: report.rows_recall,
         m: options.m as u32,
         ef_construction: options.ef_construction as u32,
         ef_search: options.ef_search as u32,

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 pub use kindred::nearest::is_true;
-use kindred_index::{Index, Scratch, SearchParams};
+use kindred_index::{Index, Metric, Scratch, SearchParams, dot};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -72,13 +72,61 @@ pub fn agreement<D: AsRef<[u8]> + Sync>(
     Ok(Agreement { recall, distances: distances as f64 / n, n_queries: queries.rows })
 }
 
+/// Queries that [`kept`] asks, at most: it compares with floats of every item, which are no longer in the index.
+const KEPT_QUERIES: usize = 200;
+
+/// The mean share of the k nearest by the rows that an index was built of that are also among the k nearest by those that it keeps. Parallel.
+///
+/// # Errors
+/// A query of another length than the rows.
+pub fn kept<D: AsRef<[u8]> + Sync>(index: &Index<D>, rows: &Matrix, queries: &Matrix, k: usize) -> anyhow::Result<f64> {
+    let k = k.min(rows.rows);
+    let n_queries = queries.rows.min(KEPT_QUERIES);
+    if k == 0 || n_queries == 0 {
+        return Ok(1.0);
+    }
+    let lengths = if index.metric() == Metric::Cosine { rows.norms() } else { vec![1.0; rows.rows] };
+    let params = SearchParams { k, ef_search: k, exact: true };
+    let one = |scratch: &mut Scratch, query: usize| -> anyhow::Result<usize> {
+        let query = queries.row(query);
+        index.search(query, &params, None, scratch).context("exact search")?;
+        let mut ranked: Vec<(f32, u32)> = (0..)
+            .zip(rows.iter())
+            .zip(&lengths)
+            .map(|((item, row), length)| (dot(query, row) / length, item))
+            .collect();
+        ranked.select_nth_unstable_by(k - 1, |a, b| b.0.total_cmp(&a.0));
+        ranked.truncate(k);
+        Ok(scratch.hits().iter().filter(|hit| ranked.iter().any(|(_, item)| *item == hit.ordinal)).count())
+    };
+    let found = (0..n_queries).into_par_iter().map_init(Scratch::default, one);
+    let found = found.try_reduce(|| 0, |a, b| Ok(a + b))?;
+    Ok(found as f64 / (n_queries * k) as f64)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
     use kindred::testing::Fixture;
-    use kindred_index::Metric;
+    use kindred_index::build::{GraphOptions, HnswBuilder, build_index};
+    use kindred_index::{IndexInput, Metric};
+
+    #[test]
+    fn two_bytes_a_value_keep_the_nearest_and_other_rows_do_not() {
+        let random = |seed| Matrix::from_vec(300, 32, Fixture::random(seed, 300, 32, Metric::Cosine).rows).unwrap();
+        let (rows, others) = (random(5), random(6));
+        let keys: Vec<String> = (0..300).map(|item| item.to_string()).collect();
+        let input = IndexInput { keys: &keys, rows: &rows.data, dims: 32, metric: Metric::Cosine, attributes: &[] };
+        let built = build_index(&input, &GraphOptions::default(), &HnswBuilder, &()).unwrap();
+        let index = Index::open(built.to_bytes().unwrap()).unwrap();
+        assert!(index.is_fine());
+        let found = kept(&index, &rows, &rows, 10).unwrap();
+        assert!(found > 0.99, "{found}");
+        let found = kept(&index, &others, &rows, 10).unwrap();
+        assert!(found < 0.5, "{found}");
+    }
 
     #[test]
     fn a_wide_search_of_a_small_index_agrees_and_a_narrow_one_costs_less() {

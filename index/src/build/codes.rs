@@ -3,8 +3,11 @@
 use std::io;
 
 use crate::codes::{CODE_MOST, Codes, encode};
+use crate::fine::{FineView, encode_fine};
 use crate::format::code_stride;
 use crate::map::Pages;
+use crate::metric::unfold;
+use crate::row::RowsView;
 use crate::vectors::VectorView;
 
 impl Codes {
@@ -19,9 +22,46 @@ impl Codes {
         for (codes, row) in bytes.as_mut().chunks_exact_mut(stride).zip(rows.rows.chunks_exact(rows.stride)) {
             encode(row, &scales, codes);
         }
-        Ok(Self { bytes, scales })
+        Ok(Self { bytes, scales, fine: None })
+    }
+
+    /// Codes rows, and makes what is beside them stand for them, where that is close to every row and shorter.
+    ///
+    /// # Errors
+    /// Not enough memory.
+    pub(crate) fn for_rows(rows: &VectorView<'_>) -> io::Result<Self> {
+        let dimensions = rows.dimensions() as u32;
+        let stride = code_stride(dimensions) as usize;
+        if stride >= rows.stride * size_of::<f32>() {
+            return Self::of(rows);
+        }
+        let scales = scales(rows);
+        let mut bytes = Pages::zeroed(rows.len() as usize * stride)?;
+        let mut fine = Pages::zeroed(rows.len() as usize * stride)?;
+        let mut values = vec![0.0; rows.dimensions()];
+        let places = bytes.as_mut().chunks_exact_mut(stride).zip(fine.as_mut().chunks_exact_mut(stride));
+        for ((codes, fine), row) in places.zip(rows.rows.chunks_exact(rows.stride)) {
+            encode_fine(row, &scales, codes, fine);
+            unfold(codes, fine, &scales, &mut values);
+            let off: f32 = row.iter().zip(&values).map(|(value, found)| (value - found) * (value - found)).sum();
+            let squared: f32 = row.iter().map(|value| value * value).sum();
+            if off > OFF_MOST * OFF_MOST * squared {
+                return Self::of(rows);
+            }
+        }
+        Ok(Self { bytes, scales, fine: Some(fine) })
+    }
+
+    /// The rows that they stand for; none where they do not.
+    pub(crate) fn rows(&self, n: u32) -> Option<RowsView<'_>> {
+        let fine = self.fine.as_ref()?.as_ref().as_chunks().0;
+        Some(RowsView::Fine(FineView { codes: self.view(), fine, n }))
     }
 }
+
+/// How far a row may be from what two bytes a value say of it, as a share of its length. Factors mostly are within a thousandth; a row that is
+/// much shorter than others, or one of very large values in one dimension, makes it more, and then rows stay as they are.
+const OFF_MOST: f32 = 0.01;
 
 /// What steps are worth, so that the largest value of each dimension gets the largest code.
 fn scales(rows: &VectorView<'_>) -> Vec<f32> {

@@ -2,8 +2,8 @@
 
 use crate::assemble::Longest;
 use crate::longest::{certainty, step};
-use crate::metric::{dot, length};
-use crate::vectors::VectorView;
+use crate::metric::length;
+use crate::row::RowsView;
 
 /// Rows that are tried as queries, spread over all.
 const TRIED: usize = 200;
@@ -21,9 +21,9 @@ const MISSED_MOST: usize = 33;
 const LAID_OUT_MOST: (usize, usize) = (1 << 16, 4);
 
 /// The longest items, as many as a search that misses none compares with; none, if the graph is faster.
-pub(super) fn longest(rows: &VectorView<'_>) -> Longest {
+pub(super) fn longest(rows: &RowsView<'_>) -> Longest {
     let mut order: Vec<(f32, u32)> =
-        (0..rows.len()).map(|ordinal| (length(rows.row(ordinal).unwrap_or_default()), ordinal)).collect();
+        (0..rows.len()).map(|ordinal| (length(&rows.row(ordinal).unwrap_or_default().values()), ordinal)).collect();
     let most = LAID_OUT_MOST.0.min(order.len() / LAID_OUT_MOST.1);
     if most == 0 {
         return Longest::default();
@@ -34,7 +34,7 @@ pub(super) fn longest(rows: &VectorView<'_>) -> Longest {
     let apart = (rows.len() as usize / TRIED).max(1);
     let (mut tried, mut ended, mut compared, mut missed, mut deepest) = (0, 0, 0, 0, 0);
     for query in (0..rows.len()).step_by(apart).filter_map(|ordinal| rows.row(ordinal)) {
-        let trial = Trial::of(rows, query, &order);
+        let trial = Trial::of(rows, &query.values(), &order);
         tried += 1;
         ended += usize::from(trial.at_breadth.is_some());
         compared += trial.at_breadth.unwrap_or(order.len());
@@ -68,7 +68,7 @@ struct Trial {
 }
 
 impl Trial {
-    fn of(rows: &VectorView<'_>, query: &[f32], order: &[(f32, u32)]) -> Self {
+    fn of(rows: &RowsView<'_>, query: &[f32], order: &[(f32, u32)]) -> Self {
         let query_length = length(query);
         // How near, and at which place among the longest.
         let mut best: Vec<(f32, usize)> = Vec::with_capacity(K + 1);
@@ -76,7 +76,7 @@ impl Trial {
         while compared < order.len() {
             let next = (compared + step(compared)).min(order.len());
             for (place, (_, ordinal)) in (compared..).zip(order.get(compared..next).unwrap_or_default()) {
-                let similarity = dot(query, rows.row(*ordinal).unwrap_or_default());
+                let similarity = rows.row(*ordinal).unwrap_or_default().dot(query);
                 if best.len() < K || best.last().is_some_and(|(worst, _)| similarity > *worst) {
                     let before = best.partition_point(|(better, _)| *better >= similarity);
                     best.insert(before, (similarity, place));
@@ -103,6 +103,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::vectors::VectorView;
 
     fn rows(n: usize, length_of: impl Fn(usize) -> f32) -> Vec<f32> {
         let mut state = 1_u64;
@@ -122,7 +123,7 @@ mod tests {
 
     fn of(rows: &[f32]) -> Longest {
         let n = (rows.len() / 16) as u32;
-        longest(&VectorView { rows, n, stride: 16, dimensions: 16 })
+        longest(&VectorView { rows, n, stride: 16, dimensions: 16 }.into())
     }
 
     #[test]

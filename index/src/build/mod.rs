@@ -48,13 +48,24 @@ pub struct GraphOptions {
     pub seed: u64,
     /// Which graph or graphs.
     pub edges: EdgeSet,
-    /// Whether rows are coded beside, one byte per dimension, so that searches read a quarter of the memory.
-    pub codes: bool,
+    /// How rows are kept.
+    pub rows: RowForm,
+}
+
+/// How rows are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowForm {
+    /// As floats, and walks compare them.
+    Whole,
+    /// As floats, and beside them codes of one byte a value, which walks compare.
+    Coded,
+    /// As codes and one byte more a value, where that is close to every row; else as [`RowForm::Coded`]. At 64 dimensions half of the file.
+    Fine,
 }
 
 impl Default for GraphOptions {
     fn default() -> Self {
-        Self { m: 16, ef_construction: 200, deterministic: false, seed: 1, edges: EdgeSet::Cosine, codes: true }
+        Self { m: 16, ef_construction: 200, deterministic: false, seed: 1, edges: EdgeSet::Cosine, rows: RowForm::Fine }
     }
 }
 
@@ -238,11 +249,17 @@ pub fn build_index<'a>(
         EdgeSet::InnerProduct => by(Metric::InnerProduct)?,
         EdgeSet::United => united::unite(by(Metric::InnerProduct)?, &by(Metric::Cosine)?),
     };
-    let codes = if options.codes { Some(Codes::of(&rows.view())?) } else { None };
+    let codes = match options.rows {
+        RowForm::Whole => None,
+        RowForm::Coded => Some(Codes::of(&rows.view())?),
+        RowForm::Fine => Some(Codes::for_rows(&rows.view())?),
+    };
     let unreachable_repaired = repair::repair(&mut graph, &rows, codes.as_ref(), input.keys, progress)?;
     let longest = match input.metric {
-        Metric::InnerProduct if codes.is_some() => longest::longest(&rows.view()),
-        _ => Longest::default(),
+        Metric::InnerProduct => codes.as_ref().map_or_else(Longest::default, |codes| {
+            longest::longest(&codes.rows(rows.len()).unwrap_or_else(|| rows.view().into()))
+        }),
+        Metric::Cosine => Longest::default(),
     };
     let stats = graph.view().stats();
     let n_longest = longest.ordinals.len() as u32;

@@ -6,6 +6,8 @@
 
 use std::sync::OnceLock;
 
+use super::unfold::{FINE_ZERO, product_portable, unfold};
+
 /// Floats of a group: a cache line, and a register of AVX-512.
 pub(crate) const GROUP: usize = 16;
 
@@ -19,6 +21,8 @@ pub(super) const ABREAST: usize = 4;
 type Many = fn(&[Group], &[Group], &[u32], &mut [f32]);
 /// Two rows.
 type Pair = fn(&[Group], &[Group]) -> f32;
+/// Query, codes, and what is beside them.
+type Fine = fn(&[Group], &[u8], &[u8]) -> f32;
 
 /// The kernel for this machine.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +30,7 @@ pub(crate) struct Kernel {
     pub(super) name: &'static str,
     pub(super) many: Many,
     pub(super) pair: Pair,
+    pub(super) fine: Fine,
 }
 
 impl Kernel {
@@ -53,6 +58,12 @@ impl Kernel {
         (self.pair)(a, b)
     }
 
+    /// The similarity of a query, times what 256ths of steps are worth, with a row of two bytes a value.
+    #[inline]
+    pub(crate) fn fine(&self, query: &[Group], codes: &[u8], fine: &[u8]) -> f32 {
+        (self.fine)(query, codes, fine)
+    }
+
     /// The start-up self test, of single products and of batches of every remainder.
     fn agrees(&self) -> bool {
         let single = super::agrees(|a, b| Some(self.pair(&groups(a), &groups(b))));
@@ -64,7 +75,24 @@ impl Kernel {
             self.many(&a, &b, ordinals.get(..count)?, &mut found);
             found.get(..count)?.iter().copied().reduce(|a, b| if a == b { a } else { f32::NAN })
         });
-        single && in_batches
+        // A row of two bytes a value each, against the same row as floats.
+        let fine = super::agrees(|a, b| {
+            let bytes = |shift: u32| -> Vec<u8> {
+                b.iter().map(|value| (((value * 32_000.0) as i32 + FINE_ZERO) >> shift) as u8).collect()
+            };
+            let padded = |mut bytes: Vec<u8>| {
+                bytes.resize(bytes.len().next_multiple_of(GROUP), 0);
+                bytes
+            };
+            let (codes, beside) = (padded(bytes(8)), padded(bytes(0)));
+            let mut values = vec![0.0; b.len()];
+            unfold(&codes, &beside, &vec![256.0; b.len()], &mut values);
+            let expected = super::dot_scalar(a, &values) / 32_000.0;
+            let found = self.fine(&groups(a), &codes, &beside) / 32_000.0;
+            // As near to the product with the values as they are as these are to the row.
+            ((found - expected).abs() <= 1e-5 * (a.len() as f32 + 1.0)).then(|| super::dot_scalar(a, b))
+        });
+        single && in_batches && fine
     }
 }
 
@@ -91,6 +119,7 @@ const PORTABLE: Kernel = Kernel {
         in_fours(query, rows, ordinals, similarities, |query, rows| rows.map(|row| portable(query, row)), portable);
     },
     pair: portable,
+    fine: |query, codes, fine| fold(product_portable(query, codes, fine)),
 };
 
 /// The product of two rows; of rows of different lengths, the part that both have counts.
@@ -102,6 +131,12 @@ fn portable(a: &[Group], b: &[Group]) -> f32 {
             *sum = if cfg!(target_arch = "aarch64") { a.mul_add(*b, *sum) } else { a * b + *sum };
         }
     }
+    fold(sum)
+}
+
+/// Sixteen sums to one, in the order in which registers are folded.
+#[inline(always)]
+pub(super) fn fold(sum: [f32; GROUP]) -> f32 {
     let eight: [f32; 8] = std::array::from_fn(|i| sum[i] + sum[i + 8]);
     let four: [f32; 4] = std::array::from_fn(|i| eight[i] + eight[i + 4]);
     (four[0] + four[2]) + (four[1] + four[3])

@@ -7,8 +7,9 @@ use std::slice::Iter;
 
 use super::bits::{BITS, BLOCK, Ordinals, Unpack};
 use super::codes::{CODE_GROUP, CodeGroup, CodeKernel, CodedQuery, codes_abreast, group_of};
-use super::kernels::{ABREAST, GROUP, Group, Kernel, in_fours};
+use super::kernels::{ABREAST, GROUP, Group, Kernel, fold, in_fours};
 use super::sums::{AddScaled, add_scaled_portable};
+use super::unfold::{FINE_ZERO, Unfold, product_portable, unfold_portable};
 use super::woven::{self, groups, strands};
 
 /// The kernels that this machine can run, fastest first.
@@ -21,14 +22,18 @@ pub(super) fn available() -> Vec<Kernel> {
         let many = |q: &[Group], r: &[Group], o: &[u32], s: &mut [f32]| unsafe { many_avx512(q, r, o, s) };
         // SAFETY: as above.
         let pair = |a: &[Group], b: &[Group]| unsafe { pair_avx512(a, b) };
-        kernels.push(Kernel { name: "AVX-512", many, pair });
+        // SAFETY: as above.
+        let fine = |q: &[Group], c: &[u8], f: &[u8]| unsafe { fine_avx512(q, c, f) };
+        kernels.push(Kernel { name: "AVX-512", many, pair, fine });
     }
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
         // SAFETY: the functions need AVX2 and FMA, which the machine was just found to have.
         let many = |q: &[Group], r: &[Group], o: &[u32], s: &mut [f32]| unsafe { many_avx2(q, r, o, s) };
         // SAFETY: as above.
         let pair = |a: &[Group], b: &[Group]| unsafe { pair_avx2(a, b) };
-        kernels.push(Kernel { name: "AVX2", many, pair });
+        // SAFETY: as above.
+        let fine = |q: &[Group], c: &[u8], f: &[u8]| unsafe { fine_avx2(q, c, f) };
+        kernels.push(Kernel { name: "AVX2", many, pair, fine });
     }
     kernels
 }
@@ -85,6 +90,30 @@ fn add_scaled_avx512(sum: &mut [f64], row: &[f32], scale: f64) {
 #[target_feature(enable = "avx2")]
 fn add_scaled_avx2(sum: &mut [f64], row: &[f32], scale: f64) {
     add_scaled_portable(sum, row, scale);
+}
+
+/// The unfolding of rows of two bytes a value, in the widest registers of this machine.
+#[allow(unsafe_code)]
+pub(super) fn available_for_unfolding() -> Option<Unfold> {
+    if is_x86_feature_detected!("avx512f") {
+        // SAFETY: the function needs AVX-512F, which the machine was just found to have.
+        return Some(|codes, fine, scales, values| unsafe { unfold_avx512(codes, fine, scales, values) });
+    }
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the function needs AVX2, which the machine was just found to have.
+        return Some(|codes, fine, scales, values| unsafe { unfold_avx2(codes, fine, scales, values) });
+    }
+    None
+}
+
+#[target_feature(enable = "avx512f")]
+fn unfold_avx512(codes: &[u8], fine: &[u8], scales: &[f32], values: &mut [f32]) {
+    unfold_portable(codes, fine, scales, values);
+}
+
+#[target_feature(enable = "avx2")]
+fn unfold_avx2(codes: &[u8], fine: &[u8], scales: &[f32], values: &mut [f32]) {
+    unfold_portable(codes, fine, scales, values);
 }
 
 /// The kernels for rows of codes that this machine can run, fastest first.
@@ -247,6 +276,24 @@ fn many_avx512(query: &[Group], rows: &[Group], ordinals: &[u32], similarities: 
 #[target_feature(enable = "avx2,fma")]
 fn many_avx2(query: &[Group], rows: &[Group], ordinals: &[u32], similarities: &mut [f32]) {
     in_fours(query, rows, ordinals, similarities, |query, rows| four_avx2(query, rows), |a, b| pair_avx2(a, b));
+}
+
+#[target_feature(enable = "avx512f")]
+fn fine_avx512(query: &[Group], codes: &[u8], fine: &[u8]) -> f32 {
+    let mut sum = _mm512_setzero_ps();
+    for ((query, codes), fine) in query.iter().zip(codes.as_chunks().0).zip(fine.as_chunks().0) {
+        let (codes, fine) = (_mm512_cvtepu8_epi32(load_sixteen(codes)), _mm512_cvtepu8_epi32(load_sixteen(fine)));
+        let parts = _mm512_add_epi32(_mm512_slli_epi32::<8>(codes), fine);
+        let parts = _mm512_cvtepi32_ps(_mm512_sub_epi32(parts, _mm512_set1_epi32(FINE_ZERO)));
+        sum = _mm512_fmadd_ps(load_avx512(query), parts, sum);
+    }
+    let [product, ..] = fold_four([quarter(half(sum)); ABREAST]);
+    product
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn fine_avx2(query: &[Group], codes: &[u8], fine: &[u8]) -> f32 {
+    fold(product_portable(query, codes, fine))
 }
 
 /// The 16 sums of each of four rows of the query's length.

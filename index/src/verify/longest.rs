@@ -4,17 +4,13 @@ use crate::codes::CodeView;
 use crate::error::{LongestProblem, VerifyError};
 use crate::longest::{LongestView, weave_all};
 use crate::metric::{CODE_GROUP, WOVEN, length};
-use crate::vectors::VectorView;
+use crate::row::RowsView;
 
 /// How far the length written down may be from that of the row, as a share of it.
 const TOLERANCE: f32 = 1e-5;
 
 /// Checks each of the longest, and that no other item is longer.
-pub(super) fn verify(
-    longest: &LongestView<'_>,
-    codes: &CodeView<'_>,
-    rows: &VectorView<'_>,
-) -> Result<(), VerifyError> {
+pub(super) fn verify(longest: &LongestView<'_>, codes: &CodeView<'_>, rows: &RowsView<'_>) -> Result<(), VerifyError> {
     let wrong = |place: usize, problem| Err(VerifyError::Longest { place, problem });
     let width = codes.scales.len().div_ceil(CODE_GROUP).max(1);
     let mut others = vec![true; rows.len() as usize];
@@ -25,7 +21,7 @@ pub(super) fn verify(
             Some(other) if *other => *other = false,
             _ => return wrong(place, LongestProblem::Twice),
         }
-        let expected = length(row);
+        let expected = length(&row.values());
         if (expected - found).abs() > TOLERANCE * expected || found.is_nan() {
             return wrong(place, LongestProblem::Length);
         }
@@ -42,7 +38,7 @@ pub(super) fn verify(
             return wrong(at * WOVEN, LongestProblem::Codes);
         }
     }
-    let longer = |ordinal: u32| rows.row(ordinal).is_some_and(|row| length(row) > before * (1.0 + TOLERANCE));
+    let longer = |ordinal: u32| rows.row(ordinal).is_some_and(|row| length(&row.values()) > before * (1.0 + TOLERANCE));
     let left_out = (0..).zip(others).find(|(ordinal, other)| *other && longer(*ordinal));
     if left_out.is_some() {
         return wrong(longest.ordinals.len(), LongestProblem::LeftOut);

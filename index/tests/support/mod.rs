@@ -112,6 +112,56 @@ pub fn sized(n: u32, dimensions: u32) -> AlignedBytes {
     bytes
 }
 
+/// As [`small`], of 40 dimensions, by inner product, with rows of two bytes a value and its six longest items laid out: all by FORMAT.md and not
+/// by the crate.
+pub fn small_fine() -> AlignedBytes {
+    const WIDE: usize = 40;
+    const LONGEST: usize = 6;
+    let mut parts = Parts::of(&sized(N, WIDE as u32));
+    let header = parts.header();
+    parts.set_header(&IndexHeader { metric: 2, edges: 2, ..header });
+    let rows: Vec<Vec<f32>> = rows(N, WIDE as u32)
+        .chunks(header.row_stride as usize)
+        .enumerate()
+        .map(|(item, row)| row[..WIDE].iter().map(|value| value * (1.0 + (item * 7 % 24) as f32 / 8.0)).collect())
+        .collect();
+    let scale = |d: usize| rows.iter().map(|row| row[d].abs()).fold(0.0, f32::max) / 127.0;
+    let scales: Vec<f32> = (0..WIDE).map(scale).collect();
+    let (mut codes, mut fine, mut lengths) = (Vec::new(), Vec::new(), Vec::new());
+    for row in &rows {
+        let parts = |d: usize| (row[d] / scales[d] * 256.0).round_ties_even() as i32;
+        let step = |d: usize| (parts(d) + 128).div_euclid(256);
+        codes.extend((0..WIDE).map(|d| (step(d) + 128) as u8));
+        fine.extend((0..WIDE).map(|d| (parts(d) - 256 * step(d) + 128) as u8));
+        codes.resize(codes.len().next_multiple_of(64), 128);
+        fine.resize(codes.len(), 128);
+        let value = |d: usize| f64::from(parts(d) as f32 * (scales[d] / 256.0));
+        lengths.push((0..WIDE).map(|d| value(d) * value(d)).sum::<f64>().sqrt() as f32);
+    }
+    let mut longest: Vec<usize> = (0..N as usize).collect();
+    longest.sort_by(|a, b| lengths[*b].total_cmp(&lengths[*a]).then(a.cmp(b)));
+    longest.truncate(LONGEST);
+    let mut woven = vec![128; 16 * 64];
+    for (place, item) in longest.iter().enumerate() {
+        for d in 0..64 {
+            woven[64 * (d / 4) + 4 * place + d % 4] = codes[64 * item + d];
+        }
+    }
+    let ordinals: Vec<u32> = longest.iter().map(|item| *item as u32).collect();
+    let their_lengths: Vec<f32> = longest.iter().map(|item| lengths[*item]).collect();
+    parts.section(section::VECTORS).clear();
+    *parts.section(section::CODE_SCALES) = floats(&scales);
+    *parts.section(section::CODES) = codes;
+    let more = [
+        (section::LONGEST_ORDINALS, words(&ordinals)),
+        (section::LONGEST_LENGTHS, floats(&their_lengths)),
+        (section::LONGEST_CODES, woven),
+        (section::FINE_CODES, fine),
+    ];
+    parts.sections.extend(more);
+    parts.write()
+}
+
 /// Scales and codes of padded rows, as FORMAT.md has them.
 fn codes(rows: &[f32], dimensions: usize) -> (Vec<f32>, Vec<u8>) {
     let stride = dimensions.next_multiple_of(format::STRIDE_UNIT as usize);

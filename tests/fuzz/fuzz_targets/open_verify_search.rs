@@ -39,7 +39,12 @@ fuzz_target!(init: plant().unwrap_or_else(|error| eprintln!("no seeds: {error}")
 fn plant() -> io::Result<()> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/open_verify_search");
     fs::create_dir_all(&corpus)?;
-    let files = [("small", support::small()), ("empty", support::empty()), ("wide", support::sized(30, 17))];
+    let files = [
+        ("small", support::small()),
+        ("empty", support::empty()),
+        ("wide", support::sized(30, 17)),
+        ("fine", support::small_fine()),
+    ];
     for (name, file) in files {
         for mode in [0, 1] {
             fs::write(corpus.join(format!("seed-{name}-{mode}")), [&[mode], file.as_ref()].concat())?;
@@ -56,7 +61,7 @@ fn use_it(index: &Index<AlignedBytes>, verified: bool, scratch: &mut Scratch) {
         let row = index.row(ordinal);
         if verified {
             assert_eq!(found, Some(ordinal).filter(|ordinal| *ordinal < n), "a verified index finds each of its keys");
-            assert_eq!(row.map(<[f32]>::len), (ordinal < n).then_some(index.dimensions()));
+            assert_eq!(row.map(|row| row.len()), (ordinal < n).then_some(index.dimensions()));
         }
     }
     let text = |text: &str| text.to_owned();

@@ -129,6 +129,12 @@ impl Report for BuildReport {
                 count(self.n_longest as u64)
             );
         }
+        if let Some(kept) = self.rows_recall {
+            let _ = writeln!(
+                text,
+                "Vectors are kept as two bytes a value, by which {kept:.4} of the nearest stay the nearest."
+            );
+        }
         if self.left_out.values + self.left_out.names > 0 {
             let n = self.left_out.values + self.left_out.names;
             let _ = writeln!(

@@ -146,7 +146,7 @@ fn item(model: &Model<MappedFile>, id: &str, shown: usize) -> anyhow::Result<Ite
     let ordinal = index.ordinal(id).with_context(missing)?;
     let row = index.row(ordinal).context("the item has no row")?;
     let (mut scratch, params) = (Scratch::default(), SearchParams { k: shown + 1, ef_search: shown + 1, exact: true });
-    index.search(row, &params, None, &mut scratch).context("searching by its vector")?;
+    index.search(&row, &params, None, &mut scratch).context("searching by its vector")?;
     let nearest = scratch.hits().iter().filter(|hit| hit.ordinal != ordinal).take(shown);
     let raw = model.catalog().raw(ordinal).unwrap_or("null");
     Ok(ItemReport {
@@ -155,7 +155,7 @@ fn item(model: &Model<MappedFile>, id: &str, shown: usize) -> anyhow::Result<Ite
         entry: serde_json::from_str(raw).context("reading the catalogue entry")?,
         popularity: model.popularity(ordinal),
         popular_place: model.popular().iter().position(|popular| *popular == ordinal).map(|place| place + 1),
-        norm: crate::matrix::norm(row),
+        norm: crate::matrix::norm(&row),
         level: index.graph().level(ordinal),
         degree: index.graph().links(ordinal, 0).len(),
         neighbours: model

@@ -168,6 +168,9 @@ fn manifest_text(manifest: &Manifest, directory: &Path, text: &mut String) {
             measured.k, measured.recall, measured.ef_search, measured.n_queries
         );
     }
+    if let Some(kept) = manifest.rows_recall {
+        let _ = writeln!(text, "vectors as two bytes a value, by which {kept:.4} of the nearest stay the nearest");
+    }
     if !manifest.recall_by_breadth.is_empty() {
         let measured = manifest.recall_by_breadth.iter().map(|one| format!("{} {:.4}", one.ef_search, one.recall));
         let _ = writeln!(text, "by ef_search: {}", measured.collect::<Vec<_>>().join(", "));

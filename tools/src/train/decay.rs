@@ -7,6 +7,7 @@
 
 use kindred::interaction::Interaction;
 use kindred::user_vector::{Weighting, user_vector, weigh};
+use kindred_index::Row;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -123,7 +124,7 @@ pub(crate) fn vector(
 ) -> Option<Vec<f32>> {
     let weighted = weigh(history, weighting, now_ms, |item| item.parse().ok());
     let mut out = Vec::new();
-    user_vector(&weighted, |ordinal| context.get(ordinal as usize), &mut out).then_some(out)
+    user_vector(&weighted, |ordinal| context.get(ordinal as usize).map(Row::from), &mut out).then_some(out)
 }
 
 /// Rows of a table as interactions whose items are named by their numbers.

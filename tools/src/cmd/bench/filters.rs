@@ -242,7 +242,7 @@ impl<D: AsRef<[u8]> + Sync> Bench<'_, D> {
             Kind::Far => by_query(true),
             Kind::Gathered => {
                 let about = self.index.row(random.random_range(0..n.max(1))).unwrap_or_default();
-                vec![self.nearest(about, allowed, false)]
+                vec![self.nearest(&about, allowed, false)]
             }
         }
     }
@@ -250,7 +250,8 @@ impl<D: AsRef<[u8]> + Sync> Bench<'_, D> {
     /// The items nearest to a row, or those farthest from it.
     fn nearest(&self, row: &[f32], allowed: u32, farthest: bool) -> AllowSet {
         let n = self.index.len();
-        let similarity = |ordinal: u32| self.index.row(ordinal).map_or(0.0, |other| kindred_index::dot(row, other));
+        let rows = self.index.rows();
+        let similarity = |ordinal: u32| rows.row(ordinal).map_or(0.0, |other| other.dot(row));
         let sign = if farthest { -1.0 } else { 1.0 };
         let mut ranked: Vec<(f32, u32)> = (0..n).map(|ordinal| (sign * similarity(ordinal), ordinal)).collect();
         let wanted = (allowed as usize).min(ranked.len());

@@ -4,13 +4,14 @@
 //! The searches take turns within each round, one pass over all queries each, so that whatever else the machine does falls on all of
 //! them alike; of the rounds the median counts. One thread searches.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use clap::builder::RangedU64ValueParser;
 use kindred::artifact;
-use kindred_index::build::{BuiltIndex, GraphOptions, HnswBuilder, HnswRsBuilder, PeerSearch, build_index};
+use kindred_index::build::{BuiltIndex, GraphOptions, HnswBuilder, HnswRsBuilder, PeerSearch, RowForm, build_index};
 use kindred_index::{
     AlignedBytes, EF_SEARCH_MAX, EdgeSet, Index, IndexInput, ItemAttributes, MappedFile, Memory, Metric, Pages,
     Scratch, SearchParams, assemble_index,
@@ -242,7 +243,7 @@ fn published(args: &Args, index: &Index<MappedFile>, source: String) -> anyhow::
         None => {
             let step = (index.len() as usize).div_ceil(args.queries).max(1);
             let rows = (0..index.len()).step_by(step).filter_map(|ordinal| index.row(ordinal));
-            let data: Vec<f32> = rows.flatten().copied().collect();
+            let data: Vec<f32> = rows.flat_map(Cow::into_owned).collect();
             Matrix { rows: data.len() / index.dimensions().max(1), cols: index.dimensions(), data }
         }
     };
@@ -287,7 +288,7 @@ pub(super) fn built_by<T>(
         deterministic: false,
         seed: args.seed,
         edges,
-        codes: true,
+        rows: RowForm::Fine,
     };
     let started = Instant::now();
     let ours = build_index(&input, &options, &HnswBuilder, progress).context("building the graph")?;

@@ -58,7 +58,7 @@ pub(super) fn measure(directory: &Path, k: usize, ef_search: usize) -> anyhow::R
         let query = index.row((round as u32).wrapping_mul(2_654_435_761) % n_items).unwrap_or_default();
         let params = SearchParams { k, ef_search, exact: false };
         let mut scratch = Scratch::default();
-        index.search(query, &params, None, &mut scratch).context("searching")?;
+        index.search(&query, &params, None, &mut scratch).context("searching")?;
         let answer = begun.elapsed();
         if round > 0 {
             opened.push(open.as_secs_f64() * 1e3);

@@ -81,7 +81,7 @@ impl<'a> Pass<'a> {
                 // Judged by the same arithmetic as ours, after the clock has stopped.
                 let query_row = comparable(row, index.metric(), &mut unit);
                 let worst = self.worst(query);
-                let similarity = |ordinal: u32| index.row(ordinal).map(|row| kindred_index::dot(query_row, row));
+                let similarity = |ordinal: u32| index.rows().row(ordinal).map(|row| row.dot(query_row));
                 let hits =
                     found.iter().filter_map(|ordinal| similarity(*ordinal)).filter(|s| is_true(*s, worst)).count();
                 times.one(taken.as_nanos() as u64, hits, 0);

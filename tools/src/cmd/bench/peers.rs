@@ -3,6 +3,7 @@
 //! The libraries are driven by `peers.py` in an interpreter that has them. Their time is that of one batch call over all queries, which is
 //! their fastest way; ours is the sum over single queries. A library that is not installed is named in the report and left out.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -240,7 +241,7 @@ fn hand_over<D: AsRef<[u8]>>(
     k: usize,
     directory: &Path,
 ) -> anyhow::Result<serde_json::Value> {
-    let data: Vec<f32> = (0..index.len()).filter_map(|ordinal| index.row(ordinal)).flatten().copied().collect();
+    let data: Vec<f32> = (0..index.len()).filter_map(|ordinal| index.row(ordinal)).flat_map(Cow::into_owned).collect();
     let rows = Matrix { rows: index.len() as usize, cols: index.dimensions(), data };
     let worst = Matrix { rows: worst.len(), cols: 1, data: worst.to_vec() };
     let write = |name: &str, matrix: &Matrix| -> anyhow::Result<PathBuf> {
