@@ -11,8 +11,8 @@ const TRIED: usize = 200;
 const K: usize = 10;
 /// The breadth it must be worth at.
 const EF: f32 = 64.0;
-/// Not worth it where more items than this are compared on average: the graph would be as fast.
-const COMPARED_MOST: usize = 30_000;
+/// Not worth it where more items than this are compared on average: for low recalls the graph would be as fast, or faster.
+const COMPARED_MOST: usize = 10_000;
 /// Nor where fewer than so many of so many searches end among those that are laid out.
 const ENDED_LEAST: (usize, usize) = (9, 10);
 /// Nor where more than one in so many of the nearest is missed: rows may be nearly parallel to what is asked for.
