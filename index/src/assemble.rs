@@ -12,12 +12,11 @@ use crate::codes::Codes;
 use crate::error::WriteError;
 use crate::format::{
     DIMENSIONS_MAX, INDEX_CONTAINER_KIND, ITEMS_MAX, IndexHeader, LEVEL_MAX, M_MAX, M_MIN, M0_STRIDE_MAX, NONE,
-    STRIDE_UNIT, code_stride, row_stride, section,
+    STRIDE_UNIT, row_stride, section,
 };
 use crate::graph::{EdgeSet, GraphView};
 use crate::keys::KeyTable;
-use crate::longest::weave_all;
-use crate::metric::{CODE_GROUP, Metric, WOVEN, unit_scale};
+use crate::metric::{CODE_GROUP, Metric, WOVEN, unit_scale, weave};
 use crate::write::ContainerWriter;
 
 /// What an index is made of, beside its graph. All in the order of ordinals.
@@ -315,10 +314,10 @@ impl<'a> IndexAssembly<'a> {
             writer.section(section::LONGEST_ORDINALS, |w| w.write_all(ordinals.as_bytes()))?;
             writer.section(section::LONGEST_LENGTHS, |w| w.write_all(lengths.as_bytes()))?;
             writer.section(section::LONGEST_CODES, |w| {
-                let width = code_stride(self.input.dims as u32) as usize / CODE_GROUP;
-                let mut woven = vec![[0; CODE_GROUP]; width * WOVEN];
+                let codes = codes.view();
+                let mut woven = vec![[0; CODE_GROUP]; codes.width() * WOVEN];
                 for sixteen in ordinals.chunks(WOVEN) {
-                    weave_all(sixteen.iter().map(|ordinal| codes.view().row(*ordinal)), &mut woven);
+                    weave(sixteen.iter().map(|ordinal| codes.row(*ordinal)), &mut woven);
                     w.write_all(woven.as_flattened())?;
                 }
                 Ok(())

@@ -137,10 +137,7 @@ impl<C: Compare> Searcher<'_, C> {
             return;
         }
         stats.distances += exact::scan(self.near, k, Some(allow), scratch);
-        // Taken out and put back, so that the rest of the scratch can be written to while it is read.
-        let mut nearest = std::mem::take(&mut scratch.nearest);
-        self.answer(k, nearest.sorted(), scratch, stats);
-        scratch.nearest = nearest;
+        self.answer_scan(k, scratch, stats);
     }
 
     /// The share of allowed items among those that links lead to from an item and from its neighbours. As if the share of all items

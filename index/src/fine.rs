@@ -3,13 +3,11 @@
 //! Dimension d of a row is `(code - 128 + (fine - 128) / 256) · scale_d`. So a row takes half of what it takes as floats, the first half of it
 //! is what walks have read anyway, and it is off by at most a 65,000th of the largest value of each dimension.
 
-use crate::codes::CodeView;
-use crate::metric::{CODE_ZERO, CodeGroup, nearest_whole, prefetch_at};
+use crate::codes::{CODE_MOST, CodeView};
+use crate::metric::{CODE_ZERO, CodeGroup, PARTS, nearest_whole, prefetch_at};
 
-/// Parts of a step that a row is written down to.
-const PARTS: i32 = 256;
-/// The most parts that a code and what is beside it can say.
-const PARTS_MOST: f32 = 32_639.0;
+/// The most parts that are written: the largest code, and as much beside it.
+const PARTS_MOST: f32 = CODE_MOST * (PARTS + 1) as f32;
 
 /// The codes of rows, and what is beside them.
 #[derive(Clone, Copy, Debug)]

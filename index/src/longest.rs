@@ -8,7 +8,7 @@ use crate::allow::AllowSet;
 use crate::compare::ByCodes;
 use crate::exact::kept_below;
 use crate::filtered::cost;
-use crate::metric::{BLOCK, CODE_GROUP, CODE_ZERO, CodeGroup, WOVEN, weave};
+use crate::metric::{BLOCK, CodeGroup, WOVEN};
 use crate::search::{Plan, SearchParams, SearchStats, Searcher};
 use crate::visited::Scratch;
 
@@ -41,12 +41,6 @@ pub(crate) struct LongestView<'a> {
     pub(crate) lengths: &'a [f32],
     /// Their codes, woven in sixteens; places behind the last have the codes of zeros.
     pub(crate) codes: &'a [CodeGroup],
-}
-
-/// Weaves the codes of up to sixteen rows together, as the file has them.
-pub(crate) fn weave_all<'a>(rows: impl Iterator<Item = &'a [CodeGroup]>, into: &mut [CodeGroup]) {
-    into.fill([CODE_ZERO; CODE_GROUP]);
-    rows.take(WOVEN).enumerate().for_each(|(place, row)| weave(row, place, into));
 }
 
 /// What cosine with the query an item has to have at least that is missed, as a share of the greatest there is. Rises with the breadth
@@ -118,10 +112,7 @@ impl Searcher<'_, ByCodes<'_>> {
         }
         nearest.rename(ordinal);
         let mut stats = SearchStats { distances: compared as u32, hops: 0, plan: Plan::Longest };
-        // Taken out and put back, so that the rest of the scratch can be written to while it is read.
-        let mut nearest = std::mem::take(&mut scratch.nearest);
-        self.answer(k, nearest.sorted(), scratch, &mut stats);
-        scratch.nearest = nearest;
+        self.answer_scan(k, scratch, &mut stats);
         // In a file that was not verified, copies may be of items that are not there.
         scratch.hits.retain(|hit| hit.ordinal < self.graph.n);
         Some(stats)

@@ -23,7 +23,7 @@ pub(crate) use kernels::{GROUP, Group, Kernel};
 pub(crate) use prefetch::prefetch_at;
 pub use prefetch::{fetched_ahead, prefetch};
 pub use sums::add_scaled;
-pub(crate) use unfold::{PART, unfold};
+pub(crate) use unfold::{PART, PARTS, unfold};
 pub(crate) use woven::{WOVEN, weave};
 
 /// How similarity is measured; larger is nearer.
@@ -76,7 +76,8 @@ pub(crate) fn length(row: &[f32]) -> f32 {
     squared_length(row).sqrt() as f32
 }
 
-fn squared_length(row: &[f32]) -> f64 {
+/// The square of a vector's length, which single precision may not hold.
+pub(crate) fn squared_length(row: &[f32]) -> f64 {
     row.iter().map(|value| f64::from(*value) * f64::from(*value)).sum()
 }
 

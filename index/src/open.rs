@@ -240,6 +240,12 @@ impl Places {
     fn of(&self, kind: u32) -> Range<usize> {
         self.0.get(kind.wrapping_sub(1) as usize).cloned().unwrap_or_default()
     }
+
+    fn set(&mut self, info: &SectionInfo) {
+        if let Some(place) = self.0.get_mut(info.kind.wrapping_sub(1) as usize) {
+            *place = range(info);
+        }
+    }
 }
 
 fn read_index_header<D: AsRef<[u8]>>(container: &Container<D>) -> Result<IndexHeader, OpenError> {
@@ -359,8 +365,8 @@ fn check_sections<D: AsRef<[u8]>>(container: &Container<D>, header: &IndexHeader
             return Err(OpenError::SectionLength { section: kind, offset, expected, found: len });
         }
     }
-    if let Some((info, place)) = container.info(section::FINE_CODES).zip(places.0.last_mut()) {
-        *place = range(&info);
+    if let Some(info) = container.info(section::FINE_CODES) {
+        places.set(&info);
     }
     check_longest(container, header, &mut places)?;
     Ok(places)
@@ -388,9 +394,7 @@ fn check_longest<D: AsRef<[u8]>>(
             let offset = info.offset;
             return Err(OpenError::SectionLength { section: kind, offset, expected, found: info.len });
         }
-        if let Some(place) = places.0.get_mut(kind as usize - 1) {
-            *place = range(&info);
-        }
+        places.set(&info);
     }
     Ok(())
 }

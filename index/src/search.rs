@@ -245,6 +245,14 @@ impl<C: Compare> Searcher<'_, C> {
         scratch.walk = walk;
     }
 
+    /// As [`Searcher::answer`], of what a scan found.
+    pub(crate) fn answer_scan(&self, k: usize, scratch: &mut Scratch, stats: &mut SearchStats) {
+        // As above.
+        let mut nearest = std::mem::take(&mut scratch.nearest);
+        self.answer(k, nearest.sorted(), scratch, stats);
+        scratch.nearest = nearest;
+    }
+
     /// The best k of what a walk found, compared by rows: those of the walk, best first, until the next could be among the best only
     /// if its codes were off by more than [`Compare::margin`] says.
     pub(crate) fn answer(&self, k: usize, found: &[Entry], scratch: &mut Scratch, stats: &mut SearchStats) {

@@ -66,6 +66,12 @@ fn rows_that_they_are_not_close_to_stay_as_they_are() {
     index.verify().unwrap();
     assert!(!index.is_fine() && index.is_coded());
     assert_eq!(index.row(3).unwrap().as_ref(), factors.row(3));
+    // Or so short that single precision takes its square for zero.
+    let mut short = clustered(72, 500, 64, 1.0);
+    short.rows[..64].iter_mut().for_each(|value| *value *= 1e-28);
+    let index = Index::open(bytes(&short, Metric::InnerProduct, RowForm::Fine)).unwrap();
+    assert!(!index.is_fine());
+    assert_eq!(index.row(0).unwrap().as_ref(), short.row(0));
     // By direction they are alike.
     assert!(Index::open(bytes(&factors, Metric::Cosine, RowForm::Fine)).unwrap().is_fine());
     // At 16 dimensions nothing would be saved.

@@ -6,7 +6,7 @@ use crate::codes::{CODE_MOST, Codes, encode};
 use crate::fine::{FineView, encode_fine};
 use crate::format::code_stride;
 use crate::map::Pages;
-use crate::metric::unfold;
+use crate::metric::{squared_length, unfold};
 use crate::row::RowsView;
 use crate::vectors::VectorView;
 
@@ -43,9 +43,9 @@ impl Codes {
         for ((codes, fine), row) in places.zip(rows.rows.chunks_exact(rows.stride)) {
             encode_fine(row, &scales, codes, fine);
             unfold(codes, fine, &scales, &mut values);
-            let off: f32 = row.iter().zip(&values).map(|(value, found)| (value - found) * (value - found)).sum();
-            let squared: f32 = row.iter().map(|value| value * value).sum();
-            if off > OFF_MOST * OFF_MOST * squared {
+            // In double precision: squares of a very short row would be nothing in single.
+            let off = row.iter().zip(&values).map(|(value, found)| (f64::from(*value) - f64::from(*found)).powi(2));
+            if off.sum::<f64>() > OFF_MOST * OFF_MOST * squared_length(row) {
                 return Self::of(rows);
             }
         }
@@ -61,7 +61,7 @@ impl Codes {
 
 /// How far a row may be from what two bytes a value say of it, as a share of its length. Factors mostly are within a thousandth; a row that is
 /// much shorter than others, or one of very large values in one dimension, makes it more, and then rows stay as they are.
-const OFF_MOST: f32 = 0.01;
+const OFF_MOST: f64 = 0.01;
 
 /// What steps are worth, so that the largest value of each dimension gets the largest code.
 fn scales(rows: &VectorView<'_>) -> Vec<f32> {

@@ -153,7 +153,7 @@ impl CodeKernel {
             });
             let mut woven = vec![[0; CODE_GROUP]; rows.len()];
             for (sixteen, woven) in rows.chunks(groups * WOVEN).zip(woven.chunks_mut(groups * WOVEN)) {
-                sixteen.chunks(groups).enumerate().for_each(|(place, row)| weave(row, place, woven));
+                weave(sixteen.chunks(groups), woven);
             }
             self.woven(&coded, &woven, &mut found);
             // The last of the batches was in the opposite order.

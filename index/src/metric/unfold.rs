@@ -9,10 +9,13 @@ use super::kernels::{GROUP, Group};
 pub(super) type Unfold = fn(&[u8], &[u8], &[f32], &mut [f32]);
 
 /// What a code and what is beside it say together, both being those of zero.
-pub(super) const FINE_ZERO: i32 = 257 * CODE_ZERO as i32;
+pub(super) const FINE_ZERO: i32 = (PARTS + 1) * CODE_ZERO as i32;
 
-/// What a step is worth to what a part of it is.
-pub(crate) const PART: f32 = 1.0 / 256.0;
+/// Parts of a step that a row is written down to: what a byte can tell apart.
+pub(crate) const PARTS: i32 = 256;
+
+/// What one of them is to a step.
+pub(crate) const PART: f32 = 1.0 / PARTS as f32;
 
 /// The values of a row of two bytes each; as many as all four have room for. Every instruction set gives the same bits.
 #[inline]
@@ -33,7 +36,7 @@ pub(super) fn unfold_portable(codes: &[u8], fine: &[u8], scales: &[f32], values:
 /// What a code and what is beside it say, in parts of a step.
 #[inline(always)]
 fn parts(code: u8, fine: u8) -> i32 {
-    (i32::from(code) << 8) + i32::from(fine) - FINE_ZERO
+    PARTS * i32::from(code) + i32::from(fine) - FINE_ZERO
 }
 
 /// The product of a query, times what parts of steps are worth, with a row: the twin of the others.

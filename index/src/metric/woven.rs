@@ -5,7 +5,7 @@
 //!
 //! [`CodeKernel::many`]: super::CodeKernel::many
 
-use super::codes::{CODE_GROUP, CodeGroup, CodedQuery};
+use super::codes::{CODE_GROUP, CODE_ZERO, CodeGroup, CodedQuery};
 
 /// Rows that are woven together.
 pub(crate) const WOVEN: usize = 16;
@@ -16,11 +16,14 @@ const STRAND: usize = CODE_GROUP / WOVEN;
 /// Codes of one row in one group, or what they are multiplied with.
 type Strand<T> = [T; STRAND];
 
-/// Puts a row into its place among those that it is woven together with.
-pub(crate) fn weave(row: &[CodeGroup], place: usize, woven: &mut [CodeGroup]) {
-    for (codes, group) in strands(row.as_flattened()).iter().zip(woven) {
-        if let Some(strand) = group.as_chunks_mut().0.get_mut(place) {
-            *strand = *codes;
+/// Weaves up to sixteen rows together, as the file has them; places without a row get the codes of zeros.
+pub(crate) fn weave<'a>(rows: impl Iterator<Item = &'a [CodeGroup]>, into: &mut [CodeGroup]) {
+    into.fill([CODE_ZERO; CODE_GROUP]);
+    for (place, row) in rows.take(WOVEN).enumerate() {
+        for (codes, group) in strands(row.as_flattened()).iter().zip(&mut *into) {
+            if let Some(strand) = group.as_chunks_mut().0.get_mut(place) {
+                *strand = *codes;
+            }
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::codes::CodeView;
 use crate::error::{LongestProblem, VerifyError};
-use crate::longest::{LongestView, weave_all};
-use crate::metric::{CODE_GROUP, WOVEN, length};
+use crate::longest::LongestView;
+use crate::metric::{CODE_GROUP, WOVEN, length, weave};
 use crate::row::RowsView;
 
 /// How far the length written down may be from that of the row, as a share of it.
@@ -12,7 +12,6 @@ const TOLERANCE: f32 = 1e-5;
 /// Checks each of the longest, and that no other item is longer.
 pub(super) fn verify(longest: &LongestView<'_>, codes: &CodeView<'_>, rows: &RowsView<'_>) -> Result<(), VerifyError> {
     let wrong = |place: usize, problem| Err(VerifyError::Longest { place, problem });
-    let width = codes.scales.len().div_ceil(CODE_GROUP).max(1);
     let mut others = vec![true; rows.len() as usize];
     let mut before = f32::INFINITY;
     for (place, (ordinal, found)) in longest.ordinals.iter().zip(longest.lengths).enumerate() {
@@ -30,10 +29,10 @@ pub(super) fn verify(longest: &LongestView<'_>, codes: &CodeView<'_>, rows: &Row
         }
         before = *found;
     }
-    let mut expected = vec![[0; CODE_GROUP]; width * WOVEN];
+    let mut expected = vec![[0; CODE_GROUP]; codes.width() * WOVEN];
     let sixteens = longest.ordinals.chunks(WOVEN).zip(longest.codes.chunks(expected.len()));
     for (at, (ordinals, found)) in sixteens.enumerate() {
-        weave_all(ordinals.iter().map(|ordinal| codes.row(*ordinal)), &mut expected);
+        weave(ordinals.iter().map(|ordinal| codes.row(*ordinal)), &mut expected);
         if found != expected {
             return wrong(at * WOVEN, LongestProblem::Codes);
         }

@@ -32,7 +32,8 @@ impl Together {
     }
 }
 
-/// Passes over all queries, for a tenth of a second at least, by one thread and by each of all threads at once, in turns; of the rounds the median counts, after one that does not.
+/// Passes over all queries, for a tenth of a second at least, by one thread and by each of all threads at once, in turns; of the rounds the median
+/// counts, after one that does not.
 ///
 /// # Errors
 /// A search that is refused.
