@@ -218,3 +218,11 @@ fn the_exported_graph_is_as_good_as_the_original() {
         assert!(peer.search(&[0.0; 16], 10, 40).is_empty());
     }
 }
+
+/// By its own row, item 79 is the tenth of 80, and by codes the eleventh: no link changes that.
+#[test]
+fn what_only_codes_put_behind_others_is_no_reason_to_fail() {
+    let factors = clustered(14_494_799_880_074_961_240, 80, 28, 4.0);
+    let index = factors.index(Metric::InnerProduct, EdgeSet::InnerProduct);
+    assert_eq!(index.len(), 80);
+}

@@ -1,9 +1,9 @@
 //! Every item can be found: the check, and the links that are added where it fails.
 //!
 //! An item is *reached* if links on level 0 lead to it from the entry point, and *found* if a search for its own row returns it among
-//! the first ten, or ten items at least as near: copies of it, or longer rows where inner products count. What is not reached or not
-//! found gets links from near items. A link is put into an unused place or replaces one that is not needed: reached items form a tree,
-//! and links of the tree stay.
+//! the first ten, or ten items at least as near: copies of it, or longer rows where inner products count; or if its walk came by and only
+//! codes put ten others before it. What is not reached or not found gets links from near items. A link is put into an unused place or replaces one that is
+//! not needed: reached items form a tree, and links of the tree stay.
 
 use std::collections::BTreeSet;
 
@@ -167,7 +167,10 @@ impl Repair<'_> {
         let row = vectors.row_groups(ordinal);
         let own = Entry::new(Kernel::get().pair(row, row), ordinal).similarity();
         let hits = scratch.hits();
-        hits.iter().any(|hit| hit.ordinal == ordinal) || hits.get(K - 1).is_some_and(|tenth| tenth.similarity >= own)
+        let is_among = hits.iter().any(|hit| hit.ordinal == ordinal);
+        let as_near = hits.get(K - 1).is_some_and(|tenth| tenth.similarity >= own);
+        // Where the walk came by and only the rounding of codes kept it from the answer, no link would help.
+        is_among || as_near || scratch.walk.entries().iter().any(|entry| entry.ordinal() == ordinal)
     }
 
     /// Adds links to an item from near ones that are reached.

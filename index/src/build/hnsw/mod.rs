@@ -65,7 +65,7 @@ impl GraphBuilder for HnswBuilder {
         for level in (0..=order.top()).rev() {
             let most = if level == 0 { 2 * options.m } else { options.m };
             let layer = Layer::new(order.count(level), most, layers.last())?;
-            let mut growth = Growth { layer, above: &layers, ordered: &ordered, ef: options.ef_construction, metric };
+            let mut growth = Growth { layer, above: &layers, ordered: &ordered, ef: options.ef_construction };
             growth.grow(progress)?;
             layers.push(growth.finish());
         }
@@ -120,8 +120,7 @@ struct Ordered {
     stride: usize,
     dimensions: usize,
     codes: Codes,
-    /// The similarity that counts as no distance.
-    top: f32,
+    metric: Metric,
 }
 
 impl Ordered {
@@ -130,19 +129,16 @@ impl Ordered {
         let (n, stride, dimensions) = (from.len(), from.stride(), from.dimensions());
         let mut pages = Pages::zeroed(n as usize * stride * size_of::<f32>())?;
         let all = <[f32]>::mut_from_bytes(pages.as_mut()).unwrap_or_default();
-        let mut longest = 0.0_f32;
         for (into, ordinal) in all.chunks_exact_mut(stride).zip(&order.ordinals) {
             let row = from.row(*ordinal).unwrap_or_default();
             let scale = if metric == Metric::Cosine { unit_scale(row).unwrap_or(1.0) } else { 1.0 };
             for (into, value) in into.iter_mut().zip(row) {
                 *into = (f64::from(*value) * scale) as f32;
             }
-            longest = longest.max(into.iter().map(|value| value * value).sum());
         }
         let view = VectorView { rows: all, n, stride, dimensions };
         let codes = Codes::of(&view)?;
-        let top = if metric == Metric::Cosine { 1.0 } else { longest };
-        Ok(Self { rows: pages, n, stride, dimensions, codes, top })
+        Ok(Self { rows: pages, n, stride, dimensions, codes, metric })
     }
 
     fn view(&self) -> VectorView<'_> {
@@ -151,7 +147,7 @@ impl Ordered {
     }
 
     fn selector(&self) -> Selector<'_> {
-        Selector { vectors: self.view(), kernel: Kernel::get(), top: self.top }
+        Selector { vectors: self.view(), kernel: Kernel::get(), metric: self.metric }
     }
 }
 
@@ -162,7 +158,6 @@ struct Growth<'a> {
     above: &'a [Layer],
     ordered: &'a Ordered,
     ef: usize,
-    metric: Metric,
 }
 
 /// What a thread works with.
@@ -177,7 +172,7 @@ struct Worker {
 impl Growth<'_> {
     /// Inserts the items that are not on the level above.
     fn grow(&mut self, progress: &dyn Progress) -> Result<(), BuildError> {
-        let stage = match self.metric {
+        let stage = match self.ordered.metric {
             Metric::Cosine => "linking by cosine",
             Metric::InnerProduct => "linking by inner product",
         };
