@@ -52,6 +52,8 @@ impl Entry {
 pub(crate) struct Pool {
     entries: Vec<Entry>,
     capacity: usize,
+    /// Only so many, the best, are expanded.
+    breadth: usize,
     /// Everything before this place was expanded.
     next: usize,
     /// What found no place and may still be among the `k` best, since similarities are off by up to `margin`.
@@ -64,7 +66,16 @@ pub(crate) struct Pool {
 
 impl Default for Pool {
     fn default() -> Self {
-        Self { entries: Vec::new(), capacity: 0, next: 0, near: Vec::new(), k: 0, margin: 0.0, bound: Entry::BEST }
+        Self {
+            entries: Vec::new(),
+            capacity: 0,
+            breadth: 0,
+            next: 0,
+            near: Vec::new(),
+            k: 0,
+            margin: 0.0,
+            bound: Entry::BEST,
+        }
     }
 }
 
@@ -74,13 +85,14 @@ impl Pool {
         self.begin_keeping(capacity, 0, 0.0);
     }
 
-    /// As [`Pool::begin`], for similarities that are off by up to `margin`: what finds no place, and could be among the k best all the same, is
-    /// kept beside, for [`Pool::add_near`].
-    pub(crate) fn begin_keeping(&mut self, capacity: usize, k: usize, margin: f32) {
+    /// As [`Pool::begin`], for the k best at least, of which no more than `breadth` are expanded, and for similarities that are off by up to `margin`:
+    /// what finds no place, and could be among the k best all the same, is kept beside, for [`Pool::add_near`].
+    pub(crate) fn begin_keeping(&mut self, breadth: usize, k: usize, margin: f32) {
+        let capacity = breadth.max(k);
         self.entries.clear();
         self.entries.reserve(capacity);
         self.near.clear();
-        (self.capacity, self.next) = (capacity, 0);
+        (self.capacity, self.breadth, self.next) = (capacity, breadth, 0);
         (self.k, self.margin, self.bound) = (k, margin, Entry::BEST);
     }
 
@@ -126,13 +138,14 @@ impl Pool {
         self.entries.append(&mut self.near);
     }
 
-    /// The best entry that was not expanded; it is from now on.
+    /// The best entry that was not expanded; it is from now on. None, once all within the breadth were.
     #[inline]
     pub(crate) fn expand(&mut self) -> Option<Entry> {
-        let rest = self.entries.get_mut(self.next..).unwrap_or_default();
+        let within = self.entries.len().min(self.breadth);
+        let rest = self.entries.get_mut(self.next..within).unwrap_or_default();
         let step = rest.iter().position(|entry| !entry.is_expanded());
         self.next += step.unwrap_or(rest.len());
-        let entry = self.entries.get_mut(self.next)?;
+        let entry = rest.get_mut(step?)?;
         let found = *entry;
         entry.0 |= EXPANDED;
         Some(found)
@@ -201,6 +214,21 @@ mod tests {
         assert_eq!(pool.expand().map(Entry::ordinal), Some(9));
         assert!(pool.expand().is_none(), "3 was pushed out, 5 and 4 are done");
         assert_eq!(pool.entries().iter().map(|entry| entry.ordinal()).collect::<Vec<_>>(), [9, 5, 4]);
+    }
+
+    #[test]
+    fn only_the_best_within_the_breadth_are_expanded() {
+        let mut pool = Pool::default();
+        pool.begin_keeping(2, 4, 0.0);
+        for ordinal in [2, 5, 4, 3] {
+            pool.insert(Entry::new(ordinal as f32, ordinal));
+        }
+        let mut expanded = || pool.expand().map(Entry::ordinal);
+        assert_eq!([expanded(), expanded(), expanded()], [Some(5), Some(4), None]);
+        pool.insert(Entry::new(9.0, 9));
+        let mut expanded = || pool.expand().map(Entry::ordinal);
+        assert_eq!([expanded(), expanded()], [Some(9), None]);
+        assert_eq!(pool.entries().iter().map(|entry| entry.ordinal()).collect::<Vec<_>>(), [9, 5, 4, 3]);
     }
 
     proptest! {

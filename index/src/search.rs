@@ -23,7 +23,8 @@ use crate::{EF_SEARCH_MAX, K_MAX};
 pub struct SearchParams {
     /// Hits wanted, at most [`K_MAX`].
     pub k: usize,
-    /// Breadth of the walk, at most [`EF_SEARCH_MAX`]: more finds more and takes longer. Below k it counts as k.
+    /// Breadth of the walk, at most [`EF_SEARCH_MAX`]: more finds more and takes longer. It may be less than k: the hits are then those of all
+    /// that the walk compared with, and the farther ones may be missing. Below a quarter of k, or with a filter below k, it counts as that.
     pub ef_search: usize,
     /// Compares with every item instead of walking the graph.
     pub exact: bool,
@@ -191,6 +192,10 @@ const DESCENT_STEPS_MAX: u32 = 1_000;
 /// Items expanded on level 0, at most: so many, and so many more per unit of `ef`. Good graphs expand little more than `ef`.
 const HOPS_MAX: (u32, u32) = (10_000, 16);
 
+/// A walk has to be at least as broad as one of so many parts of what it is to find: it compares with several items for each that it expands,
+/// and narrower ones would often not come back with enough.
+const NARROWER_MOST: usize = 4;
+
 /// Items expanded at once: the memory answers for the links of both together. The second would mostly have been next anyway; 824 comparisons
 /// instead of 804 at recall 0.95 on 200,000 generated factors.
 pub(crate) const ABREAST: usize = 2;
@@ -212,7 +217,7 @@ impl<C: Compare> Searcher<'_, C> {
     /// Searches; the hits are in the scratch.
     pub(crate) fn search(&self, params: &SearchParams, allow: Option<&AllowSet>, scratch: &mut Scratch) -> SearchStats {
         let possible = allow.map_or(self.graph.n, AllowSet::cardinality);
-        let ef = params.ef_search.max(params.k).max(1);
+        let ef = params.ef_search.max(params.k.div_ceil(NARROWER_MOST)).max(1);
         let wanted = params.k.min(possible as usize);
         let mut stats = SearchStats { plan: Plan::Exact, ..SearchStats::none() };
         scratch.hits.clear();
@@ -224,9 +229,12 @@ impl<C: Compare> Searcher<'_, C> {
                 None => {
                     stats.plan = Plan::Graph;
                     self.walk(params.k, ef, scratch, &mut stats);
+                    if ef < wanted && scratch.walk.entries().len() < wanted {
+                        self.walk(params.k, params.k, scratch, &mut stats);
+                    }
                     self.answer_walk(params.k, scratch, &mut stats);
                 }
-                Some(allow) => self.search_filtered(params.k, ef, allow, scratch, &mut stats),
+                Some(allow) => self.search_filtered(params.k, ef.max(params.k), allow, scratch, &mut stats),
             }
         }
         // Also where links that lead nowhere cut a walk off from the rest.
@@ -342,8 +350,8 @@ impl<C: Compare> Searcher<'_, C> {
         best
     }
 
-    /// Fills `scratch.walk` with the `ef` nearest items that a walk over level 0 finds, and what it has seen besides that may be among the `k` nearest
-    /// by rows.
+    /// Fills `scratch.walk` with the nearest items that a walk of breadth `ef` over level 0 finds, as many as the greater of `ef` and `k`, and what it
+    /// has seen besides that may be among the `k` nearest by rows.
     fn walk(&self, k: usize, ef: usize, scratch: &mut Scratch, stats: &mut SearchStats) {
         let entry = self.descend(scratch, stats);
         scratch.walk.begin_keeping(ef, k, self.near.margin());

@@ -37,6 +37,27 @@ fn the_graph_finds_what_an_exact_search_finds() {
 }
 
 #[test]
+fn a_walk_narrower_than_what_it_is_to_find_finds_as_many_and_costs_less() {
+    let factors = clustered(31, 5_000, 24, 1.0);
+    let index = factors.index(Metric::Cosine, EdgeSet::Cosine);
+    let queries = factors.queries(32, 100);
+    let mut scratch = Scratch::default();
+    let mut cost = |k: usize, ef_search: usize| -> u32 {
+        let search = |query: &Vec<f32>| {
+            let stats = index.search(query, &broadly(k, ef_search), None, &mut scratch).unwrap();
+            assert_eq!((scratch.hits().len(), stats.plan), (k, Plan::Graph));
+            stats.distances
+        };
+        queries.iter().map(search).sum()
+    };
+    assert!(cost(10, 5) * 10 < cost(10, 10) * 9);
+    assert!(cost(64, 20) * 10 < cost(64, 64) * 7);
+    assert_eq!(cost(64, 1), cost(64, 16), "no narrower than a quarter");
+    let recalls = [3, 5, 10, 40].map(|ef_search| recall(&index, &queries, ef_search, None));
+    assert!(recalls.is_sorted() && recalls[0] > 0.5, "{recalls:?}");
+}
+
+#[test]
 fn united_edges_find_the_largest_inner_products() {
     let factors = clustered(3, 4_000, 24, 8.0);
     let index = factors.index(Metric::InnerProduct, EdgeSet::United);
@@ -161,7 +182,7 @@ fn one_scratch_serves_indexes_of_any_size_in_turn() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// The exact search against the plainest there is.
     #[test]

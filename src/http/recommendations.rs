@@ -91,7 +91,7 @@ pub(crate) struct RecommendationsRequest {
     /// Score every item instead of searching the graph: slower, and the truth.
     #[serde(default)]
     pub(crate) exact: bool,
-    /// Breadth of the graph search; the scenario's if left out.
+    /// Breadth of the graph search; the scenario's if left out. Never narrower than the list and what is left out of it.
     pub(crate) ef_search: Option<usize>,
     /// Instead of `ef_search`: the share of the true nearest that the search is to find, above 0, at most 1. The breadth is the least that was
     /// measured to find as much when the artifact was built; if none did, every item is scored.

@@ -18,7 +18,7 @@ use crate::filter::Filter;
 use crate::limits;
 use crate::model::{Model, ModelView};
 use crate::nearest::nearest;
-use crate::recommend::breadth_asked_for;
+use crate::recommend::{NEAREST, breadth_asked_for};
 
 /// What to look near to: a vector; or words, examples, or both.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -40,7 +40,8 @@ pub(crate) struct SearchRequest {
     /// Items wanted; 10 if left out.
     #[schema(example = 10)]
     pub(crate) k: Option<usize>,
-    /// Breadth of the graph search; the one the artifact was measured with if left out.
+    /// Breadth of the graph search; the one the artifact was measured with if left out. It may be less than `k`: the nearest are then found as well as
+    /// that breadth finds them, and what is farther may be missing.
     pub(crate) ef_search: Option<usize>,
     /// Instead of `ef_search`: the share of the true nearest that the search is to find, above 0, at most 1. The breadth is the least that was
     /// measured to find as much when the artifact was built; if none did, every item is compared.
@@ -269,7 +270,11 @@ fn params(model: &Model<MappedFile>, request: &SearchRequest) -> Result<SearchPa
     }
     let measured = (model.manifest().ef_search as usize).clamp(1, kindred_index::EF_SEARCH_MAX);
     let usual = measured.max(k);
-    let (ef_search, as_exact) = breadth_asked_for(model.manifest(), request.ef_search, request.recall_target, usual)?;
+    let (mut ef_search, as_exact) =
+        breadth_asked_for(model.manifest(), request.ef_search, request.recall_target, usual)?;
+    if request.ef_search.is_none() && k > NEAREST {
+        ef_search = ef_search.max(k);
+    }
     Ok(SearchParams { k, ef_search, exact: request.exact || as_exact })
 }
 

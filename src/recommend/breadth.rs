@@ -27,6 +27,9 @@ pub(crate) fn breadth_asked_for(
     }
 }
 
+/// How many of the nearest recall is told of: as many as a build measures it by.
+pub(crate) const NEAREST: usize = 10;
+
 /// How many of the items a search may find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FilterShape {
@@ -101,11 +104,8 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// How many of the nearest are looked for: as many as a build measures its recall by.
-    const NEAREST: usize = 10;
-
     pub(super) fn keep(&mut self, query: &[f32], k: usize, allowed: Option<&AllowSet>, breadth: Breadth, hits: &[Hit]) {
-        let k = k.min(Self::NEAREST);
+        let k = k.min(NEAREST);
         let similarities = hits.iter().take(k).map(|hit| hit.similarity).collect();
         let level = breadth.level(FilterShape::of(allowed));
         *self = Self { query: query.to_vec(), allowed: allowed.cloned(), level, similarities, k };

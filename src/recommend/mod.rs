@@ -42,8 +42,8 @@ use std::borrow::Borrow;
 use kindred_index::{FilterError, FilterExpr, SearchError, SearchStats, prefetch};
 use thiserror::Error;
 
-pub(crate) use self::breadth::breadth_asked_for;
 pub use self::breadth::{Breadth, FilterShape, Probe};
+pub(crate) use self::breadth::{NEAREST, breadth_asked_for};
 use self::candidates::CandidateTable;
 pub use self::context::RequestContext;
 pub(crate) use self::context::clock_value;

@@ -190,9 +190,11 @@ fn find_like<D: AsRef<[u8]>>(
     Ok(())
 }
 
-/// How broadly to search for so many.
+/// How broadly to search for so many: at least for the list and what is left out of it, which is among the nearest. The rest of the candidates may be
+/// what is met on the way.
 fn breadth<D: AsRef<[u8]>>(question: &Question<'_, D>, k: usize, set: Option<&AllowSet>) -> SearchParams {
-    let mut params = SearchParams { k, ef_search: question.plan.ef_search.max(k).min(EF_SEARCH_MAX), exact: false };
+    let least = (question.plan.limit + question.eligible.ask_for_more()).min(k);
+    let mut params = SearchParams { k, ef_search: question.plan.ef_search.max(least).min(EF_SEARCH_MAX), exact: false };
     question.plan.breadth.widen(set, &mut params);
     params
 }

@@ -31,7 +31,7 @@ use self::edges::{better, edge_sets, sample};
 /// Nearest items that recall is measured on.
 pub const RECALL_K: usize = 10;
 /// Breadths whose recall is measured beside, so that a request can ask for a share of the true nearest: each finds clearly more than the one before.
-const BREADTHS: [usize; 14] = [10, 14, 20, 28, 40, 56, 80, 112, 160, 224, 320, 448, 640, 896];
+const BREADTHS: [usize; 17] = [4, 6, 8, 10, 14, 20, 28, 40, 56, 80, 112, 160, 224, 320, 448, 640, 896];
 /// A recall beyond which no broader search is worth measuring.
 const RECALL_WHOLE: f64 = 0.9995;
 /// Item rows that stand in for queries where a model has none.

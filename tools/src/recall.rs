@@ -58,7 +58,7 @@ pub fn agreement<D: AsRef<[u8]> + Sync>(
     if truth.found == 0 || queries.rows == 0 {
         return Ok(Agreement { recall: 1.0, distances: 0.0, n_queries: queries.rows });
     }
-    let params = SearchParams { k: truth.k, ef_search: ef_search.max(truth.k), exact: false };
+    let params = SearchParams { k: truth.k, ef_search, exact: false };
     let one = |scratch: &mut Scratch, query: usize| -> anyhow::Result<(u64, u64)> {
         let stats = index.search(queries.row(query), &params, None, scratch).context("graph search")?;
         let worst = truth.worst.get(query).copied().unwrap_or(f32::NEG_INFINITY);

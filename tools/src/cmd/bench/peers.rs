@@ -176,7 +176,6 @@ pub(super) fn measure<D: AsRef<[u8]> + Sync>(
         );
     }
     let breadths: Vec<usize> = if args.ef_search.is_empty() { SWEEP.to_vec() } else { args.ef_search.clone() };
-    let breadths: Vec<usize> = breadths.into_iter().filter(|ef| *ef >= truth.k).collect();
     let mut ours = times(breadths.len())?;
     let mut theirs: Vec<Vec<(Vec<f64>, f64)>> = vec![vec![(Vec::new(), 0.0); breadths.len()]; about.peers.len()];
     let mut scratch = Scratch::default();
@@ -191,7 +190,8 @@ pub(super) fn measure<D: AsRef<[u8]> + Sync>(
                 &mut scratch,
                 ours.get_mut(place),
             )?;
-            for (peer, points) in about.peers.iter().zip(&mut theirs) {
+            // They take what is below k as k.
+            for (peer, points) in about.peers.iter().zip(&mut theirs).filter(|_| ef >= truth.k) {
                 let passed = driver.pass(&peer.name, ef)?;
                 if let Some((seconds, recall)) = points.get_mut(place).filter(|_| round > 0) {
                     seconds.push(passed.seconds / queries.rows as f64);
@@ -275,7 +275,7 @@ impl AboutPeer {
             version: self.version,
             build_seconds: Some(self.build_seconds),
             bytes: self.bytes,
-            points: breadths.iter().zip(points).map(point).collect(),
+            points: breadths.iter().zip(points).filter(|(_, (seconds, _))| !seconds.is_empty()).map(point).collect(),
         }
     }
 }

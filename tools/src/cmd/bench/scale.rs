@@ -127,7 +127,7 @@ fn one(args: &Args, items: usize, threads: usize, progress: &Progress) -> anyhow
     let truth = recall::truth(&index, &subject.queries, args.k)?;
     let mut points: Vec<Point> = Vec::new();
     let mut scratch = Scratch::default();
-    for ef in SWEEP.iter().copied().filter(|ef| *ef >= truth.k) {
+    for ef in SWEEP.iter().copied() {
         let mut timed = times(1)?;
         let params = SearchParams { k: truth.k, ef_search: ef, exact: false };
         for round in 0..=args.rounds {
