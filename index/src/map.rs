@@ -157,6 +157,7 @@ impl fmt::Debug for MappedFile {
 
 /// Memory of one's own that starts at a page, in large pages where the system gives them: a walk goes everywhere, and with pages of 2 MiB
 /// the processor needs not look up where each of them lies.
+#[derive(Default)]
 pub struct Pages {
     map: Option<MmapMut>,
 }

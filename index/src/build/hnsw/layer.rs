@@ -51,6 +51,11 @@ impl Layer {
         Ok(layer)
     }
 
+    /// The links alone.
+    pub(super) fn without_similarities(self) -> Self {
+        Self { similarities: Pages::default(), ..self }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.n
     }

@@ -69,7 +69,9 @@ impl GraphBuilder for HnswBuilder {
             growth.grow(progress)?;
             layers.push(growth.finish());
         }
-        layers.reverse();
+        // What only growing takes makes room for the graph.
+        drop(ordered);
+        let layers: Vec<Layer> = layers.into_iter().rev().map(Layer::without_similarities).collect();
         Ok(export(&layers, &order, options.m as u32))
     }
 }
@@ -253,8 +255,8 @@ fn export(layers: &[Layer], order: &Order, m: u32) -> FlatGraph {
     let mut graph = FlatGraph::without_links(levels, m, m0_stride, order.ordinal(0));
     for (level, layer) in (0_u8..).zip(layers) {
         for place in 0..layer.len() as u32 {
-            let links = layer.list(place).map(|one| order.ordinal(one.item));
-            graph.set_links(order.ordinal(place), level, links);
+            let links = layer.view(layer.len() as u32).links(place, 0).iter();
+            graph.set_links(order.ordinal(place), level, links.map(|link| order.ordinal(*link)));
         }
     }
     graph
