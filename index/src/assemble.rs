@@ -113,7 +113,8 @@ impl FlatGraph {
             n: self.n,
             m: self.m,
             m0_stride: self.m0_stride,
-            max_level: self.max_level(),
+            // As it must be. A look at every item would cost more than a search.
+            max_level: self.levels.get(self.entry_point as usize).copied().unwrap_or(0).into(),
             entry_point: self.entry_point,
             links0: &self.links0,
             levels: &self.levels,
