@@ -272,7 +272,8 @@ fn params(model: &Model<MappedFile>, request: &SearchRequest) -> Result<SearchPa
     let usual = measured.max(k);
     let (mut ef_search, as_exact) =
         breadth_asked_for(model.manifest(), request.ef_search, request.recall_target, usual)?;
-    if request.ef_search.is_none() && k > NEAREST {
+    // What a breadth finds was measured of the ten nearest; of more it finds less.
+    if request.recall_target.is_some() && k > NEAREST {
         ef_search = ef_search.max(k);
     }
     Ok(SearchParams { k, ef_search, exact: request.exact || as_exact })

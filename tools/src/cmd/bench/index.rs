@@ -34,7 +34,7 @@ use crate::recall;
 use crate::report::{Report, emit};
 use crate::svg::Chart;
 
-/// The breadths that are tried, unless others are asked for. Each is about 1.4 times the one before.
+/// The breadths that are tried, unless others are asked for: from 10 on each is about 1.4 times the one before.
 pub(super) const SWEEP: &[usize] =
     &[4, 5, 6, 7, 8, 10, 14, 20, 28, 40, 56, 80, 112, 160, 226, 320, 452, 640, 904, 1280];
 /// Breadth of the first answer after opening, unless another is asked for.
