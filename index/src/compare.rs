@@ -5,8 +5,6 @@ use crate::codes::CodeView;
 use crate::exact;
 use crate::metric::{CodeGroup, CodeKernel, CodedQuery, Group, Kernel, WOVEN, prefetch, prefetch_at};
 use crate::row::RowsView;
-#[cfg(feature = "build")]
-use crate::vectors::VectorView;
 use crate::visited::{Query, Scratch};
 
 /// By how many standard deviations of its codes' error an item may be nearer than its codes say. The error is a sum over all dimensions,
@@ -49,13 +47,7 @@ pub(crate) struct ByRows<'a> {
 }
 
 impl<'a> ByRows<'a> {
-    /// A query that is padded as the rows are.
-    #[cfg(feature = "build")]
-    pub(crate) fn new(query: &'a Query, vectors: VectorView<'a>) -> Self {
-        Self { query: query.groups(), rows: vectors.into(), kernel: Kernel::get() }
-    }
-
-    /// As [`ByRows::new`], for rows of either form; `in_parts` is for the query that fine ones are compared with.
+    /// A query that is padded as the rows are; `in_parts` is for the one that fine rows are compared with.
     pub(crate) fn of(rows: RowsView<'a>, query: &'a Query, in_parts: &'a mut Query) -> Self {
         let query = match rows {
             RowsView::Whole(_) => query,

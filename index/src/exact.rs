@@ -230,7 +230,8 @@ mod tests {
         };
         let rows: Vec<f32> = (0..N as usize * DIMENSIONS).map(|_| noise()).collect();
         let vectors = VectorView { rows: &rows, n: N, stride: DIMENSIONS, dimensions: DIMENSIONS };
-        let codes = Codes::of(&vectors).unwrap();
+        let read = |ordinal: u32, into: &mut [f32]| into.copy_from_slice(vectors.row(ordinal).unwrap());
+        let codes = Codes::of(N, DIMENSIONS, &read).unwrap();
         let (mut scratch, mut coded, mut found) = (Scratch::default(), CodedQuery::default(), 0);
         let queries: Vec<f32> = (0..20 * DIMENSIONS).map(|_| noise()).collect();
         for query in queries.chunks(DIMENSIONS) {

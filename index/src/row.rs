@@ -113,6 +113,18 @@ impl<'a> Row<'a> {
         }
     }
 
+    /// Writes its values, and 0 beyond them.
+    #[cfg(feature = "build")]
+    #[inline]
+    pub(crate) fn write_to(&self, into: &mut [f32]) {
+        let (values, beyond) = into.split_at_mut(self.len().min(into.len()));
+        match self.0 {
+            Form::Whole(own) => values.iter_mut().zip(own).for_each(|(value, own)| *value = *own),
+            Form::Fine { codes, fine, scales } => unfold(codes, fine, scales, values),
+        }
+        beyond.fill(0.0);
+    }
+
     /// Its dot product with a vector; of different lengths, the part that both have counts.
     #[inline]
     pub fn dot(&self, other: &[f32]) -> f32 {

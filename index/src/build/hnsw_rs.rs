@@ -12,7 +12,7 @@ use ::hnsw_rs::prelude::{Distance, Hnsw};
 
 use super::{BuildError, GraphBuilder, GraphOptions, Progress, Rows, check_options};
 use crate::assemble::{FlatGraph, IndexInput};
-use crate::format::{LEVEL_MAX, NONE, STRIDE_UNIT};
+use crate::format::{LEVEL_MAX, NONE, STRIDE_UNIT, row_stride};
 use crate::graph::EdgeSet;
 use crate::metric::{GROUP, Kernel, Metric, unit_scale};
 
@@ -52,7 +52,7 @@ impl GraphBuilder for HnswRsBuilder {
 
     fn build(
         &self,
-        rows: &Rows,
+        rows: &Rows<'_>,
         metric: Metric,
         options: &GraphOptions,
         progress: &dyn Progress,
@@ -84,7 +84,7 @@ impl HnswRsBuilder {
         let rows = Rows::new(input)?;
         let hnsw = insert_all(&rows, metric, options, progress)?;
         let graph = export(&hnsw, rows.len(), options.m as u32);
-        Ok((graph, PeerSearch { hnsw, stride: rows.view().stride() }))
+        Ok((graph, PeerSearch { hnsw, stride: row_stride(input.dims as u32) as usize }))
     }
 }
 
@@ -106,7 +106,7 @@ impl std::fmt::Debug for PeerSearch {
 }
 
 fn insert_all(
-    rows: &Rows,
+    rows: &Rows<'_>,
     metric: Metric,
     options: &GraphOptions,
     progress: &dyn Progress,
@@ -115,8 +115,8 @@ fn insert_all(
     let n = rows.len() as usize;
     let levels = usize::from(LEVEL_MAX) + 1;
     let hnsw = Hnsw::new(options.m, n, levels, options.ef_construction, Nearness(Kernel::get()));
-    let view = rows.view();
     let scale = scale_of(rows, metric);
+    let (stride, mut row) = (row_stride(rows.dimensions() as u32) as usize, vec![0.0; rows.dimensions()]);
     let order = shuffled(rows.len(), options.seed);
     let stage = match metric {
         Metric::Cosine => "linking by cosine",
@@ -133,11 +133,11 @@ fn insert_all(
         let (chunk, after) = rest.split_at(count);
         prepared.clear();
         for ordinal in chunk {
-            let row = view.row(*ordinal).unwrap_or_default();
-            scaled(row, scale.unwrap_or_else(|| unit_scale(row).unwrap_or(1.0)), view.stride(), &mut prepared);
+            rows.read(*ordinal, &mut row);
+            scaled(&row, scale.unwrap_or_else(|| unit_scale(&row).unwrap_or(1.0)), stride, &mut prepared);
         }
         let batch: Vec<(&[f32], usize)> =
-            prepared.chunks_exact(view.stride()).zip(chunk).map(|(row, ordinal)| (row, *ordinal as usize)).collect();
+            prepared.chunks_exact(stride).zip(chunk).map(|(row, ordinal)| (row, *ordinal as usize)).collect();
         if options.deterministic || done == 0 {
             batch.into_iter().for_each(|one| hnsw.insert_slice(one));
         } else {
@@ -150,12 +150,15 @@ fn insert_all(
 }
 
 /// What all rows are multiplied with, so that the longest has length 1; none where each row gets unit length.
-fn scale_of(rows: &Rows, metric: Metric) -> Option<f64> {
+fn scale_of(rows: &Rows<'_>, metric: Metric) -> Option<f64> {
     if metric == Metric::Cosine {
         return None;
     }
-    let view = rows.view();
-    let scales = (0..rows.len()).filter_map(|ordinal| unit_scale(view.row(ordinal)?));
+    let mut row = vec![0.0; rows.dimensions()];
+    let scales = (0..rows.len()).filter_map(|ordinal| {
+        rows.read(ordinal, &mut row);
+        unit_scale(&row)
+    });
     Some(scales.fold(f64::INFINITY, f64::min)).filter(|scale| scale.is_finite())
 }
 

@@ -10,27 +10,26 @@ use std::borrow::Cow;
 use std::io::{self, Seek, Write};
 
 use thiserror::Error;
-use zerocopy::FromBytes;
 
 use crate::aligned::AlignedBytes;
-use crate::assemble::{AssembleError, FlatGraph, IndexAssembly, IndexInput, Longest, Tables, stored_row};
-use crate::codes::Codes;
-use crate::container::cast;
+use crate::assemble::{AssembleError, FlatGraph, IndexAssembly, IndexInput, Longest, Tables};
 use crate::error::WriteError;
-use crate::format::{M_MAX, M_MIN, row_stride};
+use crate::format::{M_MAX, M_MIN};
 use crate::graph::{EdgeSet, GraphStats};
 use crate::metric::Metric;
-use crate::vectors::VectorView;
 
 mod codes;
 mod hnsw;
 mod hnsw_rs;
 mod longest;
 mod repair;
+mod rows;
 mod united;
 
 pub use self::hnsw::HnswBuilder;
 pub use self::hnsw_rs::{HnswRsBuilder, PeerSearch};
+pub use self::rows::Rows;
+use self::rows::StoredRows;
 
 /// Widest search while building. Beyond it a build takes days and gains nothing that was measured.
 pub const EF_CONSTRUCTION_MAX: usize = 10_000;
@@ -96,7 +95,7 @@ pub trait GraphBuilder {
     /// Options out of range, or a build that was cancelled.
     fn build(
         &self,
-        rows: &Rows,
+        rows: &Rows<'_>,
         metric: Metric,
         options: &GraphOptions,
         progress: &dyn Progress,
@@ -138,48 +137,6 @@ pub enum BuildError {
         /// Its key.
         key: String,
     },
-}
-
-/// Rows as the file will have them: padded, aligned, of unit length where the metric is cosine.
-#[derive(Debug)]
-pub struct Rows {
-    bytes: AlignedBytes,
-    n: u32,
-    dimensions: usize,
-    stride: usize,
-}
-
-impl Rows {
-    /// Copies the rows of an input.
-    ///
-    /// # Errors
-    /// Rows that no index can hold.
-    pub fn new(input: &IndexInput<'_>) -> Result<Self, AssembleError> {
-        let n = crate::assemble::check_rows(input)?;
-        let stride = row_stride(input.dims as u32) as usize;
-        let mut bytes = AlignedBytes::zeroed(n as usize * stride * size_of::<f32>());
-        let padded = <[f32]>::mut_from_bytes(bytes.as_mut()).unwrap_or_default();
-        for (row, padded) in input.rows.chunks_exact(input.dims).zip(padded.chunks_exact_mut(stride)) {
-            stored_row(row, input.metric, padded);
-        }
-        Ok(Self { bytes, n, dimensions: input.dims, stride })
-    }
-
-    /// Number of rows.
-    pub fn len(&self) -> u32 {
-        self.n
-    }
-
-    /// Whether there is no row.
-    pub fn is_empty(&self) -> bool {
-        self.n == 0
-    }
-
-    /// They, as searches see them.
-    pub fn view(&self) -> VectorView<'_> {
-        let rows = cast(self.bytes.as_ref()).unwrap_or_default();
-        VectorView { rows, n: self.n, stride: self.stride, dimensions: self.dimensions }
-    }
 }
 
 /// What a build did.
@@ -228,7 +185,7 @@ impl BuiltIndex<'_> {
     }
 }
 
-/// Builds an index: checks, graph or graphs, repair. Needs the rows twice more in memory, and what the builder needs.
+/// Builds an index: checks, graph or graphs, repair. Needs what the builder needs, and then the file once in memory.
 ///
 /// About 0.2 ms per 64-dimensional item and thread at 200,000 items, half as much again with [`EdgeSet::United`].
 ///
@@ -251,22 +208,18 @@ pub fn build_index<'a>(
             united::unite(by(Metric::InnerProduct, options)?, &by(Metric::Cosine, &united::second(options))?)
         }
     };
-    let codes = match options.rows {
-        RowForm::Whole => None,
-        RowForm::Coded => Some(Codes::of(&rows.view())?),
-        RowForm::Fine => Some(Codes::for_rows(&rows.view())?),
-    };
-    let unreachable_repaired = repair::repair(&mut graph, &rows, codes.as_ref(), input.keys, progress)?;
+    let stored =
+        StoredRows::new(options.rows, rows.len(), rows.dimensions(), |ordinal, into| rows.read(ordinal, into))?;
+    let unreachable_repaired = repair::repair(&mut graph, &stored, input.keys, progress)?;
     let longest = match input.metric {
-        Metric::InnerProduct => codes.as_ref().map_or_else(Longest::default, |codes| {
-            longest::longest(&codes.rows(rows.len()).unwrap_or_else(|| rows.view().into()))
-        }),
-        Metric::Cosine => Longest::default(),
+        Metric::InnerProduct if stored.codes().is_some() => longest::longest(&stored.view()),
+        Metric::InnerProduct | Metric::Cosine => Longest::default(),
     };
     let stats = graph.view().stats();
     let n_longest = longest.ordinals.len() as u32;
     let report = BuildReport { unreachable_repaired, n_longest, edges: options.edges, builder: builder.name(), stats };
-    let assembly = IndexAssembly::of(input, tables, Cow::Owned(graph), options.edges)?.with_codes(codes, longest);
+    let assembly =
+        IndexAssembly::of(input, tables, Cow::Owned(graph), options.edges)?.with_codes(stored.into_codes(), longest);
     Ok(BuiltIndex { report, assembly })
 }
 

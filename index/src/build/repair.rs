@@ -9,14 +9,16 @@ use std::collections::BTreeSet;
 
 use rayon::prelude::*;
 
-use super::{BuildError, Progress, Rows};
+use super::rows::StoredRows;
+use super::{BuildError, Progress};
 use crate::assemble::FlatGraph;
-use crate::codes::Codes;
-use crate::compare::{ByCodes, ByRows};
+use crate::codes::CodeView;
+use crate::compare::{ByCodes, ByRows, Compare};
 use crate::format::NONE;
-use crate::metric::{CodedQuery, Kernel};
+use crate::metric::{CodedQuery, length};
 use crate::pool::Entry;
-use crate::search::{SearchParams, Searcher};
+use crate::row::RowsView;
+use crate::search::{Hit, SearchParams, Searcher};
 use crate::visited::{Query, Scratch};
 
 /// Among so many nearest an item must be.
@@ -37,15 +39,14 @@ const CHUNK: u32 = 16_384;
 /// Costs one search of breadth 64 per item, on all threads, a few more for each item that fails, and all of it again if one did.
 pub(super) fn repair(
     graph: &mut FlatGraph,
-    rows: &Rows,
-    codes: Option<&Codes>,
+    rows: &StoredRows,
     keys: &[String],
     progress: &dyn Progress,
 ) -> Result<u32, BuildError> {
     if graph.n == 0 {
         return Ok(0);
     }
-    let mut repair = Repair { parents: vec![NONE; graph.n as usize], graph, rows, codes };
+    let mut repair = Repair { parents: vec![NONE; graph.n as usize], graph, rows: rows.view(), codes: rows.codes() };
     let mut repaired = repair.reach_all();
     let mut lost = repair.lost_of_all(progress)?;
     for _ in 0..ROUNDS {
@@ -77,14 +78,15 @@ pub(super) fn repair(
 struct Seeker {
     scratch: Scratch,
     query: Query,
+    in_parts: Query,
     coded: CodedQuery,
 }
 
 struct Repair<'a> {
     graph: &'a mut FlatGraph,
-    rows: &'a Rows,
+    rows: RowsView<'a>,
     /// What the index will be searched by, if not by rows.
-    codes: Option<&'a Codes>,
+    codes: Option<CodeView<'a>>,
     /// From which item each was reached first; NONE where it was not. The entry point is its own.
     parents: Vec<u32>,
 }
@@ -153,24 +155,30 @@ impl Repair<'_> {
 
     /// Whether a search as the index will make it finds an item by its own row.
     fn is_found(&self, ordinal: u32, ef_search: usize, seeker: &mut Seeker) -> bool {
-        let (vectors, graph) = (self.rows.view(), self.graph.view());
-        let Seeker { scratch, query, coded } = seeker;
-        query.set(vectors.row(ordinal).unwrap_or_default(), 1.0, vectors.stride);
-        let rows = ByRows::new(query, vectors);
-        match self.codes.map(Codes::view) {
+        let graph = self.graph.view();
+        let Seeker { scratch, query, in_parts, coded } = seeker;
+        self.set(query, ordinal);
+        let rows = ByRows::of(self.rows, query, in_parts);
+        match self.codes {
             Some(codes) => {
                 coded.set(query.values(), codes.scales);
                 Searcher { graph, near: ByCodes::new(coded, codes), rows }.nearest(K, ef_search, scratch);
             }
             None => Searcher { graph, near: rows, rows }.nearest(K, ef_search, scratch),
         }
-        let row = vectors.row_groups(ordinal);
-        let own = Entry::new(Kernel::get().pair(row, row), ordinal).similarity();
+        let mut own = 0.0;
+        rows.many(&[ordinal], std::slice::from_mut(&mut own));
+        let own = Entry::new(own, ordinal).similarity();
         let hits = scratch.hits();
         let is_among = hits.iter().any(|hit| hit.ordinal == ordinal);
         let as_near = hits.get(K - 1).is_some_and(|tenth| tenth.similarity >= own);
         // Where the walk came by and only the rounding of codes kept it from the answer, no link would help.
         is_among || as_near || scratch.walk.entries().iter().any(|entry| entry.ordinal() == ordinal)
+    }
+
+    /// Makes the row of an item the query.
+    fn set(&self, query: &mut Query, ordinal: u32) {
+        query.set(&self.rows.row(ordinal).unwrap_or_default().values(), 1.0, self.rows.stride());
     }
 
     /// Adds links to an item from near ones that are reached.
@@ -198,20 +206,14 @@ impl Repair<'_> {
 
     /// Reached items near to an item, by the direction of their rows, nearest first.
     fn near(&self, ordinal: u32) -> Vec<u32> {
-        let vectors = self.rows.view();
-        let (mut scratch, mut query) = (Scratch::default(), Query::default());
-        query.set(vectors.row(ordinal).unwrap_or_default(), 1.0, vectors.stride);
+        let (mut scratch, mut query, mut in_parts) = (Scratch::default(), Query::default(), Query::default());
         let params = SearchParams { k: NEAR, ef_search: NEAR, exact: false };
-        let near = ByRows::new(&query, vectors);
+        self.set(&mut query, ordinal);
+        let near = ByRows::of(self.rows, &query, &mut in_parts);
         Searcher { graph: self.graph.view(), near, rows: near }.search(&params, None, &mut scratch);
-        let kernel = Kernel::get();
-        let query = vectors.row_groups(ordinal);
-        let cosine = |other: u32| {
-            let row = vectors.row_groups(other);
-            kernel.pair(query, row) / kernel.pair(row, row).sqrt()
-        };
+        let cosine = |hit: &Hit| hit.similarity / length(&self.rows.row(hit.ordinal).unwrap_or_default().values());
         let reached = scratch.hits.iter().filter(|hit| hit.ordinal != ordinal && self.is_reached(hit.ordinal));
-        let mut near: Vec<Entry> = reached.map(|hit| Entry::new(cosine(hit.ordinal), hit.ordinal)).collect();
+        let mut near: Vec<Entry> = reached.map(|hit| Entry::new(cosine(hit), hit.ordinal)).collect();
         near.sort_unstable();
         near.into_iter().map(Entry::ordinal).collect()
     }

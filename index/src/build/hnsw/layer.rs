@@ -1,11 +1,11 @@
-//! One level of a graph that grows: the links of each item, with the similarity of each beside it.
+//! One level of a graph that grows: the links of each item.
 
 use std::io;
 
 use rayon::prelude::*;
 use zerocopy::FromBytes;
 
-use super::select::{Candidate, SelectScratch, Selector};
+use super::select::{SelectScratch, Selector};
 use crate::container::cast;
 use crate::format::{NONE, STRIDE_UNIT};
 use crate::graph::GraphView;
@@ -25,35 +25,26 @@ pub(super) struct Layer {
     width: usize,
     /// n × width ordinals, unused ones at the end of each list.
     links: Pages,
-    /// n × width.
-    similarities: Pages,
 }
 
 /// A link to be added: `to` gets one to `from`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Incoming {
     pub(super) to: u32,
     pub(super) from: u32,
-    pub(super) similarity: f32,
 }
 
 impl Layer {
     /// A level of n items; the first ones have the links that they have on the level above.
     pub(super) fn new(n: usize, most: usize, above: Option<&Self>) -> io::Result<Self> {
         let width = (most + most / 2).next_multiple_of(STRIDE_UNIT as usize);
-        let bytes = n * width * size_of::<u32>();
-        let mut layer = Self { n, most, width, links: Pages::zeroed(bytes)?, similarities: Pages::zeroed(bytes)? };
+        let mut layer = Self { n, most, width, links: Pages::zeroed(n * width * size_of::<u32>())? };
         layer.links.as_mut().fill(u8::MAX);
-        for item in 0..above.map_or(0, Self::len) as u32 {
-            let list: Vec<Candidate> = above.into_iter().flat_map(|above| above.list(item)).collect();
-            layer.set(item, &list);
+        if let Some(above) = above {
+            let all = above.view(above.len() as u32);
+            (0..all.n).for_each(|item| layer.set(item, all.links(item, 0)));
         }
         Ok(layer)
-    }
-
-    /// The links alone.
-    pub(super) fn without_similarities(self) -> Self {
-        Self { similarities: Pages::default(), ..self }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -66,26 +57,16 @@ impl Layer {
 
     /// The links of the first `n` items, as a search sees them.
     pub(super) fn view(&self, n: u32) -> GraphView<'_> {
-        let links0 = self.links();
+        let links0 = cast(self.links.as_ref()).unwrap_or_default();
         GraphView { n, m0_stride: self.width as u32, links0, ..GraphView::default() }
     }
 
-    /// The links of an item.
-    pub(super) fn list(&self, item: u32) -> impl Iterator<Item = Candidate> + '_ {
-        let from = item as usize * self.width;
-        let links = self.links().get(from..from + self.width).unwrap_or_default();
-        let similarities = cast(self.similarities.as_ref()).unwrap_or_default();
-        listed(links, similarities.get(from..from + self.width).unwrap_or_default())
-    }
-
     /// Replaces the links of an item.
-    pub(super) fn set(&mut self, item: u32, list: &[Candidate]) {
-        let width = self.width;
-        let from = item as usize * width;
-        let (links, similarities) = self.places();
-        let places = links.get_mut(from..from + width).zip(similarities.get_mut(from..from + width));
-        if let Some((links, similarities)) = places {
-            write(links, similarities, list);
+    pub(super) fn set(&mut self, item: u32, list: &[u32]) {
+        let from = item as usize * self.width;
+        let range = from..from + self.width;
+        if let Some(places) = self.places().get_mut(range) {
+            write(places, list);
         }
     }
 
@@ -93,18 +74,16 @@ impl Layer {
     /// result is the same for any number of threads.
     pub(super) fn add(&mut self, incoming: &[Incoming], selector: &Selector<'_>) {
         let (width, most) = (self.width, self.most);
-        let (links, similarities) = self.places();
-        let blocks = links.par_chunks_mut(BLOCK * width).zip(similarities.par_chunks_mut(BLOCK * width));
-        blocks.enumerate().for_each_init(SelectScratch::default, |scratch, (block, (links, similarities))| {
+        let blocks = self.places().par_chunks_mut(BLOCK * width);
+        blocks.enumerate().for_each_init(SelectScratch::default, |scratch, (block, links)| {
             let first = (block * BLOCK) as u32;
             let before = |item: u32| incoming.partition_point(|one| one.to < item);
             let of_block = incoming.get(before(first)..before(first + BLOCK as u32)).unwrap_or_default();
             for same in of_block.chunk_by(|a, b| a.to == b.to) {
                 let Some(item) = same.first().map(|one| one.to) else { continue };
                 let from = (item - first) as usize * width;
-                let list = links.get_mut(from..from + width).zip(similarities.get_mut(from..from + width));
-                if let Some((links, similarities)) = list {
-                    merge(links, similarities, same, most, selector, scratch);
+                if let Some(places) = links.get_mut(from..from + width) {
+                    merge(item, places, same, most, selector, scratch);
                 }
             }
         });
@@ -113,59 +92,47 @@ impl Layer {
     /// Cuts every list back to what is kept.
     pub(super) fn cut(&mut self, selector: &Selector<'_>) {
         let (width, most) = (self.width, self.most);
-        let (links, similarities) = self.places();
-        let lists = links.par_chunks_mut(width).zip(similarities.par_chunks_mut(width));
-        lists.for_each_init(SelectScratch::default, |scratch, (links, similarities)| {
-            let mut list: Vec<Candidate> = listed(links, similarities).collect();
-            if list.len() > most {
-                selector.select(&mut list, most, scratch);
-                write(links, similarities, &list);
+        let lists = self.places().par_chunks_mut(width).enumerate();
+        lists.for_each_init(SelectScratch::default, |scratch, (item, places)| {
+            let used = used(places);
+            if used > most {
+                let kept = selector.select(item as u32, places.get(..used).unwrap_or_default(), most, scratch);
+                write(places, &kept);
             }
         });
     }
 
-    fn links(&self) -> &[u32] {
-        cast(self.links.as_ref()).unwrap_or_default()
-    }
-
-    fn places(&mut self) -> (&mut [u32], &mut [f32]) {
-        let links = <[u32]>::mut_from_bytes(self.links.as_mut()).unwrap_or_default();
-        (links, <[f32]>::mut_from_bytes(self.similarities.as_mut()).unwrap_or_default())
+    fn places(&mut self) -> &mut [u32] {
+        <[u32]>::mut_from_bytes(self.links.as_mut()).unwrap_or_default()
     }
 }
 
-fn listed<'a>(links: &'a [u32], similarities: &'a [f32]) -> impl Iterator<Item = Candidate> + 'a {
-    let pairs = links.iter().zip(similarities).take_while(|(link, _)| **link != NONE);
-    pairs.map(|(link, similarity)| Candidate { item: *link, similarity: *similarity })
+/// How many places of a list are used.
+fn used(places: &[u32]) -> usize {
+    places.iter().position(|link| *link == NONE).unwrap_or(places.len())
 }
 
-fn write(links: &mut [u32], similarities: &mut [f32], list: &[Candidate]) {
-    links.fill(NONE);
-    for ((link, similarity), one) in links.iter_mut().zip(similarities).zip(list) {
-        (*link, *similarity) = (one.item, one.similarity);
-    }
+fn write(places: &mut [u32], list: &[u32]) {
+    let links = list.iter().copied().chain(std::iter::repeat(NONE));
+    places.iter_mut().zip(links).for_each(|(place, link)| *place = link);
 }
 
 /// Adds the links of one item.
 fn merge(
-    links: &mut [u32],
-    similarities: &mut [f32],
+    item: u32,
+    places: &mut [u32],
     incoming: &[Incoming],
     most: usize,
     selector: &Selector<'_>,
     scratch: &mut SelectScratch,
 ) {
-    let used = links.iter().position(|link| *link == NONE).unwrap_or(links.len());
-    let known = |one: &&Incoming| links.get(..used).unwrap_or_default().contains(&one.from);
-    let new = incoming.iter().filter(|one| !known(one));
-    let new: Vec<Candidate> = new.map(|one| Candidate { item: one.from, similarity: one.similarity }).collect();
-    if used + new.len() <= links.len() {
-        for ((link, similarity), one) in links.iter_mut().zip(similarities).skip(used).zip(new) {
-            (*link, *similarity) = (one.item, one.similarity);
-        }
+    let used = used(places);
+    let (present, free) = places.split_at_mut(used);
+    let new: Vec<u32> = incoming.iter().map(|one| one.from).filter(|from| !present.contains(from)).collect();
+    if new.len() <= free.len() {
+        free.iter_mut().zip(new).for_each(|(place, link)| *place = link);
         return;
     }
-    let mut list: Vec<Candidate> = listed(links, similarities).chain(new).collect();
-    selector.select(&mut list, most, scratch);
-    write(links, similarities, &list);
+    let list: Vec<u32> = present.iter().copied().chain(new).collect();
+    write(places, &selector.select(item, &list, most, scratch));
 }

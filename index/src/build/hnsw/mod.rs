@@ -10,8 +10,9 @@
 //!   the bit for any number of threads. A batch is small beside what is there already, so that missing each other costs its items little.
 //! - **Links** are chosen with a slack: see [`select`].
 //!
-//! Walks compare codes, a quarter of the memory; what they find is compared by rows before links are chosen. Memory, beside the rows
-//! that come in: a copy of them in the order of insertion, their codes, and 12 · m bytes an item of links with their similarities, 8 bytes each.
+//! Walks compare codes; what they find is compared by rows before links are chosen. Memory, beside the rows that come in: a copy of them in the
+//! order of insertion, of two bytes a value where that is close to every row, and 12 · m bytes an item of links. How near a link is, is not kept: it
+//! is compared again when a list is cut back, which happens about twice in the growth of a list.
 
 mod layer;
 mod select;
@@ -19,21 +20,17 @@ mod select;
 use std::io;
 
 use rayon::prelude::*;
-use zerocopy::FromBytes;
 
 use self::layer::{Incoming, Layer};
-use self::select::{Candidate, SelectScratch, Selector};
-use super::{BuildError, GraphBuilder, GraphOptions, Progress, Rows, check_options};
+use self::select::{SelectScratch, Selector};
+use super::rows::StoredRows;
+use super::{BuildError, GraphBuilder, GraphOptions, Progress, RowForm, Rows, check_options};
 use crate::assemble::FlatGraph;
-use crate::codes::Codes;
 use crate::compare::{ByCodes, ByRows};
-use crate::container::cast;
 use crate::format::{LEVEL_MAX, NONE, STRIDE_UNIT};
 use crate::keys::mix;
-use crate::map::Pages;
-use crate::metric::{CodedQuery, Kernel, Metric, unit_scale};
-use crate::search::Searcher;
-use crate::vectors::VectorView;
+use crate::metric::{CodedQuery, Kernel, Metric, normalise};
+use crate::search::{SearchStats, Searcher};
 use crate::visited::{Query, Scratch};
 
 /// Builds graphs. Always deterministic: the same rows and options give the same graph, for any number of threads.
@@ -53,7 +50,7 @@ impl GraphBuilder for HnswBuilder {
 
     fn build(
         &self,
-        rows: &Rows,
+        rows: &Rows<'_>,
         metric: Metric,
         options: &GraphOptions,
         progress: &dyn Progress,
@@ -71,7 +68,7 @@ impl GraphBuilder for HnswBuilder {
         }
         // What only growing takes makes room for the graph.
         drop(ordered);
-        let layers: Vec<Layer> = layers.into_iter().rev().map(Layer::without_similarities).collect();
+        layers.reverse();
         Ok(export(&layers, &order, options.m as u32))
     }
 }
@@ -115,41 +112,25 @@ impl Order {
     }
 }
 
-/// Rows in the order of insertion, and their codes.
+/// Rows in the order of insertion, of unit length where links are by cosine.
 struct Ordered {
-    rows: Pages,
-    n: u32,
-    stride: usize,
-    dimensions: usize,
-    codes: Codes,
+    rows: StoredRows,
     metric: Metric,
 }
 
 impl Ordered {
-    fn new(rows: &Rows, order: &Order, metric: Metric) -> io::Result<Self> {
-        let from = rows.view();
-        let (n, stride, dimensions) = (from.len(), from.stride(), from.dimensions());
-        let mut pages = Pages::zeroed(n as usize * stride * size_of::<f32>())?;
-        let all = <[f32]>::mut_from_bytes(pages.as_mut()).unwrap_or_default();
-        for (into, ordinal) in all.chunks_exact_mut(stride).zip(&order.ordinals) {
-            let row = from.row(*ordinal).unwrap_or_default();
-            let scale = if metric == Metric::Cosine { unit_scale(row).unwrap_or(1.0) } else { 1.0 };
-            for (into, value) in into.iter_mut().zip(row) {
-                *into = (f64::from(*value) * scale) as f32;
+    fn new(rows: &Rows<'_>, order: &Order, metric: Metric) -> io::Result<Self> {
+        let read = |place: u32, into: &mut [f32]| {
+            rows.read(order.ordinal(place), into);
+            if metric == Metric::Cosine {
+                normalise(into);
             }
-        }
-        let view = VectorView { rows: all, n, stride, dimensions };
-        let codes = Codes::of(&view)?;
-        Ok(Self { rows: pages, n, stride, dimensions, codes, metric })
-    }
-
-    fn view(&self) -> VectorView<'_> {
-        let rows = cast(self.rows.as_ref()).unwrap_or_default();
-        VectorView { rows, n: self.n, stride: self.stride, dimensions: self.dimensions }
+        };
+        Ok(Self { rows: StoredRows::new(RowForm::Fine, rows.len(), rows.dimensions(), read)?, metric })
     }
 
     fn selector(&self) -> Selector<'_> {
-        Selector { vectors: self.view(), kernel: Kernel::get(), metric: self.metric }
+        Selector { rows: self.rows.view(), kernel: Kernel::get(), metric: self.metric }
     }
 }
 
@@ -167,6 +148,7 @@ struct Growth<'a> {
 struct Worker {
     scratch: Scratch,
     query: Query,
+    in_parts: Query,
     coded: CodedQuery,
     select: SelectScratch,
 }
@@ -188,7 +170,7 @@ impl Growth<'_> {
             let batch = if done < COMPARED_MAX { 1 } else { (done / BATCH_OF_PRESENT).min(n / BATCH_OF_ALL).max(1) };
             let end = (done + batch).min(n);
             let links_of = |worker: &mut Worker, item: u32| self.links_of(item, done as u32, worker);
-            let chosen: Vec<Vec<Candidate>> =
+            let chosen: Vec<Vec<u32>> =
                 (done as u32..end as u32).into_par_iter().map_init(Worker::default, links_of).collect();
             self.link(done as u32, &chosen);
             done = end;
@@ -204,40 +186,37 @@ impl Growth<'_> {
     }
 
     /// The links that an item should have, among the first `present`.
-    fn links_of(&self, item: u32, present: u32, worker: &mut Worker) -> Vec<Candidate> {
-        let Worker { scratch, query, coded, select } = worker;
-        let (vectors, codes) = (self.ordered.view(), self.ordered.codes.view());
-        query.set(vectors.row(item).unwrap_or_default(), 1.0, vectors.stride);
-        let rows = ByRows::new(query, vectors);
-        let mut found: Vec<u32> = Vec::with_capacity(self.ef);
-        if (present as usize) < COMPARED_MAX {
-            found.extend(0..present);
-        } else {
-            coded.set(query.values(), codes.scales);
-            let near = ByCodes::new(coded, codes);
-            let on = |graph| Searcher { graph, near, rows };
-            let mut stats = crate::search::SearchStats::none();
-            // The first item of the order is on every level.
-            let mut entry = on(self.layer.view(present)).entry(0, scratch, &mut stats);
-            for layer in self.above {
-                entry = on(layer.view(layer.len() as u32)).climb(entry, 0, scratch, &mut stats);
-            }
-            on(self.layer.view(present)).walk_from(Some(entry), self.ef, scratch, &mut stats);
-            found.extend(scratch.walk.entries().iter().map(|entry| entry.ordinal()));
+    fn links_of(&self, item: u32, present: u32, worker: &mut Worker) -> Vec<u32> {
+        let Worker { scratch, query, in_parts, coded, select } = worker;
+        let (selector, most) = (self.ordered.selector(), self.layer.most());
+        let codes = self.ordered.rows.codes().filter(|_| present as usize >= COMPARED_MAX);
+        let Some(codes) = codes else {
+            return selector.select(item, &(0..present).collect::<Vec<u32>>(), most, select);
+        };
+        let rows = self.ordered.rows.view();
+        query.set(&rows.row(item).unwrap_or_default().values(), 1.0, rows.stride());
+        coded.set(query.values(), codes.scales);
+        let (near, rows) = (ByCodes::new(coded, codes), ByRows::of(rows, query, in_parts));
+        let on = |graph| Searcher { graph, near, rows };
+        let mut stats = SearchStats::none();
+        // The first item of the order is on every level.
+        let mut entry = on(self.layer.view(present)).entry(0, scratch, &mut stats);
+        for layer in self.above {
+            entry = on(layer.view(layer.len() as u32)).climb(entry, 0, scratch, &mut stats);
         }
-        let mut candidates = select.compared(&rows, &found);
-        self.ordered.selector().select(&mut candidates, self.layer.most(), select);
-        candidates
+        on(self.layer.view(present)).walk_from(Some(entry), self.ef, scratch, &mut stats);
+        let found: Vec<u32> = scratch.walk.entries().iter().map(|entry| entry.ordinal()).collect();
+        selector.select(item, &found, most, select)
     }
 
     /// Gives items from `first` on their links, and those that are linked to links back.
-    fn link(&mut self, first: u32, chosen: &[Vec<Candidate>]) {
+    fn link(&mut self, first: u32, chosen: &[Vec<u32>]) {
         let mut incoming = Vec::new();
         for (item, list) in (first..).zip(chosen) {
             self.layer.set(item, list);
-            incoming.extend(list.iter().map(|one| Incoming { to: one.item, from: item, similarity: one.similarity }));
+            incoming.extend(list.iter().map(|to| Incoming { to: *to, from: item }));
         }
-        incoming.par_sort_unstable_by_key(|one| (one.to, one.from));
+        incoming.par_sort_unstable();
         self.layer.add(&incoming, &self.ordered.selector());
     }
 }

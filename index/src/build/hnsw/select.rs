@@ -12,108 +12,140 @@
 //! By inner product, with links by cosine in free places (`united.rs`), at 0.90 / 0.95 / 0.99: 380 / 560 / 1,130 with a ratio of 1.3, 370 / 540 / 1,040 with
 //! one of 1.4, which on factors of real interactions (40,979 × 64) stays at 0.996 where 1.3 goes on to 0.999; 440 / 650 / 1,260 with one of 1.05.
 
-use crate::compare::{ByRows, Compare};
-use crate::metric::{Kernel, Metric};
+use zerocopy::FromBytes;
+
+use crate::aligned::AlignedBytes;
+use crate::container::cast;
+use crate::metric::{GROUP, Group, Kernel, Metric, fetched_ahead};
 use crate::pool::Entry;
-use crate::vectors::VectorView;
+use crate::row::RowsView;
 
 /// How much nearer to a chosen item than to the item itself a candidate may be and still be chosen.
 const ALPHA: f32 = 1.2;
 /// How much larger than with the item itself a candidate's inner product with a chosen item may be.
 const RATIO: f32 = 1.3;
 
-/// An item that may be linked to.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Candidate {
-    pub(super) item: u32,
-    /// To the item whose links are chosen.
-    pub(super) similarity: f32,
-}
-
 /// Chooses.
 #[derive(Clone, Copy)]
 pub(super) struct Selector<'a> {
-    pub(super) vectors: VectorView<'a>,
+    pub(super) rows: RowsView<'a>,
     pub(super) kernel: Kernel,
-    /// What similarities are. By cosine, rows are of unit length.
+    /// What similarities are. By cosine, rows are of unit length, or nearly.
     pub(super) metric: Metric,
+}
+
+/// An item that may be linked to.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    /// With its similarity to the item whose links are chosen.
+    entry: Entry,
+    /// Where its row is among those that were read.
+    place: u32,
 }
 
 /// Buffers of a selection.
 #[derive(Debug, Default)]
 pub(super) struct SelectScratch {
-    items: Vec<u32>,
-    similarities: Vec<f32>,
+    /// The rows of all candidates and of the item whose links are chosen: each is read once, from wherever it lies, and compared many times.
+    rows: AlignedBytes,
+    candidates: Vec<Candidate>,
+    /// The places and similarities of candidates.
+    places: Vec<u32>,
+    to_item: Vec<f32>,
+    to_chosen: Vec<f32>,
     occlusion: Vec<f32>,
     chosen: Vec<usize>,
 }
 
-impl SelectScratch {
-    /// Items, compared by rows.
-    pub(super) fn compared(&mut self, rows: &ByRows<'_>, items: &[u32]) -> Vec<Candidate> {
-        items.iter().for_each(|item| rows.ask(*item));
-        self.similarities.resize(items.len(), 0.0);
-        rows.many(items, &mut self.similarities);
-        let pairs = items.iter().zip(&self.similarities);
-        pairs.map(|(item, similarity)| Candidate { item: *item, similarity: *similarity }).collect()
-    }
-}
-
 impl Selector<'_> {
-    /// Cuts candidates to at most `most`, best first. Costs a product for each pair of a chosen one and a later candidate.
-    pub(super) fn select(&self, candidates: &mut Vec<Candidate>, most: usize, scratch: &mut SelectScratch) {
-        candidates.sort_unstable_by_key(|one| Entry::new(one.similarity, one.item));
-        candidates.dedup_by_key(|one| one.item);
-        let SelectScratch { items, similarities, occlusion, chosen } = scratch;
-        items.clear();
-        items.extend(candidates.iter().map(|one| one.item));
-        similarities.resize(candidates.len(), 0.0);
-        occlusion.clear();
-        occlusion.resize(candidates.len(), 0.0);
-        chosen.clear();
+    /// The links of an item among those that are near: at most `most`, best first. Costs a product for each pair of a chosen one and a later candidate.
+    pub(super) fn select(&self, of: u32, near: &[u32], most: usize, scratch: &mut SelectScratch) -> Vec<u32> {
+        self.read(of, near, scratch);
+        self.compare(near, scratch);
         // Distances are squared, so the factor is too.
         let limits: &[f32] = match self.metric {
             Metric::Cosine => &[1.0, ALPHA * ALPHA],
             Metric::InnerProduct => &[RATIO],
         };
         for limit in limits {
-            for at in 0..candidates.len() {
-                if chosen.len() == most {
+            for at in 0..scratch.candidates.len() {
+                if scratch.chosen.len() == most {
                     break;
                 }
-                if occlusion.get(at).is_some_and(|occlusion| occlusion <= limit) {
-                    chosen.push(at);
-                    self.occlude(at, candidates, items, similarities, occlusion);
+                if scratch.occlusion.get(at).is_some_and(|occlusion| occlusion <= limit) {
+                    scratch.chosen.push(at);
+                    self.occlude(at, scratch);
                 }
             }
         }
+        let SelectScratch { candidates, chosen, .. } = scratch;
         chosen.sort_unstable();
-        let mut place = 0;
-        candidates.retain(|_| {
-            place += 1;
-            chosen.binary_search(&(place - 1)).is_ok()
-        });
+        chosen.iter().filter_map(|at| candidates.get(*at)).map(|one| one.entry.ordinal()).collect()
+    }
+
+    /// Reads the rows of all that are near, in their order, and after them that of the item itself.
+    fn read(&self, of: u32, near: &[u32], scratch: &mut SelectScratch) {
+        let stride = self.rows.stride();
+        let bytes = (near.len() + 1) * stride * size_of::<f32>();
+        if scratch.rows.as_ref().len() < bytes {
+            scratch.rows.resize(bytes);
+        }
+        let places = <[f32]>::mut_from_bytes(scratch.rows.as_mut()).unwrap_or_default().chunks_exact_mut(stride);
+        let row = |item: u32| self.rows.row(item).unwrap_or_default();
+        let items = fetched_ahead(near.iter().chain([&of]), |item| row(*item).prefetch());
+        for (place, item) in places.zip(items) {
+            row(*item).write_to(place);
+            if self.metric == Metric::Cosine {
+                let groups = place.as_chunks::<GROUP>().0;
+                let scale = 1.0 / self.kernel.pair(groups, groups).sqrt();
+                place.iter_mut().for_each(|value| *value *= scale);
+            }
+        }
+    }
+
+    /// Candidates, the nearest first, each once; none is chosen yet.
+    fn compare(&self, near: &[u32], scratch: &mut SelectScratch) {
+        let SelectScratch { rows, candidates, places, to_item, to_chosen, occlusion, chosen } = scratch;
+        let rows: &[Group] = cast(rows.as_ref()).unwrap_or_default();
+        let from = near.len() * self.width();
+        let own = rows.get(from..from + self.width()).unwrap_or_default();
+        places.clear();
+        places.extend(0..near.len() as u32);
+        to_chosen.resize(near.len(), 0.0);
+        self.kernel.many(own, rows, places, to_chosen);
+        let found = near.iter().zip(places.iter()).zip(to_chosen.iter());
+        candidates.clear();
+        candidates.extend(found.map(|((item, place), to)| Candidate { entry: Entry::new(*to, *item), place: *place }));
+        candidates.sort_unstable_by_key(|one| one.entry);
+        candidates.dedup_by_key(|one| one.entry.ordinal());
+        places.clear();
+        places.extend(candidates.iter().map(|one| one.place));
+        to_item.clear();
+        to_item.extend(candidates.iter().map(|one| one.entry.similarity()));
+        occlusion.clear();
+        occlusion.resize(candidates.len(), 0.0);
+        chosen.clear();
     }
 
     /// Notes that a candidate was chosen: for itself, so that it is not chosen again, and for all later ones, how much nearer they are to it.
-    fn occlude(
-        &self,
-        at: usize,
-        candidates: &[Candidate],
-        items: &[u32],
-        similarities: &mut [f32],
-        occlusion: &mut [f32],
-    ) {
-        if let Some(own) = occlusion.get_mut(at) {
+    fn occlude(&self, at: usize, scratch: &mut SelectScratch) {
+        let SelectScratch { rows, places, to_item, to_chosen, occlusion, .. } = scratch;
+        let rows: &[Group] = cast(rows.as_ref()).unwrap_or_default();
+        let from = places.get(at).map_or(usize::MAX, |place| *place as usize * self.width());
+        let row = rows.get(from..from.saturating_add(self.width())).unwrap_or_default();
+        self.kernel.many(row, rows, places.get(at + 1..).unwrap_or_default(), to_chosen);
+        let mut from_here = occlusion.iter_mut().zip(to_item).skip(at);
+        if let Some((own, _)) = from_here.next() {
             *own = f32::INFINITY;
         }
-        let row = self.vectors.row_groups(items.get(at).copied().unwrap_or(u32::MAX));
-        let later = items.get(at + 1..).unwrap_or_default();
-        self.kernel.many(row, self.vectors.groups(), later, similarities);
-        let later = candidates.iter().zip(occlusion).skip(at + 1).zip(similarities);
-        for ((candidate, occlusion), similarity) in later {
-            *occlusion = occlusion.max(occluded(self.metric, candidate.similarity, *similarity));
+        for ((occlusion, to_item), to_chosen) in from_here.zip(to_chosen) {
+            *occlusion = occlusion.max(occluded(self.metric, *to_item, *to_chosen));
         }
+    }
+
+    /// Groups of a row.
+    fn width(&self) -> usize {
+        self.rows.stride() / GROUP
     }
 }
 
@@ -132,26 +164,24 @@ fn occluded(metric: Metric, to_item: f32, to_chosen: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vectors::VectorView;
 
-    /// Rows of two dimensions at these angles, in degrees, as unit vectors.
-    fn at(angles: &[f32]) -> Vec<f32> {
-        let row = |angle: &f32| {
-            let mut row = [0.0; 16];
-            (row[1], row[0]) = angle.to_radians().sin_cos();
-            row
-        };
-        angles.iter().flat_map(row).collect()
+    /// The links of the first of some rows of two dimensions.
+    fn links(rows: &[[f32; 2]], most: usize, metric: Metric) -> Vec<u32> {
+        let padded: Vec<f32> = rows.iter().flat_map(|row| row.iter().copied().chain([0.0; 14])).collect();
+        let n = rows.len() as u32;
+        let vectors = VectorView { rows: &padded, n, stride: 16, dimensions: 2 };
+        let selector = Selector { rows: vectors.into(), kernel: Kernel::get(), metric };
+        selector.select(0, &(1..n).collect::<Vec<u32>>(), most, &mut SelectScratch::default())
     }
 
+    /// The links of the first of some rows at these angles, in degrees.
     fn chosen(angles: &[f32], most: usize) -> Vec<u32> {
-        let rows = at(angles);
-        let vectors = VectorView { rows: &rows, n: angles.len() as u32, stride: 16, dimensions: 2 };
-        let selector = Selector { vectors, kernel: Kernel::get(), metric: Metric::Cosine };
-        let similarity = |item: u32| angles[item as usize].to_radians().cos();
-        let mut candidates: Vec<Candidate> =
-            (1..angles.len() as u32).map(|item| Candidate { item, similarity: similarity(item) }).collect();
-        selector.select(&mut candidates, most, &mut SelectScratch::default());
-        candidates.into_iter().map(|one| one.item).collect()
+        let row = |angle: &f32| {
+            let (sine, cosine) = angle.to_radians().sin_cos();
+            [cosine, sine]
+        };
+        links(&angles.iter().map(row).collect::<Vec<_>>(), most, Metric::Cosine)
     }
 
     #[test]
@@ -166,15 +196,7 @@ mod tests {
     #[test]
     fn by_inner_product_the_long_hide_the_short_behind_them() {
         // Of an item at (1, 0): a long one beside it, two behind that one, and one on the other side.
-        let of = |rows: [[f32; 2]; 5]| -> Vec<u32> {
-            let padded: Vec<f32> = rows.iter().flat_map(|row| row.iter().copied().chain([0.0; 14])).collect();
-            let vectors = VectorView { rows: &padded, n: 5, stride: 16, dimensions: 2 };
-            let selector = Selector { vectors, kernel: Kernel::get(), metric: Metric::InnerProduct };
-            let mut candidates: Vec<Candidate> =
-                (1..5).map(|item| Candidate { item, similarity: rows[item as usize][0] }).collect();
-            selector.select(&mut candidates, 4, &mut SelectScratch::default());
-            candidates.into_iter().map(|one| one.item).collect()
-        };
+        let of = |rows: [[f32; 2]; 5]| links(&rows, 4, Metric::InnerProduct);
         assert_eq!(of([[1.0, 0.0], [3.0, 1.0], [0.9, 0.5], [0.5, 0.9], [0.2, -0.8]]), [1, 4]);
         // Only a little larger with the chosen one: within the ratio.
         assert_eq!(of([[1.0, 0.0], [1.1, 0.2], [0.9, 0.5], [0.5, 0.9], [0.2, -0.8]]), [1, 2, 4]);
