@@ -24,7 +24,7 @@ use crate::visited::{Query, Scratch};
 /// Among so many nearest an item must be.
 const K: usize = 10;
 /// Breadths of search that are tried until an item is found.
-const BREADTHS: [usize; 3] = [64, 160, 512];
+const BREADTHS: [usize; 4] = [16, 64, 160, 512];
 /// Links added to an item that needs some.
 const LINKS: usize = 2;
 /// Items of which one may be linked from; nearest first.
@@ -32,11 +32,11 @@ const NEAR: usize = 512;
 /// Rounds of adding links and looking again, for the items that were lost and for all of them.
 const ROUNDS: u32 = 6;
 /// Items between two looks at the progress.
-const CHUNK: u32 = 16_384;
+const CHUNK: usize = 16_384;
 
 /// Adds links until every item is reached and found; returns how many items got any.
 ///
-/// Costs one search of breadth 64 per item, on all threads, a few more for each item that fails, and all of it again if one did.
+/// Costs one search of breadth 16 per item, on all threads, a few more for each item that fails, and all of it again if one did.
 pub(super) fn repair(
     graph: &mut FlatGraph,
     rows: &StoredRows,
@@ -46,7 +46,9 @@ pub(super) fn repair(
     if graph.n == 0 {
         return Ok(0);
     }
-    let mut repair = Repair { parents: vec![NONE; graph.n as usize], graph, rows: rows.view(), codes: rows.codes() };
+    let n = graph.n as usize;
+    let (parents, order) = (vec![NONE; n], Vec::with_capacity(n));
+    let mut repair = Repair { graph, rows: rows.view(), codes: rows.codes(), parents, order };
     let mut repaired = repair.reach_all();
     let mut lost = repair.lost_of_all(progress)?;
     for _ in 0..ROUNDS {
@@ -89,6 +91,9 @@ struct Repair<'a> {
     codes: Option<CodeView<'a>>,
     /// From which item each was reached first; NONE where it was not. The entry point is its own.
     parents: Vec<u32>,
+    /// The items in the order in which they were reached. Of two that follow each other one mostly links to the other, so walks to one after the other read
+    /// much of the same memory.
+    order: Vec<u32>,
 }
 
 impl Repair<'_> {
@@ -110,6 +115,7 @@ impl Repair<'_> {
     fn flood(&mut self, from: u32) {
         let mut frontier = vec![from];
         while let Some(ordinal) = frontier.pop() {
+            self.order.push(ordinal);
             for link in self.graph.view().links(ordinal, 0) {
                 if let Some(parent) = self.parents.get_mut(*link as usize).filter(|parent| **parent == NONE) {
                     *parent = ordinal;
@@ -132,14 +138,14 @@ impl Repair<'_> {
     /// Those of all items that are not found.
     fn lost_of_all(&self, progress: &dyn Progress) -> Result<BTreeSet<u32>, BuildError> {
         const STAGE: &str = "looking for every item";
-        let mut lost = BTreeSet::new();
-        for first in (0..self.graph.n).step_by(CHUNK as usize) {
+        let (mut lost, mut done) = (BTreeSet::new(), 0);
+        for chunk in self.order.chunks(CHUNK) {
             if progress.cancelled() {
                 return Err(BuildError::Cancelled);
             }
-            progress.step(STAGE, first.into(), self.graph.n.into());
-            let chunk: Vec<u32> = (first..self.graph.n).take(CHUNK as usize).collect();
-            lost.append(&mut self.lost(&chunk));
+            progress.step(STAGE, done, self.graph.n.into());
+            lost.append(&mut self.lost(chunk));
+            done += chunk.len() as u64;
         }
         progress.step(STAGE, self.graph.n.into(), self.graph.n.into());
         Ok(lost)
