@@ -418,6 +418,16 @@ impl<'a> ModelView<'a> {
         prefetch(similarities);
     }
 
+    /// Asks the memory for the popularity of an item, which is going to be read.
+    pub(crate) fn prefetch_popularity(&self, ordinal: u32) {
+        prefetch(self.popularity.get(ordinal as usize..).unwrap_or_default().get(..1).unwrap_or_default());
+    }
+
+    /// Asks the memory for the keys of items, which are going to be read.
+    pub(crate) fn prefetch_keys(&self, ordinals: impl Iterator<Item = u32> + Clone) {
+        self.keys.prefetch(ordinals);
+    }
+
     fn neighbour_slices(&self, ordinal: u32) -> (&'a [u32], &'a [f32]) {
         let from = (ordinal as usize).saturating_mul(self.k_neighbours);
         let range = from..from.saturating_add(self.k_neighbours);

@@ -77,7 +77,7 @@ pub(crate) struct RecommendedItem<'a> {
     pub(crate) propensity: Option<f64>,
     /// Why it is there, if `explain` was asked for. All its parts add up to the score.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) reasons: Option<ReasonsDto<'a>>,
+    pub(crate) reasons: Option<Box<ReasonsDto<'a>>>,
     /// The catalogue's entry, if `with_items` was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<ItemDto>)]
@@ -288,9 +288,10 @@ pub(super) fn render_items<'a, H: Borrow<Interaction>>(
             Placement::Buried => "buried",
         }),
         propensity: item.propensity,
-        reasons: item.reasons.as_ref().map(|reasons| render_reasons(view, reasons, history)),
+        reasons: item.reasons.as_ref().map(|reasons| Box::new(render_reasons(view, reasons, history))),
         item: if with_items { entry(view, item.ordinal) } else { None },
     };
+    view.prefetch_keys(list.items.iter().map(|item| item.ordinal));
     list.items.iter().map(render).collect()
 }
 

@@ -127,8 +127,8 @@ pub struct Recommendation {
     /// Where new items are explored, how likely this was. Epsilon-greedy: that this item stands here, given those above. Thompson sampling:
     /// that it is in the list, given what was drawn for all others.
     pub propensity: Option<f64>,
-    /// The parts of the score, if asked for.
-    pub reasons: Option<Reasons>,
+    /// The parts of the score, if asked for. Elsewhere, so that a list that is sorted is short.
+    pub reasons: Option<Box<Reasons>>,
 }
 
 /// The part of a score that weighs most.

@@ -179,6 +179,9 @@ pub(super) fn answer<D: AsRef<[u8]>>(
         let rows_are_unit = scorer.model.index().metric() == Metric::Cosine;
         order.clear();
         let proposed = table.list().iter().filter(|one| one.is_proposed());
+        if scorer.weights.popularity > 0.0 {
+            proposed.clone().for_each(|one| scorer.view.prefetch_popularity(one.ordinal));
+        }
         // The rows of those that the search has not measured come from memory while others are scored.
         let unread = |one: &Candidate| {
             scorer.view.row(one.ordinal).filter(|_| one.similarity.is_none()).unwrap_or_default().prefetch()
@@ -283,7 +286,7 @@ fn render<D: AsRef<[u8]>>(question: &Question<'_, D>, table: &CandidateTable, or
     items.truncate(plan.limit);
     if plan.explain {
         for item in &mut items {
-            item.reasons = Some(Reasons::new(scorer, item.ordinal, 0.0, 0.0));
+            item.reasons = Some(Box::new(Reasons::new(scorer, item.ordinal, 0.0, 0.0)));
         }
     }
     items
@@ -329,14 +332,14 @@ fn shape<D: AsRef<[u8]>>(question: &Question<'_, D>, table: &CandidateTable, ord
         let entry = entries.get(placed.entry)?;
         let parts = scorer.parts(entry.ordinal, table);
         let exploration = noise(entry.ordinal).map_or(0.0, |(.., noise)| *noise);
-        let reasons = plan.explain.then(|| Reasons::new(scorer, entry.ordinal, exploration, placed.diversity));
+        let reasons = || Box::new(Reasons::new(scorer, entry.ordinal, exploration, placed.diversity));
         Some(Recommendation {
             ordinal: entry.ordinal,
             score: entry.score + placed.diversity,
             source: question.source(entry.ordinal, &parts, table),
             placement: placed.placement,
             propensity: placed.propensity,
-            reasons,
+            reasons: plan.explain.then(reasons),
         })
     };
     list.iter().filter_map(item).collect()

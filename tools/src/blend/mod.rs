@@ -177,7 +177,7 @@ fn candidates<D: AsRef<[u8]>>(
     };
     let list = recommend(round.model, round.scenario, round.weighting, &request, scratch, &mut |_| ())?;
     let taken = list.items.iter().position(|item| case.relevant.contains(&item.ordinal));
-    let parts = list.items.iter().filter_map(|item| item.reasons.as_ref()).map(parts).collect();
+    let parts = list.items.iter().filter_map(|item| item.reasons.as_deref()).map(parts).collect();
     Ok(Candidates { parts, taken })
 }
 
