@@ -30,13 +30,13 @@ const TAIL: f64 = 1.5;
 /// How often memory is looked at: a minute is told by the median, because changes of the store are gathered in memory before they are written.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// MiB of each cache of the store, small, so that they are full long before the last third; the defaults take hours to fill at this pace.
-const CACHE_MB: [(&str, &str); 2] = [("KINDRED__HISTORY__CACHE_MB", "16"), ("KINDRED__HISTORY__PAGE_CACHE_MB", "16")];
+const CACHE_MB: [(&str, &str); 2] = [("KINDRED__HISTORY__CACHE_MB", "4"), ("KINDRED__HISTORY__PAGE_CACHE_MB", "4")];
 /// The rate, if none is asked for.
 const DEFAULT_RATE: f64 = 2_000.0;
 
 /// Measure the server for long: 80 % reads of stored visitors, 15 % events, 5 % catalogue changes, and a swap a minute
 ///
-/// First a minute of reads alone, for comparison; then the mix, a line a minute. Interactions are kept on disk, with caches of 16 MiB, which are
+/// First a minute of reads alone, for comparison; then the mix, a line a minute. Interactions are kept on disk, with caches of 4 MiB, which are
 /// full soon. At the end the bars: no request failed, memory (median of each minute) is flat within 2 % over the last third and its peak no
 /// higher than in the third before, the p99 of reads is within 1.5 times that of reads alone, each minute had its swap. Exit code 1: a bar is missed.
 #[derive(Clone, Debug, clap::Args)]
