@@ -26,10 +26,12 @@ use self::select::{SelectScratch, Selector};
 use super::rows::StoredRows;
 use super::{BuildError, GraphBuilder, GraphOptions, Progress, RowForm, Rows, check_options};
 use crate::assemble::FlatGraph;
+use crate::codes::CodeView;
 use crate::compare::{ByCodes, ByRows};
 use crate::format::{LEVEL_MAX, NONE, STRIDE_UNIT};
 use crate::keys::mix;
 use crate::metric::{CodedQuery, Kernel, Metric, normalise};
+use crate::pool::Entry;
 use crate::search::{SearchStats, Searcher};
 use crate::visited::{Query, Scratch};
 
@@ -42,6 +44,9 @@ const COMPARED_MAX: usize = 256;
 /// A batch is at most this share of the items that are in already, and of all.
 const BATCH_OF_PRESENT: usize = 16;
 const BATCH_OF_ALL: usize = 50;
+
+/// Levels by whose items those of a batch are put in order: the walks to near items one after the other read much of the same memory.
+const CELLS: usize = 3;
 
 impl GraphBuilder for HnswBuilder {
     fn name(&self) -> &'static str {
@@ -129,6 +134,11 @@ impl Ordered {
         Ok(Self { rows: StoredRows::new(RowForm::Fine, rows.len(), rows.dimensions(), read)?, metric })
     }
 
+    fn codes(&self) -> CodeView<'_> {
+        // Rows of this form always have them.
+        self.rows.codes().unwrap_or(CodeView { rows: &[], scales: &[] })
+    }
+
     fn selector(&self) -> Selector<'_> {
         Selector { rows: self.rows.view(), kernel: Kernel::get(), metric: self.metric }
     }
@@ -141,6 +151,15 @@ struct Growth<'a> {
     above: &'a [Layer],
     ordered: &'a Ordered,
     ef: usize,
+}
+
+/// How an item is come to.
+struct Way {
+    /// Where the way ends on the last levels above, the highest first. Items with the same cells are near each other.
+    cells: [u32; CELLS],
+    item: u32,
+    /// Where it ends at last.
+    entry: Entry,
 }
 
 /// What a thread works with.
@@ -169,10 +188,13 @@ impl Growth<'_> {
             progress.step(stage, done as u64, n as u64);
             let batch = if done < COMPARED_MAX { 1 } else { (done / BATCH_OF_PRESENT).min(n / BATCH_OF_ALL).max(1) };
             let end = (done + batch).min(n);
-            let links_of = |worker: &mut Worker, item: u32| self.links_of(item, done as u32, worker);
-            let chosen: Vec<Vec<u32>> =
-                (done as u32..end as u32).into_par_iter().map_init(Worker::default, links_of).collect();
-            self.link(done as u32, &chosen);
+            let items = done as u32..end as u32;
+            let mut ways: Vec<Way> =
+                items.into_par_iter().map_init(Worker::default, |worker, item| self.way_to(item, worker)).collect();
+            ways.par_sort_unstable_by_key(|way| (way.cells, way.item));
+            let links_of = |worker: &mut Worker, way: &Way| (way.item, self.links_of(way, done as u32, worker));
+            let chosen: Vec<(u32, Vec<u32>)> = ways.par_iter().map_init(Worker::default, links_of).collect();
+            self.link(&chosen);
             done = end;
         }
         progress.step(stage, n as u64, n as u64);
@@ -185,36 +207,55 @@ impl Growth<'_> {
         self.layer
     }
 
-    /// The links that an item should have, among the first `present`.
-    fn links_of(&self, item: u32, present: u32, worker: &mut Worker) -> Vec<u32> {
-        let Worker { scratch, query, in_parts, coded, select } = worker;
-        let (selector, most) = (self.ordered.selector(), self.layer.most());
-        let codes = self.ordered.rows.codes().filter(|_| present as usize >= COMPARED_MAX);
-        let Some(codes) = codes else {
-            return selector.select(item, &(0..present).collect::<Vec<u32>>(), most, select);
-        };
-        let rows = self.ordered.rows.view();
-        query.set(&rows.row(item).unwrap_or_default().values(), 1.0, rows.stride());
-        coded.set(query.values(), codes.scales);
-        let (near, rows) = (ByCodes::new(coded, codes), ByRows::of(rows, query, in_parts));
+    /// The way to an item over the finished levels. The first item of the order is on every level, so every way begins there.
+    fn way_to(&self, item: u32, worker: &mut Worker) -> Way {
+        let Worker { scratch, query, in_parts, coded, .. } = worker;
+        let (near, rows) = self.compare(item, query, in_parts, coded);
+        let (mut cells, mut stats) = ([0; CELLS], SearchStats::none());
         let on = |graph| Searcher { graph, near, rows };
-        let mut stats = SearchStats::none();
-        // The first item of the order is on every level.
-        let mut entry = on(self.layer.view(present)).entry(0, scratch, &mut stats);
+        let mut entry = on(self.layer.view(1)).entry(0, scratch, &mut stats);
         for layer in self.above {
             entry = on(layer.view(layer.len() as u32)).climb(entry, 0, scratch, &mut stats);
+            cells.rotate_left(1);
+            cells[CELLS - 1] = entry.ordinal();
         }
-        on(self.layer.view(present)).walk_from(Some(entry), self.ef, scratch, &mut stats);
-        let found: Vec<u32> = scratch.walk.entries().iter().map(|entry| entry.ordinal()).collect();
-        selector.select(item, &found, most, select)
+        Way { cells, item, entry }
     }
 
-    /// Gives items from `first` on their links, and those that are linked to links back.
-    fn link(&mut self, first: u32, chosen: &[Vec<u32>]) {
+    /// The links that an item should have, among the first `present`.
+    fn links_of(&self, way: &Way, present: u32, worker: &mut Worker) -> Vec<u32> {
+        let Worker { scratch, query, in_parts, coded, select } = worker;
+        let found: Vec<u32> = if (present as usize) < COMPARED_MAX {
+            (0..present).collect()
+        } else {
+            let (near, rows) = self.compare(way.item, query, in_parts, coded);
+            let searcher = Searcher { graph: self.layer.view(present), near, rows };
+            searcher.walk_from(Some(way.entry), self.ef, scratch, &mut SearchStats::none());
+            scratch.walk.entries().iter().map(|entry| entry.ordinal()).collect()
+        };
+        self.ordered.selector().select(way.item, &found, self.layer.most(), select)
+    }
+
+    /// The row of an item as a query, to be compared by codes and by rows.
+    fn compare<'q>(
+        &'q self,
+        item: u32,
+        query: &'q mut Query,
+        in_parts: &'q mut Query,
+        coded: &'q mut CodedQuery,
+    ) -> (ByCodes<'q>, ByRows<'q>) {
+        let (rows, codes) = (self.ordered.rows.view(), self.ordered.codes());
+        query.set(&rows.row(item).unwrap_or_default().values(), 1.0, rows.stride());
+        coded.set(query.values(), codes.scales);
+        (ByCodes::new(coded, codes), ByRows::of(rows, query, in_parts))
+    }
+
+    /// Gives items their links, and those that are linked to links back.
+    fn link(&mut self, chosen: &[(u32, Vec<u32>)]) {
         let mut incoming = Vec::new();
-        for (item, list) in (first..).zip(chosen) {
-            self.layer.set(item, list);
-            incoming.extend(list.iter().map(|to| Incoming { to: *to, from: item }));
+        for (item, list) in chosen {
+            self.layer.set(*item, list);
+            incoming.extend(list.iter().map(|to| Incoming { to: *to, from: *item }));
         }
         incoming.par_sort_unstable();
         self.layer.add(&incoming, &self.ordered.selector());
