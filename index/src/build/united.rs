@@ -13,9 +13,10 @@ use crate::format::{M0_STRIDE_MAX, NONE, STRIDE_UNIT};
 /// Up to so many of so many places for links are filled with those of the second graph.
 const FILLED: (usize, usize) = (3, 4);
 
-/// How the second graph is built: half as broadly, since only its nearest links are used. Recall is the same, on real and on generated factors.
+/// How the second graph is built: a quarter as broadly, since only its nearest links are used. Recall and comparisons are the same, on real and on
+/// generated factors.
 pub(super) fn second(options: &GraphOptions) -> GraphOptions {
-    GraphOptions { ef_construction: (options.ef_construction / 2).max(2 * options.m + 1), ..*options }
+    GraphOptions { ef_construction: (options.ef_construction / 4).max(2 * options.m + 1), ..*options }
 }
 
 /// The links of `first` on every level, followed on level 0 by those of `second` that are new, as far as there is room. Levels and entry point are of
