@@ -420,7 +420,8 @@ impl<'a> ModelView<'a> {
 
     /// Asks the memory for the popularity of an item, which is going to be read.
     pub(crate) fn prefetch_popularity(&self, ordinal: u32) {
-        prefetch(self.popularity.get(ordinal as usize..).unwrap_or_default().get(..1).unwrap_or_default());
+        let place = ordinal as usize;
+        prefetch(self.popularity.get(place..=place).unwrap_or_default());
     }
 
     /// Asks the memory for the keys of items, which are going to be read.

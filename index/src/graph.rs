@@ -50,8 +50,7 @@ impl<'a> GraphView<'a> {
     /// The links of an item on a level: none above its own level.
     pub fn links(&self, ordinal: u32, level: u32) -> &'a [u32] {
         let places = self.places(ordinal, level);
-        let used = places.iter().position(|link| *link == NONE).unwrap_or(places.len());
-        places.get(..used).unwrap_or_default()
+        places.get(..used(places)).unwrap_or_default()
     }
 
     /// The highest level of an item; 0 for an ordinal out of range.
@@ -124,6 +123,11 @@ impl<'a> GraphView<'a> {
         stats.without_incoming = linked.iter().filter(|linked| !**linked).count() as u64;
         stats
     }
+}
+
+/// How many places of a list are used: those before the first that is not.
+pub(crate) fn used(places: &[u32]) -> usize {
+    places.iter().position(|link| *link == NONE).unwrap_or(places.len())
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! [`build_index`] checks the input, has a [`GraphBuilder`] make the graph, unites two graphs where that is asked for, makes sure that
 //! every item can be found, and hands back a [`BuiltIndex`] to be written.
 //!
-//! hnsw_rs, which the only builder uses, prints a line to standard output when a library user changes its level scale, and nothing
+//! hnsw_rs, which one of the builders uses, prints a line to standard output when a library user changes its level scale, and nothing
 //! in what is used here; still, a program whose standard output is data does well to write that after the build.
 
 use std::borrow::Cow;
@@ -187,7 +187,7 @@ impl BuiltIndex<'_> {
 
 /// Builds an index: checks, graph or graphs, repair. Needs what the builder needs, and then the file once in memory.
 ///
-/// About 0.2 ms per 64-dimensional item and thread at 200,000 items, half as much again with [`EdgeSet::United`].
+/// About 0.2 ms per 64-dimensional item and thread at 200,000 items, a quarter as much again with [`EdgeSet::United`].
 ///
 /// # Errors
 /// An input that no index can hold, options out of range, a build that was cancelled, items that cannot be made reachable.

@@ -8,7 +8,7 @@ use zerocopy::FromBytes;
 use super::select::{SelectScratch, Selector};
 use crate::container::cast;
 use crate::format::{NONE, STRIDE_UNIT};
-use crate::graph::GraphView;
+use crate::graph::{GraphView, used};
 use crate::map::Pages;
 
 /// Lists that are changed by one task.
@@ -105,11 +105,6 @@ impl Layer {
     fn places(&mut self) -> &mut [u32] {
         <[u32]>::mut_from_bytes(self.links.as_mut()).unwrap_or_default()
     }
-}
-
-/// How many places of a list are used.
-fn used(places: &[u32]) -> usize {
-    places.iter().position(|link| *link == NONE).unwrap_or(places.len())
 }
 
 fn write(places: &mut [u32], list: &[u32]) {
