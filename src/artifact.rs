@@ -221,7 +221,7 @@ fn map(directory: &Path, name: &str, manifest: &Manifest, memory: Memory) -> Res
     // What remains is an operator who overwrites or truncates a served file in place: that is documented as forbidden, and
     // its outcome is the end of the process by SIGBUS, not a wrong answer from freed memory.
     #[allow(unsafe_code)]
-    let mapped = unsafe { MappedFile::map_with(&path, memory) };
+    let mapped = unsafe { MappedFile::map(&path, memory) };
     mapped.map_err(|source| ArtifactError::Map { path, source: Box::new(source) })
 }
 

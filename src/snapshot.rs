@@ -55,6 +55,14 @@ impl Snapshot {
     /// The first thing that is wrong.
     pub fn verify(&self) -> Result<(), ArtifactError> {
         artifact::check_files(&self.directory, self.manifest())?;
+        self.verify_contents()
+    }
+
+    /// The part of [`Snapshot::verify`] that remains once [`artifact::check_files`] has passed.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn verify_contents(&self) -> Result<(), ArtifactError> {
         let fail = |source| ArtifactError::Model { directory: self.directory.clone(), source: Box::new(source) };
         self.model.verify().map_err(fail)
     }

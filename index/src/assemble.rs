@@ -220,9 +220,8 @@ pub(crate) struct Tables {
 }
 
 impl Tables {
-    /// Checks the input and lays its keys and attributes out.
-    pub(crate) fn new(input: &IndexInput<'_>) -> Result<Self, AssembleError> {
-        let n = check_rows(input)?;
+    /// Lays the keys and attributes of n items out, as many as [`check_rows`] found.
+    pub(crate) fn new(input: &IndexInput<'_>, n: u32) -> Result<Self, AssembleError> {
         let keys = KeyTable::build(input.keys)?;
         Ok(Self { n, keys, attributes: AttributeTables::build(n, input.attributes)? })
     }
@@ -234,7 +233,7 @@ impl<'a> IndexAssembly<'a> {
     /// # Errors
     /// Rows that no index can hold, a repeated key, attributes out of their limits, a graph of other items.
     pub fn new(input: &IndexInput<'a>, graph: &'a FlatGraph, edges: EdgeSet) -> Result<Self, AssembleError> {
-        Self::of(input, Tables::new(input)?, Cow::Borrowed(graph), edges)
+        Self::of(input, Tables::new(input, check_rows(input)?)?, Cow::Borrowed(graph), edges)
     }
 
     pub(crate) fn of(

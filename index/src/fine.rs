@@ -3,11 +3,8 @@
 //! Dimension d of a row is `(code - 128 + (fine - 128) / 256) · scale_d`. So a row takes half of what it takes as floats, the first half of it
 //! is what walks have read anyway, and it is off by at most a 65,000th of the largest value of each dimension.
 
-use crate::codes::{CODE_MOST, CodeView};
-use crate::metric::{CODE_ZERO, CodeGroup, PARTS, nearest_whole, prefetch_at};
-
-/// The most parts that are written: the largest code, and as much beside it.
-const PARTS_MOST: f32 = CODE_MOST * (PARTS + 1) as f32;
+use crate::codes::CodeView;
+use crate::metric::{CodeGroup, prefetch_at};
 
 /// The codes of rows, and what is beside them.
 #[derive(Clone, Copy, Debug)]
@@ -39,8 +36,13 @@ impl<'a> FineView<'a> {
 }
 
 /// Writes a row as codes and what is beside them; what lies beyond its dimensions gets the code of zero in both.
+#[cfg(any(test, feature = "build"))]
 #[inline]
 pub(crate) fn encode_fine(row: &[f32], scales: &[f32], codes: &mut [u8], fine: &mut [u8]) {
+    use crate::codes::CODE_MOST;
+    use crate::metric::{CODE_ZERO, PARTS, nearest_whole};
+    /// The most parts that are written: the largest code, and as much beside it.
+    const PARTS_MOST: f32 = CODE_MOST * (PARTS + 1) as f32;
     let dimensions = scales.len().min(codes.len()).min(fine.len());
     let (codes, padding) = codes.split_at_mut(dimensions);
     let (fine, fine_padding) = fine.split_at_mut(dimensions);
@@ -59,7 +61,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::metric::unfold;
+    use crate::metric::{CODE_ZERO, unfold};
 
     proptest! {
         #[test]

@@ -12,7 +12,7 @@ use crate::metric::prefetch_at;
 use crate::write::ContainerWriter;
 
 /// Keys that are looked up together.
-const AT_ONCE: usize = 64;
+pub(crate) const AT_ONCE: usize = 64;
 
 /// The hash of a key: each step is the finaliser of SplitMix64, so each takes one word in and lets every bit reach every other.
 ///
@@ -105,7 +105,7 @@ impl<'a> KeyView<'a> {
     }
 
     /// The items of a batch of keys, each step for all of them before the next.
-    fn find_all(&self, batch: &[&[u8]], out: &mut Vec<Option<u32>>) {
+    pub(crate) fn find_all(&self, batch: &[&[u8]], out: &mut Vec<Option<u32>>) {
         let mut hashes = [0; AT_ONCE];
         let with_hashes = |hashes: [u64; AT_ONCE]| batch.iter().zip(hashes);
         for (key, hash) in batch.iter().zip(&mut hashes) {
@@ -152,11 +152,6 @@ impl<'a> KeyView<'a> {
 
     pub(crate) fn table(&self) -> &'a [u32] {
         self.table
-    }
-
-    /// What the first slot of a key holds.
-    pub(crate) fn first(&self, key: &[u8]) -> Option<u32> {
-        self.probe(key_hash(self.seed, key)).next()
     }
 
     /// The item that a look-up of these bytes finds.

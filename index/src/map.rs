@@ -43,19 +43,6 @@ pub enum Memory {
 }
 
 impl MappedFile {
-    /// Maps a whole file with the default [`Memory`]. See [`MappedFile::map_with`].
-    ///
-    /// # Errors
-    /// As [`MappedFile::map_with`].
-    ///
-    /// # Safety
-    /// As [`MappedFile::map_with`].
-    #[allow(unsafe_code)]
-    pub unsafe fn map(path: &Path) -> Result<Self, MapError> {
-        // SAFETY: the caller promises what `map_with` asks for.
-        unsafe { Self::map_with(path, Memory::default()) }
-    }
-
     /// Maps a whole file, read-only, or reads it.
     ///
     /// Costs a few system calls, whatever the length, unless the memory is to be pinned.
@@ -72,7 +59,7 @@ impl MappedFile {
     /// lock taken here is advisory: only writers that ask for it see it. So the caller must know how the file came to be, such
     /// as by [`crate::write_file_atomically`], which writes under another name and makes the file read-only before it has this one.
     #[allow(unsafe_code)]
-    pub unsafe fn map_with(path: &Path, memory: Memory) -> Result<Self, MapError> {
+    pub unsafe fn map(path: &Path, memory: Memory) -> Result<Self, MapError> {
         let fail = |action| move |source| MapError::Io { path: path.to_owned(), action, source };
         let file = File::open(path).map_err(fail("opened"))?;
         let metadata = file.metadata().map_err(fail("looked at"))?;
@@ -216,7 +203,7 @@ mod tests {
     #[allow(unsafe_code)]
     fn map(path: &Path, memory: Memory) -> Result<MappedFile, MapError> {
         // SAFETY: each test has a directory of its own, and none changes or shortens a file while it is mapped.
-        unsafe { MappedFile::map_with(path, memory) }
+        unsafe { MappedFile::map(path, memory) }
     }
 
     #[test]

@@ -23,7 +23,9 @@ pub(crate) use kernels::{GROUP, Group, Kernel};
 pub(crate) use prefetch::prefetch_at;
 pub use prefetch::{fetched_ahead, prefetch};
 pub use sums::add_scaled;
-pub(crate) use unfold::{PART, PARTS, unfold};
+#[cfg(any(test, feature = "build"))]
+pub(crate) use unfold::PARTS;
+pub(crate) use unfold::{PART, unfold};
 pub(crate) use woven::{WOVEN, weave};
 
 /// How similarity is measured; larger is nearer.

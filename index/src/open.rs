@@ -372,7 +372,7 @@ fn check_sections<D: AsRef<[u8]>>(container: &Container<D>, header: &IndexHeader
     Ok(places)
 }
 
-/// The sections that only some indexes have: all three or none, for as many items each.
+/// The sections that only some indexes have: all three or none, for as many items each; empty where there can be none.
 fn check_longest<D: AsRef<[u8]>>(
     container: &Container<D>,
     header: &IndexHeader,

@@ -96,6 +96,10 @@ fn fine_rows(view: &FineView<'_>, metric: Metric) -> Result<(), VerifyError> {
         if padding.into_iter().any(|byte| *byte != CODE_ZERO) {
             return Err(VerifyError::RowPadding { ordinal });
         }
+        // As codes of floats are too, and what keeps the sums of walks from wrapping.
+        if codes.contains(&0) {
+            return Err(VerifyError::CodeRange { ordinal });
+        }
         unfold(codes, fine, view.codes.scales, &mut values);
         check_length(&values, ordinal, metric)?;
     }

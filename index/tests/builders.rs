@@ -77,6 +77,17 @@ fn copies_of_one_row_are_all_reached() {
     }
 }
 
+/// So many that the tree needs every link of those nearest to one that is not reached, while lists of others are half empty.
+#[test]
+fn many_copies_of_one_row_verify() {
+    let copies = Factors::new([0.6, 0.8].repeat(5_000), 2);
+    for builder in BUILDERS {
+        let built = copies.build_by(builder, Metric::Cosine, &GraphOptions::default());
+        assert_eq!(reached(built.graph().view()), 5_000);
+        Index::open(built.to_bytes().unwrap()).unwrap().verify().unwrap();
+    }
+}
+
 /// How many items the links on level 0 lead to from the entry point.
 fn reached(graph: kindred_index::GraphView<'_>) -> usize {
     let entry = graph.entry_point().unwrap();

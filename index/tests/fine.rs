@@ -11,7 +11,7 @@ mod support;
 use damage::{open_error, read, verify_error};
 use factors::{Factors, broadly, clustered, exactly, ordinals, share};
 use kindred_index::build::{GraphOptions, RowForm};
-use kindred_index::format::section;
+use kindred_index::format::{IndexHeader, section};
 use kindred_index::{AlignedBytes, Index, Metric, OpenError, Scratch, VerifyError, dot_scalar, normalise};
 use support::Parts;
 
@@ -95,6 +95,13 @@ fn what_cannot_be_rows_is_found() {
     assert!(matches!(verify_error(other), VerifyError::RowLength { ordinal: 5, .. }));
     let nothing = damaged(&|parts| parts.section(section::CODES)[64 * 5..64 * 5 + 40].fill(128));
     assert!(matches!(verify_error(nothing), VerifyError::RowLength { ordinal: 5, .. }));
+    // With the inner product a row may be of any length, and only the code itself is wrong.
+    let zero = damaged(&|parts| {
+        parts.section(section::CODES)[64 * 5 + 3] = 0;
+        let header = parts.header();
+        parts.set_header(&IndexHeader { metric: Metric::InnerProduct as u32, ..header });
+    });
+    assert_eq!(verify_error(zero), VerifyError::CodeRange { ordinal: 5 });
     for wrong in [0.0, -0.1, f32::NAN, f32::INFINITY, 1e-40] {
         let scale = damaged(&|parts| parts.set_f32(section::CODE_SCALES, 2, wrong));
         assert!(matches!(verify_error(scale), VerifyError::CodeScale { dimension: 2, .. }), "{wrong}");

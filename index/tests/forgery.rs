@@ -118,7 +118,8 @@ fn rows_of_an_inner_product_index() {
 #[test]
 fn codes_that_are_not_those_of_the_rows() {
     let small = Parts::of(&support::small());
-    for wrong in [0.0, -0.01, f32::NAN, f32::INFINITY, 1e-40] {
+    // Rounded as if it were a number, the second that is none would be the largest of 16 bits.
+    for wrong in [0.0, -0.01, f32::NAN, f32::from_bits(0x7FC0_7FFF), f32::INFINITY, 1e-40] {
         let mut parts = small.clone();
         parts.set_f32(section::CODE_SCALES, 2, wrong);
         assert!(matches!(verify_error(parts.write()), VerifyError::CodeScale { dimension: 2, .. }), "{wrong}");

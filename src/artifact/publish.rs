@@ -2,7 +2,7 @@
 //!
 //! 1. Lock, remove the leftovers of publishers that died, make `<generation>.partial/`.
 //! 2. Write each file, sync it, make it read-only.
-//! 3. Write the manifest likewise, open the result as a server would, sync the directory.
+//! 3. Open and verify the result as a server would, write the manifest likewise, sync the directory.
 //! 4. Rename it to `<generation>/`, sync the root.
 //! 5. Write `CURRENT.partial`, sync it, rename it to `CURRENT`, sync the root.
 //!
@@ -85,19 +85,22 @@ impl Publication {
         Ok(entry)
     }
 
-    /// Publishes the generation: from here on it is complete, and CURRENT names it.
+    /// Publishes the generation: from here on it is complete, and CURRENT names it. Reads all of it once more, to verify it first: what a
+    /// server would refuse must not become current.
     ///
     /// `generation`, `format_version` and `files` of the manifest are filled in here. With `keep_last`, older generations
     /// beyond that number are removed afterwards, never the one just published. Returns its directory.
     ///
     /// # Errors
-    /// A file that was not written, files that do not open as a model with this manifest, or a write that failed. CURRENT
-    /// then names what it named before.
+    /// A file that was not written, files that do not open as a model with this manifest or do not verify, or a write that failed.
+    /// CURRENT then names what it named before.
     pub fn commit(mut self, mut manifest: Manifest, keep_last: Option<usize>) -> Result<PathBuf, ArtifactError> {
         manifest.format_version = FORMAT_VERSION;
         manifest.generation.clone_from(&self.generation);
         manifest.files.clone_from(&self.files);
-        open_with(&self.partial, manifest.clone(), Memory::default())?;
+        let refused = |source| ArtifactError::Model { directory: self.partial.clone(), source: Box::new(source) };
+        // Without the checksums of the manifest: they were taken of these very files.
+        open_with(&self.partial, manifest.clone(), Memory::default())?.verify().map_err(refused)?;
         let path = self.partial.join(MANIFEST_FILE);
         write_synced(&path, |into| {
             serde_json::to_writer_pretty(&mut *into, &manifest)?;

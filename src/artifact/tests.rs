@@ -1,5 +1,6 @@
 //! The publishing protocol: whole or not at all, whatever dies when.
 
+use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -147,6 +148,29 @@ fn nothing_is_published_without_all_files_or_with_a_lying_manifest() {
     assert!(matches!(error, ArtifactError::Content { .. }), "{error}");
     let error = publication.write("../g1/index.kin", |_| Ok(())).unwrap_err();
     assert!(matches!(error, ArtifactError::NotListed { .. }), "{error}");
+}
+
+#[test]
+fn nothing_is_published_that_a_server_would_refuse() {
+    let root = root();
+    let fixture = fixture();
+    fixture.publish(root.path(), "g1");
+    for damaged in [INDEX_FILE, MODEL_FILE] {
+        let mut publication = Publication::begin(root.path(), "g2").unwrap();
+        let index = fixture.index_bytes();
+        let model = fixture.model_bytes(index.as_ref());
+        for (name, mut bytes) in [(INDEX_FILE, index), (MODEL_FILE, model)] {
+            if name == damaged {
+                // It still opens.
+                *bytes.as_mut().last_mut().unwrap() ^= 1;
+            }
+            publication.write(name, |into| Ok(into.write_all(bytes.as_ref())?)).unwrap();
+        }
+        let error = publication.commit(fixture.manifest(), None).unwrap_err();
+        assert!(matches!(error, ArtifactError::Model { .. }), "{damaged}: {error}");
+        assert_eq!(names(root.path()), ["CURRENT", "g1", "publish.lock"]);
+        assert_eq!(current(root.path()).unwrap().generation, "g1");
+    }
 }
 
 #[test]

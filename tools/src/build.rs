@@ -1,7 +1,7 @@
 //! From a model to a published artifact: graph, measurement, files.
 //!
-//! Nothing is published that does not pass its recall floor, and nothing half: everything is made beside, and the name CURRENT
-//! changes last (see `kindred::artifact`). Needs the model, one copy of the index and the builder's own graph in memory.
+//! Nothing is published that does not pass its recall floor or does not verify, and nothing half: everything is made beside, and the
+//! name CURRENT changes last (see `kindred::artifact`). Needs the model, one copy of the index and the builder's own graph in memory.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -172,8 +172,8 @@ impl Default for BuildOptions {
 /// Builds an artifact of a model and publishes it below `root`, unless its recall is below the floor.
 ///
 /// # Errors
-/// A model that no index can be made of, another build at work in `root`, or a file that cannot be written. What was published
-/// before stays as it was.
+/// A model that no index can be made of, an artifact that does not verify, another build at work in `root`, or a file that cannot be
+/// written. What was published before stays as it was.
 pub fn publish(
     model: &ModelDir,
     root: &Path,

@@ -94,6 +94,12 @@ pub enum VerifyError {
         /// The item.
         ordinal: u32,
     },
+    /// A code is one that no value has.
+    #[error("a code of item {ordinal} is 0, expected 1 to 255: build the index again")]
+    CodeRange {
+        /// The item.
+        ordinal: u32,
+    },
     /// The longest items are not those that the rows say, or not in their order.
     #[error("place {place} of the longest items: {problem}: build the index again")]
     Longest {

@@ -49,7 +49,9 @@ impl CodedQuery {
         let largest = LARGEST.min(((1_u64 << 31) as f32 / (127.0 * width as f32) - 1.0).floor());
         // A query of zeros, or one too small to be told from it, is similar to everything alike.
         let unit = if most > 0.0 && most.is_finite() { most / largest } else { 1.0 };
-        self.whole.extend(scaled().map(|value| nearest_whole((value / unit).clamp(-LARGEST, LARGEST)) as i16));
+        // Cut once more as whole numbers: what is not a number, as scales of an unverified file may be, passes the first cut.
+        let whole = |value: f32| nearest_whole((value / unit).clamp(-LARGEST, LARGEST)) as i16;
+        self.whole.extend(scaled().map(|value| whole(value).clamp(-(LARGEST as i16), LARGEST as i16)));
         self.whole.resize(width, 0);
         for ((whole, high), low) in self.whole.iter().zip(self.high.as_mut()).zip(self.low.as_mut()) {
             let top = (*whole + 64) >> 7;

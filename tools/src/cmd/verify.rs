@@ -94,7 +94,7 @@ fn check(directory: &Path, report: &mut VerifyReport) -> Result<(), ArtifactErro
     artifact::check_files(directory, &manifest)?;
     let snapshot = Snapshot::open(directory)?;
     report.n_items = Some(snapshot.model().len());
-    snapshot.verify()
+    snapshot.verify_contents()
 }
 
 /// The directory of the artifact that a path means: itself if it holds a manifest, else the generation its CURRENT names.
