@@ -15,9 +15,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::listen::{Surface, listen, serve};
 pub use self::stores::Stores;
 use crate::audit::{Audit, Deed};
-use crate::clock::{Clock, system_now_ms};
+use crate::clock::{Clock, EvenClock, system_now_ms};
 use crate::http::state::{Names, State};
 use crate::keys::{KeyRing, KeysError, Rate};
+use crate::limits;
 use crate::live_catalog::{ChangeError, LiveCatalog};
 use crate::overload::Placement;
 use crate::people::People;
@@ -219,6 +220,7 @@ impl Application {
             tls = tls_on,
             keys = keys_on,
             admin_port,
+            arithmetic = kindred_index::arithmetic(),
             "listening"
         );
         let rotation = Rotation { keys, certificates: tls.map(|(_, certificates)| certificates) };
@@ -451,8 +453,13 @@ fn open_keys(settings: &SecuritySettings) -> Result<Option<Arc<KeyRing>>, KeysEr
 /// Removes what is kept longer than it may be, now and then, for as long as the server runs.
 async fn upkeep(state: web::Data<State>) {
     const EVERY: Duration = Duration::from_secs(60);
+    let mut clock = EvenClock::new(limits::CLOCK_EVEN_FOR);
     loop {
-        match state.shown.prune(state.now_ms()).await {
+        let Some(now_ms) = clock.believed(state.now_ms()) else {
+            tokio::time::sleep(EVERY).await;
+            continue;
+        };
+        match state.shown.prune(now_ms).await {
             // More may be due at once.
             Ok(true) => tokio::time::sleep(Duration::from_millis(100)).await,
             Ok(false) => tokio::time::sleep(EVERY).await,

@@ -69,6 +69,9 @@ pub const TRENDING_REPLAY_MAX: usize = 1_000_000;
 /// Items that a cursor of infinite scroll carries. Beyond them the scroll is at its end.
 pub const CURSOR_ITEMS_MAX: usize = 5_000;
 
+/// Bytes of such a cursor, for the same reason: it comes back in a body, beside what else is asked.
+pub const CURSOR_BYTES_MAX: usize = BODY_BYTES_MAX / 2;
+
 /// Neighbours stored per item.
 pub const NEIGHBOURS_PER_ITEM_MAX: usize = 1_000;
 
@@ -168,6 +171,9 @@ pub const COMMIT_CHANGES_MAX: u64 = 8_192;
 
 /// Longest time that a commit gathers company. It starts as soon as nothing more is waiting.
 pub const COMMIT_WINDOW: std::time::Duration = std::time::Duration::from_millis(10);
+
+/// How long the clock has to have gone evenly before anything is removed for its age.
+pub const CLOCK_EVEN_FOR: std::time::Duration = std::time::Duration::from_secs(60 * 60);
 
 /// Interactions beyond their retention removed in one transaction.
 pub const PRUNE_INTERACTIONS_MAX: usize = 2_000;

@@ -100,6 +100,7 @@ impl Placement {
         if narrow.weights.vector > 0.0 {
             narrow.weights.neighbours = 0.0;
             narrow.weights.followed = 0.0;
+            narrow.weights.sessions = 0.0;
         }
         Self { full, lighter, narrow }
     }
@@ -277,7 +278,8 @@ mod tests {
             let placement = Placement::new(scenario);
             let work = |step| (placement.at(step).candidates, placement.at(step).ef_search);
             assert!(work(Step::Full) > work(Step::Lighter) && work(Step::Lighter) > work(Step::Narrow));
-            assert_eq!(placement.at(Step::Narrow).weights.neighbours, 0.0);
+            let weights = &placement.at(Step::Narrow).weights;
+            assert_eq!((weights.neighbours, weights.sessions), (0.0, 0.0));
             Step::ALL.iter().for_each(|step| assert_eq!(placement.at(*step).validate(), Ok(())));
             assert_eq!(placement.ef_search(Step::Lighter, Some(500)), Some(placement.at(Step::Lighter).ef_search));
             assert_eq!(placement.ef_search(Step::Full, Some(500)), Some(500));

@@ -40,7 +40,7 @@ pub struct Scenario {
     pub exclude_kinds: Vec<String>,
     /// With `exclude_seen`: only interactions younger than this count, in hours. 0: of any age.
     pub exclude_within_hours: f64,
-    /// Kinds of interaction after which an item is never shown to the visitor again, whatever else holds.
+    /// Kinds of interaction after which an item is not shown to the visitor again, whatever else holds, while the interaction is in their history.
     pub hide_kinds: Vec<String>,
     /// What each part of the score weighs.
     pub weights: SourceWeights,

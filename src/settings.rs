@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use config::{Config, Environment, File, FileFormat};
 use kindred_index::Memory;
-use serde::Deserialize;
+use serde::de::{DeserializeOwned, Error as _, value};
+use serde::{Deserialize, Deserializer};
 
 use crate::experiment::{self, Experiment};
 use crate::limits;
@@ -28,6 +29,8 @@ pub const HOME: &str = "home";
 /// The scenario of similar items.
 pub const SIMILAR: &str = "similar";
 
+/// The variable that brings the key by which ids become pseudonyms.
+const PSEUDONYM_KEY: &str = "KINDRED__PEOPLE__PSEUDONYM_KEY";
 /// The committed file with every default, as text.
 pub const DEFAULTS: &str = include_str!("../config/kindred.toml");
 
@@ -99,6 +102,7 @@ pub struct HttpSettings {
     /// Milliseconds above which a request is logged as slow.
     pub slow_request_ms: u64,
     /// Where the present comes from.
+    #[serde(deserialize_with = "word")]
     pub clock: ClockKind,
 }
 
@@ -121,6 +125,7 @@ pub struct ArtifactSettings {
     /// Milliseconds between two looks at CURRENT, 0 = only when told.
     pub poll_ms: u64,
     /// Where its bytes lie.
+    #[serde(deserialize_with = "word")]
     pub memory: MemoryKind,
 }
 
@@ -150,7 +155,7 @@ impl From<MemoryKind> for Memory {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StoreKind {
-    /// One file on disk; what was acknowledged survives a kill.
+    /// One directory on disk; what was acknowledged survives a kill.
     Embedded,
     /// In memory; lost at a restart.
     Memory,
@@ -161,14 +166,15 @@ pub enum StoreKind {
 #[serde(deny_unknown_fields)]
 pub struct HistorySettings {
     /// Which store.
+    #[serde(deserialize_with = "word")]
     pub store: StoreKind,
-    /// File of the embedded store.
+    /// Directory of the embedded store.
     pub path: PathBuf,
     /// Newest interactions kept for one user or session.
     pub keep_per_actor: usize,
     /// MiB of recent interactions held in memory.
     pub cache_mb: u64,
-    /// MiB of page cache of the embedded store.
+    /// MiB of block cache of the embedded store.
     pub page_cache_mb: usize,
     /// Seconds after which an idle user or session is forgotten (memory store).
     pub idle_seconds: u64,
@@ -226,6 +232,12 @@ pub enum SettingsError {
     },
 }
 
+/// One of a few words. Where it is none of them, the error lists them, which that of the crate that reads settings does not.
+fn word<'de, D: Deserializer<'de>, T: DeserializeOwned>(from: D) -> Result<T, D::Error> {
+    let text = String::deserialize(from)?;
+    T::deserialize(value::StringDeserializer::<value::Error>::new(text)).map_err(D::Error::custom)
+}
+
 impl Settings {
     /// Reads the defaults, then `file` if given, then the environment (`KINDRED__HTTP__PORT=9000`), and checks ranges.
     ///
@@ -242,8 +254,10 @@ impl Settings {
     /// [`SettingsError`] naming the file or key.
     pub fn layered(
         file: Option<&Path>,
-        environment_variables: std::collections::HashMap<String, String>,
+        mut environment_variables: std::collections::HashMap<String, String>,
     ) -> Result<Self, SettingsError> {
+        // As it is: one of digits alone would be taken for a number, and come out as another text.
+        let pseudonym_key = environment_variables.remove(PSEUDONYM_KEY);
         let mut builder = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
         if let Some(path) = file {
             let text = std::fs::read_to_string(path)
@@ -256,7 +270,8 @@ impl Settings {
         let environment = environment.source(Some(environment_variables));
         let settings: Self = builder
             .add_source(environment)
-            .build()
+            .set_override_option("people.pseudonym_key", pseudonym_key)
+            .and_then(|builder| builder.build())
             .and_then(Config::try_deserialize)
             .map_err(|error| SettingsError::Invalid { message: error.to_string() })?;
         settings.validate()?;
@@ -443,6 +458,23 @@ mod tests {
         let error = Settings::layered(None, environment(&[("KINDRED__SCENARIOS__HOME__LIMIT", "0")])).unwrap_err();
         assert!(error.to_string().contains("scenarios.home"), "{error}");
         assert!(Settings::layered(None, environment(&[("KINDRED__HTTP__PORT", "70000")])).is_err());
+    }
+
+    #[test]
+    fn an_unknown_word_is_answered_with_those_there_are() {
+        let error = Settings::layered(None, environment(&[("KINDRED__ARTIFACTS__MEMORY", "pined")])).unwrap_err();
+        let error = error.to_string();
+        assert!(
+            ["pined", "`cold`, `cached`, `pinned`", "artifacts.memory"].iter().all(|part| error.contains(part)),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_key_of_digits_stays_as_it_is() {
+        let key = "000123456789012345678901234567890";
+        let settings = Settings::layered(None, environment(&[(PSEUDONYM_KEY, key)])).unwrap();
+        assert_eq!(settings.people.pseudonym_key.bytes(), key.as_bytes());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::clock::system_now_ms;
 use crate::history::RecentInteractions;
 use crate::history::memory::MemoryHistory;
+use crate::limits;
 use crate::settings::{HistorySettings, StoreKind};
 use crate::store::embedded::{EmbeddedOptions, EmbeddedStore, Retention};
 use crate::store::{Documents, StoreError};
@@ -53,5 +54,6 @@ fn retention(settings: &HistorySettings) -> Retention {
         all_ms: ms(settings.retention_days),
         kinds_ms: kinds.iter().filter_map(|(kind, days)| ms(*days).map(|ms| (kind.clone(), ms))).collect(),
         max_bytes: (settings.max_mb > 0).then_some(settings.max_mb << 20),
+        clock_even_for: limits::CLOCK_EVEN_FOR,
     }
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use moka::ops::compute::Op;
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
 use super::{Ack, Actor, Erased, HistoryStats, Incoming, Kept, Lookup, Recent, RecentInteractions};
@@ -35,8 +36,11 @@ impl MemoryHistory {
             .max_capacity(cache_mb << 20)
             .weigher(|actor: &String, list: &Recent| super::cached_size(actor, list))
             .time_to_live(idle)
+            // What was just acknowledged is kept; a policy that counts would rather turn newcomers away.
+            .eviction_policy(EvictionPolicy::lru())
             .build();
-        let ids = Cache::builder().max_capacity(limits::IDS_IN_MEMORY_MAX).time_to_live(idle).build();
+        let ids = Cache::builder().max_capacity(limits::IDS_IN_MEMORY_MAX).time_to_live(idle);
+        let ids = ids.eviction_policy(EvictionPolicy::lru()).build();
         Self {
             documents: MemoryDocuments::default(),
             lists,

@@ -2,7 +2,7 @@
 //!
 //! A store is append-only to its callers: [`RecentInteractions::append`] answers once the interactions are as safe as the store makes them,
 //! and what it acknowledged is in the next [`RecentInteractions::recent`] of the same actor. Two stores: [`memory`] (bounded, lost at a
-//! restart) and [`crate::store::embedded`] (one file, durable). Neither knows anything of items, ranking or HTTP.
+//! restart) and [`crate::store::embedded`] (one directory, durable). Neither knows anything of items, ranking or HTTP.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -149,6 +149,11 @@ impl Problem {
         Self::new(Code::InvalidRequest, detail, remedy)
     }
 
+    /// The same, at a place in what was sent.
+    pub(crate) fn at(self, place: &str) -> Self {
+        Self { detail: format!("{place}: {}", self.detail), ..self }
+    }
+
     /// More of something than is allowed.
     pub(crate) fn limit(what: &str, found: usize, most: usize) -> Self {
         Self::new(

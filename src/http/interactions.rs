@@ -38,7 +38,8 @@ pub(crate) struct InteractionDto {
     /// The item. It need not be in the catalogue yet.
     #[schema(example = "item-42")]
     pub(crate) item_id: String,
-    /// What was done: one of the kinds of the loaded model, see `GET /v1/model`, or `not_interested`, which hides the item from this visitor.
+    /// What was done: one of the kinds of the loaded model, see `GET /v1/model`, or `not_interested`, which hides the item from this visitor
+    /// for as long as it is among the newest interactions that are kept for recommending (`history.keep_per_actor`).
     #[schema(example = "view")]
     pub(crate) kind: String,
     /// A number that came with it: a rating, an amount.

@@ -85,7 +85,7 @@ pub(crate) async fn put(
     let _permit = state.admit_write(&worker)?;
     let input = json::<ItemInput>(&body)?;
     let turns = state.catalog.turns(std::iter::once(id.as_str())).await;
-    let entry = input.into_entry(&id, "", state.dimensions(), time_of_change(&state, &id))?;
+    let entry = input.into_entry(&id, "", None, state.dimensions(), time_of_change(&state, &id))?;
     change_one(&state, &turns, entry).await
 }
 
@@ -112,7 +112,7 @@ pub(crate) async fn patch(
     let turns = state.catalog.turns(std::iter::once(id.as_str())).await;
     let (current, vector) = current(&state, &id)?;
     let entry = input(patched(&current, vector.as_deref(), patch, "")?, "")?;
-    let entry = entry.into_entry(&id, "", state.dimensions(), time_of_change(&state, &id))?;
+    let entry = entry.into_entry(&id, "", Some(&current), state.dimensions(), time_of_change(&state, &id))?;
     change_one(&state, &turns, entry).await
 }
 
@@ -167,15 +167,15 @@ pub(crate) async fn batch(
     for item in items {
         let place = format!("items[{}]: ", item.at);
         let earlier = entries.iter().rev().find(|entry| entry.id() == item.id);
-        let value = match item.op {
+        let (value, before) = match item.op {
             Operation::Put => {
                 done.put += 1;
-                Value::Object(item.fields)
+                (Value::Object(item.fields), None)
             }
             Operation::Patch => {
                 done.patched += 1;
                 let (current, vector) = after(&state, &item.id, earlier)?;
-                patched(&current, vector.as_deref(), item.fields, &place)?
+                (patched(&current, vector.as_deref(), item.fields, &place)?, Some(current))
             }
             Operation::Delete => {
                 done.deleted += 1;
@@ -186,7 +186,8 @@ pub(crate) async fn batch(
             }
         };
         let at_ms = time_of_change(&state, &item.id);
-        entries.push(input(value, &place)?.into_entry(&item.id, &place, state.dimensions(), at_ms)?);
+        let input = input(value, &place)?;
+        entries.push(input.into_entry(&item.id, &place, before.as_ref(), state.dimensions(), at_ms)?);
     }
     change(&state, &turns, entries).await?;
     super::render(&done)
@@ -202,8 +203,10 @@ struct Change {
 
 fn operations(body: &Lines) -> Result<Vec<Change>, Problem> {
     let maps: Vec<Map<String, Value>> = if body.is_lines() {
-        let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.iter().all(u8::is_ascii_whitespace));
-        lines.map(json).collect::<Result<_, _>>()?
+        let lines = body.split(|byte| *byte == b'\n').zip(1..);
+        let lines = lines.filter(|(line, _)| !line.iter().all(u8::is_ascii_whitespace));
+        let parsed = lines.map(|(line, number)| json(line).map_err(|problem| problem.at(&format!("line {number}"))));
+        parsed.collect::<Result<_, _>>()?
     } else {
         json_of_any_form(body)?
     };

@@ -91,11 +91,13 @@ pub(crate) struct ItemPatch {
 }
 
 impl ItemInput {
-    /// The change that puts the item as it is here. `place` begins the detail of what is wrong.
+    /// The change that puts the item as it is here. `place` begins the detail of what is wrong. What the item was `before` a patch is taken as
+    /// it is: a catalogue may carry more than can be asked for.
     pub(super) fn into_entry(
         self,
         id: &str,
         place: &str,
+        before: Option<&CatalogItem>,
         dimensions: Option<usize>,
         now_ms: i64,
     ) -> Result<LiveEntry, Problem> {
@@ -106,7 +108,6 @@ impl ItemInput {
                 "leave the id out, or send the one that the item has",
             ));
         }
-        check_count(&format!("{place}categories"), self.categories.len(), limits::ITEM_ATTRIBUTES_MAX)?;
         check_vector(self.vector.as_deref(), place, dimensions)?;
         let item = CatalogItem {
             title: self.title,
@@ -120,7 +121,12 @@ impl ItemInput {
             attributes: self.attributes,
             ..CatalogItem::new(id)
         };
-        check_attributes(&item).map_err(|error| {
+        let new = what_is_new(&item, before);
+        check_count(&format!("{place}categories"), new.categories.len(), limits::ITEM_ATTRIBUTES_MAX)?;
+        if !new.attributes.is_empty() {
+            check_count(&format!("{place}attributes"), item.attributes.len(), limits::ITEM_ATTRIBUTES_MAX)?;
+        }
+        check_attributes(&new).map_err(|error| {
             Problem::invalid(format!("{place}{error}"), "see /openapi.json for what an attribute may be")
         })?;
         LiveEntry::put(item, self.vector, now_ms).map_err(|error| {
@@ -133,6 +139,16 @@ impl ItemInput {
             )
         })
     }
+}
+
+/// The categories and attributes that an item did not have before.
+fn what_is_new(item: &CatalogItem, before: Option<&CatalogItem>) -> CatalogItem {
+    let is_new = |name: &str, value: &Value| before.is_none_or(|before| before.attributes.get(name) != Some(value));
+    let attributes = item.attributes.iter().filter(|(name, value)| is_new(name, value));
+    let attributes = attributes.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let is_same = before.is_some_and(|before| before.categories == item.categories);
+    let categories = if is_same { Vec::new() } else { item.categories.clone() };
+    CatalogItem { attributes, categories, ..CatalogItem::new("") }
 }
 
 fn check_vector(vector: Option<&[f32]>, place: &str, dimensions: Option<usize>) -> Result<(), Problem> {

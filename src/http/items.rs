@@ -245,7 +245,10 @@ pub(crate) async fn get_similar(
         };
         watch.lap(RequestStage::Parse);
         let (scenario, weighting) = (placement.at(permit.step), &model.manifest().weighting);
-        let list = recommend(model, scenario, weighting, &request, &mut scratch, &mut |stage| watch.lap(stage.into()));
+        let list = state.with_signals(placement, live.snapshot.generation(), None, |signals| {
+            let request = RecommendRequest { signals, ..request };
+            recommend(model, scenario, weighting, &request, &mut scratch, &mut |stage| watch.lap(stage.into()))
+        });
         state.recall.end(name, live.snapshot.generation(), &mut scratch);
         let list = list?;
         super::render(&SimilarAnswer {

@@ -67,8 +67,8 @@ pub(crate) struct InteractionsPage {
 pub(crate) struct PersonData {
     /// Every name that the person is kept under: `u:` and the user's id or `s:` and the session's, hashed where ids are kept so.
     names: Vec<String>,
-    /// What was set about the user, if anything was.
-    profile: Option<ProfileDto>,
+    /// What was set about the user, by the name that it is kept under; after a merge there may be several.
+    profiles: BTreeMap<String, ProfileDto>,
     /// A page of interactions of the store, newest first.
     interactions: Vec<KeptDto>,
     /// Interactions that are in memory only, newest first; on the first page.
@@ -180,14 +180,16 @@ async fn export(state: &State, person: &[Actor], query: &PageQuery) -> Result<Ht
     let (limit, before) = query.checked()?;
     let failed = |error| Problem::store(&error, state.retry_after_seconds);
     let (page, next) = state.people.list(person, before, limit).await.map_err(failed)?;
-    let mut profile = None;
-    if let Some(first) = person.first() {
-        profile = state.people.profile(first).await.map_err(failed)?;
+    let mut profiles = BTreeMap::new();
+    for name in person {
+        if let Some(profile) = state.people.profile(name).await.map_err(failed)? {
+            profiles.insert(name.as_str().to_owned(), (*profile).clone().into());
+        }
     }
     let in_memory = if before.is_none() { state.people.fleeting(person) } else { Vec::new() };
     super::render(&PersonData {
         names: person.iter().map(|one| one.as_str().to_owned()).collect(),
-        profile: profile.map(|profile| (*profile).clone().into()),
+        profiles,
         interactions: page.iter().map(KeptDto::from).collect(),
         in_memory: in_memory.iter().map(KeptDto::from).collect(),
         next_cursor: next.map(cursor),
@@ -244,7 +246,7 @@ pub(crate) async fn user_interactions(
     path: web::Path<String>,
     query: web::Query<PageQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let _permit = state.admit(&worker)?;
+    let _permit = state.admit_whole(&worker)?;
     list(&state, &user_person(&state, &path)?, &query).await
 }
 
@@ -260,7 +262,7 @@ pub(crate) async fn session_interactions(
     path: web::Path<String>,
     query: web::Query<PageQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let _permit = state.admit(&worker)?;
+    let _permit = state.admit_whole(&worker)?;
     list(&state, &session_person(&state, &path)?, &query).await
 }
 
@@ -271,7 +273,7 @@ pub(crate) async fn session_interactions(
     get, path = "/v1/users/{id}/data", operation_id = "export_user", tag = "people",
     params(("id" = String, Path, description = "the user's id", example = "user-17"), PageQuery),
     responses((status = 200, description = "a page of everything", body = PersonData, example = json!({
-            "names": ["u:user-17"], "profile": {"country": "DE", "device": "mobile", "labels": ["garden"], "follows": [], "consent": "full"},
+            "names": ["u:user-17"], "profiles": {"u:user-17": {"country": "DE", "device": "mobile", "labels": ["garden"], "follows": [], "consent": "full"}},
             "interactions": [{"item_id": "item-42", "kind": "view", "occurred_at": "2026-11-24T14:25:01Z"}], "in_memory": [], "next_cursor": null
         })))
 )]
@@ -281,7 +283,7 @@ pub(crate) async fn export_user(
     path: web::Path<String>,
     query: web::Query<PageQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let _permit = state.admit(&worker)?;
+    let _permit = state.admit_whole(&worker)?;
     export(&state, &user_person(&state, &path)?, &query).await
 }
 
@@ -290,7 +292,7 @@ pub(crate) async fn export_user(
     get, path = "/v1/sessions/{id}/data", operation_id = "export_session", tag = "people",
     params(("id" = String, Path, description = "the session's id", example = "session-8f3a"), PageQuery),
     responses((status = 200, description = "a page of everything", body = PersonData, example = json!({
-            "names": ["u:user-17"], "profile": {"country": "DE", "device": "mobile", "labels": ["garden"], "follows": [], "consent": "full"},
+            "names": ["u:user-17"], "profiles": {"u:user-17": {"country": "DE", "device": "mobile", "labels": ["garden"], "follows": [], "consent": "full"}},
             "interactions": [{"item_id": "item-42", "kind": "view", "occurred_at": "2026-11-24T14:25:01Z"}], "in_memory": [], "next_cursor": null
         })))
 )]
@@ -300,7 +302,7 @@ pub(crate) async fn export_session(
     path: web::Path<String>,
     query: web::Query<PageQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let _permit = state.admit(&worker)?;
+    let _permit = state.admit_whole(&worker)?;
     export(&state, &session_person(&state, &path)?, &query).await
 }
 
@@ -323,7 +325,7 @@ pub(crate) async fn erase_user(
     worker: web::Data<Worker>,
     path: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let _permit = state.admit(&worker)?;
+    let _permit = state.admit_write(&worker)?;
     erase(&state, &user_person(&state, &path)?).await
 }
 
@@ -344,6 +346,6 @@ pub(crate) async fn erase_session(
     worker: web::Data<Worker>,
     path: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let _permit = state.admit(&worker)?;
+    let _permit = state.admit_write(&worker)?;
     erase(&state, &session_person(&state, &path)?).await
 }

@@ -23,6 +23,7 @@ use crate::limits;
 use crate::telemetry::{Finished, Route};
 use crate::timestamp::has_text;
 
+const NO_SUCH_ADDRESS: &str = "(no such address)";
 const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -40,7 +41,7 @@ where
     let is_stream = body::keep_stream(&mut request);
     let state = request.app_data::<web::Data<State>>().cloned();
     let given = request.headers().get(&REQUEST_ID).filter(|id| acceptable(id)).cloned();
-    let route = route_of(request.path());
+    let route = route_of(request.method(), request.path());
     let is_change = !gate::only_asks(request.method(), request.path());
     if let Some(state) = state.as_ref().filter(|state| state.clock.is_requested()) {
         set_clock(&state.clock, &request);
@@ -127,14 +128,16 @@ async fn audit<B>(state: &State, response: &ServiceResponse<B>, passage: &Passag
     }
 }
 
-/// The path, or where it names a person its pattern: the audit log outlives an erasure. Asked of the pattern, since a path may be written with
-/// percent signs.
+/// The path, or where it may name a person its pattern: the audit log outlives an erasure. Asked of the pattern, since a path may be written with
+/// percent signs, and one that is none of ours may be one of a person's, misspelled.
 fn without_people(request: &HttpRequest) -> Cow<'_, str> {
     match request.match_pattern() {
         Some(pattern) if pattern.starts_with("/v1/users/") || pattern.starts_with("/v1/sessions/") => {
             Cow::Owned(pattern)
         }
-        _ => Cow::Borrowed(request.path()),
+        Some(_) => Cow::Borrowed(request.path()),
+        None if request.path().starts_with("/admin/") => Cow::Borrowed(request.path()),
+        None => Cow::Borrowed(NO_SUCH_ADDRESS),
     }
 }
 
@@ -150,7 +153,7 @@ fn log<B>(response: &ServiceResponse<B>, id: Option<&HeaderValue>, status: u16, 
     let request = response.request();
     // The pattern, not the path, and of a refusal its code, not its words: ids of people stay out of the log.
     let pattern = request.match_pattern();
-    let (method, path) = (request.method().as_str(), pattern.as_deref().unwrap_or("(no such address)"));
+    let (method, path) = (request.method().as_str(), pattern.as_deref().unwrap_or(NO_SUCH_ADDRESS));
     let request_id = id.and_then(|id| id.to_str().ok()).unwrap_or_default();
     let took_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
     let error = response.response().error().map(|error| match error.as_error::<Problem>() {
@@ -177,7 +180,7 @@ fn trace<B>(state: &State, response: &ServiceResponse<B>, parent: Option<&Header
     let stages = response.response().extensions().get::<StageTimes>().map(StageTimes::in_order);
     state.traces.finished(&Finished {
         method: request.method().as_str(),
-        route: pattern.as_deref().unwrap_or("(no such address)"),
+        route: pattern.as_deref().unwrap_or(NO_SUCH_ADDRESS),
         status: response.status().as_u16(),
         elapsed,
         is_slow: elapsed > state.slow_request,
@@ -191,8 +194,9 @@ fn acceptable(id: &HeaderValue) -> bool {
     !bytes.is_empty() && bytes.len() <= limits::REQUEST_ID_BYTES_MAX && bytes.iter().all(u8::is_ascii_graphic)
 }
 
-fn route_of(path: &str) -> Route {
+fn route_of(method: &Method, path: &str) -> Route {
     match path {
+        "/v1/recommendations" if *method == Method::GET => Route::RecommendationLog,
         "/v1/recommendations" => Route::Recommendations,
         "/v1/interactions" => Route::Interactions,
         "/v1/search" => Route::Search,
@@ -227,9 +231,13 @@ mod tests {
 
     #[test]
     fn routes_are_told_apart_by_their_path() {
-        assert_eq!(route_of("/v1/items/a/similar"), Route::Similar);
-        assert_eq!(route_of("/v1/items/similar"), Route::Item);
-        assert_eq!(route_of("/v1/itemsx"), Route::Other);
-        assert_eq!(route_of("/wp-login.php"), Route::Other);
+        let got = |path| route_of(&Method::GET, path);
+        assert_eq!(got("/v1/items/a/similar"), Route::Similar);
+        assert_eq!(got("/v1/items/similar"), Route::Item);
+        assert_eq!(got("/v1/itemsx"), Route::Other);
+        assert_eq!(got("/wp-login.php"), Route::Other);
+        // A log that is read is no list that is made.
+        assert_eq!(got("/v1/recommendations"), Route::RecommendationLog);
+        assert_eq!(route_of(&Method::POST, "/v1/recommendations"), Route::Recommendations);
     }
 }

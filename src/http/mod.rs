@@ -9,6 +9,7 @@ use serde::Serialize;
 
 mod backup;
 mod body;
+mod context;
 mod cursor;
 mod error;
 mod gate;

@@ -133,13 +133,15 @@ pub(crate) async fn metrics(state: web::Data<State>) -> Result<HttpResponse, Pro
             .map(|made| state.now_ms().saturating_sub(made).max(0) as f64 / 1e3),
     };
     let artifact = state.reloader.live().as_deref().map(gauges).unwrap_or_default();
-    let in_flight = state.in_flight.load(Ordering::Relaxed);
-    let mut stats = state.history.stats();
-    stats.damaged += state.catalog.damaged();
-    let text = state
-        .metrics
-        .render(in_flight, &artifact, &stats)
-        .map_err(|error| Problem::new(Code::Internal, error.to_string(), "report this; the service itself goes on"))?;
+    // Sizes are asked of the disk and the resident share of the system: not on this thread, which has lists to answer.
+    let text = web::block(move || {
+        let in_flight = state.in_flight.load(Ordering::Relaxed);
+        let mut stats = state.history.stats();
+        stats.damaged += state.catalog.damaged();
+        state.metrics.render(in_flight, &artifact, &stats).map_err(|error| error.to_string())
+    });
+    let text = text.await.unwrap_or_else(|error| Err(error.to_string()));
+    let text = text.map_err(|error| Problem::new(Code::Internal, error, "report this; the service itself goes on"))?;
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
 }
 

@@ -70,7 +70,10 @@ pub(crate) async fn item(
         };
         let weighting = &model.manifest().weighting;
         let listed = scenario.at(permit.step);
-        let list = recommend(model, listed, weighting, &request, &mut worker.scratch.borrow_mut(), &mut |_| ())?;
+        let list = state.with_signals(scenario, live.snapshot.generation(), None, |signals| {
+            let request = RecommendRequest { signals, ..request };
+            recommend(model, listed, weighting, &request, &mut worker.scratch.borrow_mut(), &mut |_| ())
+        })?;
         let main = format!(
             "{}<section><h2>Similar items</h2><div class=\"grid\">{}</div></section>\
              <section><h2 id=\"home-title\">For you</h2><div class=\"grid\" id=\"for-you\">{}</div></section>",
@@ -104,7 +107,11 @@ fn popular(
     let nobody: [Interaction; 0] = [];
     let request = RecommendRequest { limit: Some(LIST_ITEMS), live, ..RecommendRequest::new(&nobody, state.now_ms()) };
     let weighting = &model.manifest().weighting;
-    Ok(recommend(model, scenario.at(step), weighting, &request, &mut worker.scratch.borrow_mut(), &mut |_| ())?)
+    let list = state.with_signals(scenario, &model.manifest().generation, None, |signals| {
+        let request = RecommendRequest { signals, ..request };
+        recommend(model, scenario.at(step), weighting, &request, &mut worker.scratch.borrow_mut(), &mut |_| ())
+    });
+    Ok(list?)
 }
 
 fn entry(view: &ModelView<'_>, ordinal: u32) -> CatalogItem {

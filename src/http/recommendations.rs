@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::body::{Body, check_count, check_id, json};
+use super::context;
 use super::cursor::Cursor;
 use super::error::Problem;
 use super::items::{RecommendedItem, render_items};
@@ -22,16 +23,12 @@ use crate::limits;
 use crate::live_items::LiveItems;
 use crate::overload::{Placement, Step};
 use crate::people::consent::Consent;
-use crate::people::profile::Profile;
 use crate::people::shown::{Shown, ShownItem, UsedInteraction};
 use crate::recommend::{Breadth, RecommendRequest, Recommendations, RequestContext, recommend};
 use crate::reload::Live;
 use crate::scenario::{GeoPoint, Scenario};
 use crate::settings::HOME;
 use crate::telemetry::RequestStage;
-
-/// Clocks stand within this of UTC, with some to spare.
-const UTC_OFFSET_MINUTES_MAX: u32 = 18 * 60;
 
 /// Who asks, what for, and what is left out.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -223,7 +220,7 @@ pub(crate) async fn post(
     if listed.asks_context()
         && let Some(profile) = state.people.profile_of(&visitor, patience()).await
     {
-        complete(&mut checked.context, &profile);
+        context::complete(&mut checked.context, &profile);
     }
     watch.lap(RequestStage::Gather);
 
@@ -333,7 +330,7 @@ fn check(request: &mut RecommendationsRequest, state: &State) -> Result<Checked,
     request.item_ids.iter().try_for_each(|id| check_id(&"item id", id))?;
     let body = recent_to_history(std::mem::take(&mut request.interactions), state)?;
     let filter = request.filter.take().map(Filter::expression).transpose()?.flatten();
-    let context = check_context(request)?;
+    let context = context::checked(std::mem::take(&mut request.context), request.utc_offset_minutes, request.location)?;
     Ok(Checked { body, filter, context, cursor: None, excluded: None })
 }
 
@@ -361,45 +358,9 @@ fn next_cursor(cursor: &Cursor, seed: u64, shown: &[RecommendedItem<'_>], limit:
     let mut all = cursor.shown.clone();
     all.extend(shown.iter().map(|item| item.item_id.to_owned()));
     let more = shown.len() >= limit && all.len() <= limits::CURSOR_ITEMS_MAX;
-    more.then(|| Cursor { seed, shown: all }.text())
-}
-
-/// The circumstances that a request names.
-fn check_context(request: &mut RecommendationsRequest) -> Result<Option<RequestContext>, Problem> {
-    if request.context.is_empty() && request.utc_offset_minutes == 0 && request.location.is_none() {
-        return Ok(None);
-    }
-    check_count("context entries", request.context.len(), limits::CONTEXT_ENTRIES_MAX)?;
-    let too_long = |text: &&String| text.len() > limits::CONTEXT_BYTES_MAX;
-    if let Some(text) = request.context.iter().flat_map(|(key, value)| [key, value]).find(too_long) {
-        return Err(Problem::limit("bytes of a context key or value", text.len(), limits::CONTEXT_BYTES_MAX));
-    }
-    if request.utc_offset_minutes.unsigned_abs() > UTC_OFFSET_MINUTES_MAX {
-        let detail = format!("utc_offset_minutes is {}, expected -1080 to 1080", request.utc_offset_minutes);
-        return Err(Problem::invalid(
-            detail,
-            "send the offset of the visitor's clock in minutes, east of Greenwich positive",
-        ));
-    }
-    if let Some(place) = request.location.filter(|place| !place.is_on_earth()) {
-        let detail = format!("location is {}, {}", place.lat, place.lon);
-        return Err(Problem::invalid(detail, "send lat from -90 to 90 and lon from -180 to 180, in degrees"));
-    }
-    Ok(Some(RequestContext {
-        values: std::mem::take(&mut request.context),
-        utc_offset_minutes: request.utc_offset_minutes,
-        place: request.location,
-    }))
-}
-
-/// What is known of the circumstances from a profile, where the request does not say it.
-fn complete(context: &mut Option<RequestContext>, profile: &Profile) {
-    for (key, value) in [("country", &profile.country), ("device", &profile.device)] {
-        if let Some(value) = value {
-            let values = &mut context.get_or_insert_default().values;
-            values.entry(key.to_owned()).or_insert_with(|| value.clone());
-        }
-    }
+    let text = more.then(|| Cursor { seed, shown: all }.text());
+    // The request that brings it back must fit.
+    text.filter(|text| text.len() <= limits::CURSOR_BYTES_MAX)
 }
 
 /// The seed of a request that explores and brings none: the same visitor with the same history has the same luck, until something is done.
@@ -430,11 +391,7 @@ fn compute(
     made_by: &str,
 ) -> Result<Recommendations, Problem> {
     let model = live.snapshot.model();
-    let tables = placement.counts_trends().then(|| state.trending.tables());
     let generation = live.snapshot.generation();
-    let signals = tables
-        .as_deref()
-        .map(|tables| state.trending.signals(tables, generation, checked.context.as_ref(), state.now_ms()));
     let mut scratch = worker.scratch.borrow_mut();
     // What asks for a breadth of its own, or gets less than all of an answer, says nothing of the scenario's.
     let asks = request.ef_search.is_some() || request.recall_target.is_some() || request.exact;
@@ -456,11 +413,14 @@ fn compute(
         item_ids: &request.item_ids,
         context: checked.context.as_ref(),
         followed,
-        signals: signals.as_ref(),
+        signals: None,
         seed,
     };
     let (scenario, weighting) = (placement.at(step), &model.manifest().weighting);
-    let list = recommend(model, scenario, weighting, &request, &mut scratch, &mut |stage| watch.lap(stage.into()));
+    let list = state.with_signals(placement, generation, request.context, |signals| {
+        let request = RecommendRequest { signals, ..request };
+        recommend(model, scenario, weighting, &request, &mut scratch, &mut |stage| watch.lap(stage.into()))
+    });
     state.recall.end(made_by, generation, &mut scratch);
     Ok(list?)
 }

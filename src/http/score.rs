@@ -1,5 +1,6 @@
 //! `POST /v1/score`: the predicted affinity of a visitor to given items, for lists that are made elsewhere.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use actix_web::{HttpResponse, web};
@@ -7,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::body::{Body, check_count, check_id, json};
+use super::context;
 use super::error::Problem;
 use super::lesser::{Lesser, degraded, fallback_name};
 use super::state::{State, Worker};
@@ -14,6 +16,7 @@ use super::stopwatch::Stopwatch;
 use super::visitor::{ConsentDto, RecentDto, VisitorIds, recent_to_history};
 use crate::limits;
 use crate::recommend::{RecommendRequest, score};
+use crate::scenario::GeoPoint;
 use crate::settings::HOME;
 
 /// Whose affinity to what.
@@ -34,6 +37,16 @@ pub(crate) struct ScoreRequest {
     pub(crate) consent: ConsentDto,
     /// The placement whose weights are used; `home` if left out.
     pub(crate) scenario: Option<String>,
+    /// The circumstances, as for a recommendation.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<String, String>)]
+    pub(crate) context: BTreeMap<String, String>,
+    /// Where the visitor's clock stands against UTC, in minutes.
+    #[serde(default)]
+    #[schema(example = 60)]
+    pub(crate) utc_offset_minutes: i32,
+    /// Where the visitor is, for boosts by distance.
+    pub(crate) location: Option<GeoPoint>,
 }
 
 /// Scores in the order in which the items were given.
@@ -80,25 +93,32 @@ pub(crate) async fn post(
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let watch = Stopwatch::start();
-    let _permit = state.admit(&worker)?;
+    let _permit = state.admit_whole(&worker)?;
     let mut request: ScoreRequest = json(&body)?;
     if request.item_ids.is_empty() {
         return Err(Problem::invalid("item_ids is empty", "send the ids of the items to score"));
     }
     check_count("item_ids", request.item_ids.len(), limits::SCORE_ITEMS_MAX)?;
     request.item_ids.iter().try_for_each(|id| check_id(&"item id", id))?;
-    let (_, scenario) = state.scenario(request.scenario.as_deref().unwrap_or(HOME))?;
+    let context = std::mem::take(&mut request.context);
+    let mut context = context::checked(context, request.utc_offset_minutes, request.location)?;
     let sent = recent_to_history(std::mem::take(&mut request.interactions), &state)?;
     let ids = VisitorIds::new(request.user_id.as_deref(), request.session_id.as_deref())?;
-    let deadline = watch.started() + Duration::from_millis(scenario.deadline_ms);
-    let patience = state.read_timeout.min(deadline.saturating_duration_since(Instant::now()));
     let visitor = ids.visitor(&state, request.consent);
-    let gathered = state.people.gather(&visitor, patience).await;
+    let (_, scenario, _) = state.scenario_for(request.scenario.as_deref().unwrap_or(HOME), &visitor)?;
+    let deadline = watch.started() + Duration::from_millis(scenario.deadline_ms);
+    let patience = || state.read_timeout.min(deadline.saturating_duration_since(Instant::now()));
+    let gathered = state.people.gather(&visitor, patience()).await;
     let history = gathered.union(&sent, limits::HISTORY_MAX);
     let followed =
-        if scenario.weights.followed > 0.0 { state.people.followed(&visitor, patience).await } else { Vec::new() };
+        if scenario.weights.followed > 0.0 { state.people.followed(&visitor, patience()).await } else { Vec::new() };
     let failed = gathered.failure.is_some() || followed.iter().any(|one| one.failure.is_some());
     let followed: Vec<_> = followed.iter().map(|one| one.union(&[], limits::FOLLOWED_INTERACTIONS_MAX)).collect();
+    if scenario.asks_context()
+        && let Some(profile) = state.people.profile_of(&visitor, patience()).await
+    {
+        context::complete(&mut context, &profile);
+    }
     let degraded = degraded(&state, failed, Lesser::default());
     state.with_live(|live| {
         let model = live.snapshot.model();
@@ -109,9 +129,12 @@ pub(crate) async fn post(
             item_ids: &request.item_ids,
             live: changes.as_deref(),
             followed: &followed,
+            context: context.as_ref(),
             ..RecommendRequest::new(&history, state.now_ms())
         };
-        let found = score(model, scenario, weighting, &asked, &mut scratch)?;
+        let found = state.with_signals(scenario, live.snapshot.generation(), context.as_ref(), |signals| {
+            score(model, scenario, weighting, &RecommendRequest { signals, ..asked }, &mut scratch)
+        })?;
         let scores = request.item_ids.iter().zip(found.scores);
         super::render(&ScoreAnswer {
             scores: scores.map(|(item_id, score)| ItemScore { item_id, score }).collect(),

@@ -25,8 +25,9 @@ use crate::overload::{Placement, Pulse, Step};
 use crate::people::shown::ShownLog;
 use crate::people::{People, Visitor};
 use crate::recall_audit::RecallAudit;
-use crate::recommend::RecommendScratch;
+use crate::recommend::{RecommendScratch, RequestContext, Signals};
 use crate::reload::{Live, Reloader};
+use crate::scenario::Scenario;
 use crate::store::Documents;
 use crate::telemetry::{Metrics, Traces};
 use crate::trending::{Refresher, Trending};
@@ -130,13 +131,23 @@ impl Drop for Permit<'_> {
 }
 
 impl State {
-    /// A permit to compute an answer, or 503 with Retry-After.
+    /// A permit to compute a list, which may have to be a lesser one, or 503 with Retry-After.
     pub(crate) fn admit(&self, worker: &Worker) -> Result<Permit<'_>, Problem> {
         let Some(pulse) = &worker.pulse else { return self.permit(Some(Step::Full)) };
-        self.permit(pulse.step(Instant::now()))
+        let permit = self.permit(pulse.step(Instant::now()))?;
+        if permit.step != Step::Full {
+            self.metrics.stepped(permit.step);
+        }
+        Ok(permit)
     }
 
-    /// A permit to keep something, or 503 with Retry-After.
+    /// A permit to answer what has no lesser form, or 503 with Retry-After as soon as lists are refused.
+    pub(crate) fn admit_whole(&self, worker: &Worker) -> Result<Permit<'_>, Problem> {
+        let Some(pulse) = &worker.pulse else { return self.permit(Some(Step::Full)) };
+        self.permit(pulse.step(Instant::now()).map(|_| Step::Full))
+    }
+
+    /// A permit to keep something, a refusal to be tracked or an erasure among it, or 503 with Retry-After.
     pub(crate) fn admit_write(&self, worker: &Worker) -> Result<Permit<'_>, Problem> {
         let Some(pulse) = &worker.pulse else { return self.permit(Some(Step::Full)) };
         self.permit(pulse.keeps(Instant::now()).then_some(Step::Full))
@@ -151,9 +162,6 @@ impl State {
         if self.in_flight.fetch_add(1, Ordering::Relaxed) >= self.max_in_flight {
             self.metrics.shed.inc();
             return Err(Problem::overloaded(self.max_in_flight, self.retry_after_seconds));
-        }
-        if step != Step::Full {
-            self.metrics.stepped(step);
         }
         Ok(permit)
     }
@@ -200,6 +208,21 @@ impl State {
             Some(live) => f(live),
             None => Err(Problem::not_ready()),
         }
+    }
+
+    /// Runs `f` on what is taken just now, where a scenario counts it.
+    pub(crate) fn with_signals<T>(
+        &self,
+        scenario: &Scenario,
+        generation: &str,
+        context: Option<&RequestContext>,
+        f: impl FnOnce(Option<&Signals<'_>>) -> T,
+    ) -> T {
+        if !scenario.counts_trends() {
+            return f(None);
+        }
+        let tables = self.trending.tables();
+        f(Some(&self.trending.signals(&tables, generation, context, self.now_ms())))
     }
 
     /// A scenario by name.

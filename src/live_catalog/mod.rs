@@ -2,7 +2,7 @@
 //!
 //! A change is first synced by the store and then seen by requests, so what an answer showed is there after a restart. Changes of one item follow
 //! one another; changes of different items share the store's commits. A change that a newer artifact contains is not laid over it; it is
-//! kept for [`limits::CONTAINED_KEPT_MS`], in case an older artifact is activated again, and then removed.
+//! kept for [`limits::CONTAINED_KEPT_MS`], in case an older artifact is activated again, or for less where there are many, and then removed.
 
 mod overlay;
 
@@ -140,7 +140,7 @@ impl LiveCatalog {
         entries: Vec<LiveEntry>,
         live: impl Fn() -> Option<Arc<Live>>,
     ) -> Result<(), ChangeError> {
-        self.check_room(&entries)?;
+        self.check_room(&entries, live().as_deref())?;
         let write = |entry: &LiveEntry| {
             let record = entry.to_record().map_err(|error| ChangeError::Entry(Arc::new(error)))?;
             Ok(Write::put(Table::Items, entry.id(), record))
@@ -165,11 +165,22 @@ impl LiveCatalog {
         Ok(())
     }
 
-    fn check_room(&self, entries: &[LiveEntry]) -> Result<(), ChangeError> {
+    /// What lies over the artifact costs requests, and is bounded; what is kept takes memory, and twice as much may be: as many again may be contained.
+    fn check_room(&self, entries: &[LiveEntry], live: Option<&Live>) -> Result<(), ChangeError> {
+        let is_too_many = |before: usize, found: usize, most: usize| found > before && found > most;
+        if let Some(live) = live {
+            let items = live.overlay.as_it_is();
+            let ids = entries.iter().map(LiveEntry::id);
+            let found = items.len_with(live.snapshot.model(), ids);
+            if is_too_many(items.len(), found, limits::LIVE_ITEMS_MAX) {
+                return Err(ChangeError::TooMany { found });
+            }
+        }
         let kept = self.kept();
         let new = entries.iter().filter(|entry| !kept.by_id.contains_key(entry.id())).count();
         let found = kept.by_id.len() + new;
-        if new > 0 && found > limits::LIVE_ITEMS_MAX {
+        let most = if live.is_some() { 2 * limits::LIVE_ITEMS_MAX } else { limits::LIVE_ITEMS_MAX };
+        if is_too_many(kept.by_id.len(), found, most) {
             return Err(ChangeError::TooMany { found });
         }
         Ok(())
@@ -208,20 +219,29 @@ impl LiveCatalog {
         swap(snapshot, items)
     }
 
-    /// Removes changes that the artifact has contained for long. One whose item's turn is taken stays until the next artifact.
+    /// Removes changes that the artifact has contained for long, and of those that it contains the oldest beyond [`limits::LIVE_ITEMS_MAX`]. One whose
+    /// item's turn is taken stays until the next artifact.
     pub fn tidy(&self, model: &Model<MappedFile>, now_ms: i64) {
-        let old: Vec<Arc<LiveEntry>> = {
-            let kept = self.kept();
-            let entries = kept.by_id.values().map(|(_, entry)| entry);
-            let is_old =
-                |entry: &&Arc<LiveEntry>| now_ms.saturating_sub(entry.updated_at_ms()) > limits::CONTAINED_KEPT_MS;
-            entries.filter(is_old).map(Arc::clone).collect()
-        };
-        for entry in old.iter().filter(|entry| LiveItems::is_contained(model, entry)) {
+        self.tidy_to(model, now_ms, limits::LIVE_ITEMS_MAX);
+    }
+
+    fn tidy_to(&self, model: &Model<MappedFile>, now_ms: i64, most: usize) {
+        let mut entries: Vec<Arc<LiveEntry>> = self.kept().by_id.values().map(|(_, entry)| Arc::clone(entry)).collect();
+        entries.sort_by_key(|entry| entry.updated_at_ms());
+        let mut surplus = entries.len().saturating_sub(most);
+        for entry in &entries {
+            let is_old = now_ms.saturating_sub(entry.updated_at_ms()) > limits::CONTAINED_KEPT_MS;
+            if !is_old && surplus == 0 {
+                break;
+            }
+            if !LiveItems::is_contained(model, entry) {
+                continue;
+            }
             let Some(Ok(_turn)) = self.turns.get(self.turn_of(entry.id())).map(Turn::try_lock) else { continue };
             let mut kept = self.kept();
             if kept.by_id.get(entry.id()).is_some_and(|(_, last)| Arc::ptr_eq(last, entry)) {
                 kept.by_id.remove(entry.id());
+                surplus = surplus.saturating_sub(1);
                 // The store does it whether or not anyone waits; if it fails, the next artifact's turn comes.
                 drop(self.documents.write(vec![Write::delete(Table::Items, entry.id())]));
             }
@@ -233,4 +253,34 @@ impl LiveCatalog {
 fn rows(model: &Model<MappedFile>, entry: &LiveEntry) -> Option<LiveRows> {
     let needed = entry.item().is_some() && model.index().ordinal(entry.id()).is_none();
     needed.then(|| LiveRows::of(model, entry))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::CatalogItem;
+    use crate::store::memory::MemoryDocuments;
+    use crate::testing::Fixture;
+
+    #[test]
+    fn of_what_an_artifact_contains_the_oldest_goes_where_there_is_too_much() {
+        let root = tempfile::tempdir().unwrap();
+        let fixture = Fixture::shop();
+        fixture.publish(root.path(), "g1");
+        let snapshot = Snapshot::open_current(root.path()).unwrap();
+        let documents = Arc::new(MemoryDocuments::default());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        // Items that are gone, and that the artifact does not have, are contained; a new one is not.
+        let mut entries: Vec<LiveEntry> = (1..=4).map(|at| LiveEntry::deleted(format!("gone-{at}"), at)).collect();
+        entries.push(LiveEntry::put(CatalogItem::new("new"), None, 0).unwrap());
+        let write = |entry: &LiveEntry| Write::put(Table::Items, entry.id(), entry.to_record().unwrap());
+        runtime.block_on(documents.write(entries.iter().map(write).collect())).unwrap();
+        let catalog = LiveCatalog::load(documents.clone()).unwrap();
+        catalog.tidy_to(snapshot.model(), 5, 3);
+        let left = |id: &str| catalog.last(id).is_some();
+        assert_eq!(["gone-1", "gone-2", "gone-3", "gone-4", "new"].map(left), [false, false, true, true, true]);
+        catalog.tidy(snapshot.model(), 5 + limits::CONTAINED_KEPT_MS);
+        assert_eq!(["gone-3", "gone-4", "new"].map(left), [false, false, true]);
+        assert_eq!(documents.blocking_scan(Table::Items, None, 10).unwrap().len(), 1);
+    }
 }

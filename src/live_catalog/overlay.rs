@@ -11,7 +11,8 @@ use crate::live_items::LiveItems;
 #[derive(Debug)]
 pub struct Overlay {
     idle: AtomicBool,
-    /// The time at which the next item expires, in milliseconds since 1970.
+    /// When the last item expired, and when the next one does, in milliseconds since 1970.
+    last_expiry_ms: AtomicI64,
     next_expiry_ms: AtomicI64,
     items: RwLock<LiveItems>,
 }
@@ -19,8 +20,12 @@ pub struct Overlay {
 impl Overlay {
     /// Shares changes.
     pub fn new(items: LiveItems) -> Self {
-        let overlay =
-            Self { idle: AtomicBool::new(true), next_expiry_ms: AtomicI64::new(i64::MAX), items: RwLock::new(items) };
+        let overlay = Self {
+            idle: AtomicBool::new(true),
+            last_expiry_ms: AtomicI64::new(i64::MIN),
+            next_expiry_ms: AtomicI64::new(i64::MAX),
+            items: RwLock::new(items),
+        };
         overlay.write(|_| ());
         overlay
     }
@@ -30,17 +35,25 @@ impl Overlay {
         if self.idle.load(Ordering::Acquire) {
             return None;
         }
-        if self.next_expiry_ms.load(Ordering::Acquire) <= now_ms {
+        let unchanged = self.last_expiry_ms.load(Ordering::Acquire)..self.next_expiry_ms.load(Ordering::Acquire);
+        if !unchanged.contains(&now_ms) {
             self.write(|items| items.expire(now_ms));
         }
-        Some(self.items.read().unwrap_or_else(PoisonError::into_inner))
+        Some(self.as_it_is())
+    }
+
+    /// The changes, whatever has expired by now.
+    pub fn as_it_is(&self) -> RwLockReadGuard<'_, LiveItems> {
+        self.items.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the changes. No request computes meanwhile.
     pub fn write<T>(&self, change: impl FnOnce(&mut LiveItems) -> T) -> T {
         let mut items = self.items.write().unwrap_or_else(PoisonError::into_inner);
         let outcome = change(&mut items);
-        self.next_expiry_ms.store(items.next_expiry_ms().unwrap_or(i64::MAX), Ordering::Release);
+        let unchanged = items.unchanged_ms();
+        self.last_expiry_ms.store(unchanged.start, Ordering::Release);
+        self.next_expiry_ms.store(unchanged.end, Ordering::Release);
         self.idle.store(items.is_idle(), Ordering::Release);
         outcome
     }

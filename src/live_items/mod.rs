@@ -9,7 +9,7 @@ mod entry;
 mod rows;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 use std::sync::Arc;
 
 use kindred_index::{AllowSet, AttributeView, FilterError, FilterExpr};
@@ -35,12 +35,21 @@ pub struct LiveItems {
     recommendable: AllowSet,
     /// When items expire. May name items that have changed since.
     expiring: BTreeSet<(i64, u32)>,
+    /// Those that have, and what they were before: a clock may be set back.
+    expired: BTreeMap<(i64, u32), WasShown>,
     /// Fields that changed and added items have, and how many of them.
     fields: HashMap<String, u32>,
-    /// The latest time that expiry has been seen to.
+    /// The time that expiry has been seen to.
     now_ms: i64,
     /// Whether the artifact itself hides items or lets them expire.
     restricts: bool,
+}
+
+/// Whether lists could hold an item of the artifact before it expired.
+#[derive(Clone, Copy, Debug)]
+struct WasShown {
+    shown: bool,
+    recommendable: bool,
 }
 
 #[derive(Debug)]
@@ -78,6 +87,7 @@ impl LiveItems {
             shown,
             recommendable,
             expiring,
+            expired: BTreeMap::new(),
             fields: HashMap::new(),
             now_ms,
             restricts,
@@ -88,7 +98,7 @@ impl LiveItems {
 
     /// Whether requests can do without: nothing changed, and the artifact hides nothing.
     pub fn is_idle(&self) -> bool {
-        !self.restricts && self.changed.is_empty() && self.by_key.is_empty()
+        !self.restricts && self.is_empty()
     }
 
     /// Whether the artifact already says what the change says: it has the item as the change left it or as it became later, or does not
@@ -158,26 +168,53 @@ impl LiveItems {
         put(&mut self.recommendable, recommendable);
     }
 
-    /// When the next item may expire; before that time, [`LiveItems::expire`] does nothing.
-    pub fn next_expiry_ms(&self) -> Option<i64> {
-        self.expiring.first().map(|(at, _)| *at)
+    /// Between which times [`LiveItems::expire`] does nothing: from when the last item expired until the next one may.
+    pub fn unchanged_ms(&self) -> Range<i64> {
+        let last = self.expired.last_key_value().map_or(i64::MIN, |((at, _), _)| *at);
+        last..self.expiring.first().map_or(i64::MAX, |(at, _)| *at)
     }
 
-    /// Takes out what has expired by now. Costs a step per item that did.
+    /// Takes out what has expired by now, and brings back what has not, where the clock was set back. Costs a step per item that did.
     pub fn expire(&mut self, now_ms: i64) {
-        self.now_ms = self.now_ms.max(now_ms);
-        while let Some((at, ordinal)) = self.expiring.first().copied().filter(|(at, _)| *at <= self.now_ms) {
+        self.now_ms = now_ms;
+        while let Some((at, ordinal)) = self.expiring.first().copied().filter(|(at, _)| *at <= now_ms) {
             self.expiring.pop_first();
-            let stale = self.entry(ordinal).is_some_and(|entry| entry.expires_at_ms() != Some(at));
-            if stale {
-                continue;
+            if !self.is_stale(at, ordinal) {
+                let was = WasShown {
+                    shown: self.shown.contains(ordinal),
+                    recommendable: self.recommendable.contains(ordinal),
+                };
+                self.expired.insert((at, ordinal), was);
+                self.show(ordinal, WasShown { shown: false, recommendable: false });
             }
-            match ordinal.checked_sub(self.n) {
-                None => self.mark(ordinal, false, false),
-                Some(place) => {
-                    if let Some(added) = self.added.get_mut(place as usize).and_then(Option::as_mut) {
-                        added.shown = false;
-                    }
+        }
+        while let Some(((at, ordinal), was)) = self.expired.pop_last() {
+            if at <= now_ms {
+                self.expired.insert((at, ordinal), was);
+                break;
+            }
+            if !self.is_stale(at, ordinal) {
+                self.expiring.insert((at, ordinal));
+                let shown = self.entry(ordinal).map(|entry| WasShown {
+                    shown: entry.is_shown(now_ms),
+                    recommendable: entry.is_recommendable(now_ms),
+                });
+                self.show(ordinal, shown.unwrap_or(was));
+            }
+        }
+    }
+
+    /// Whether an item has changed since it was noted when it expires.
+    fn is_stale(&self, at: i64, ordinal: u32) -> bool {
+        self.entry(ordinal).is_some_and(|entry| entry.expires_at_ms() != Some(at))
+    }
+
+    fn show(&mut self, ordinal: u32, is: WasShown) {
+        match ordinal.checked_sub(self.n) {
+            None => self.mark(ordinal, is.shown, is.recommendable),
+            Some(place) => {
+                if let Some(added) = self.added.get_mut(place as usize).and_then(Option::as_mut) {
+                    added.shown = is.shown;
                 }
             }
         }
@@ -217,9 +254,23 @@ impl LiveItems {
         self.changed.len()
     }
 
-    /// Items beside the artifact.
-    pub fn n_added(&self) -> usize {
-        self.by_key.len()
+    /// How many items changed or were added.
+    pub fn len(&self) -> usize {
+        self.changed.len() + self.by_key.len()
+    }
+
+    /// Whether none did.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many there are if these change too.
+    pub fn len_with<'a, D: AsRef<[u8]>>(&self, model: &Model<D>, ids: impl Iterator<Item = &'a str>) -> usize {
+        let is_in = |id: &str| match model.index().ordinal(id) {
+            Some(ordinal) => self.changed.contains_key(&ordinal),
+            None => self.by_key.contains_key(id),
+        };
+        self.len() + ids.filter(|id| !is_in(id)).count()
     }
 
     /// The ordinal of an item beside the artifact.
@@ -255,11 +306,6 @@ impl LiveItems {
             Some(added) => added.shown,
             None => self.shown.contains(ordinal),
         }
-    }
-
-    /// Whether an item was taken out of the catalogue.
-    pub fn is_deleted(&self, ordinal: u32) -> bool {
-        self.changed.get(&ordinal).is_some_and(|entry| entry.item().is_none())
     }
 
     /// The items of the artifact that lists may hold, of all or of those that can be had.

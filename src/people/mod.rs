@@ -412,9 +412,12 @@ impl People {
         let user = &self.root(user);
         let before = self.profile(user).await?.is_some();
         let mut changed = vec![(user.clone(), profile.cloned())];
-        for name in self.person(user).into_iter().filter(|name| decides && name != user) {
-            if let Some(other) = self.profile(&name).await?.filter(|other| other.consent != consent) {
-                changed.push((name, Some(Profile { consent, ..(*other).clone() })));
+        // Each name has its own choice, for the day when a merge is taken back.
+        for name in self.person(user).into_iter().filter(|name| decides && name.is_user() && name != user) {
+            let own = self.profile(&name).await?.map(|found| (*found).clone()).unwrap_or_default();
+            if own.consent != consent {
+                let profile = Profile { consent, ..own };
+                changed.push((name, (profile != Profile::default()).then_some(profile)));
             }
         }
         let writes = changed.iter().map(|(name, profile)| records::profile(name, profile.as_ref())).collect();

@@ -2,7 +2,7 @@
 //!
 //! A document is bytes under a key in a [`Table`]; what the bytes mean belongs to whoever writes them (a [`crate::codec`] record or JSON, with
 //! a version in front). [`Documents::write`] takes several changes over several tables, applies all or none, and answers when they are as
-//! safe as the store makes them. Two stores: [`embedded`] (one file, synced before it answers) and [`memory`] (lost at a restart). The
+//! safe as the store makes them. Two stores: [`embedded`] (one directory, synced before it answers) and [`memory`] (lost at a restart). The
 //! embedded one keeps the interactions of [`crate::history`] too, and commits them and documents together. A store knows no items, no people
 //! and no HTTP.
 
@@ -129,7 +129,7 @@ impl Write {
 /// A copy of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Copied {
-    /// The file.
+    /// The directory.
     pub path: std::path::PathBuf,
     /// Its bytes.
     pub bytes: u64,

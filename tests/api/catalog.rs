@@ -142,6 +142,8 @@ fn a_batch_is_all_or_nothing_as_a_list_or_as_lines() {
     assert_eq!(sent(lines).ok(), json!({"put": 1, "patched": 1, "deleted": 0}));
     let half = "{\"id\": \"c\"}\n{\"op\": \"patch\", \"id\": \"nothing\"}\n";
     sent(half).problem(404, "item_not_found");
+    let wrong = sent("{\"id\": \"c\"}\n\n{\"id\": }\n").problem(400, "invalid_json");
+    assert!(wrong.detail.starts_with("line 3: "), "{wrong:?}");
     server.get("/v1/items/c").problem(404, "item_not_found");
     for (batch, code, what) in [
         (json!([{"title": "x"}]), "invalid_request", "items[0]: id"),
@@ -187,6 +189,20 @@ fn what_is_wrong_with_an_item_is_said() {
         .send("POST", "/v1/items/x", &[("content-type", "application/json")], b"{}")
         .problem(405, "method_not_allowed");
     server.get("/v1/items/x").problem(404, "item_not_found");
+}
+
+#[test]
+fn a_patch_is_not_refused_for_what_the_item_was_built_with() {
+    let mut fixture = Fixture::shop();
+    fixture.items[3].categories.push(String::new());
+    fixture.items[3].attributes.insert("dims".to_owned(), json!({"width": 3}));
+    let id = fixture.items[3].id.clone();
+    let server = Server::with(&fixture, |_| ());
+    let path = format!("/v1/items/{id}");
+    assert_eq!(server.change("PATCH", &path, &json!({"available": false})).ok()["attributes"]["dims"]["width"], 3);
+    let again = json!({"attributes": {"size": {"height": 4}}});
+    let problem = server.change("PATCH", &path, &again).problem(400, "invalid_request");
+    assert!(problem.detail.contains("\"size\""), "{problem:?}");
 }
 
 #[test]

@@ -206,6 +206,24 @@ fn a_listing_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn what_was_refused_while_merged_stays_refused_apart() {
+    let server = Server::with_shop();
+    send_json(&server, "PUT", "/v1/users/b", json!({"country": "FR"})).ok();
+    server.post("/v1/users/a/merge", json!({"user_id": "b"})).ok();
+    send_json(&server, "PUT", "/v1/users/a", json!({"country": "DE"})).ok();
+    let profiles = server.get("/v1/users/a/data").ok()["profiles"].clone();
+    assert_eq!((&profiles["u:a"]["country"], &profiles["u:b"]["country"]), (&json!("DE"), &json!("FR")));
+    send_json(&server, "PUT", "/v1/users/b", json!({"consent": "none"})).ok();
+    server.post("/v1/users/a/unmerge", json!({"user_id": "b"})).ok();
+    let accepted = |user: &str| {
+        let event = json!({"user_id": user, "item_id": "item-1", "kind": "view"});
+        server.post("/v1/interactions", event).ok()["accepted"].clone()
+    };
+    assert_eq!((accepted("b"), accepted("a")), (json!(0), json!(0)), "both were one person when it was said");
+    assert_eq!(server.get("/v1/users/b").ok()["country"], "FR");
+}
+
+#[test]
 fn a_person_is_exported_and_erased_with_a_receipt() {
     let server = Server::with(&Fixture::shop(), |settings| settings.recommendation_log.sample = 1.0);
     server.view("u", "item-1");
@@ -222,7 +240,7 @@ fn a_person_is_exported_and_erased_with_a_receipt() {
 
     let data = server.get("/v1/users/u/data").ok();
     assert_eq!(data["names"], json!(["u:u", "s:s"]));
-    assert_eq!(data["profile"]["country"], "DE");
+    assert_eq!(data["profiles"]["u:u"]["country"], "DE");
     assert_eq!(data["interactions"].as_array().unwrap().len(), 3);
     assert_eq!(data["interactions"][1]["recommendation_id"], json!(id));
     assert_eq!(data["in_memory"][0]["item_id"], "item-9");
@@ -236,10 +254,7 @@ fn a_person_is_exported_and_erased_with_a_receipt() {
     assert_eq!(receipt["generations"][0]["trace"], "possible", "the fixture does not say when it was trained");
 
     let after = server.get("/v1/users/u/data").ok();
-    assert_eq!(
-        (&after["interactions"], &after["in_memory"], &after["profile"]),
-        (&json!([]), &json!([]), &Value::Null)
-    );
+    assert_eq!((&after["interactions"], &after["in_memory"], &after["profiles"]), (&json!([]), &json!([]), &json!({})));
     assert_eq!(after["names"], json!(["u:u"]));
     assert_eq!(server.get("/v1/sessions/s/data").ok()["interactions"], json!([]));
     assert_eq!(

@@ -190,6 +190,13 @@ fn what_is_taken_just_now_leads_the_trending_list_and_survives_a_restart() {
     let french = until(&server, &french, |answer| ids(answer)[0] == "item-7");
     assert_eq!(french["items"][0]["reasons"]["context"][0]["name"], "country");
     adds_up(&french);
+    // Scored one by one, items have the scores of the list.
+    let scored = json!({"scenario": "trending", "context": {"country": "fr"}, "item_ids": ids(&french)});
+    let scored = server.post("/v1/score", scored).ok();
+    for (one, item) in scored["scores"].as_array().unwrap().iter().zip(french["items"].as_array().unwrap()) {
+        let (score, listed) = (one["score"].as_f64().unwrap(), item["score"].as_f64().unwrap());
+        assert!(item["source"] != "trending" || (listed > 0.0 && (score - listed).abs() < 1e-3), "{one} {item}");
+    }
     let kitchen = json!({"scenario": "trending", "filter": {"key": "category", "match": {"value": "garden"}}});
     assert!(ids(&ask(&server, kitchen)).iter().all(|id| category(id) == "garden"));
 

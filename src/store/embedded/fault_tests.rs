@@ -228,7 +228,7 @@ fn a_poisoned_record_is_left_out_counted_and_found_by_the_check() {
         // It goes with the rest when its time has come, and holds up nobody.
         let file = File::open(&path, 4, None).unwrap();
         let retention = Retention { all_ms: Some(1), ..Retention::default() };
-        assert_eq!(file.prune(&retention, 5_000, 10).unwrap().removed, 3);
+        assert_eq!(file.prune(&retention, Some(5_000), 10).unwrap().removed, 3);
     });
 }
 
@@ -256,7 +256,7 @@ fn a_clock_that_goes_back_or_jumps_loses_and_reorders_nothing() {
     // By age nothing is removed before what arrived before it, so a clock that was ahead keeps its record, and those behind it, too long
     // rather than too short.
     let retention = Retention { all_ms: Some(100), ..Retention::default() };
-    let prune = |now| store.shared.file.prune(&retention, now, 100).unwrap().removed;
+    let prune = |now| store.shared.file.prune(&retention, Some(now), 100).unwrap().removed;
     assert_eq!(prune(2_000_000), 3);
     assert_eq!(prune(i64::MAX), 0);
     drop(store);
@@ -279,7 +279,7 @@ fn retention_by_kind_and_by_size_takes_the_oldest_and_leaves_the_store_whole() {
     let retention = Retention { kinds_ms: [("view".to_owned(), 50)].into(), ..Retention::default() };
     let mut removed = 0;
     loop {
-        let pruned = file.prune(&retention, 1_100, 10).unwrap();
+        let pruned = file.prune(&retention, Some(1_100), 10).unwrap();
         removed += pruned.removed;
         if !pruned.more {
             break;
@@ -290,7 +290,7 @@ fn retention_by_kind_and_by_size_takes_the_oldest_and_leaves_the_store_whole() {
     assert_eq!(kinds.iter().filter(|(_, record)| record.as_ref().unwrap().kind == "purchase").count(), 50);
     let bytes = file.interaction_bytes().unwrap();
     let retention = Retention { max_bytes: Some(bytes / 2), ..Retention::default() };
-    while file.prune(&retention, 0, 8).unwrap().removed > 0 {}
+    while file.prune(&retention, None, 8).unwrap().removed > 0 {}
     let left = file.log(0, 1_000).unwrap();
     assert!(file.interaction_bytes().unwrap() <= bytes / 2 && (30..=38).contains(&left.len()), "{}", left.len());
     assert_eq!(left.last().unwrap().0, 100, "the newest stay");

@@ -1,6 +1,7 @@
 //! What is removed without being asked: interactions beyond their age, by kind, and the oldest ones of a store that is too large.
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
 use super::super::StoreError;
 use super::apply::Tables;
@@ -16,6 +17,16 @@ pub struct Retention {
     pub kinds_ms: BTreeMap<String, i64>,
     /// Bytes of interactions with what points to them; beyond that the oldest go. `None` = as many as the disk holds.
     pub max_bytes: Option<u64>,
+    /// How long the clock has to have gone evenly before anything is removed for its age: one that is far ahead for a moment must not cost what was
+    /// acknowledged.
+    pub clock_even_for: Duration,
+}
+
+impl Retention {
+    /// Whether everything is kept.
+    pub(super) fn keeps_all(&self) -> bool {
+        self.all_ms.is_none() && self.kinds_ms.is_empty() && self.max_bytes.is_none()
+    }
 }
 
 /// The number that says up to where everything is gone.
@@ -33,15 +44,17 @@ pub(super) struct Pruned {
 }
 
 impl File {
-    /// One step: looks at no more than `most` of the oldest interactions and at no more than `most` others for each kind of a shorter time.
-    pub(super) fn prune(&self, retention: &Retention, now_ms: i64, most: usize) -> Result<Pruned, StoreError> {
+    /// One step: looks at no more than `most` of the oldest interactions and at no more than `most` others for each kind of a shorter time. Without
+    /// a time nothing is too old.
+    pub(super) fn prune(&self, retention: &Retention, now_ms: Option<i64>, most: usize) -> Result<Pruned, StoreError> {
         let mut pruned = Pruned::default();
         let too_large = match retention.max_bytes {
             Some(max) => self.interaction_bytes()? > max,
             None => false,
         };
-        if retention.all_ms.is_some() || too_large {
-            let before_ms = retention.all_ms.map_or(i64::MIN, |age| now_ms.saturating_sub(age));
+        let age = retention.all_ms.zip(now_ms);
+        if age.is_some() || too_large {
+            let before_ms = age.map_or(i64::MIN, |(age, now_ms)| now_ms.saturating_sub(age));
             // From where the last step ended: what lies before it is gone, and would have to be passed over again until it is merged away.
             let old = self.log(self.meta(PRUNED)?, most)?;
             let seen = old.len();
@@ -61,7 +74,9 @@ impl File {
             }
         }
         for (kind, age) in &retention.kinds_ms {
-            self.sweep(kind, now_ms.saturating_sub(*age), most, &mut pruned)?;
+            if let Some(now_ms) = now_ms {
+                self.sweep(kind, now_ms.saturating_sub(*age), most, &mut pruned)?;
+            }
         }
         Ok(pruned)
     }

@@ -166,7 +166,7 @@ fn old_interactions_go_with_their_ids_and_lists() {
     };
     let stored = |user: &str| file.recent(Actor::user(user).as_str(), None, 5).unwrap().len();
     let limits = Retention { all_ms: Some(300), ..Retention::default() };
-    let prune = |most| file.prune(&limits, 500, most).unwrap().removed;
+    let prune = |most| file.prune(&limits, Some(500), most).unwrap().removed;
     assert_eq!(keep("gone", "1", 100) + keep("stays", "2", 150) + keep("stays", "3", 200), 3);
     assert_eq!(prune(1), 1, "at most what was asked for");
     assert_eq!(prune(10), 1);

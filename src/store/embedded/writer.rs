@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::super::StoreError;
 use super::apply::Committed;
 use super::{Change, Job, Outcome, Retention, Shared};
+use crate::clock::EvenClock;
 use crate::history::Incoming;
 use crate::limits;
 
@@ -24,6 +25,8 @@ pub(super) struct Writer {
     jobs: Receiver<Job>,
     retention: Retention,
     now_ms: Box<dyn Fn() -> i64 + Send>,
+    /// Whether that is the time, where it costs something to be wrong.
+    clock: EvenClock,
     next_prune: Instant,
     /// Since when the disk fails, and how.
     broken: Option<(Instant, StoreError)>,
@@ -36,7 +39,8 @@ impl Writer {
         retention: Retention,
         now_ms: Box<dyn Fn() -> i64 + Send>,
     ) -> Self {
-        Self { shared, jobs, retention, now_ms, next_prune: Instant::now() + PRUNE_EVERY, broken: None }
+        let clock = EvenClock::new(retention.clock_even_for);
+        Self { shared, jobs, retention, now_ms, clock, next_prune: Instant::now() + PRUNE_EVERY, broken: None }
     }
 
     /// Runs until every sender is gone and the queue is empty.
@@ -175,10 +179,11 @@ impl Writer {
 
     /// Removes a bounded number of interactions beyond the retention; a full load is followed by another soon.
     fn prune(&mut self) {
-        if self.retention == Retention::default() || self.broken.is_some() || Instant::now() < self.next_prune {
+        if self.retention.keeps_all() || self.broken.is_some() || Instant::now() < self.next_prune {
             return;
         }
-        match self.shared.file.prune(&self.retention, (self.now_ms)(), limits::PRUNE_INTERACTIONS_MAX) {
+        let now_ms = self.clock.believed((self.now_ms)());
+        match self.shared.file.prune(&self.retention, now_ms, limits::PRUNE_INTERACTIONS_MAX) {
             Ok(pruned) => {
                 pruned.gone.into_iter().for_each(|actor| self.shared.cache.forget(actor));
                 self.shared.pruned.fetch_add(pruned.removed, Ordering::Relaxed);
