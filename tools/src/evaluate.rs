@@ -13,15 +13,17 @@ mod trends;
 
 use std::collections::HashSet;
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Instant;
 
 use kindred::limits;
+use kindred::live_items::{LiveEntry, LiveItems};
 use kindred::model::Model;
 use kindred::recommend::{RecommendError, RecommendRequest, RecommendScratch, recommend};
-use kindred::scenario::Scenario;
+use kindred::scenario::{ItemFilter, Scenario};
 use kindred::trending::TrendingSettings;
 use kindred::user_vector::Weighting;
-use kindred_index::{AllowSet, FilterExpr};
+use kindred_index::AllowSet;
 use serde::Serialize;
 use thiserror::Error;
 
@@ -125,7 +127,7 @@ pub struct Skipped {
     pub not_liked: u64,
     /// Test interactions with an item that the same user's test part has already.
     pub repeated: u64,
-    /// Test interactions with items that are not available.
+    /// Test interactions with items that are not available, or that the scenario's filter leaves out.
     pub unavailable: u64,
     /// Test interactions with items that others had touched, where only new ones are looked for.
     pub not_new: u64,
@@ -188,12 +190,13 @@ pub fn evaluate<D: AsRef<[u8]> + Sync>(
     }
     let longest = options.ks.iter().copied().max().ok_or(EvaluateError::K { found: 0 })?;
     let round = Round { model, held_out, scenario, weighting, options };
-    let (cases, skipped) = round.cases();
+    let (cases, skipped) = round.cases()?;
     if cases.is_empty() {
         return Err(EvaluateError::NoUsers { skipped });
     }
-    let only = options.only_new.then(|| only_new(model, held_out));
-    let asker = Asker { model, scenario, weighting, longest, exact_only: options.exact_only, only };
+    let live = options.only_new.then(|| only_new(model, held_out));
+    let listable = listable(model, scenario, live.as_ref())?;
+    let asker = Asker { model, scenario, weighting, longest, exact_only: options.exact_only, live, listable };
     let ask = |question: &Question<'_>, scratch: &mut RecommendScratch| asker.ask(question, scratch);
     let answers = round.ask(&cases, progress, &ask)?;
     if let Some(into) = lists {
@@ -237,8 +240,10 @@ struct Asker<'a, D> {
     weighting: &'a Weighting,
     longest: usize,
     exact_only: bool,
+    /// What leaves only new items in the catalogue, where only those may be listed.
+    live: Option<LiveItems>,
     /// The items that may be listed; none for all.
-    only: Option<FilterExpr>,
+    listable: Option<AllowSet>,
 }
 
 impl<D: AsRef<[u8]>> Asker<'_, D> {
@@ -246,10 +251,9 @@ impl<D: AsRef<[u8]>> Asker<'_, D> {
         let Question { case, history, signals } = question;
         let mut list = |exact: bool| -> Result<Vec<u32>, RecommendError> {
             let limit = Some(self.longest);
-            let signals = signals.as_ref();
-            let filter = self.only.as_ref();
+            let (signals, live) = (signals.as_ref(), self.live.as_ref());
             let request =
-                RecommendRequest { limit, exact, signals, filter, ..RecommendRequest::new(history, case.now_ms) };
+                RecommendRequest { limit, exact, signals, live, ..RecommendRequest::new(history, case.now_ms) };
             let list = recommend(self.model, self.scenario, self.weighting, &request, scratch, &mut |_| ())?;
             Ok(list.items.iter().map(|item| item.ordinal).collect())
         };
@@ -258,12 +262,10 @@ impl<D: AsRef<[u8]>> Asker<'_, D> {
         let index_us = started.elapsed().as_secs_f64() * 1e6;
         let exact = list(true)?;
         let seen: HashSet<&str> = history.iter().map(|interaction| interaction.item_id.as_str()).collect();
-        let unseen = |ordinal: &&u32| !self.model.index().key(**ordinal).is_some_and(|key| seen.contains(key));
-        let allowed = available(self.model, self.scenario);
-        let only = self.only.as_ref().map(|filter| self.model.passing(None, filter)).transpose()?;
-        let shown = |ordinal: &&u32| {
-            allowed.is_none_or(|set| set.contains(**ordinal)) && only.as_ref().is_none_or(|set| set.contains(**ordinal))
+        let unseen = |ordinal: &&u32| {
+            !self.scenario.exclude_seen || !self.model.index().key(**ordinal).is_some_and(|key| seen.contains(key))
         };
+        let shown = |ordinal: &&u32| self.listable.as_ref().is_none_or(|set| set.contains(**ordinal));
         let popular = self.model.popular().iter().filter(unseen).filter(shown).take(self.longest).copied().collect();
         Ok(Answer { index, index_us, exact, popular })
     }
@@ -277,17 +279,37 @@ impl HeldOut {
     }
 }
 
-/// Passes the items of the model that no training interaction is with.
-fn only_new<D: AsRef<[u8]>>(model: &Model<D>, held_out: &HeldOut) -> FilterExpr {
+/// Takes the items that a training interaction is with out of the catalogue, by changes laid over the model: a filter cannot name as many items.
+fn only_new<D: AsRef<[u8]>>(model: &Model<D>, held_out: &HeldOut) -> LiveItems {
     let new = held_out.new_items();
-    let is_new = |(item, key): &(u32, &String)| new.contains(item) && model.index().ordinal(key).is_some();
-    let ids = (0_u32..).zip(&held_out.keys).filter(is_new).map(|(_, key)| key.clone()).collect();
-    FilterExpr::HasId { ids }
+    let keys = (0_u32..).zip(&held_out.keys).filter(|(item, _)| new.contains(item));
+    let kept: HashSet<u32> = keys.filter_map(|(_, key)| model.index().ordinal(key)).collect();
+    // At that time nothing has expired: cases are of the past.
+    let mut live = LiveItems::new(model, i64::MIN);
+    let others = (0..model.len()).filter(|ordinal| !kept.contains(ordinal));
+    for key in others.filter_map(|ordinal| model.index().key(ordinal)) {
+        live.apply(model, Arc::new(LiveEntry::deleted(key, i64::MIN)), None);
+    }
+    live
 }
 
-/// The items that a list of this scenario may contain; none for all.
-fn available<'a, D: AsRef<[u8]>>(model: &'a Model<D>, scenario: &Scenario) -> Option<&'a AllowSet> {
-    if scenario.require_available { model.available() } else { None }
+/// The items that a list of this scenario may contain, as [`recommend`] sees them; none for all.
+fn listable<D: AsRef<[u8]>>(
+    model: &Model<D>,
+    scenario: &Scenario,
+    live: Option<&LiveItems>,
+) -> Result<Option<AllowSet>, RecommendError> {
+    let allowed = match live {
+        Some(live) => Some(live.allowed(scenario.require_available)),
+        None if scenario.require_available => model.available(),
+        None => None,
+    };
+    let Some(filter) = scenario.filter.as_ref().map(ItemFilter::expression) else { return Ok(allowed.cloned()) };
+    let mut set = Arc::unwrap_or_clone(model.passing(live, filter)?);
+    if let Some(allowed) = allowed {
+        set.and(allowed);
+    }
+    Ok(Some(set))
 }
 
 #[cfg(test)]

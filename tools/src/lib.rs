@@ -28,3 +28,4 @@ pub mod svg;
 pub mod train;
 pub mod tune;
 pub mod whole_dir;
+pub mod whole_file;

@@ -109,6 +109,8 @@ pub fn write_file(
 }
 
 fn publish(partial: &Path, dir: &Path) -> Result<(), WholeDirError> {
+    // The names in it too must be on disk before it takes the place of another.
+    sync_directory(partial)?;
     if dir.exists() {
         // The old one is moved aside first, so that a crash at any point leaves one whole directory under some name.
         let old = beside(dir, ".old");
@@ -119,8 +121,11 @@ fn publish(partial: &Path, dir: &Path) -> Result<(), WholeDirError> {
     } else {
         fs::rename(partial, dir).map_err(cannot_write(dir))?;
     }
-    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(parent).and_then(|parent| parent.sync_all()).map_err(cannot_write(parent))
+    sync_directory(dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+}
+
+fn sync_directory(dir: &Path) -> Result<(), WholeDirError> {
+    File::open(dir).and_then(|opened| opened.sync_all()).map_err(cannot_write(dir))
 }
 
 fn remove(dir: &Path) -> Result<(), WholeDirError> {

@@ -8,7 +8,9 @@ use std::net::TcpListener;
 use std::process::{Command as Process, Stdio};
 use std::time::Duration;
 
+use clap::Parser as _;
 use kindred::artifact;
+use kindred_tools::cmd::Cli;
 use serde_json::Value;
 use support::{Workshop, json, kindred};
 
@@ -32,6 +34,30 @@ fn every_command_explains_itself_with_an_example() {
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success(), "{command:?}");
         assert!(text.contains("Example") && text.contains("kindred "), "{command:?}: {text}");
+    }
+}
+
+#[test]
+fn the_readme_gives_commands_that_are_taken() {
+    let readme = include_str!("../../README.md");
+    // Fenced blocks, and between them what stands in backquotes.
+    let mut lines: Vec<String> = Vec::new();
+    for (number, part) in readme.split("```").enumerate() {
+        if number % 2 == 1 {
+            let commands = part.lines().filter_map(|line| line.split(" #").next());
+            lines.extend(commands.flat_map(|line| line.split("&&")).map(|command| command.trim().to_owned()));
+        } else {
+            lines.extend(
+                part.split('`').skip(1).step_by(2).filter(|code| code.starts_with("kindred bench")).map(String::from),
+            );
+        }
+    }
+    let commands: Vec<&str> = lines.iter().map(String::as_str).filter(|line| line.starts_with("kindred ")).collect();
+    assert!(commands.iter().any(|line| line.starts_with("kindred train")) && commands.len() > 12, "{commands:?}");
+    for command in commands {
+        if let Err(error) = Cli::try_parse_from(command.split_whitespace()) {
+            panic!("{command}: {error}");
+        }
     }
 }
 

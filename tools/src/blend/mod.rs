@@ -73,7 +73,7 @@ pub fn learn(
     };
     let (model, weighting) = (snapshot.model(), &snapshot.manifest().weighting);
     let round = Round { model, held_out: &held_out, scenario: &proposing, weighting, options: &options };
-    let (mut cases, _) = round.cases();
+    let (mut cases, _) = round.cases()?;
     // Of what was taken at one moment, as a basket is, nothing is known when a list for it is made.
     let is_first = |case: &Case| {
         let before = match (case.prefix.is_empty(), case.history.is_empty()) {

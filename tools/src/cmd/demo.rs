@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 use clap::builder::RangedU64ValueParser;
 use kindred::settings::Settings;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::demo_report::{DemoReport, Step};
 use super::demo_show;
@@ -21,6 +22,7 @@ use crate::report::{count, emit, note, seconds};
 use crate::shop::visitors::PERSON_EVENTS_MAX;
 use crate::shop::{self, ShopOptions};
 use crate::train::assemble::{self, ModelOptions};
+use crate::train::sessions::Cut;
 use crate::train::softmax::Softmax;
 
 /// What tells a directory that a demo made from one that it did not.
@@ -204,7 +206,8 @@ fn train(args: &Args, places: &Places, progress: &Progress) -> anyhow::Result<(M
     let dataset = Dataset::open(&places.at("dataset")).context("opening the dataset")?;
     let material = super::train::material(&dataset)?;
     let trainer = Softmax { seed: args.seed, ..Softmax::default() };
-    let model = assemble::model(material, &trainer, &ModelOptions::default(), progress).context("training")?;
+    let options = ModelOptions { sessions: Some(Cut::AtPauses), ..ModelOptions::default() };
+    let model = assemble::model(material, &trainer, &options, progress).context("training")?;
     model.write(&places.at("model"), true).context("writing the model")?;
     let (items, factors) = (count(model.len() as u64), model.info.factors);
     let said = format!("{items} items × {factors} factors, {}", model.info.weighting.recency());
@@ -221,25 +224,43 @@ fn serve(args: &Args, places: &Places, mut report: DemoReport, global: &Global) 
     // The screen belongs to the demonstration; requests that fail are still logged.
     settings.log.level = "warn".to_owned();
     kindred::telemetry::init(&settings.log).context("starting the log")?;
+    let signals = Signals::watch()?;
     let server = kindred::app::spawn(settings).context("starting the server")?;
     let address = SocketAddr::from(([127, 0, 0, 1], server.port()));
     report.shown = Some(demo_show::show(address)?);
     emit(&report, global.json)?;
-    wait_for_a_signal()?;
+    signals.wait();
     server.stop().context("stopping the server")?;
     Ok(())
 }
 
-fn wait_for_a_signal() -> anyhow::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("waiting for Ctrl-C")?;
-    runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
-        tokio::select! {
-            outcome = tokio::signal::ctrl_c() => outcome.context("waiting for Ctrl-C"),
-            _ = terminate.recv() => Ok(()),
-        }
-    })
+/// SIGTERM and Ctrl-C, watched from the moment this is made: one that comes before anyone waits for it is not lost.
+struct Signals {
+    runtime: tokio::runtime::Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn watch() -> anyhow::Result<Self> {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().context("watching for signals")?;
+        let entered = runtime.enter();
+        let terminate = signal(SignalKind::terminate()).context("watching for SIGTERM")?;
+        let interrupt = signal(SignalKind::interrupt()).context("watching for Ctrl-C")?;
+        drop(entered);
+        Ok(Self { runtime, terminate, interrupt })
+    }
+
+    /// Waits for the first of them.
+    fn wait(mut self) {
+        self.runtime.block_on(async {
+            tokio::select! {
+                _ = self.interrupt.recv() => {}
+                _ = self.terminate.recv() => {}
+            }
+        });
+    }
 }
 
 fn port_is_free(port: u16) -> anyhow::Result<TcpListener> {

@@ -1,7 +1,6 @@
 //! `kindred evaluate`: how good the served list is on interactions held out from training.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -14,6 +13,7 @@ use crate::dataset::Dataset;
 use crate::evaluate::{self, EvaluateOptions, HeldOut, Protocol};
 use crate::progress::Progress;
 use crate::report;
+use crate::whole_file::WholeFile;
 
 /// Measure the served list on held-out interactions: through the index, exactly, and against the most popular items; or on what visitors
 /// did with the lists that a server has logged (--from-log).
@@ -22,7 +22,7 @@ use crate::report;
     after_help = "Examples:\n  kindred evaluate --artifacts artifacts --dataset dataset --k 10,20\n  kindred evaluate --from-log store/backups/kindred-000000001234"
 )]
 pub struct Args {
-    /// Read the recommendation log ([recommendation_log] in the settings) of a store or a backup, its file or its directory: click-through,
+    /// Read the recommendation log ([recommendation_log] in the settings) of a store or a backup, or of the directory that holds one: click-through,
     /// conversion, and what the lists would have been worth without exploration. The store must not be open elsewhere.
     #[arg(long, value_name = "PATH", conflicts_with_all = ["dataset", "config", "html", "lists", "allow_seen", "exact_only", "users", "only_new"])]
     from_log: Option<PathBuf>,
@@ -79,11 +79,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     if let Some(log) = &args.from_log {
         return evaluate_log::run(log, &args.click, args.seed, global);
     }
-    let snapshot = match kindred::artifact::current(&args.artifacts) {
-        Ok(current) => Snapshot::open(&current.directory)?,
-        // Not a root; then it may be a generation itself.
-        Err(error) => Snapshot::open(&args.artifacts).map_err(|_| error)?,
-    };
+    let snapshot = Snapshot::open(&super::verify::directory(&args.artifacts)?)?;
     let Settings { scenarios, trending, .. } = Settings::load(args.config.as_deref())?;
     let scenario = super::scenario(&scenarios, &args.scenario)?;
     let dataset = Dataset::open(&args.dataset)?;
@@ -112,11 +108,16 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let progress = Progress::bar("evaluating", 0);
     let step = |done, total| progress.step("evaluating", done, total);
     let held_out = held_out(&dataset)?;
-    let mut lists = args.lists.as_deref().map(create).transpose()?;
-    let lists = lists.as_mut().map(|lists| lists as &mut dyn Write);
+    let cannot_be_written = |path: &Path| format!("{}: cannot be written", path.display());
+    let begin = |path: &Path| WholeFile::begin(path).with_context(|| cannot_be_written(path));
+    let mut lists = args.lists.as_deref().map(begin).transpose()?;
+    let into = lists.as_mut().map(|lists| lists as &mut dyn Write);
     let (model, weighting) = (snapshot.model(), &manifest.weighting);
-    let evaluation = evaluate::evaluate(model, &held_out, &scenario, weighting, &options, &step, lists)?;
+    let evaluation = evaluate::evaluate(model, &held_out, &scenario, weighting, &options, &step, into)?;
     progress.finish();
+    if let (Some(path), Some(lists)) = (&args.lists, lists) {
+        lists.publish().with_context(|| cannot_be_written(path))?;
+    }
     let evaluated = Evaluated {
         generation: snapshot.generation().to_owned(),
         scenario: args.scenario.clone(),
@@ -126,15 +127,10 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         evaluation,
     };
     if let Some(path) = &args.html {
-        std::fs::write(path, evaluated.page()).with_context(|| format!("{}: cannot be written", path.display()))?;
+        std::fs::write(path, evaluated.page()).with_context(|| cannot_be_written(path))?;
     }
     report::emit(&evaluated, global.json)?;
     Ok(Exit::Done)
-}
-
-fn create(path: &Path) -> anyhow::Result<BufWriter<File>> {
-    let file = File::create(path).with_context(|| format!("{}: cannot be written", path.display()))?;
-    Ok(BufWriter::new(file))
 }
 
 /// Both parts of a dataset, read into memory.

@@ -53,7 +53,7 @@ impl Evaluated {
             (skipped.not_liked, "not liked"),
             (skipped.repeated, "repeated"),
             (skipped.not_new, "with items that are not new"),
-            (skipped.unavailable, "with items not available"),
+            (skipped.unavailable, "with items not available or filtered out"),
         ];
         for (n, reason) in reasons.into_iter().filter(|(n, _)| *n > 0) {
             lines.push(format!("left out: {} test interactions {reason}", report::count(n)));

@@ -1,7 +1,6 @@
 //! `kindred export`: the interaction log of a store as the next training set.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
@@ -12,6 +11,7 @@ use super::{Exit, Global};
 use crate::calendar::Moment;
 use crate::progress::Progress;
 use crate::report::{Report, count, emit};
+use crate::whole_file::WholeFile;
 
 /// Interactions read at once.
 const PAGE: usize = 10_000;
@@ -85,11 +85,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
 
 fn export(store: &EmbeddedStore, args: &Args) -> anyhow::Result<ExportReport> {
     let writing = || format!("writing {}", args.to.display());
-    // Under another name until it is whole.
-    let directory = args.to.parent().filter(|directory| !directory.as_os_str().is_empty());
-    let partial =
-        tempfile::NamedTempFile::new_in(directory.unwrap_or(std::path::Path::new("."))).with_context(writing)?;
-    let mut out = BufWriter::new(partial);
+    let mut out = WholeFile::begin(&args.to).with_context(writing)?;
     let progress = Progress::bar("exporting", 0);
     let (mut interactions, mut last_sequence) = (0, args.after);
     while let Some((page, last)) =
@@ -104,10 +100,7 @@ fn export(store: &EmbeddedStore, args: &Args) -> anyhow::Result<ExportReport> {
         progress.set(interactions);
     }
     progress.finish();
-    let partial: tempfile::NamedTempFile =
-        out.into_inner().map_err(std::io::IntoInnerError::into_error).with_context(writing)?;
-    File::sync_all(partial.as_file()).with_context(writing)?;
-    partial.persist(&args.to).with_context(writing)?;
+    out.publish().with_context(writing)?;
     let damaged = kindred::history::RecentInteractions::stats(store).damaged;
     Ok(ExportReport { file: args.to.clone(), interactions, last_sequence, damaged })
 }

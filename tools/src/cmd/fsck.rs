@@ -28,7 +28,7 @@ pub struct Args {
 pub struct FsckReport {
     /// Whether it is whole.
     pub ok: bool,
-    /// The file.
+    /// The directory.
     pub store: PathBuf,
     /// Interactions in it.
     pub interactions: u64,

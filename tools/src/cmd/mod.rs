@@ -104,7 +104,7 @@ pub enum Command {
     Restore(backup::RestoreArgs),
     /// Write the interaction log of a store as JSON Lines, which `kindred prepare` reads
     Export(export::Args),
-    /// Check a store: its pages, its records, and that its tables agree
+    /// Check a store: its blocks, its records, and that its tables agree
     Fsck(fsck::Args),
     /// Measure speed, with the quality that it was measured at beside it
     Bench(bench::Args),

@@ -30,8 +30,8 @@ pub struct Args {
     /// Worker threads; 0 for one per core
     #[arg(long)]
     pub workers: Option<usize>,
-    /// File that keeps recent interactions
-    #[arg(long, value_name = "FILE", conflicts_with = "memory")]
+    /// Directory that keeps recent interactions
+    #[arg(long, value_name = "DIR", conflicts_with = "memory")]
     pub store: Option<PathBuf>,
     /// Keep recent interactions in memory only; they are lost at the end
     #[arg(long)]

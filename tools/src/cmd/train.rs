@@ -38,8 +38,8 @@ use crate::train::{TrainingData, neighbour_choice};
     kindred train --import factors.npy --ids ids.txt --output model")]
 pub struct Args {
     /// The dataset that `kindred prepare` wrote.
-    #[arg(long, value_name = "DIR", required_unless_present = "import", conflicts_with = "import")]
-    dataset: Option<PathBuf>,
+    #[arg(long, value_name = "DIR", default_value = "dataset", conflicts_with = "import")]
+    dataset: PathBuf,
     /// Where to write the model.
     #[arg(long, short, value_name = "DIR", default_value = "model")]
     output: PathBuf,
@@ -54,7 +54,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value = "softmax", conflicts_with = "import")]
     trainer: TrainerName,
     /// Numbers per item: more know finer tastes and make search slower.
-    #[arg(long, value_name = "N", default_value_t = Als::default().factors)]
+    #[arg(long, value_name = "N", default_value_t = Als::default().factors, conflicts_with = "import")]
     factors: usize,
     /// Seed of everything random: the same seed makes the same model, for any number of threads.
     #[arg(long, value_name = "N", default_value_t = Als::default().seed)]
@@ -117,41 +117,41 @@ struct BesideArgs {
     #[arg(long, value_name = "SECONDS")]
     half_life: Option<f64>,
     /// What makes items alike.
-    #[arg(long, value_enum, default_value_t = NeighbourOptions::default().by)]
+    #[arg(long, value_enum, default_value_t = NeighbourOptions::default().by, conflicts_with = "import")]
     neighbours_by: Order,
     /// Similar items kept per item.
     #[arg(long, value_name = "N", default_value_t = NeighbourOptions::default().k)]
     neighbours: usize,
     /// Users that two items must share, or times that one must follow the other, before half of their similarity counts.
-    #[arg(long, value_name = "X", default_value_t = NeighbourOptions::default().shrinkage)]
+    #[arg(long, value_name = "X", default_value_t = NeighbourOptions::default().shrinkage, conflicts_with = "import")]
     neighbour_shrinkage: f32,
     /// Most recent interactions of a user that neighbours are found by.
-    #[arg(long, value_name = "N", default_value_t = NeighbourOptions::default().history)]
+    #[arg(long, value_name = "N", default_value_t = NeighbourOptions::default().history, conflicts_with = "import")]
     neighbour_history: usize,
     /// Steps further apart after which one item following another counts 1/e, with --neighbours-by following.
-    #[arg(long, value_name = "X", default_value_t = NeighbourOptions::default().reach)]
+    #[arg(long, value_name = "X", default_value_t = NeighbourOptions::default().reach, conflicts_with = "import")]
     neighbour_reach: f64,
     /// How much one item following another counts for the one before, 0 to 1; without it chosen on held-back interactions.
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", conflicts_with = "import")]
     neighbour_backwards: Option<f64>,
     /// Keep no sessions: a smaller model, whose lists are made without session-kNN.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "import")]
     no_sessions: bool,
     /// Keep each user's interactions as one session, whatever the pauses: session-kNN is then user-kNN.
-    #[arg(long, conflicts_with = "no_sessions")]
+    #[arg(long, conflicts_with_all = ["no_sessions", "import"])]
     user_sessions: bool,
     /// How a visitor is compared with the sessions: by the last items, by cosine or by Pearson's correlation of all; the last two with
     /// --user-sessions are the classic user-kNN.
-    #[arg(long, value_enum, default_value = "recency", conflicts_with = "no_sessions")]
+    #[arg(long, value_enum, default_value = "recency", conflicts_with_all = ["no_sessions", "import"])]
     sessions_by: SessionsByName,
     /// Items that a session must share with the visitor before half of its likeness counts, by cosine or Pearson's correlation.
-    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    #[arg(long, value_name = "X", default_value_t = 0.0, conflicts_with = "import")]
     session_shrinkage: f32,
     /// Learn no words from the catalogue: a smaller model, that makes the rows of new items of their categories and answers no text query.
     #[arg(long)]
     no_words: bool,
     /// Different users below which an item has no popularity, so that no single one can be read off the popular list.
-    #[arg(long, value_name = "N", default_value_t = ModelOptions::default().popularity_min_people)]
+    #[arg(long, value_name = "N", default_value_t = ModelOptions::default().popularity_min_people, conflicts_with = "import")]
     popularity_min_people: u32,
 }
 
@@ -193,8 +193,9 @@ struct BlendArgs {
 
 #[derive(Debug, clap::Args)]
 struct ImportArgs {
-    /// Factors trained elsewhere: an .npy file of f32 or f64, one row an item.
+    /// Factors trained elsewhere: an .npy file of f32 or f64, one row an item. Settings of trainers are of no use with it, and refused.
     #[arg(long, value_name = "FILE", requires = "ids")]
+    #[arg(conflicts_with_all = ["SoftmaxArgs", "AlsArgs", "BprArgs", "SlistArgs"])]
     import: Option<PathBuf>,
     /// Item keys, one a line, in the order of the rows.
     #[arg(long, value_name = "FILE", requires = "import", conflicts_with = "dataset")]
@@ -250,8 +251,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
 
 impl Args {
     fn trained(&self, progress: &Progress) -> anyhow::Result<ModelDir> {
-        let Some(dir) = &self.dataset else { bail!("give --dataset DIR, the output of `kindred prepare`") };
-        let material = material(&Dataset::open(dir)?)?;
+        let material = material(&Dataset::open(&self.dataset)?)?;
         let half_life = self.als.train_half_life_days;
         let trainer: Box<dyn Trainer> = match self.trainer {
             TrainerName::Softmax => Box::new(self.softmax.trainer(self.factors, half_life, self.seed)),
@@ -328,6 +328,7 @@ impl Args {
             metric,
             weighting,
             k_neighbours: self.beside.neighbours,
+            encoder: !self.beside.no_words,
             seed: self.seed,
         };
         Ok(import::import(&wanted, progress)?)
@@ -389,11 +390,20 @@ mod tests {
 
     #[test]
     fn a_dataset_or_an_import_and_not_both() {
-        assert!(parsed("").is_err());
+        assert!(parsed("").is_ok(), "the dataset is where `kindred prepare` puts it");
         assert!(parsed("--import f.npy --ids i.txt").is_ok());
         assert!(parsed("--import f.npy").is_err());
         assert!(parsed("--ids i.txt --dataset d").is_err());
         assert!(parsed("--dataset d --import f.npy --ids i.txt").is_err());
+        let import = "--import f.npy --ids i.txt --position-decay 7 --half-life 60 --neighbours 9 --no-words --seed 2";
+        assert!(parsed(import).is_ok());
+        let of_trainers = ["--trainer als", "--factors 8", "--epochs 3", "--alpha 2", "--bpr-epochs 3", "--together 0"];
+        let of_datasets =
+            ["--neighbours-by together", "--neighbour-history 3", "--user-sessions", "--popularity-min-people 2"];
+        for ignored in of_trainers.iter().chain(&of_datasets) {
+            let refused = parsed(&format!("{import} {ignored}")).unwrap_err();
+            assert_eq!(refused.kind(), clap::error::ErrorKind::ArgumentConflict, "{ignored}");
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ const SHOWN: usize = 10;
     Stop it at any time: the same command goes on where it was. The last line is the command that trains with the best settings.")]
 pub struct Args {
     /// The dataset that `kindred prepare` wrote. Its test part is not looked at.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", default_value = "dataset")]
     dataset: PathBuf,
     /// Where the trials are kept: `journal.jsonl`, which a later run goes on with, and `tune.svg`.
     #[arg(long, short, value_name = "DIR", default_value = "tune")]

@@ -125,6 +125,8 @@ pub struct Log {
 enum Stamp {
     Missing,
     Number,
+    /// The bits of a number that is not whole.
+    Fraction,
     Millis,
 }
 
@@ -204,6 +206,7 @@ impl Log {
             RowTime::Millis(ms) => (ms, Stamp::Millis),
             RowTime::Text(text) if !is_missing(text) => match time::parse(text) {
                 Some(Time::Number(number)) => (number, Stamp::Number),
+                Some(Time::Fraction(number)) => (number.to_bits().cast_signed(), Stamp::Fraction),
                 Some(Time::Millis(ms)) => (ms, Stamp::Millis),
                 None => return Err(Fault("time is neither a number nor a date", text)),
             },
@@ -289,38 +292,42 @@ impl Log {
     /// Makes all times milliseconds, when every row has been read, and says the unit that numbers were taken to be in.
     ///
     /// The unit is the one that most numbers look like, so that a single odd one does not decide. A row without a time gets
-    /// the time of the row before it. If no row has a time, the place in the log stands in for it, one second a row.
+    /// the time of the row before it, and those before the first that has one get that. If no row has a time, the place in the log stands in for
+    /// it, one second a row. Rows whose time is none are removed, and so are those without one where no row has one that is.
     pub fn settle_times(&mut self, given: Option<TimeUnit>) -> Option<TimeUnit> {
         let mut votes = TimeUnit::ALL.map(|unit| (0_u64, unit));
-        for (time, _) in self.time.iter().zip(&self.stamp).filter(|(_, stamp)| **stamp == Stamp::Number) {
-            let told = TimeUnit::told_by(*time);
+        for (time, stamp) in self.time.iter().zip(&self.stamp) {
+            let told = match stamp {
+                Stamp::Number => TimeUnit::told_by(*time),
+                Stamp::Fraction => TimeUnit::told_by(fraction(*time) as i64),
+                Stamp::Missing | Stamp::Millis => continue,
+            };
             votes.iter_mut().filter(|(_, unit)| *unit == told).for_each(|(votes, _)| *votes += 1);
         }
         let told = votes.iter().max_by_key(|(votes, _)| *votes).filter(|(votes, _)| *votes > 0).map(|(_, unit)| *unit);
         let unit = given.or(told).unwrap_or(TimeUnit::Seconds);
         let no_times = self.stamp.iter().all(|stamp| *stamp == Stamp::Missing);
+        let millis = |time: i64, stamp: &Stamp| match stamp {
+            Stamp::Missing => None,
+            Stamp::Number => unit.millis(time),
+            Stamp::Fraction => unit.fraction_millis(fraction(time)),
+            Stamp::Millis => TimeUnit::Milliseconds.millis(time),
+        };
+        let mut before = self.time.iter().zip(&self.stamp).find_map(|(time, stamp)| millis(*time, stamp));
         let mut impossible = Vec::new();
-        let mut before = None;
         for (row, (time, stamp)) in self.time.iter_mut().zip(&self.stamp).enumerate() {
             let ms = match stamp {
-                Stamp::Millis => Some(*time),
-                Stamp::Number => unit.millis(*time),
                 Stamp::Missing if no_times => Some(row as i64 * 1_000),
-                Stamp::Missing => before.or(Some(i64::MIN)),
+                Stamp::Missing => before,
+                _ => millis(*time, stamp),
             };
             match ms {
                 Some(ms) => {
                     *time = ms;
-                    before = Some(ms).filter(|ms| *ms != i64::MIN);
+                    before = Some(ms);
                 }
                 None => impossible.push(row),
             }
-        }
-        // Rows before the first that has a time get the earliest there is.
-        if !no_times && self.stamp.first() == Some(&Stamp::Missing) {
-            let leading = self.stamp.iter().take_while(|stamp| **stamp == Stamp::Missing).count();
-            let first = self.time.get(leading).copied().unwrap_or_default();
-            self.time.iter_mut().take(leading).for_each(|time| *time = first);
         }
         self.remove(&impossible);
         told.is_some().then_some(unit)
@@ -355,6 +362,11 @@ impl ReadCounts {
     pub fn n_bad(&self) -> u64 {
         self.bad.values().sum()
     }
+}
+
+/// The number that is not whole, of its bits.
+fn fraction(time: i64) -> f64 {
+    f64::from_bits(time.cast_unsigned())
 }
 
 fn too_many(what: &'static str) -> TooMany {

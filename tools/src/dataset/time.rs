@@ -30,10 +30,12 @@ pub enum TimeUnit {
 }
 
 /// A time as it was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Time {
     /// A whole number, in a unit that is known when the column has been read.
     Number(i64),
+    /// One that is not whole.
+    Fraction(f64),
     /// Milliseconds since 1970.
     Millis(i64),
 }
@@ -63,7 +65,8 @@ impl TimeUnit {
         RANGE_MS.contains(&ms).then_some(ms)
     }
 
-    fn fraction_millis(self, number: f64) -> Option<i64> {
+    /// As [`TimeUnit::millis`], of a number that need not be whole.
+    pub fn fraction_millis(self, number: f64) -> Option<i64> {
         let per_ms = match self {
             Self::Seconds => 1e-3,
             Self::Milliseconds => 1.0,
@@ -89,7 +92,7 @@ pub fn parse(text: &[u8]) -> Option<Time> {
     if number.fract() == 0.0 && number.abs() < 9e18 {
         return Some(Time::Number(number as i64));
     }
-    number.is_finite().then(|| TimeUnit::told_by(number as i64).fraction_millis(number)).flatten().map(Time::Millis)
+    number.is_finite().then_some(Time::Fraction(number))
 }
 
 /// Milliseconds of a date or a date with a time of day.
@@ -179,7 +182,7 @@ mod tests {
     fn millis(text: &str) -> Option<i64> {
         match parse(text.as_bytes())? {
             Time::Millis(ms) => Some(ms),
-            Time::Number(_) => None,
+            Time::Number(_) | Time::Fraction(_) => None,
         }
     }
 
@@ -208,7 +211,8 @@ mod tests {
             assert_eq!(unit.millis(now * factor), Some(now * 1_000));
         }
         assert_eq!(parse(b"1508194801"), Some(Time::Number(now)));
-        assert_eq!(parse(b"1508194801.25"), Some(Time::Millis(now * 1_000 + 250)));
+        assert_eq!(parse(b"1508194801.25"), Some(Time::Fraction(1_508_194_801.25)));
+        assert_eq!(TimeUnit::Seconds.fraction_millis(1_508_194_801.25), Some(now * 1_000 + 250));
         assert_eq!(parse(b"1.508194801e9"), Some(Time::Number(now)));
         assert_eq!(TimeUnit::Seconds.millis(i64::MAX), None);
     }

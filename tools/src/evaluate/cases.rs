@@ -4,13 +4,14 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use kindred::model::Model;
+use kindred::recommend::RecommendError;
 use kindred::scenario::Scenario;
 use kindred_index::AllowSet;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::{EvaluateOptions, HeldOut, Protocol, Skipped, available};
+use super::{EvaluateOptions, HeldOut, Protocol, Skipped, listable};
 use crate::train::by_user;
 
 /// One list to ask for.
@@ -32,7 +33,7 @@ pub(crate) struct Case {
 struct Maker<'a> {
     held_out: &'a HeldOut,
     ordinals: Vec<Option<u32>>,
-    available: Option<&'a AllowSet>,
+    listable: Option<AllowSet>,
     /// The items that are looked for; none for all.
     only: Option<HashSet<u32>>,
     exclude_seen: bool,
@@ -40,17 +41,20 @@ struct Maker<'a> {
 }
 
 /// The cases, by user and time, and what was left out. Costs one look-up an item and a set of what each user has seen.
+///
+/// # Errors
+/// The scenario's filter names a field that the index does not have.
 pub(super) fn cases<D: AsRef<[u8]>>(
     model: &Model<D>,
     held_out: &HeldOut,
     scenario: &Scenario,
     options: &EvaluateOptions,
-) -> (Vec<Case>, Skipped) {
+) -> Result<(Vec<Case>, Skipped), RecommendError> {
     let HeldOut { train, test, keys, .. } = held_out;
     let mut maker = Maker {
         held_out,
         ordinals: keys.iter().map(|key| model.index().ordinal(key)).collect(),
-        available: available(model, scenario),
+        listable: listable(model, scenario, None)?,
         only: options.only_new.then(|| held_out.new_items()),
         exclude_seen: scenario.exclude_seen,
         skipped: Skipped::default(),
@@ -69,7 +73,7 @@ pub(super) fn cases<D: AsRef<[u8]>>(
         maker.skipped.users_without_any += u64::from(cases.len() == before);
     }
     sample(&mut cases, options, &mut maker.skipped);
-    (cases, maker.skipped)
+    Ok((cases, maker.skipped))
 }
 
 /// Leaves the cases of a seeded sample of the users.
@@ -105,14 +109,19 @@ impl Maker<'_> {
     /// A case for each test row of a user, but the first where nothing comes before it.
     fn steps(&mut self, user: u32, history: Range<usize>, rows: Range<usize>, cases: &mut Vec<Case>) {
         let HeldOut { train, test, .. } = self.held_out;
-        let mut seen: HashSet<u32> = train.item[history.clone()].iter().copied().collect();
+        let mut seen = HashSet::new();
+        let mut before = history.start..history.start;
         for row in rows.clone() {
-            let prefix = rows.start..row;
-            if history.is_empty() && prefix.is_empty() {
+            let (prefix, now_ms) = (rows.start..row, test.time_ms[row]);
+            // Where items are held out, training interactions lie before, between and after those of the test part.
+            let later = before.end..history.end;
+            let passed = train.time_ms[later.clone()].partition_point(|time_ms| *time_ms <= now_ms);
+            seen.extend(train.item[later].iter().take(passed));
+            before.end += passed;
+            if before.is_empty() && prefix.is_empty() {
                 self.skipped.without_history += 1;
             } else if let Some(ordinal) = self.wanted(row, &seen) {
-                let (history, relevant) = (history.clone(), vec![ordinal]);
-                cases.push(Case { user, history, prefix, relevant, now_ms: test.time_ms[row] });
+                cases.push(Case { user, history: before.clone(), prefix, relevant: vec![ordinal], now_ms });
             }
             seen.insert(test.item[row]);
         }
@@ -128,7 +137,9 @@ impl Maker<'_> {
             None => &mut self.skipped.unknown_items,
             Some(_) if self.only.as_ref().is_some_and(|only| !only.contains(&item)) => &mut self.skipped.not_new,
             Some(_) if self.exclude_seen && seen.contains(&item) => &mut self.skipped.seen_before,
-            Some(ordinal) if self.available.is_some_and(|set| !set.contains(ordinal)) => &mut self.skipped.unavailable,
+            Some(ordinal) if self.listable.as_ref().is_some_and(|set| !set.contains(ordinal)) => {
+                &mut self.skipped.unavailable
+            }
             Some(_) => return ordinal,
         };
         *reason += 1;

@@ -35,7 +35,7 @@ pub(crate) struct Question<'a> {
 
 impl<D: AsRef<[u8]> + Sync> Round<'_, D> {
     /// The cases, by user and time, and what was left out.
-    pub(crate) fn cases(&self) -> (Vec<Case>, Skipped) {
+    pub(crate) fn cases(&self) -> Result<(Vec<Case>, Skipped), RecommendError> {
         cases::cases(self.model, self.held_out, self.scenario, self.options)
     }
 

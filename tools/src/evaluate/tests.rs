@@ -2,6 +2,8 @@
 
 use kindred::interaction::Interaction;
 use kindred::testing::Fixture;
+use kindred_index::build::{GraphOptions, HnswBuilder, build_index};
+use kindred_index::{FILTER_PARTS_MAX, IndexInput, Metric};
 
 use super::*;
 
@@ -169,6 +171,44 @@ fn each_event_is_predicted_from_those_before_it() {
 }
 
 #[test]
+fn what_a_user_did_later_is_not_history() {
+    let fixture = Fixture::shop();
+    // As where items are held out: training interactions before and after the test part.
+    let train = [(1, 0, 1.0, 0), (1, 4, 1.0, 10), (1, 8, 1.0, 50), (2, 4, 1.0, 50)];
+    let held_out = held_out(&fixture, &train, &[(1, 8, 1.0, 10), (1, 12, 1.0, 60), (2, 8, 1.0, 40)]);
+    let (model, scenario, weighting) = (fixture.model(), Scenario::home(), Weighting::default());
+    let options = EvaluateOptions { protocol: Protocol::NextEvent, ..options(&[1]) };
+    let round =
+        Round { model: &model, held_out: &held_out, scenario: &scenario, weighting: &weighting, options: &options };
+    let (cases, skipped) = round.cases().unwrap();
+    let histories: Vec<_> = cases.into_iter().map(|case| (case.user, case.history, case.prefix)).collect();
+    assert_eq!(histories, [(1, 0..2, 0..0), (1, 0..3, 0..1)]);
+    assert_eq!(skipped, Skipped { without_history: 1, users_without_any: 1, ..Skipped::default() });
+}
+
+#[test]
+fn the_popular_are_those_that_the_scenario_may_list() {
+    let fixture = Fixture::shop();
+    let model = fixture.model();
+    let toys: ItemFilter =
+        serde_json::from_value(serde_json::json!({ "key": "category", "match": { "value": "toys" } })).unwrap();
+    let toy = |ordinal: &&u32| ordinal.is_multiple_of(4) && **ordinal % 10 != 9;
+    let wanted: Vec<u32> = model.popular().iter().filter(toy).take(3).copied().collect();
+    // The user has seen the most popular toy, and goes on to the next one and to a book.
+    let held_out = held_out(&fixture, &[(1, wanted[0], 1.0, 0)], &[(1, wanted[1], 1.0, 9), (1, 5, 1.0, 10)]);
+    let popular = |exclude_seen: bool| {
+        let scenario = Scenario { exclude_seen, filter: Some(toys.clone()), ..Scenario::home() };
+        let (weighting, options, mut lines) = (Weighting::default(), options(&[2]), Vec::new());
+        let found = evaluate(&model, &held_out, &scenario, &weighting, &options, &|_, _| (), Some(&mut lines)).unwrap();
+        assert_eq!((found.n_relevant, found.skipped.unavailable), (1, 1));
+        serde_json::from_slice::<serde_json::Value>(&lines).unwrap()["popular"].clone()
+    };
+    let keys = |ordinals: &[u32]| ordinals.iter().map(|ordinal| Fixture::key(*ordinal as usize)).collect::<Vec<_>>();
+    assert_eq!(popular(true), serde_json::json!(keys(&wanted[1..3])));
+    assert_eq!(popular(false), serde_json::json!(keys(&wanted[..2])));
+}
+
+#[test]
 fn new_items_are_placed_among_each_other() {
     let fixture = Fixture::shop();
     let model = fixture.model();
@@ -184,4 +224,20 @@ fn new_items_are_placed_among_each_other() {
     for system in &found.systems[..2] {
         assert_eq!(system.at[0].hit_rate, 1.0, "two of the eight are toys: {}", system.name);
     }
+}
+
+#[test]
+fn more_items_are_new_than_a_filter_can_name() {
+    let fixture = Fixture::clustered(1, FILTER_PARTS_MAX + 100, 2, Metric::Cosine, 4);
+    let (keys, attributes) = (fixture.keys(), fixture.attributes());
+    let input =
+        IndexInput { keys: &keys, rows: &fixture.rows, dims: 2, metric: Metric::Cosine, attributes: &attributes };
+    // A fixture's own graph takes long at this size.
+    let graph = GraphOptions { m: 4, ef_construction: 16, ..GraphOptions::default() };
+    let index = build_index(&input, &graph, &HnswBuilder, &()).unwrap().to_bytes().unwrap();
+    let held_out = held_out(&fixture, &[(1, 0, 1.0, 0), (2, 4, 1.0, 0)], &[(1, 8, 1.0, 100)]);
+    let options = EvaluateOptions { only_new: true, ..options(&[10]) };
+    let (model, scenario, weighting) = (fixture.model_over(index), Scenario::home(), Weighting::default());
+    let found = evaluate(&model, &held_out, &scenario, &weighting, &options, &|_, _| (), None).unwrap();
+    assert_eq!((found.n_lists, found.skipped.not_new), (1, 0));
 }

@@ -25,19 +25,12 @@ pub struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Starts `kindred serve` on a free port, with one worker, and waits until it is ready. Interactions are kept in memory.
+    /// Starts `kindred serve` on a free port, with one worker and settings by environment variables, and waits until it is ready. Interactions are
+    /// kept in memory, if no store is named.
     ///
     /// # Errors
     /// This program cannot be started anew, or the server ends or is not ready in time.
-    pub fn start(artifacts: &Path, config: Option<&Path>, core: Option<usize>) -> anyhow::Result<Self> {
-        Self::start_with(artifacts, config, core, &[], None)
-    }
-
-    /// As [`ServerProcess::start`], with settings by environment variables, and interactions in the file named.
-    ///
-    /// # Errors
-    /// As [`ServerProcess::start`].
-    pub fn start_with(
+    pub fn start(
         artifacts: &Path,
         config: Option<&Path>,
         core: Option<usize>,
@@ -92,7 +85,7 @@ impl ServerProcess {
 
 impl Drop for ServerProcess {
     fn drop(&mut self) {
-        // It serves a measurement and keeps nothing on disk. If it is gone already, there is nothing to do.
+        // It serves a measurement; a store that it was given is the caller's to remove. If it is gone already, there is nothing to do.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -106,8 +106,18 @@ impl Measured {
 
     /// Requests that were not answered with success.
     pub fn failed(&self) -> u64 {
-        let refused: u64 = self.statuses.iter().filter(|(status, _)| !is_success(**status)).map(|(_, n)| n).sum();
-        refused + self.broken.values().sum::<u64>() + self.unfinished
+        self.failures().values().sum()
+    }
+
+    /// Requests that were not answered with success, by what went wrong.
+    pub fn failures(&self) -> BTreeMap<String, u64> {
+        let refused = self.statuses.iter().filter(|(status, _)| !is_success(**status));
+        let mut failures = self.broken.clone();
+        failures.extend(refused.map(|(status, n)| (format!("status {status}"), *n)));
+        if self.unfinished > 0 {
+            failures.insert("not sent or answered in time".to_owned(), self.unfinished);
+        }
+        failures
     }
 
     fn answer(&mut self, status: u16, lane: &Lane<'_>, latency: Duration) {

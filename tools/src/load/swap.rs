@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use kindred::artifact::{self, INDEX_FILE, MODEL_FILE, Publication};
+use kindred::artifact::{self, INDEX_FILE, MODEL_FILE, Publication, activate};
 use serde::Serialize;
 
 use super::connection::call;
@@ -56,44 +56,36 @@ impl Swapper {
 
     /// Swaps `count` times at even distances over `duration`, or until `stop`. Failures are counted, not returned.
     pub fn run(&self, address: SocketAddr, count: u32, duration: Duration, stop: &AtomicBool) -> Swaps {
-        let started = Instant::now();
-        let every = duration / (count + 1);
+        let (started, every) = (Instant::now(), duration / (count + 1));
         let mut swaps = Swaps::default();
         for number in 1..=count {
-            while started.elapsed() < every * number && !stop.load(Ordering::Relaxed) {
-                std::thread::sleep(LOOK_EVERY);
-            }
+            wait(started, every * number, stop);
             if stop.load(Ordering::Relaxed) {
                 break;
             }
-            let generation = if number % 2 == 1 { &self.away } else { &self.home };
-            let begun = Instant::now();
-            swaps.asked += 1;
-            match self.swap(address, generation) {
-                Ok(()) => swaps.done += 1,
-                Err(error) => {
-                    swaps.problem.get_or_insert_with(|| format!("{error:#}"));
-                }
-            }
-            swaps.longest_s = swaps.longest_s.max(begun.elapsed().as_secs_f64());
+            self.one(address, number, &mut swaps);
         }
         swaps
     }
 
     /// Swaps once, after a while, to the copy when `number` is odd and back when it is even.
     pub fn once(&self, address: SocketAddr, number: u32, after: Duration, stop: &AtomicBool) -> Swaps {
-        let started = Instant::now();
-        while started.elapsed() < after && !stop.load(Ordering::Relaxed) {
-            std::thread::sleep(LOOK_EVERY);
-        }
+        let mut swaps = Swaps::default();
+        wait(Instant::now(), after, stop);
+        self.one(address, number, &mut swaps);
+        swaps
+    }
+
+    fn one(&self, address: SocketAddr, number: u32, swaps: &mut Swaps) {
         let begun = Instant::now();
-        let outcome = self.swap(address, if number % 2 == 1 { &self.away } else { &self.home });
-        Swaps {
-            asked: 1,
-            done: u32::from(outcome.is_ok()),
-            problem: outcome.err().map(|error| format!("{error:#}")),
-            longest_s: begun.elapsed().as_secs_f64(),
+        swaps.asked += 1;
+        match self.swap(address, if number % 2 == 1 { &self.away } else { &self.home }) {
+            Ok(()) => swaps.done += 1,
+            Err(error) => {
+                swaps.problem.get_or_insert_with(|| format!("{error:#}"));
+            }
         }
+        swaps.longest_s = swaps.longest_s.max(begun.elapsed().as_secs_f64());
     }
 
     fn swap(&self, address: SocketAddr, generation: &str) -> anyhow::Result<()> {
@@ -117,12 +109,11 @@ impl Drop for Swapper {
     }
 }
 
-/// interim
-fn activate(root: &Path, generation: &str) -> anyhow::Result<()> {
-    let temporary = root.join("CURRENT.partial");
-    std::fs::write(&temporary, format!("{generation}\n"))?;
-    std::fs::rename(&temporary, root.join(artifact::CURRENT_FILE))?;
-    Ok(())
+/// Sleeps until so long after `started`, or until `stop`.
+fn wait(started: Instant, after: Duration, stop: &AtomicBool) {
+    while started.elapsed() < after && !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(LOOK_EVERY);
+    }
 }
 
 /// Publishes the same files and manifest under another name.

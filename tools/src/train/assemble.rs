@@ -237,6 +237,7 @@ mod tests {
 
     use super::*;
     use crate::train::als::Als;
+    use crate::train::slist::Slist;
     use crate::train::softmax::Softmax;
 
     fn material() -> Material {
@@ -297,6 +298,19 @@ mod tests {
         assert_eq!(ModelDir::load(&root.path().join("model")).unwrap().info.weighting, made.info.weighting);
         let options = ModelOptions { decay: Decay::Fixed(7.0), ..ModelOptions::default() };
         assert_eq!(model(material(), &softmax, &options, &()).unwrap().info.weighting.position_weights, None);
+    }
+
+    #[test]
+    fn an_item_that_is_only_ever_the_last_makes_a_model() {
+        let mut material = material();
+        material.items.push(CatalogItem::new("last"));
+        for row in (5..480).step_by(6) {
+            material.interactions.item[row] = 21;
+        }
+        let slist = Slist { factors: 8, together: 0.0, ..Slist::default() };
+        let made = model(material, &slist, &ModelOptions::default(), &()).unwrap();
+        let root = tempfile::tempdir().unwrap();
+        made.write(&root.path().join("model"), false).unwrap();
     }
 
     #[test]

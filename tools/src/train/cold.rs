@@ -21,18 +21,33 @@ const NOISE: f32 = 0.1;
 /// The share of items whose lengths are below that of a cold row.
 const LENGTH_QUANTILE: f64 = 0.05;
 
-/// Fills rows of zeros. Returns how many there were. Costs one pass over the factors and the catalogue.
+/// Fills rows of zeros. Returns how many target rows there were. Costs one pass over the factors and the catalogue.
 ///
 /// Where no row at all was learned, nothing is filled in.
 pub fn fill(factors: &mut Factors, catalog: &[CatalogItem], encoder: Option<&EncoderTable>, seed: u64) -> u64 {
+    let filled = fill_cold(factors, catalog, encoder, seed);
+    if let Some(context) = &mut factors.context {
+        fill_context(context, &factors.items);
+    }
+    filled
+}
+
+/// Fills the context rows of items that have target rows: nothing ever came after such an item, so all that is known of it is what it came after. It
+/// says as little as the items do that say least.
+fn fill_context(context: &mut Matrix, items: &Matrix) {
+    let norms = context.norms();
+    let Some(small) = small(&norms) else { return };
+    for item in (0..norms.len()).filter(|item| norms[*item] == 0.0) {
+        let mut direction = items.row(item).to_vec();
+        normalise(&mut direction);
+        scaled_into(context.row_mut(item), &direction, small);
+    }
+}
+
+fn fill_cold(factors: &mut Factors, catalog: &[CatalogItem], encoder: Option<&EncoderTable>, seed: u64) -> u64 {
     let norms = factors.items.norms();
     let cold: Vec<usize> = (0..norms.len()).filter(|item| norms[*item] == 0.0).collect();
-    let mut lengths: Vec<f32> = norms.iter().copied().filter(|norm| *norm > 0.0).collect();
-    if cold.is_empty() || lengths.is_empty() {
-        return 0;
-    }
-    lengths.sort_unstable_by(f32::total_cmp);
-    let small = lengths[(lengths.len() as f64 * LENGTH_QUANTILE) as usize];
+    let Some(small) = small(&norms).filter(|_| !cold.is_empty()) else { return 0 };
     let means = Means::of(&factors.items, catalog);
     let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0xc01d);
     for item in &cold {
@@ -53,6 +68,13 @@ pub fn fill(factors: &mut Factors, catalog: &[CatalogItem], encoder: Option<&Enc
         }
     }
     cold.len() as u64
+}
+
+/// The length that few rows are shorter than; none where there are none but zeros.
+fn small(norms: &[f32]) -> Option<f32> {
+    let mut lengths: Vec<f32> = norms.iter().copied().filter(|norm| *norm > 0.0).collect();
+    lengths.sort_unstable_by(f32::total_cmp);
+    lengths.get((lengths.len() as f64 * LENGTH_QUANTILE) as usize).copied()
 }
 
 fn scaled_into(row: &mut [f32], direction: &[f32], length: f32) {
@@ -143,5 +165,15 @@ mod tests {
         assert!(everything[0] > 1.0 && everything[1] > 1.0, "{everything:?}");
         assert_eq!(factors.items.row(1), [0.0, 4.0, 0.0], "learned rows stay");
         assert_eq!(fill(&mut factors, &catalog, None, 1), 0);
+    }
+
+    #[test]
+    fn what_nothing_came_after_says_of_a_visitor_what_it_came_after() {
+        let items = Matrix::from_vec(3, 2, vec![2.0, 0.0, 0.0, 4.0, 3.0, 4.0]).unwrap();
+        let context = Some(Matrix::from_vec(3, 2, vec![0.0, 0.5, 0.25, 0.0, 0.0, 0.0]).unwrap());
+        let metric = ModelMetric::InnerProduct;
+        let mut factors = Factors { items, context, metric, loss: vec![], position_weights: None, parameters: None };
+        assert_eq!(fill(&mut factors, &[], None, 1), 0, "its target row was learned");
+        assert_eq!(factors.context.unwrap().data, [0.0, 0.5, 0.25, 0.0, 0.15, 0.2]);
     }
 }

@@ -40,6 +40,8 @@ pub struct Import {
     pub weighting: Weighting,
     /// Neighbours kept per item.
     pub k_neighbours: usize,
+    /// Whether the model learns words, where its catalogue has texts.
+    pub encoder: bool,
     /// Seed of the sample of queries.
     pub seed: u64,
 }
@@ -165,7 +167,7 @@ pub fn import(import: &Import, progress: &dyn TrainProgress) -> Result<ModelDir,
         position_weights: None,
         parameters: None,
     };
-    let known = encoder::fit(&made, &items, &[], import.seed, progress)?;
+    let known = if import.encoder { encoder::fit(&made, &items, &[], import.seed, progress)? } else { None };
     let (table_of_words, worth_of_words) = known.unzip();
     let Factors { items: item_factors, context: context_factors, .. } = made;
     let table = factor_neighbours::nearest(&item_factors, import.k_neighbours, progress)?;

@@ -320,7 +320,7 @@ fn spawn(args: &Args, store: Option<Store<'_>>, progress: &Progress) -> anyhow::
         [("KINDRED__OVERLOAD__ENABLED", enabled)].into_iter().chain(further.unwrap_or_default().iter().copied());
     let settings: Vec<(&str, String)> = settings.map(|(name, value)| (name, value.to_owned())).collect();
     let core = two_cores.then_some(SERVER_CORE);
-    let server = ServerProcess::start_with(&artifacts, args.config.as_deref(), core, &settings, store)?;
+    let server = ServerProcess::start(&artifacts, args.config.as_deref(), core, &settings, store)?;
     let own_core = (two_cores && pin_self(OWN_CORE)).then_some(OWN_CORE);
     Ok(Target {
         address: server.address,

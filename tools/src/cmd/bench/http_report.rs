@@ -63,12 +63,8 @@ pub struct Phase {
     pub answered: u64,
     /// Requests that were not answered with success, whatever the reason. Must be 0.
     pub failed: u64,
-    /// Answers by status code.
-    pub statuses: BTreeMap<u16, u64>,
-    /// Requests without an answer, by what went wrong.
-    pub broken: BTreeMap<String, u64>,
-    /// Requests that were still waiting when the measurement was given up.
-    pub unfinished: u64,
+    /// Those, by what went wrong.
+    pub failures: BTreeMap<String, u64>,
     /// Whether the rate was held, to one in a hundred; a closed loop has none to hold.
     pub held: Option<bool>,
     /// Latency of reads.
@@ -140,9 +136,7 @@ impl Phase {
             held,
             answered: measured.answered(),
             failed: measured.failed(),
-            statuses: measured.statuses.clone(),
-            broken: measured.broken.clone(),
-            unfinished: measured.unfinished,
+            failures: measured.failures(),
             reads: Percentiles::of(reads),
             writes: Percentiles::of(writes),
             server_cpu_us,
@@ -195,12 +189,7 @@ impl Phase {
             }
         }
         if self.failed > 0 {
-            let statuses = self.statuses.iter().filter(|(status, _)| !(200..300).contains(*status));
-            let mut reasons: Vec<String> = statuses.map(|(status, n)| format!("status {status}: {n}")).collect();
-            reasons.extend(self.broken.iter().map(|(error, n)| format!("{error}: {n}")));
-            if self.unfinished > 0 {
-                reasons.push(format!("not sent or answered in time: {}", self.unfinished));
-            }
+            let reasons: Vec<String> = self.failures.iter().map(|(reason, n)| format!("{reason}: {n}")).collect();
             let _ = writeln!(text, "{name}: {} requests FAILED ({})", count(self.failed), reasons.join(", "));
         }
     }

@@ -155,7 +155,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     drop(model);
     progress.start("starting the server", 0);
     let settings = [("KINDRED__OVERLOAD__ENABLED", "false".to_owned())];
-    let server = ServerProcess::start_with(place.path(), None, None, &settings, None)?;
+    let server = ServerProcess::start(place.path(), None, None, &settings, None)?;
     let mut client = Client::new(server.address, PATIENCE);
     progress.start("measuring", (Kind::ALL.len() * SHARES.len()) as u64);
     let mut filters = Vec::new();

@@ -175,7 +175,7 @@ fn replay(args: &Args, script: &Script, users: &[String]) -> anyhow::Result<(Liv
     let (address, server) = match &args.url {
         Some(url) => (address(url)?, None),
         None => {
-            let server = ServerProcess::start_with(&args.artifacts, args.config.as_deref(), None, &settings(), None)?;
+            let server = ServerProcess::start(&args.artifacts, args.config.as_deref(), None, &settings(), None)?;
             (server.address, Some(server))
         }
     };

@@ -1,5 +1,6 @@
 //! `kindred bench soak`: reads, events, catalogue changes and swaps together, for as long as it takes to see what leaks.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -41,6 +42,8 @@ const DEFAULT_RATE: f64 = 2_000.0;
 /// higher than in the third before, the p99 of reads is within 1.5 times that of reads alone, each minute had its swap. Exit code 1: a bar is missed.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example: kindred bench soak --spawn --items 20000 --minutes 30 --rate 1000")]
+// Without a group of its own, whose name would be that of the flattened one.
+#[group(skip)]
 pub struct Args {
     /// The server and what is sent, as for `kindred bench http`; of its options --rate, --seed, --limit and --connections count.
     #[command(flatten)]
@@ -57,7 +60,8 @@ pub struct Args {
 #[derive(Clone, Debug, Serialize)]
 struct Minute {
     answered: u64,
-    failed: u64,
+    /// Requests that were not answered with success, by what went wrong.
+    failures: BTreeMap<String, u64>,
     p50_ms: f64,
     p99_ms: f64,
     events_p99_ms: f64,
@@ -170,7 +174,7 @@ fn minute(
     };
     Ok(Minute {
         answered: measured.answered(),
-        failed: measured.failed(),
+        failures: measured.failures(),
         p50_ms: at(0, 0.5),
         p99_ms: at(0, 0.99),
         events_p99_ms: at(1, 0.99),
@@ -198,9 +202,15 @@ fn takes_changes(target: &Target) -> anyhow::Result<bool> {
     Ok(description.pointer("/paths/~1v1~1items~1{id}/patch").is_some())
 }
 
+impl Minute {
+    fn failed(&self) -> u64 {
+        self.failures.values().sum()
+    }
+}
+
 impl SoakReport {
     fn bars(&self) -> [(String, bool); 5] {
-        let failed: u64 = self.minutes.iter().map(|minute| minute.failed).sum();
+        let failed: u64 = self.minutes.iter().map(Minute::failed).sum();
         let third = self.minutes.len().div_ceil(3);
         let (before, last) = self.minutes.split_at(self.minutes.len() - third);
         let before = before.get(before.len().saturating_sub(third)..).unwrap_or_default();
@@ -252,7 +262,7 @@ impl Report for SoakReport {
             table.row([
                 name,
                 count(minute.answered),
-                count(minute.failed),
+                count(minute.failed()),
                 ms(minute.p50_ms),
                 ms(minute.p99_ms),
                 ms(minute.events_p99_ms),
@@ -264,6 +274,11 @@ impl Report for SoakReport {
         row("reads alone".to_owned(), &self.reads_alone);
         self.minutes.iter().zip(1..).for_each(|(minute, number)| row(number.to_string(), minute));
         text.push_str(&table.text());
+        for (minute, number) in self.minutes.iter().zip(1..) {
+            for (reason, n) in &minute.failures {
+                text.push_str(&format!("minute {number}: {} requests FAILED: {reason}\n", count(*n)));
+            }
+        }
         for problem in self.minutes.iter().filter_map(|minute| minute.swap_problem.as_deref()).take(1) {
             text.push_str(&format!("a swap failed: {problem}\n"));
         }
@@ -281,7 +296,7 @@ mod tests {
     fn minute(resident_bytes: u64, p99_ms: f64, failed: u64) -> Minute {
         Minute {
             answered: 1,
-            failed,
+            failures: BTreeMap::from([("status 503".to_owned(), failed)]),
             p50_ms: 0.1,
             p99_ms,
             events_p99_ms: 0.0,

@@ -88,3 +88,30 @@ fn without_any_time_the_place_in_the_log_is_the_time() {
     log.settle_times(None);
     assert_eq!(log.time, [7_000, 7_000, 7_000]);
 }
+
+fn settled(times: &[RowTime<'_>], unit: Option<TimeUnit>) -> (Vec<i64>, u64) {
+    let mut log = Log::default();
+    for time in times {
+        log.push(1, &Row { time: *time, ..row("u", "a", "", "", "") }, &rules()).unwrap();
+    }
+    log.settle_times(unit);
+    (log.time.clone(), log.counts.n_bad())
+}
+
+#[test]
+fn a_time_that_is_none_gets_in_nowhere() {
+    let (missing, seven) = (RowTime::Missing, RowTime::Text(b"7"));
+    let never = RowTime::Text(b"9223372036854775807");
+    let settled = |times: &[RowTime<'_>]| settled(times, Some(TimeUnit::Seconds));
+    assert_eq!(settled(&[never, missing, seven]), (vec![7_000, 7_000], 1));
+    assert_eq!(settled(&[missing, never, seven]), (vec![7_000, 7_000], 1));
+    assert_eq!(settled(&[seven, RowTime::Millis(i64::MAX), missing]), (vec![7_000, 7_000], 1));
+    assert_eq!(settled(&[missing, never]), (vec![], 2));
+}
+
+#[test]
+fn numbers_that_are_not_whole_are_in_the_unit_of_the_others() {
+    let times = [RowTime::Text(b"5000.5"), RowTime::Text(b"6000")];
+    assert_eq!(settled(&times, Some(TimeUnit::Milliseconds)), (vec![5_000, 6_000], 0));
+    assert_eq!(settled(&times, None), (vec![5_000_500, 6_000_000], 0));
+}

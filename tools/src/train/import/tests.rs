@@ -29,6 +29,7 @@ impl Files {
             metric: None,
             weighting: Weighting::default(),
             k_neighbours: 2,
+            encoder: true,
             seed: 1,
         }
     }
@@ -59,6 +60,19 @@ fn factors_become_a_model() {
     let out = files.path("model");
     model.write(&out, false).unwrap();
     assert_eq!(ModelDir::load(&out).unwrap(), model);
+}
+
+#[test]
+fn words_are_learned_where_they_are_wanted() {
+    let ids: Vec<String> = (0..24).map(|item| format!("item-{item}")).collect();
+    let factors: Vec<f32> = (0..24).flat_map(|item| [1.0, (item % 2) as f32]).collect();
+    let files = Files::new(&factors, &ids.join("\n"));
+    let line = |(item, id): (usize, &String)| format!("{{\"id\":\"{id}\",\"title\":\"thing {}\"}}\n", item % 2);
+    fs::write(files.path("items.jsonl"), ids.iter().enumerate().map(line).collect::<String>()).unwrap();
+    let with = Import { items: Some(files.path("items.jsonl")), ..files.import() };
+    assert!(import(&with, &()).unwrap().encoder.is_some());
+    let without = import(&Import { encoder: false, ..with }, &()).unwrap();
+    assert_eq!((without.encoder, without.info.encoder), (None, None));
 }
 
 #[test]

@@ -304,6 +304,18 @@ fn what_is_left_open_is_chosen() {
 }
 
 #[test]
+fn a_recipe_that_diverges_is_not_chosen() {
+    let interactions = walks(300, 4, 7, 3);
+    // Such steps and such a decay throw shifts beyond all bounds, and symmetric recipes have no shifts.
+    let wild = Softmax { symmetric: None, epochs: None, learning_rate: 1.0, shift_decay: 100.0, ..small() };
+    let parameters = wild.train(&data(&interactions, 300, 40), &()).unwrap().parameters.unwrap();
+    assert_eq!(parameters["symmetric"], true, "{parameters}");
+    assert!(parameters["chosen_on"]["tried"][0]["ndcg_at_10"].is_null(), "{parameters}");
+    let wilder = Softmax { symmetric: Some(false), ..wild };
+    assert!(matches!(wilder.train(&data(&interactions, 300, 40), &()), Err(TrainError::Diverged { iteration: 1 })));
+}
+
+#[test]
 fn the_threads_do_not_change_a_bit() {
     let interactions = walks(200, 30, 15, 9);
     let softmax = Softmax { epochs: Some(2), batch: 300, ..small() };

@@ -72,7 +72,8 @@ struct Tried {
     #[serde(flatten)]
     choice: Choice,
     epochs: usize,
-    ndcg_at_10: f64,
+    /// None if it diverged.
+    ndcg_at_10: Option<f64>,
 }
 
 /// Decides what the settings leave open.
@@ -104,33 +105,39 @@ pub(super) fn plan(
     let most = recipes.len() * FIRST_EPOCHS + LAST_EPOCH - FIRST_EPOCHS;
     let mut epoch = |learner: &mut Learner<'_>, choice: Choice, epochs: usize| {
         let before = tried.len();
-        learner.epoch(epochs, |done, of| {
+        let learned = learner.epoch(epochs, |done, of| {
             progress.step("trial runs", (before * of + done) as u64, (most * of) as u64);
             if progress.cancelled() { Err(TrainError::Cancelled) } else { Ok(()) }
-        })?;
-        let ndcg_at_10 = cases.gain(&learner.parameters.averaged());
+        });
+        let ndcg_at_10 = match learned {
+            Ok(_) => Some(cases.gain(&learner.parameters.averaged())),
+            Err(TrainError::Diverged { .. }) => None,
+            Err(error) => return Err(error),
+        };
         tried.push(Tried { choice, epochs, ndcg_at_10 });
         Ok(ndcg_at_10)
     };
     let mut best: Option<(f64, usize, Choice, Learner<'_>)> = None;
-    for choice in recipes {
+    'recipes: for choice in recipes {
         let mut learner = Learner::new(settings, choice, &examples, data.n_items, None);
         let mut own = (f64::MIN, 1);
         for epochs in 1..=FIRST_EPOCHS {
-            let gain = epoch(&mut learner, choice, epochs)?;
+            let Some(gain) = epoch(&mut learner, choice, epochs)? else { continue 'recipes };
             own = if gain > own.0 { (gain, epochs) } else { own };
         }
         if best.as_ref().is_none_or(|best| own.0 > best.0) {
             best = Some((own.0, own.1, choice, learner));
         }
     }
-    let Some((mut gain, mut epochs, choice, mut learner)) = best else { return Ok(usual) };
+    let Some((mut gain, mut epochs, choice, mut learner)) = best else {
+        return Err(TrainError::Diverged { iteration: tried.last().map_or(1, |last| last.epochs) });
+    };
     if settings.epochs.is_none() {
         for next in FIRST_EPOCHS + 1..=LAST_EPOCH {
             if next > epochs + PATIENCE {
                 break;
             }
-            let now = epoch(&mut learner, choice, next)?;
+            let Some(now) = epoch(&mut learner, choice, next)? else { break };
             (gain, epochs) = if now > gain { (now, next) } else { (gain, epochs) };
         }
     }

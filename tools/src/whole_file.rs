@@ -1,0 +1,74 @@
+//! A file that is written whole or not at all: under another name beside it, renamed when all of it is on disk.
+
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+/// A file in the making. Dropped before [`WholeFile::publish`], it leaves nothing behind, and what had its name still has it.
+#[derive(Debug)]
+pub struct WholeFile {
+    path: PathBuf,
+    out: BufWriter<NamedTempFile>,
+}
+
+impl WholeFile {
+    /// Begins a file.
+    ///
+    /// # Errors
+    /// Something that is no file has the name, or nothing can be written beside it.
+    pub fn begin(path: &Path) -> io::Result<Self> {
+        // A device or a pipe would be replaced instead of written to.
+        if path.exists() && !path.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is there and is not a file: name a file"));
+        }
+        let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+        let partial = NamedTempFile::new_in(directory.unwrap_or(Path::new(".")))?;
+        Ok(Self { path: path.to_owned(), out: BufWriter::new(partial) })
+    }
+
+    /// Gives it its name, when it is on disk.
+    ///
+    /// # Errors
+    /// It cannot be written or renamed.
+    pub fn publish(self) -> io::Result<()> {
+        let partial = self.out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        partial.as_file().sync_all()?;
+        partial.persist(&self.path)?;
+        Ok(())
+    }
+}
+
+impl Write for WholeFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    #[test]
+    fn what_was_there_stays_until_all_is_written() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("lists.jsonl");
+        std::fs::write(&path, "old").unwrap();
+        let mut file = WholeFile::begin(&path).unwrap();
+        file.write_all(b"new").unwrap();
+        drop(file);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "old");
+        let mut file = WholeFile::begin(&path).unwrap();
+        file.write_all(b"new").unwrap();
+        file.publish().unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
+        assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 1, "something was left behind");
+        assert!(WholeFile::begin(place.path()).is_err(), "a directory is no file");
+    }
+}
