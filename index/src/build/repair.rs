@@ -31,7 +31,7 @@ const LINKS: usize = 2;
 const NEAR: usize = 512;
 /// Rounds of adding links and looking again, near by and everywhere.
 const ROUNDS: u32 = 6;
-/// If more than one in so many items is lost, all are looked for again once those are found: where so much is changed, so much may have been lost elsewhere.
+/// If more than one in so many items is lost at first, all are looked for again until none is: a graph so poor loses others wherever it is changed.
 const FEW: usize = 1_000;
 /// Items between two looks at the progress.
 const CHUNK: usize = 16_384;
@@ -59,11 +59,11 @@ pub(super) fn repair(
     // Every item is looked for now, whatever was changed before.
     repair.changed.clear();
     let mut lost = repair.lost_of_all(progress)?;
+    let are_few = lost.len() <= n / FEW;
     for _ in 0..ROUNDS {
         if lost.is_empty() {
             return Ok(repaired.len() as u32);
         }
-        let are_few = lost.len() <= n / FEW;
         for _ in 0..ROUNDS {
             lost.iter().for_each(|ordinal| repair.link(*ordinal));
             let again = repair.near_changes(&lost);
