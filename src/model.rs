@@ -180,14 +180,16 @@ impl<D: AsRef<[u8]>> Model<D> {
         })
     }
 
-    /// Checks all that [`Model::open`] did not: checksums, links, ranges. Reads every byte, which also brings them into memory.
+    /// Checks all that [`Model::open`] did not: checksums, links, ranges. Returns the CRC-32 of the index and of `model.kin`. Reads every byte, which
+    /// also brings them into memory.
     ///
     /// # Errors
     /// The first thing that is wrong.
-    pub fn verify(&self) -> Result<(), ModelError> {
-        self.index.verify().map_err(ModelError::IndexDamaged)?;
-        self.data.verify_checksums().map_err(ModelError::DataDamaged)?;
-        verify::values(self)
+    pub fn verify(&self) -> Result<[u32; 2], ModelError> {
+        let index = self.index.verify().map_err(ModelError::IndexDamaged)?.crc32;
+        let data = self.data.verify_checksums().map_err(ModelError::DataDamaged)?;
+        verify::values(self)?;
+        Ok([index, data])
     }
 
     /// The index.

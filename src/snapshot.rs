@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use kindred_index::{MappedFile, Memory, SearchParams};
 
-use crate::artifact::{self, ArtifactError};
-use crate::manifest::Manifest;
+use crate::artifact::{self, ArtifactError, INDEX_FILE, MODEL_FILE};
+use crate::manifest::{FileEntry, Manifest};
 use crate::model::Model;
 
 /// One opened artifact.
@@ -48,23 +48,29 @@ impl Snapshot {
         Self::open(&artifact::current(root)?.directory)
     }
 
-    /// Checks every byte: the checksums of the manifest, then everything that [`Model::verify`] checks. Reads all files; call it
+    /// Checks every byte: everything that [`Model::verify`] checks, and that the files are those of the manifest. Reads all of them once; call it
     /// off the request path, before the snapshot serves.
     ///
     /// # Errors
     /// The first thing that is wrong.
     pub fn verify(&self) -> Result<(), ArtifactError> {
-        artifact::check_files(&self.directory, self.manifest())?;
-        self.verify_contents()
-    }
-
-    /// The part of [`Snapshot::verify`] that remains once [`artifact::check_files`] has passed.
-    ///
-    /// # Errors
-    /// The first thing that is wrong.
-    pub fn verify_contents(&self) -> Result<(), ArtifactError> {
-        let fail = |source| ArtifactError::Model { directory: self.directory.clone(), source: Box::new(source) };
-        self.model.verify().map_err(fail)
+        let found = self.model.verify().map_err(|source| {
+            // What is not the published file is told as that, and not by where it first makes no sense.
+            let changed = artifact::check_files(&self.directory, self.manifest()).err();
+            let damaged = || ArtifactError::Model { directory: self.directory.clone(), source: Box::new(source) };
+            changed.unwrap_or_else(damaged)
+        })?;
+        let files = &self.manifest().files;
+        for (name, crc32) in [INDEX_FILE, MODEL_FILE].into_iter().zip(found) {
+            let path = self.directory.join(name);
+            let Some(expected) = files.get(name).copied() else { return Err(ArtifactError::NotListed { path }) };
+            // Lengths were compared on opening.
+            let found = FileEntry { crc32, ..expected };
+            if found != expected {
+                return Err(ArtifactError::FileChanged { path, expected, found });
+            }
+        }
+        Ok(())
     }
 
     /// Brings what requests touch first into memory: the availability set, and the pages that searches from items spread over

@@ -15,6 +15,11 @@ impl Crc32 {
         self.0.update(bytes);
     }
 
+    /// Takes in the bytes that another checksum has taken in, without reading them again.
+    pub fn append(&mut self, next: &Self) {
+        self.0.combine(&next.0);
+    }
+
     /// The checksum of all bytes taken in.
     pub fn finish(self) -> u32 {
         self.0.finalize()
@@ -54,6 +59,13 @@ mod tests {
         let mut pieces = Crc32::new();
         bytes.chunks(77).for_each(|piece| pieces.update(piece));
         assert_eq!(pieces.finish(), crc32(&bytes));
+        let mut joined = Crc32::new();
+        for piece in bytes.chunks(1_300) {
+            let mut next = Crc32::new();
+            next.update(piece);
+            joined.append(&next);
+        }
+        assert_eq!(joined.finish(), crc32(&bytes));
         assert_eq!(crc32(&bytes), by_definition(&bytes));
     }
 }

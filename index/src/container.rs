@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
-use crate::checksum::crc32;
+use crate::checksum::Crc32;
 use crate::error::{OpenError, VerifyError};
 use crate::format::{
     ALIGNMENT, FILE_BYTES_MAX, FORMAT_VERSION, FileHeader, MAGIC, SECTIONS_MAX, SectionEntry, aligned, body_start,
@@ -92,23 +92,32 @@ impl<D: AsRef<[u8]>> Container<D> {
         self.data
     }
 
-    /// Compares every section with its checksum, and the padding between them with zero. Reads every byte of the file once.
+    /// Compares every section with its checksum, and the padding between them with zero. Returns the checksum of the whole file. Reads every byte of
+    /// it once.
     ///
     /// # Errors
     /// The first section or padding byte that is not what was written.
-    pub fn verify_checksums(&self) -> Result<(), VerifyError> {
+    pub fn verify_checksums(&self) -> Result<u32, VerifyError> {
         let table_end = (size_of::<FileHeader>() + self.sections.len() * size_of::<SectionEntry>()) as u64;
-        self.verify_padding(table_end, body_start(self.sections.len() as u32))?;
+        let body = body_start(self.sections.len() as u32);
+        self.verify_padding(table_end, body)?;
+        // Sections follow each other, with padding between them, so the whole is put together of its parts.
+        let mut whole = Crc32::new();
+        whole.update(self.bytes(0..body as usize));
         for section in &self.sections {
-            let found = crc32(self.bytes(range(section)));
+            let mut crc = Crc32::new();
+            crc.update(self.bytes(range(section)));
+            whole.append(&crc);
+            let found = crc.finish();
             if found != section.crc {
                 let SectionInfo { kind: section, offset, crc: expected, .. } = *section;
                 return Err(VerifyError::Checksum { section, offset, expected, found });
             }
-            let end = section.offset + section.len;
-            self.verify_padding(end, aligned(end))?;
+            let (end, next) = (section.offset + section.len, aligned(section.offset + section.len));
+            self.verify_padding(end, next)?;
+            whole.update(self.bytes(end as usize..next as usize));
         }
-        Ok(())
+        Ok(whole.finish())
     }
 
     fn verify_padding(&self, from: u64, to: u64) -> Result<(), VerifyError> {

@@ -32,6 +32,8 @@ pub struct VerifyReport {
     pub terms: u64,
     /// Attribute numbers.
     pub numbers: u64,
+    /// CRC-32 of the file.
+    pub crc32: u32,
 }
 
 /// How far the squared length of a row may be from 1 when the metric is cosine. Normalising in f32 is a thousand times closer.
@@ -45,7 +47,7 @@ impl<D: AsRef<[u8]>> Index<D> {
     /// # Errors
     /// The first thing that is wrong.
     pub fn verify(&self) -> Result<VerifyReport, VerifyError> {
-        self.container().verify_checksums()?;
+        let crc32 = self.container().verify_checksums()?;
         let scales = self.codes().map_or(&[][..], |codes| codes.scales);
         codes::scales(scales)?;
         match self.rows() {
@@ -69,6 +71,7 @@ impl<D: AsRef<[u8]>> Index<D> {
             upper_links,
             terms: attributes.terms.len() as u64,
             numbers: attributes.number_values.len() as u64,
+            crc32,
         })
     }
 }

@@ -90,11 +90,12 @@ fn check(directory: &Path, report: &mut VerifyReport) -> Result<(), ArtifactErro
     let manifest = artifact::read_manifest(directory)?;
     report.generation = Some(manifest.generation.clone());
     report.bytes = manifest.files.values().map(|file| file.length).sum();
-    // Before opening: what is not the published file should be told as that, and not by where it first makes no sense.
-    artifact::check_files(directory, &manifest)?;
-    let snapshot = Snapshot::open(directory)?;
-    report.n_items = Some(snapshot.model().len());
-    snapshot.verify_contents()
+    let verified = Snapshot::open(directory).and_then(|snapshot| {
+        report.n_items = Some(snapshot.model().len());
+        snapshot.verify()
+    });
+    // What is not the published file should be told as that, and not by where it first makes no sense.
+    verified.or_else(|error| artifact::check_files(directory, &manifest).and(Err(error)))
 }
 
 /// The directory of the artifact that a path means: itself if it holds a manifest, else the generation its CURRENT names.
