@@ -31,17 +31,13 @@ const LINKS: usize = 2;
 const NEAR: usize = 512;
 /// Rounds of adding links and looking again, near by and everywhere.
 const ROUNDS: u32 = 6;
-/// If more than one in so many items is lost at first, all are looked for again until none is: a graph so poor loses others wherever it is changed.
-const FEW: usize = 1_000;
 /// Items between two looks at the progress.
 const CHUNK: usize = 16_384;
 
 /// Adds links until every item is reached and found; returns how many items got any.
 ///
-/// Costs one search of breadth 16 per item, on all threads, and a few more for each item that fails and for those near it: each new link changes the
-/// walks of others a little, and a link that was replaced may have been the way to one of them. So what is within two links of a list that was changed is
-/// looked for again; on 200,000 generated and 41,000 real rows nothing else was lost. Every item is reached, whatever was changed, since links of the tree
-/// stay.
+/// Costs one search of breadth 16 per item, on all threads, a few more for each item that fails and for what is near it, and all of it again if one did:
+/// each new link changes the walks of others a little, and a link that was replaced may have been the way to one of them.
 pub(super) fn repair(
     graph: &mut FlatGraph,
     rows: &StoredRows,
@@ -59,7 +55,6 @@ pub(super) fn repair(
     // Every item is looked for now, whatever was changed before.
     repair.changed.clear();
     let mut lost = repair.lost_of_all(progress)?;
-    let are_few = lost.len() <= n / FEW;
     for _ in 0..ROUNDS {
         if lost.is_empty() {
             return Ok(repaired.len() as u32);
@@ -73,9 +68,8 @@ pub(super) fn repair(
                 break;
             }
         }
-        if !are_few || !lost.is_empty() {
-            lost.append(&mut repair.lost_of_all(progress)?);
-        }
+        // Mostly nothing is lost any more, since what lies near a change was looked for at once.
+        lost.append(&mut repair.lost_of_all(progress)?);
     }
     match lost.first() {
         None => Ok(repaired.len() as u32),
