@@ -57,7 +57,7 @@ pub(crate) struct EvenClock {
 
 impl EvenClock {
     /// How far a clock may go from what was measured between two looks at it, in milliseconds.
-    const STEP_MS: i64 = 60_000;
+    const STEP_MS: u64 = 60_000;
 
     /// One that is believed once it has gone evenly for so long.
     pub(crate) fn new(wait: Duration) -> Self {
@@ -73,7 +73,7 @@ impl EvenClock {
         let expected = self.last.map_or(now_ms, |(looked, then)| {
             then.saturating_add(i64::try_from(at.duration_since(looked).as_millis()).unwrap_or(i64::MAX))
         });
-        if now_ms.abs_diff(expected) > Self::STEP_MS.unsigned_abs() {
+        if now_ms.abs_diff(expected) > Self::STEP_MS {
             let (from, to) = (crate::timestamp::rfc3339(expected), crate::timestamp::rfc3339(now_ms));
             tracing::warn!(
                 from,

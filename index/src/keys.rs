@@ -81,7 +81,7 @@ impl<'a> KeyView<'a> {
 
     /// The item of a key: one hash, on average one and a half probes, at most [`KEY_PROBES_MAX`].
     pub fn ordinal(&self, key: &str) -> Option<u32> {
-        self.find(key.as_bytes())
+        self.find_hashed(key.as_bytes(), key_hash(self.seed, key.as_bytes()))
     }
 
     /// The items of many keys, in their order, into `out`. The memory answers for 64 of them together, where look-ups one after the
@@ -152,11 +152,6 @@ impl<'a> KeyView<'a> {
 
     pub(crate) fn table(&self) -> &'a [u32] {
         self.table
-    }
-
-    /// The item that a look-up of these bytes finds.
-    pub(crate) fn find(&self, key: &[u8]) -> Option<u32> {
-        self.find_hashed(key, key_hash(self.seed, key))
     }
 
     fn find_hashed(&self, key: &[u8], hash: u64) -> Option<u32> {
