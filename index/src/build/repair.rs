@@ -3,7 +3,7 @@
 //! An item is *reached* if links on level 0 lead to it from the entry point, and *found* if a search for its own row returns it among
 //! the first ten, or ten items at least as near: copies of it, or longer rows where inner products count; or if its walk came by and only
 //! codes put ten others before it. What is not reached or not found gets links from near items. A link is put into an unused place or replaces one that is
-//! not needed: reached items form a tree, and links of the tree stay.
+//! not needed: reached items form a tree, and links of the tree stay, as do those that were added.
 
 use std::collections::BTreeSet;
 
@@ -49,8 +49,8 @@ pub(super) fn repair(
     }
     let n = graph.n as usize;
     let (parents, order) = (vec![NONE; n], Vec::with_capacity(n));
-    let changed = BTreeSet::new();
-    let mut repair = Repair { graph, rows: rows.view(), codes: rows.codes(), parents, order, changed };
+    let (changed, added) = (BTreeSet::new(), BTreeSet::new());
+    let mut repair = Repair { graph, rows: rows.view(), codes: rows.codes(), parents, order, changed, added };
     let mut repaired = repair.reach_all();
     // Every item is looked for now, whatever was changed before.
     repair.changed.clear();
@@ -101,6 +101,9 @@ struct Repair<'a> {
     order: Vec<u32>,
     /// Items whose lists were changed since they were asked for, and those that they do not link to any more.
     changed: BTreeSet<u32>,
+    /// The links that were added, (from, to). They stay: items that are lost for the same reason have the same near ones, and would take each
+    /// other's place for ever.
+    added: BTreeSet<(u32, u32)>,
 }
 
 impl Repair<'_> {
@@ -166,16 +169,19 @@ impl Repair<'_> {
         ordinals.par_iter().map_init(Seeker::default, is_lost).flatten().collect()
     }
 
-    /// Those whose walks may have changed: these, and what is within two links of a changed list.
+    /// Those whose walks may have changed: these, and what is within two links of a changed list. In the order in which all are gone through.
     fn near_changes(&mut self, lost: &BTreeSet<u32>) -> Vec<u32> {
-        let mut near = std::mem::take(&mut self.changed);
+        let mut is_near = vec![false; self.parents.len()];
+        let mut mark =
+            |ordinal: &u32| is_near.get_mut(*ordinal as usize).is_some_and(|near| !std::mem::replace(near, true));
         let graph = self.graph.view();
+        let mut newest: Vec<u32> = std::mem::take(&mut self.changed).into_iter().filter(&mut mark).collect();
         for _ in 0..2 {
-            let links: Vec<u32> = near.iter().flat_map(|ordinal| graph.links(*ordinal, 0)).copied().collect();
-            near.extend(links);
+            let links = newest.iter().flat_map(|ordinal| graph.links(*ordinal, 0));
+            newest = links.copied().filter(&mut mark).collect();
         }
-        near.extend(lost);
-        near.into_iter().collect()
+        lost.iter().for_each(|ordinal| _ = mark(ordinal));
+        self.order.iter().copied().filter(|ordinal| is_near.get(*ordinal as usize) == Some(&true)).collect()
     }
 
     /// Whether a search as the index will make it finds an item by its own row.
@@ -229,13 +235,20 @@ impl Repair<'_> {
         }
     }
 
-    /// Reached items near to an item, by the direction of their rows, nearest first.
+    /// Reached items near to an item, by the direction of their rows, nearest first: of those that a broad search for it comes to. What is nearer
+    /// and lies where no search goes that the index makes is no help to it.
     fn near(&self, ordinal: u32) -> Vec<u32> {
-        let (mut scratch, mut query, mut in_parts) = (Scratch::default(), Query::default(), Query::default());
-        let params = SearchParams { k: NEAR, ef_search: NEAR, exact: false };
+        let Seeker { mut scratch, mut query, mut in_parts, mut coded } = Seeker::default();
+        let (graph, params) = (self.graph.view(), SearchParams { k: NEAR, ef_search: NEAR, exact: false });
         self.set(&mut query, ordinal);
-        let near = ByRows::of(self.rows, &query, &mut in_parts);
-        Searcher { graph: self.graph.view(), near, rows: near }.search(&params, None, &mut scratch);
+        let rows = ByRows::of(self.rows, &query, &mut in_parts);
+        match self.codes {
+            Some(codes) => {
+                coded.set(query.values(), codes.scales);
+                Searcher { graph, near: ByCodes::new(&coded, codes), rows }.search(&params, None, &mut scratch)
+            }
+            None => Searcher { graph, near: rows, rows }.search(&params, None, &mut scratch),
+        };
         let cosine = |hit: &Hit| hit.similarity / length(&self.rows.row(hit.ordinal).unwrap_or_default().values());
         let reached = scratch.hits.iter().filter(|hit| hit.ordinal != ordinal && self.is_reached(hit.ordinal));
         let mut near: Vec<Entry> = reached.map(|hit| Entry::new(cosine(hit), hit.ordinal)).collect();
@@ -258,12 +271,13 @@ impl Repair<'_> {
     /// Links to an item in place of the farthest link that the tree does not need. Not in the last of several unused places: nobody
     /// would look behind the first of them.
     fn replace(&mut self, from: u32, to: u32) -> bool {
-        let parents = std::mem::take(&mut self.parents);
-        let is_free = |link: u32| link != NONE && parents.get(link as usize).is_none_or(|parent| *parent != from);
+        let (parents, added) = (std::mem::take(&mut self.parents), std::mem::take(&mut self.added));
+        let is_of_tree = |link: u32| parents.get(link as usize) == Some(&from);
+        let is_free = |link: u32| link != NONE && !is_of_tree(link) && !added.contains(&(from, link));
         let place = self.places(from).filter(|places| !places.contains(&to));
         let place = place.and_then(|places| places.iter_mut().rev().find(|place| is_free(**place)));
         let replaced = place.map(|place| std::mem::replace(place, to));
-        self.parents = parents;
+        (self.parents, self.added) = (parents, added);
         if let Some(before) = replaced {
             self.changed.insert(before);
             self.linked(from, to);
@@ -273,6 +287,7 @@ impl Repair<'_> {
 
     fn linked(&mut self, from: u32, to: u32) {
         self.changed.insert(from);
+        self.added.insert((from, to));
         if !self.is_reached(to) {
             self.set_parent(to, from);
         }
