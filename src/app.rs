@@ -16,12 +16,14 @@ use self::listen::{Surface, listen, serve};
 pub use self::stores::Stores;
 use crate::audit::{Audit, Deed};
 use crate::clock::{Clock, EvenClock, system_now_ms};
+use crate::history::Actor;
 use crate::http::state::{Names, State};
 use crate::keys::{KeyRing, KeysError, Rate};
 use crate::limits;
 use crate::live_catalog::{ChangeError, LiveCatalog};
 use crate::overload::Placement;
 use crate::people::People;
+use crate::people::consent::Consent;
 use crate::people::shown::{ShownLog, ShownOptions};
 use crate::recall_audit::RecallAudit;
 use crate::reload::Reloader;
@@ -83,6 +85,14 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The operator's address.
+    #[error("cannot listen on {address}: {source}; choose another admin.port, or stop the program that has it")]
+    ListenAdmin {
+        /// The address.
+        address: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A thread, a signal or the server itself.
     #[error("{what} failed: {source}")]
     System {
@@ -94,6 +104,16 @@ pub enum StartError {
     /// The server's thread ended before it served.
     #[error("the server's thread ended before it served; its log says why")]
     Ended,
+}
+
+impl StartError {
+    /// The same about the operator's address.
+    fn of_admin(self) -> Self {
+        match self {
+            Self::Listen { address, source } => Self::ListenAdmin { address, source },
+            other => other,
+        }
+    }
 }
 
 /// A server that is listening, and serves while [`Application::run_until_stopped`] is awaited.
@@ -137,7 +157,7 @@ impl Application {
         let own = settings
             .admin
             .separate
-            .then(|| listen(&settings.admin.host, settings.admin.port, &settings))
+            .then(|| listen(&settings.admin.host, settings.admin.port, &settings).map_err(StartError::of_admin))
             .transpose()?;
         let admin_port = own.as_ref().map(|(_, address)| address.port());
         let tls = settings.tls.is_on().then(|| tls::listener(&settings.tls)).transpose()?;
@@ -161,8 +181,11 @@ impl Application {
         )
         .map_err(|source| StartError::System { what: "starting the reload thread", source })?;
         let reloader = Arc::new(reloader);
+        let people = People::open(&settings.people, stores.history.clone(), stores.documents.clone())?;
         let trending = Arc::new(Trending::new(settings.trending));
-        trending.count_again(&*stores.history, &reloader, system_now_ms());
+        // Who has refused since it was kept is not counted any more.
+        let may = |who: &Actor| people.standing(who) == Consent::Full;
+        trending.count_again(&*stores.history, &reloader, may, system_now_ms());
         let clock = Clock::new(settings.http.clock);
         let refresher =
             Refresher::start(Arc::clone(&trending), Arc::clone(&reloader), clock.clone()).map_err(|source| {
@@ -175,10 +198,9 @@ impl Application {
             Arc::clone(&metrics),
         )
         .map_err(|source| StartError::System { what: "starting the thread that measures recall", source })?;
-        let people = People::open(&settings.people, stores.history.clone(), stores.documents.clone())?;
         let log = &settings.recommendation_log;
-        let options =
-            ShownOptions { sample: log.sample, history: log.history, keep_ms: i64::from(log.keep_days) * 86_400_000 };
+        let keep_ms = i64::from(log.days_kept(settings.history.retention())) * 86_400_000;
+        let options = ShownOptions { sample: log.sample, history: log.history, keep_ms };
         let state = web::Data::new(State {
             people,
             shown: ShownLog::new(stores.documents.clone(), options),
@@ -203,6 +225,7 @@ impl Application {
             max_in_flight: settings.http.max_in_flight,
             draining: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
+            keeping: AtomicUsize::new(0),
             clock,
             default_weighting: Weighting::default(),
             names: Names::default(),

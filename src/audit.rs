@@ -1,8 +1,8 @@
 //! What the operators did: who, what, whence, and what came of it.
 //!
 //! Every request for `/admin` and every deletion is written to the log under the target `kindred::audit`, and to a file of JSON lines if
-//! there is one. The file is only ever appended to, and each line is on the disk before the answer goes out. A caller without a key
-//! is counted and not written here, or anyone could fill the disk.
+//! there is one, also where the key may not do it, and whether or not the caller waits for the answer. The file is only ever appended to, and
+//! each line is on the disk before the answer goes out. A caller without a good key is counted and not written here, or anyone could fill the disk.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;

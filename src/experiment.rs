@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use crate::digest::sha256;
 use crate::limits;
+use crate::scenario::Scenario;
 
 /// One experiment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +65,16 @@ pub enum ExperimentError {
     Variants {
         /// How many.
         found: usize,
+    },
+    /// A variant that cannot stand in for the scenario: requests for one are no requests for the other.
+    #[error(
+        "scenario {found:?} takes other requests than {scenario:?}: both or neither are for item_ids, and have pages"
+    )]
+    Unlike {
+        /// The variant's.
+        found: String,
+        /// The one that is divided.
+        scenario: String,
     },
     /// A name that no metric and no log can carry.
     #[error("variant {found:?}: a name is 1 to 64 letters, digits, '-' and '_'")]
@@ -124,9 +135,9 @@ pub fn assign<'a>(
 ///
 /// # Errors
 /// The name of the first one at fault, and what is wrong with it.
-pub fn validate<S>(
+pub fn validate(
     experiments: &BTreeMap<String, Experiment>,
-    scenarios: &BTreeMap<String, S>,
+    scenarios: &BTreeMap<String, Scenario>,
 ) -> Result<(), (String, ExperimentError)> {
     let mut divided: BTreeMap<&str, &str> = BTreeMap::new();
     for (name, experiment) in experiments {
@@ -137,6 +148,12 @@ pub fn validate<S>(
         let named = experiment.variants.values().filter_map(|variant| variant.scenario.as_ref());
         if let Some(found) = named.chain([&experiment.scenario]).find(|name| !scenarios.contains_key(*name)) {
             return fail(ExperimentError::Scenario { found: found.clone() });
+        }
+        let takes = |name: &String| scenarios.get(name).map(|one| (one.based_on.takes_items(), one.paged));
+        let mut variants = experiment.variants.values().filter_map(|variant| variant.scenario.as_ref());
+        if let Some(found) = variants.find(|name| takes(name) != takes(&experiment.scenario)) {
+            let scenario = experiment.scenario.clone();
+            return fail(ExperimentError::Unlike { found: found.clone(), scenario });
         }
         let plain = |name: &str| {
             let letters = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
@@ -206,7 +223,7 @@ mod tests {
 
     #[test]
     fn what_cannot_run_is_refused() {
-        let scenarios = BTreeMap::from([("home".to_owned(), ()), ("other".to_owned(), ())]);
+        let scenarios = Scenario::built_in();
         let of = |one: Experiment| validate(&BTreeMap::from([("x".to_owned(), one)]), &scenarios).map_err(|(_, e)| e);
         assert_eq!(of(experiment(&[("a", 1)])), Ok(()));
         assert_eq!(of(experiment(&[])), Err(ExperimentError::Variants { found: 0 }));
@@ -214,6 +231,11 @@ mod tests {
         assert!(matches!(of(experiment(&[("a b", 1)])), Err(ExperimentError::Name { .. })));
         let nowhere = Experiment { scenario: "attic".to_owned(), ..experiment(&[("a", 1)]) };
         assert!(matches!(of(nowhere), Err(ExperimentError::Scenario { .. })));
+        let mut cart = experiment(&[("a", 1)]);
+        for (other, is_like) in [("cart", false), ("next_page", false), ("popular", true)] {
+            cart.variants.get_mut("a").unwrap().scenario = Some(other.to_owned());
+            assert_eq!(of(cart.clone()).is_ok(), is_like, "{other}");
+        }
         let twice = BTreeMap::from(["x", "y"].map(|name| (name.to_owned(), experiment(&[("a", 1)]))));
         assert!(matches!(validate(&twice, &scenarios), Err((name, ExperimentError::Overlap { .. })) if name == "y"));
     }

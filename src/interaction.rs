@@ -81,11 +81,10 @@ impl Interaction {
         if self.value.is_some_and(|value| !value.is_finite()) {
             return Err(InteractionError::ValueNotFinite);
         }
-        if self.context.len() > limits::CONTEXT_ENTRIES_MAX {
-            return Err(InteractionError::ContextTooLarge {
-                expected: limits::CONTEXT_ENTRIES_MAX,
-                found: self.context.len(),
-            });
+        // The tie to a recommendation is kept among them and is none of the sender's.
+        let found = self.context.len() - usize::from(self.context.contains_key(RECOMMENDATION_ID));
+        if found > limits::CONTEXT_ENTRIES_MAX {
+            return Err(InteractionError::ContextTooLarge { expected: limits::CONTEXT_ENTRIES_MAX, found });
         }
         for (key, value) in &self.context {
             text("context key", key, limits::CONTEXT_BYTES_MAX)?;
@@ -130,7 +129,10 @@ mod tests {
         let nan = Interaction { value: Some(f32::NAN), ..plain() };
         assert_eq!(nan.validate(), Err(InteractionError::ValueNotFinite));
         let context = (0..33).map(|i| (format!("key{i}"), String::new())).collect();
-        let crowded = Interaction { context, ..plain() };
+        let mut crowded = Interaction { context, ..plain() };
         assert_eq!(crowded.validate(), Err(InteractionError::ContextTooLarge { expected: 32, found: 33 }));
+        crowded.context.remove("key0");
+        crowded.context.insert(RECOMMENDATION_ID.to_owned(), "r".to_owned());
+        assert_eq!(crowded.validate(), Ok(()), "it is not the sender's");
     }
 }

@@ -57,8 +57,15 @@ pub const DIVERSITY_MAX: f32 = 10.0;
 pub const EXPLORE_POOL_MAX: usize = 1_000;
 
 /// Different items and groups counted in one bucket of what is trending: about 100 bytes each while few people are asked for, and
-/// there are 48 buckets.
+/// there are at most 50 buckets.
 pub const TRENDING_ENTRIES_PER_BUCKET_MAX: usize = 200_000;
+
+/// Buckets of what is trending that are kept: as many as a window touches, which begins and ends within one.
+pub const TRENDING_BUCKETS_MAX: usize = 50;
+
+/// Interactions that may wait to be sorted into them, a few hundred bytes each; they are taken in four times a second. Beyond, while somebody
+/// adds up, they are not counted until the next start.
+pub const TRENDING_WAITING_MAX: usize = 65_536;
 
 /// Context keys counted by value for what is trending.
 pub const TRENDING_KEYS_MAX: usize = 8;

@@ -16,6 +16,7 @@ use kindred_index::Memory;
 use tokio::sync::oneshot;
 
 use crate::artifact::{self, ArtifactError};
+use crate::clock::EvenClock;
 use crate::limits;
 use crate::live_catalog::{LiveCatalog, Overlay};
 use crate::live_items::LiveItems;
@@ -25,6 +26,8 @@ use crate::telemetry::{Metrics, chain};
 
 /// How often retired artifacts are looked at when CURRENT is not watched.
 const IDLE_TICK: Duration = Duration::from_secs(1);
+/// How often changes of the catalogue that the artifact contains are looked at.
+const TIDY_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// An artifact in service.
 pub struct Live {
@@ -122,7 +125,9 @@ impl Reloader {
             live: Arc::clone(&live),
             metrics: Arc::clone(&metrics),
             clock,
+            even: EvenClock::new(limits::CLOCK_EVEN_FOR),
             catalog,
+            next_tidy: Instant::now(),
             refused: None,
             retired: Vec::new(),
         };
@@ -200,8 +205,11 @@ struct Watcher {
     metrics: Arc<Metrics>,
     /// Milliseconds since 1970.
     clock: fn() -> i64,
+    /// Whether that is the time, where it costs something to be wrong.
+    even: EvenClock,
     /// What changed in the catalogue, to be laid over each artifact.
     catalog: Arc<LiveCatalog>,
+    next_tidy: Instant,
     /// The generation that was refused last: a look by the clock does not try it again.
     refused: Option<String>,
     /// Artifacts out of service that requests may still hold.
@@ -236,6 +244,7 @@ impl Watcher {
             }
             // Unmapping a large file takes milliseconds, so the last reference is dropped here and not by a request.
             self.retired.retain(|old| Arc::strong_count(old) > 1);
+            self.tidy();
         }
     }
 
@@ -293,8 +302,23 @@ impl Watcher {
         self.metrics.reloads_done.inc();
         let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(generation, items, took_ms, "artifact is live");
-        if let Some(live) = self.live.load().as_ref() {
-            self.catalog.tidy(live.snapshot.model(), now_ms);
+        self.next_tidy = Instant::now();
+    }
+
+    /// Lets go of changes of the catalogue that the artifact contains: once it is live, and now and then. Waits for the store.
+    fn tidy(&mut self) {
+        let believed_ms = self.even.believed((self.clock)());
+        let Some(live) = self.live.load_full().filter(|_| Instant::now() >= self.next_tidy) else { return };
+        self.next_tidy = Instant::now() + TIDY_EVERY;
+        let done = match tokio::runtime::Builder::new_current_thread().build() {
+            Ok(runtime) => {
+                let tidied = runtime.block_on(self.catalog.tidy(live.snapshot.model(), believed_ms));
+                tidied.map_err(|error| chain(&error))
+            }
+            Err(error) => Err(chain(&error)),
+        };
+        if let Err(error) = done {
+            tracing::error!(error, "changes that the artifact contains were not removed; it is tried again in an hour");
         }
     }
 

@@ -18,6 +18,7 @@ mod rules;
 pub use explore::{Exploration, ExploreMethod};
 pub use interests::Interests;
 pub use learned::LearnedWeights;
+pub(crate) use rules::WEEKDAYS;
 pub use rules::{Boost, Cap, Decay, DecayFunction, GeoPoint, ItemFilter, Pin, Promotion, RequestTarget, Target};
 
 /// How one kind of list is made.
@@ -94,6 +95,13 @@ pub enum Basis {
     Nobody,
 }
 
+impl Basis {
+    /// Whether a request has to name items.
+    pub fn takes_items(self) -> bool {
+        matches!(self, Self::SimilarItems | Self::ItemsTogether | Self::List)
+    }
+}
+
 /// What each part of a score weighs; the score is their sum.
 ///
 /// `vector · u·Q[j] + neighbours · s(j) + sessions · k(j) + popularity · pop(j) + trending · t(j) + context · c(j) + history · h(j) + followed · f(j)`, and
@@ -125,7 +133,7 @@ pub struct SourceWeights {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HistorySource {
-    /// The kinds that count. Empty: every kind that weighs something.
+    /// The kinds that count. Empty: every kind that weighs more than 0.
     pub kinds: Vec<String>,
     /// Hours after which an interaction counts half; in the part `followed` too.
     pub half_life_hours: f64,

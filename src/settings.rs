@@ -15,7 +15,7 @@ use crate::experiment::{self, Experiment};
 use crate::limits;
 use crate::people::settings::{PeopleSettings, ShownSettings};
 use crate::recall_audit::RecallAuditSettings;
-use crate::scenario::Scenario;
+use crate::scenario::{Basis, Scenario};
 use crate::telemetry::TraceSettings;
 use crate::trending::TrendingSettings;
 
@@ -190,6 +190,13 @@ pub struct HistorySettings {
     pub queue: usize,
 }
 
+impl HistorySettings {
+    /// Days that interactions are kept, each number that is set for some; 0 = for ever.
+    pub(crate) fn retention(&self) -> impl Iterator<Item = u32> {
+        std::iter::once(self.retention_days).chain(self.retention_days_by_kind.values().copied())
+    }
+}
+
 /// What is logged and how.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -351,9 +358,18 @@ impl Settings {
                 expected: error.to_string(),
             })?;
         }
-        for required in [HOME, SIMILAR] {
-            if !self.scenarios.contains_key(required) {
-                return Err(SettingsError::Invalid { message: format!("scenarios.{required} is missing") });
+        // Pages and addresses that name no scenario ask these two in their own way.
+        let seeds = [Basis::SimilarItems, Basis::ItemsTogether];
+        let rest = [Basis::Visitor, Basis::Nobody];
+        for (name, fitting, words) in
+            [(HOME, rest, "\"visitor\" or \"nobody\""), (SIMILAR, seeds, "\"similar_items\" or \"items_together\"")]
+        {
+            let Some(scenario) = self.scenarios.get(name) else {
+                return Err(SettingsError::Invalid { message: format!("scenarios.{name} is missing") });
+            };
+            if !fitting.contains(&scenario.based_on) {
+                let message = format!("scenarios.{name}.based_on does not fit its use, expected {words}");
+                return Err(SettingsError::Invalid { message });
             }
         }
         Ok(())
@@ -417,69 +433,4 @@ impl Default for Settings {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::HashMap;
-
-    fn environment(pairs: &[(&str, &str)]) -> HashMap<String, String> {
-        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
-    }
-
-    #[test]
-    fn the_committed_file_holds_every_default() {
-        // No field has a default of its own in the parser, so a key missing in the file fails here too.
-        assert_eq!(Settings::layered(None, HashMap::new()).unwrap(), Settings::default());
-    }
-
-    #[test]
-    fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("mine.toml");
-        std::fs::write(&file, "[http]\nport = 9000\nworkers = 3\n[scenarios.home]\nlimit = 7\n").unwrap();
-        let settings = Settings::layered(Some(&file), environment(&[("KINDRED__HTTP__PORT", "9001")])).unwrap();
-        assert_eq!((settings.http.port, settings.http.workers), (9001, 3));
-        assert_eq!(settings.scenarios["home"].limit, 7);
-        assert_eq!(settings.scenarios["home"].candidates, Scenario::home().candidates);
-    }
-
-    #[test]
-    fn unknown_keys_are_errors_and_are_named() {
-        for key in ["KINDRED__HTTP__PROT", "KINDRED__HTPP__PORT", "KINDRED__SCENARIOS__HOME__LIMITS"] {
-            let error = Settings::layered(None, environment(&[(key, "1")])).unwrap_err().to_string();
-            let last = key.rsplit("__").next().unwrap().to_lowercase();
-            assert!(error.contains(&last) || error.contains("htpp"), "{key}: {error}");
-        }
-    }
-
-    #[test]
-    fn values_out_of_range_are_errors_and_are_named() {
-        let error = Settings::layered(None, environment(&[("KINDRED__HISTORY__KEEP_PER_ACTOR", "0")])).unwrap_err();
-        assert!(error.to_string().contains("history.keep_per_actor = 0"), "{error}");
-        let error = Settings::layered(None, environment(&[("KINDRED__SCENARIOS__HOME__LIMIT", "0")])).unwrap_err();
-        assert!(error.to_string().contains("scenarios.home"), "{error}");
-        assert!(Settings::layered(None, environment(&[("KINDRED__HTTP__PORT", "70000")])).is_err());
-    }
-
-    #[test]
-    fn an_unknown_word_is_answered_with_those_there_are() {
-        let error = Settings::layered(None, environment(&[("KINDRED__ARTIFACTS__MEMORY", "pined")])).unwrap_err();
-        let error = error.to_string();
-        assert!(
-            ["pined", "`cold`, `cached`, `pinned`", "artifacts.memory"].iter().all(|part| error.contains(part)),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn a_key_of_digits_stays_as_it_is() {
-        let key = "000123456789012345678901234567890";
-        let settings = Settings::layered(None, environment(&[(PSEUDONYM_KEY, key)])).unwrap();
-        assert_eq!(settings.people.pseudonym_key.bytes(), key.as_bytes());
-    }
-
-    #[test]
-    fn a_missing_file_is_named_with_the_remedy() {
-        let error = Settings::layered(Some(Path::new("no/such.toml")), HashMap::new()).unwrap_err().to_string();
-        assert!(error.contains("no/such.toml") && error.contains("--config"), "{error}");
-    }
-}
+mod tests;

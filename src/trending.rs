@@ -1,10 +1,13 @@
 //! What is taken just now: decayed counts of acknowledged interactions in a sliding window, for everyone and by value of the context.
 //!
-//! Counts lie in buckets of 1/48 of the window, at least a minute; a bucket that has left the window is dropped, and one within it counts
-//! `0.5^(age of its middle / half-life)`. What an interaction counts is the weight of its kind in the model, where that is positive. Every few
-//! seconds a thread adds the buckets up into [`Trend`]s over the ordinals of the live artifact; requests read those, so counting never waits for
-//! adding up, nor a request for either. In memory: at start the recent part of the store's log is counted again.
+//! Counts lie in buckets of 1/48 of the window, at least a minute; one within the window counts `0.5^(age of its middle / half-life)`. What an
+//! interaction counts is the weight of its kind in the model, where that is positive. Who counts only writes it down. A thread sorts that into the
+//! buckets, and every few seconds adds them up into [`Trend`]s over the ordinals of the live artifact; requests read those, so counting never waits
+//! for adding up, nor a request for either. No bucket goes because a clock says that it is old: of more than there can be in a window the one
+//! farthest from the present does, so a clock that is ahead for a while costs the oldest counts at most. In memory: at start the recent part of the
+//! store's log is counted again.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -43,6 +46,9 @@ pub struct TrendingSettings {
 pub struct Trending {
     settings: TrendingSettings,
     bucket_ms: i64,
+    /// What was counted and is in no bucket yet.
+    waiting: Mutex<Vec<Counted>>,
+    /// By number. Held for as long as adding up takes, and never waited for by who counts.
     buckets: Mutex<VecDeque<Bucket>>,
     tables: RwLock<Arc<Tables>>,
 }
@@ -78,13 +84,16 @@ struct Bucket {
     entries: usize,
 }
 
-/// An interaction that counts.
-struct Counted<'a> {
+/// An interaction that counts, as it is written down.
+struct Counted {
+    /// The number of its bucket, and of that of the moment when it was counted.
+    bucket: i64,
+    now: i64,
     person: u32,
-    /// How many people are remembered.
-    most: usize,
-    interaction: &'a Interaction,
     weight: f32,
+    item: Box<str>,
+    /// What the context says under the keys that are counted, by their places in the settings.
+    values: Vec<(usize, Box<str>)>,
 }
 
 /// What has been added up last.
@@ -100,7 +109,7 @@ impl Trending {
     pub fn new(settings: TrendingSettings) -> Self {
         const BUCKETS: f64 = 48.0;
         let bucket_ms = ((settings.window_hours * HOUR_MS / BUCKETS) as i64).max(60_000);
-        Self { settings, bucket_ms, buckets: Mutex::default(), tables: RwLock::default() }
+        Self { settings, bucket_ms, waiting: Mutex::default(), buckets: Mutex::default(), tables: RwLock::default() }
     }
 
     /// How it is counted.
@@ -114,8 +123,17 @@ impl Trending {
         self.settings.minimum_count as usize
     }
 
-    fn locked(&self) -> MutexGuard<'_, VecDeque<Bucket>> {
+    fn waiting(&self) -> MutexGuard<'_, Vec<Counted>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn buckets(&self) -> MutexGuard<'_, VecDeque<Bucket>> {
         self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of the bucket of a time.
+    fn number(&self, at_ms: i64) -> i64 {
+        at_ms.div_euclid(self.bucket_ms)
     }
 
     /// The time before which nothing counts.
@@ -131,34 +149,68 @@ impl Trending {
         if weight <= 0.0 || at_ms < self.since_ms(now_ms) {
             return;
         }
-        let number = at_ms.div_euclid(self.bucket_ms);
-        let mut buckets = self.locked();
-        let place = buckets.partition_point(|bucket| bucket.number < number);
-        if buckets.get(place).is_none_or(|bucket| bucket.number != number) {
-            buckets.insert(place, Bucket { number, ..Bucket::default() });
-            let first = self.since_ms(now_ms).div_euclid(self.bucket_ms);
-            buckets.retain(|bucket| bucket.number >= first);
+        let value = |(key, name): (usize, &String)| {
+            let value = value_of(&interaction.context, name, at_ms)?;
+            Some((key, Box::<str>::from(value)))
+        };
+        let one = Counted {
+            bucket: self.number(at_ms),
+            now: self.number(now_ms),
+            person: key_hash(0, who.as_str().as_bytes()) as u32,
+            weight,
+            item: interaction.item_id.as_str().into(),
+            values: self.settings.by.iter().enumerate().filter_map(value).collect(),
+        };
+        let mut waiting = self.waiting();
+        if waiting.len() < limits::TRENDING_WAITING_MAX {
+            waiting.push(one);
+            return;
         }
-        let place = buckets.partition_point(|bucket| bucket.number < number);
-        let Some(bucket) = buckets.get_mut(place) else { return };
-        let one =
-            Counted { person: key_hash(0, who.as_str().as_bytes()) as u32, most: self.asked(), interaction, weight };
-        bucket.add(None, &one);
-        for (key, name) in self.settings.by.iter().enumerate() {
-            let said = interaction.context.get(name).map(String::as_str);
-            let clock = if said.is_none() { clock_value(name, at_ms) } else { None };
-            if let Some(value) = said.or(clock.as_deref()) {
-                bucket.add(Some((key, value.into())), &one);
+        drop(waiting);
+        // At a start and in an evaluation nobody else takes it in. Who adds up just now is not waited for; then it is not counted.
+        if let Ok(mut buckets) = self.buckets.try_lock() {
+            self.take_in(&mut buckets);
+            self.waiting().push(one);
+        }
+    }
+
+    /// Sorts what was counted into its buckets.
+    fn take_in(&self, buckets: &mut VecDeque<Bucket>) {
+        let waiting = std::mem::take(&mut *self.waiting());
+        for mut one in waiting {
+            let place = buckets.partition_point(|bucket| bucket.number < one.bucket);
+            if buckets.get(place).is_none_or(|bucket| bucket.number != one.bucket) {
+                buckets.insert(place, Bucket { number: one.bucket, ..Bucket::default() });
+            }
+            let values = std::mem::take(&mut one.values);
+            if let Some(bucket) = buckets.get_mut(place) {
+                let groups = std::iter::once(None).chain(values.into_iter().map(Some));
+                groups.for_each(|group| bucket.add(group, &one, self.asked()));
+            }
+            if buckets.len() > limits::TRENDING_BUCKETS_MAX {
+                let before = buckets.front().map_or(0, |first| one.now - first.number);
+                let after = buckets.back().map_or(0, |last| last.number - one.now);
+                drop(if before >= after { buckets.pop_front() } else { buckets.pop_back() });
             }
         }
     }
 
-    /// Counts the recent part of the log. A log that cannot be read is no reason not to start.
-    pub fn count_again(&self, history: &dyn RecentInteractions, reloader: &Reloader, now_ms: i64) {
+    /// Counts the recent part of the log, of those who may be counted. A log that cannot be read is no reason not to start.
+    pub fn count_again(
+        &self,
+        history: &dyn RecentInteractions,
+        reloader: &Reloader,
+        may: impl Fn(&Actor) -> bool,
+        now_ms: i64,
+    ) {
         let usual = Weighting::default();
         let live = reloader.live();
         let kinds = live.as_deref().map_or(&usual.kinds, |live| &live.snapshot.manifest().weighting.kinds);
-        let count = &mut |who: &Actor, one: &Interaction| self.count(who, one, kinds, now_ms);
+        let count = &mut |who: &[Actor], one: &Interaction| {
+            if let Some(first) = who.first().filter(|_| who.iter().all(&may)) {
+                self.count(first, one, kinds, now_ms);
+            }
+        };
         if let Err(error) = history.replay(self.since_ms(now_ms), limits::TRENDING_REPLAY_MAX, count) {
             tracing::warn!(error = chain(&error), "what is trending begins at zero, because the log could not be read");
         }
@@ -175,16 +227,13 @@ impl Trending {
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = tables;
     }
 
-    /// The decayed sums of all buckets in the window; those that have left it are dropped. Between two buckets the lock is free for who counts.
+    /// The decayed sums of all buckets in the window, with all that was counted until now.
     fn sums(&self, now_ms: i64) -> HashMap<Group, Counts> {
-        let mut next = self.since_ms(now_ms).div_euclid(self.bucket_ms);
-        self.locked().retain(|bucket| bucket.number >= next);
+        let mut buckets = self.buckets();
+        self.take_in(&mut buckets);
+        let window = self.number(self.since_ms(now_ms))..=self.number(now_ms);
         let mut sums: HashMap<Group, Counts> = HashMap::new();
-        loop {
-            let buckets = self.locked();
-            let place = buckets.partition_point(|bucket| bucket.number < next);
-            let Some(bucket) = buckets.get(place) else { break };
-            next = bucket.number + 1;
+        for bucket in buckets.iter().filter(|bucket| window.contains(&bucket.number)) {
             let middle_ms = bucket.number * self.bucket_ms + self.bucket_ms / 2;
             let age_hours = (now_ms - middle_ms).max(0) as f64 / HOUR_MS;
             let decay = (-age_hours / self.settings.half_life_hours).exp2();
@@ -219,10 +268,10 @@ impl Trending {
         if tables.generation != generation {
             return Signals::default();
         }
-        let clock = RequestContext::default();
-        let context = context.unwrap_or(&clock);
+        let nothing = BTreeMap::new();
+        let said = context.map_or(&nothing, |context| &context.values);
         let group = |(key, name): (usize, &'a String)| {
-            let value = context.value(name, now_ms)?;
+            let value = value_of(said, name, now_ms)?;
             Some((name.as_str(), tables.groups.get(&Some((key, value.as_ref().into())))?))
         };
         Signals {
@@ -233,6 +282,11 @@ impl Trending {
 }
 
 const HOUR_MS: f64 = 3_600_000.0;
+
+/// What a context says under a key, or the clock: in UTC, as it is counted. Where a visitor's clock stands is not known of every interaction.
+fn value_of<'a>(said: &'a BTreeMap<String, String>, key: &str, at_ms: i64) -> Option<Cow<'a, str>> {
+    said.get(key).map(|value| Cow::Borrowed(value.as_str())).or_else(|| clock_value(key, at_ms))
+}
 
 /// The thread that adds up.
 pub struct Refresher {
@@ -253,6 +307,7 @@ impl Refresher {
         let run = move || {
             let mut last: Option<(Instant, i64)> = None;
             loop {
+                trending.take_in(&mut trending.buckets());
                 if let Some(live) = reloader.live().as_deref() {
                     let other = trending.tables().generation != live.snapshot.generation();
                     // Where the requests say what time it is, hours may have gone by.
@@ -289,119 +344,27 @@ impl Refresher {
 }
 
 impl Bucket {
-    fn add(&mut self, group: Group, one: &Counted<'_>) {
+    /// Counts one for a group. `people` is how many of them are remembered.
+    fn add(&mut self, group: Group, one: &Counted, people: usize) {
         let is_full = self.entries >= limits::TRENDING_ENTRIES_PER_BUCKET_MAX;
         if is_full && !self.groups.contains_key(&group) {
             return;
         }
         let counts = self.groups.entry(group).or_default();
-        let item = one.interaction.item_id.as_str();
-        if !counts.contains_key(item) {
+        if !counts.contains_key(&one.item) {
             if is_full {
                 return;
             }
-            counts.insert(item.into(), Tally::default());
+            counts.insert(one.item.clone(), Tally::default());
             self.entries += 1;
         }
-        if let Some(tally) = counts.get_mut(item) {
+        if let Some(tally) = counts.get_mut(&one.item) {
             tally.weight += f64::from(one.weight);
             tally.n = tally.n.saturating_add(1);
-            tally.meet(one.person, one.most);
+            tally.meet(one.person, people);
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const NOW_MS: i64 = 1_795_568_523_000;
-
-    /// Decayed weight, number, and who.
-    type Sum = (f64, u32, BTreeSet<u8>);
-
-    fn settings(minimum_count: u32) -> TrendingSettings {
-        TrendingSettings {
-            window_hours: 48.0,
-            half_life_hours: 6.0,
-            refresh_ms: 1_000,
-            minimum_count,
-            by: vec!["country".to_owned(), "hour".to_owned()],
-        }
-    }
-
-    fn kinds() -> BTreeMap<String, f32> {
-        BTreeMap::from([("view".to_owned(), 1.0), ("purchase".to_owned(), 5.0), ("dislike".to_owned(), -1.0)])
-    }
-
-    fn ordinal(key: &str) -> Option<u32> {
-        key.parse().ok()
-    }
-
-    proptest! {
-        #[test]
-        fn counts_are_those_of_adding_up_one_by_one(
-            events in prop::collection::vec((0..12_u32, prop::sample::select(vec!["view", "purchase", "dislike", "stare"]), 0..6_000_i64,
-                prop::option::of(0..3_u8), 0..4_u8), 0..200),
-            minimum_count in 1..4_u32,
-        ) {
-            let trending = Trending::new(settings(minimum_count));
-            let mut sums: BTreeMap<(Option<u8>, u32), Sum> = BTreeMap::new();
-            for (item, kind, minutes, country, who) in &events {
-                let mut interaction = Interaction::new(item.to_string(), *kind, NOW_MS - minutes * 60_000);
-                if let Some(country) = country {
-                    interaction.context.insert("country".to_owned(), country.to_string());
-                }
-                trending.count(&Actor::user(&who.to_string()), &interaction, &kinds(), NOW_MS);
-                let weight = f64::from(kinds().get(*kind).copied().unwrap_or(0.0));
-                // A bucket is an hour; one that began within the window counts with its middle's age.
-                let middle = interaction.occurred_at_ms.div_euclid(3_600_000) * 3_600_000 + 1_800_000;
-                if weight > 0.0 && *minutes <= 48 * 60 {
-                    let decay = 0.5_f64.powf((NOW_MS - middle).max(0) as f64 / 3.6e6 / 6.0);
-                    for group in [None, *country].into_iter().take(if country.is_some() { 2 } else { 1 }) {
-                        let sum = sums.entry((group, *item)).or_default();
-                        (sum.0, sum.1) = (sum.0 + weight * decay, sum.1 + 1);
-                        sum.2.insert(*who);
-                    }
-                }
-            }
-            trending.refresh("g", ordinal, NOW_MS);
-            let tables = trending.tables();
-            for country in [None, Some(0), Some(1), Some(2)] {
-                let counted = sums.iter().filter(|((group, _), (_, _, people))| *group == country && people.len() >= minimum_count as usize);
-                let expected = Trend::new(counted.map(|((_, item), (sum, n, _))| (*item, *sum, *n)).collect());
-                let values = country.map(|country: u8| ("country".to_owned(), country.to_string())).into_iter().collect();
-                let context = RequestContext { values, ..RequestContext::default() };
-                let signals = trending.signals(&tables, "g", Some(&context), NOW_MS);
-                let found = match country {
-                    None => signals.overall,
-                    Some(_) => signals.segments.iter().find(|(key, _)| *key == "country").map(|(_, trend)| *trend),
-                };
-                for item in 0..12 {
-                    let (score, n) = found.map_or((0.0, 0), |trend| (trend.score(item), trend.count(item)));
-                    prop_assert!((score - expected.score(item)).abs() < 1e-5, "{:?} {}: {} against {}", country, item, score, expected.score(item));
-                    prop_assert_eq!(n, expected.count(item));
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_old_is_dropped_and_another_artifact_has_no_counts() {
-        let trending = Trending::new(settings(1));
-        trending.count(&Actor::user("u"), &Interaction::new("1", "view", NOW_MS), &kinds(), NOW_MS);
-        trending.refresh("g1", ordinal, NOW_MS);
-        let tables = trending.tables();
-        assert!(trending.signals(&tables, "g1", None, NOW_MS).overall.is_some());
-        assert!(trending.signals(&tables, "g2", None, NOW_MS).overall.is_none());
-        // The clock is a context of its own.
-        assert_eq!(trending.signals(&tables, "g1", None, NOW_MS).segments[0].0, "hour");
-        trending.refresh("g1", ordinal, NOW_MS + 50 * 3_600_000);
-        assert!(trending.signals(&trending.tables(), "g1", None, NOW_MS).overall.is_none());
-        assert!(trending.buckets.lock().unwrap().is_empty());
-    }
-}
+mod tests;

@@ -81,6 +81,12 @@ impl Gathered {
     /// stored lists hold it, or when the body repeats its `interaction_id`, or, without one, its item, kind and time.
     #[must_use]
     pub fn union<'a>(&'a self, body: &'a [Interaction], limit: usize) -> Vec<&'a Interaction> {
+        self.union_below(u64::MAX, body, limit)
+    }
+
+    /// [`Gathered::union`] of the stored interactions whose sequences are below one: of those of several stores, what the first has.
+    #[must_use]
+    pub fn union_below<'a>(&'a self, below: u64, body: &'a [Interaction], limit: usize) -> Vec<&'a Interaction> {
         let lists = || self.user.iter().chain(&self.session).chain(&self.more);
         let stored: usize = lists().map(|list| list.len()).sum();
         let mut all: Vec<&Interaction> = Vec::with_capacity(body.len() + stored);
@@ -88,7 +94,7 @@ impl Gathered {
         let several = lists().filter(|list| !list.is_empty()).nth(1).is_some();
         let mut sequences: HashSet<u64> = HashSet::new();
         for kept in lists().flat_map(|list| list.iter()) {
-            if several && !sequences.insert(kept.sequence) {
+            if kept.sequence >= below || (several && !sequences.insert(kept.sequence)) {
                 continue;
             }
             let interaction = &*kept.interaction;

@@ -153,7 +153,7 @@ pub trait RecentInteractions: Send + Sync + 'static {
     /// The newest interactions of an actor; none for one never seen. About a microsecond when [`Lookup::Ready`].
     fn recent(&self, actor: &Actor) -> Lookup;
 
-    /// Goes over the log, with who did it (the user, else the session), from the newest interaction back to those that arrived before `since_ms`, at most `most` of them. Blocks: for start.
+    /// Goes over the log, with who did it (the user first, then the session), from the newest interaction back to those that arrived before `since_ms`, at most `most` of them. Blocks: for start.
     /// A store without a log that outlives the process has none to go over.
     ///
     /// # Errors
@@ -162,7 +162,7 @@ pub trait RecentInteractions: Send + Sync + 'static {
         &self,
         _since_ms: i64,
         _most: usize,
-        _with: &mut dyn FnMut(&Actor, &Interaction),
+        _with: &mut dyn FnMut(&[Actor], &Interaction),
     ) -> Result<(), StoreError> {
         Ok(())
     }

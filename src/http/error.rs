@@ -226,7 +226,7 @@ impl Problem {
 
     /// A change of the catalogue that was not made.
     pub(crate) fn change(error: &ChangeError, retry_after: u32) -> Self {
-        let again = "nothing of this request was changed: send it again";
+        let again = "nothing of this request is in force: send it again; if a failing disk kept it all the same, it is in force after the next start";
         match error {
             ChangeError::Store(StoreError::TooLarge { .. }) => Self::new(Code::LimitExceeded, error.to_string(), again),
             ChangeError::Store(error) => Self { remedy: again.to_owned(), ..Self::history(error, retry_after) },

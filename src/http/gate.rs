@@ -3,8 +3,9 @@
 //! One rule for every address, those to come included: reading needs `read`, anything else `write`, `/admin` needs `admin`; a POST that only
 //! asks is named below. The address is looked at as the router sees it, percent-decoded, so that `/%61dmin` is `/admin`.
 //! Without keys everybody who reaches the port may do everything, but `/admin` is only for this machine, and pages of other sites may
-//! change nothing.
+//! change nothing, nor read under a name of theirs that they let point at this machine.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,7 +16,7 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 
 use super::error::{Code, Problem, no_content};
 use super::state::State;
-use crate::keys::{Caller, Refusal, Role};
+use crate::keys::{Refusal, Role};
 use crate::limits;
 
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
@@ -26,7 +27,7 @@ const SENT_ON: [&str; 5] = ["forwarded", "x-forwarded-for", "x-real-ip", "via", 
 pub(crate) struct Passage {
     /// The answer, where the request goes no further.
     pub(crate) answer: Option<HttpResponse>,
-    /// The name of the key, where there are keys.
+    /// The name of the key, where there are keys and it is one of them, whether or not it may do this.
     pub(crate) caller: Option<Arc<str>>,
     /// Whether it is a request of the operator's.
     pub(crate) is_admin: bool,
@@ -45,12 +46,23 @@ pub(crate) fn pass(state: &State, request: &ServiceRequest, now: Instant) -> Pas
     }
     let Some(role) = need else { return passage };
     let verdict = match &state.keys {
-        Some(keys) => keys.authorize(presented(request), role, now).map(Some).map_err(refusal(role)),
-        None if passage.is_admin => only_local(request).map(|()| None),
-        None => same_site(request, passage.origin.is_some()).map(|()| None),
+        Some(keys) => match keys.authorize(presented(request), role, now) {
+            Ok(caller) => {
+                passage.caller = Some(caller.name);
+                Ok(())
+            }
+            Err(refusal) => {
+                if let Refusal::Role(caller) | Refusal::TooFast { caller, .. } = &refusal {
+                    passage.caller = Some(Arc::clone(&caller.name));
+                }
+                Err(refused(refusal, role))
+            }
+        },
+        None if passage.is_admin => only_local(request),
+        None => own_name(request).and_then(|()| same_site(request, passage.origin.is_some())),
     };
     match verdict {
-        Ok(caller) => passage.caller = caller.map(|caller: Caller| caller.name),
+        Ok(()) => {}
         Err(problem) => {
             state.metrics.refused(problem.code_name());
             passage.answer = Some(actix_web::ResponseError::error_response(&problem));
@@ -60,7 +72,7 @@ pub(crate) fn pass(state: &State, request: &ServiceRequest, now: Instant) -> Pas
 }
 
 /// What a request needs; nothing for those that a load balancer sends.
-fn role_needed(method: &Method, path: &str) -> Option<Role> {
+pub(super) fn role_needed(method: &Method, path: &str) -> Option<Role> {
     let below = |room: &str| path.strip_prefix(room).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     if matches!(path, "/healthz" | "/readyz") {
         return None;
@@ -103,8 +115,8 @@ fn presented(request: &ServiceRequest) -> Option<&[u8]> {
     (key.len() <= limits::PRESENTED_KEY_BYTES_MAX).then_some(key)
 }
 
-fn refusal(need: Role) -> impl Fn(Refusal) -> Problem {
-    move |refusal| match refusal {
+fn refused(refusal: Refusal, need: Role) -> Problem {
+    match refusal {
         Refusal::Missing => Problem::new(
             Code::Unauthorized,
             "the request has no API key",
@@ -120,7 +132,7 @@ fn refusal(need: Role) -> impl Fn(Refusal) -> Problem {
             format!("key {:?} has the role {}, this needs {}", caller.name, caller.role.name(), need.name()),
             format!("use a key with the role {}", need.name()),
         ),
-        Refusal::TooFast { seconds } => Problem::too_fast(seconds),
+        Refusal::TooFast { seconds, .. } => Problem::too_fast(seconds),
     }
 }
 
@@ -141,6 +153,35 @@ fn only_local(request: &ServiceRequest) -> Result<(), Problem> {
             "ask from the machine that the server runs on, send the process SIGHUP, or use keys (security.keys)",
         )),
     }
+}
+
+/// Without keys a page could have the browser of whoever sits at this machine ask under a name of its own site, which it lets point here: to the browser
+/// both are then one site. So who asks from this machine has to name it by address or as localhost. What a proxy sent on is not
+/// a browser's.
+fn own_name(request: &ServiceRequest) -> Result<(), Problem> {
+    let local = request.peer_addr().is_some_and(|peer| peer.ip().to_canonical().is_loopback());
+    let headers = request.headers();
+    let Some(host) = headers.get(header::HOST).filter(|_| local) else { return Ok(()) };
+    let is_sent_on = || SENT_ON.iter().any(|name| *name != "origin" && headers.contains_key(*name));
+    if host.to_str().is_ok_and(is_of_this_machine) || is_sent_on() {
+        return Ok(());
+    }
+    Err(Problem::new(
+        Code::Forbidden,
+        "without keys this machine is asked by address or as localhost, the request names another host",
+        "ask http://127.0.0.1 or http://localhost, let the proxy send x-forwarded-for, or use keys (security.keys)",
+    ))
+}
+
+/// Whether a host, with or without a port, is an address or a name that always means the machine itself.
+fn is_of_this_machine(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if !name.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let in_brackets = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    let is_localhost = name.eq_ignore_ascii_case("localhost") || name.to_ascii_lowercase().ends_with(".localhost");
+    is_localhost || in_brackets.unwrap_or(name).parse::<IpAddr>().is_ok()
 }
 
 /// Without keys a page of any site that the operator visits could send requests from the operator's browser.
@@ -186,6 +227,20 @@ fn preflight() -> HttpResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_of_another_site_is_not_this_machine() {
+        for host in
+            ["localhost", "LocalHost:8080", "kindred.localhost:1", "127.0.0.1", "127.0.0.1:80", "[::1]:80", "[::1]"]
+        {
+            assert!(is_of_this_machine(host), "{host}");
+        }
+        for host in
+            ["evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example:80", "", ":80"]
+        {
+            assert!(!is_of_this_machine(host), "{host}");
+        }
+    }
 
     #[test]
     fn what_changes_something_needs_more_than_what_asks() {

@@ -190,7 +190,11 @@ pub(crate) async fn batch(
         entries.push(input.into_entry(&item.id, &place, before.as_ref(), state.dimensions(), at_ms)?);
     }
     change(&state, &turns, entries).await?;
-    super::render(&done)
+    let mut answer = super::render(&done)?;
+    if done.deleted > 0 {
+        answer.extensions_mut().insert(super::middleware::Deleted);
+    }
+    Ok(answer)
 }
 
 /// One change of a batch.
@@ -251,10 +255,11 @@ fn time_of_change(state: &State, id: &str) -> i64 {
     kept.max(built).map_or(state.now_ms(), |last| state.now_ms().max(last.saturating_add(1)))
 }
 
-/// The item as it is, and the vector that came with it.
+/// The item as it is, and the vector that came with it, unless that was for a model of another length.
 fn current(state: &State, id: &str) -> Result<(CatalogItem, Option<Vec<f32>>), Problem> {
     let last = state.catalog.last(id);
-    let vector = last.as_ref().and_then(|entry| Some(entry.vector()?.to_vec()));
+    let fits = |vector: &&[f32]| state.dimensions().is_none_or(|dimensions| vector.len() == dimensions);
+    let vector = last.as_ref().and_then(|entry| entry.vector()).filter(fits).map(<[f32]>::to_vec);
     let item = match state.reloader.live().as_deref() {
         Some(live) => {
             let changes = live.changes(state.now_ms());

@@ -74,7 +74,7 @@ pub(crate) async fn get(
     let sorting = web::block(move || sorted.sorted().len()).await;
     sorting.map_err(|_| Problem::stopping())?;
     if whole {
-        let lines = LinesOfItems { live, now_ms: state.now_ms(), after: None, ended: false };
+        let lines = LinesOfItems { live, after: None, ended: false };
         return Ok(HttpResponse::Ok().content_type("application/x-ndjson").body(lines));
     }
     let changes = live.changes(state.now_ms());
@@ -127,7 +127,6 @@ fn decode(cursor: &str) -> Result<String, Problem> {
 /// The body that is the whole catalogue, made as it is sent.
 struct LinesOfItems {
     live: Arc<Live>,
-    now_ms: i64,
     after: Option<String>,
     ended: bool,
 }
@@ -144,8 +143,9 @@ impl MessageBody for LinesOfItems {
             return Poll::Ready(None);
         }
         let live = Arc::clone(&self.live);
-        let changes = live.changes(self.now_ms);
-        let view = live.snapshot.model().view_with(changes.as_deref());
+        // Expired items are listed too, so no time is seen to: sending takes long, and what expired meanwhile would be back in every list.
+        let changes = live.overlay.as_it_is();
+        let view = live.snapshot.model().view_with(Some(&changes));
         let page = page(&view, live.sorted(), self.after.as_deref(), LINES_AT_ONCE);
         self.ended = page.len() < LINES_AT_ONCE;
         self.after = page.last().map(|(key, _)| (*key).to_owned());
@@ -160,7 +160,41 @@ impl MessageBody for LinesOfItems {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
+    use kindred_index::Memory;
+
     use super::*;
+    use crate::catalog::CatalogItem;
+    use crate::live_catalog::LiveCatalog;
+    use crate::live_items::LiveEntry;
+    use crate::reload::Reloader;
+    use crate::store::memory::MemoryDocuments;
+    use crate::telemetry::Metrics;
+    use crate::testing::Fixture;
+    use crate::timestamp::Timestamp;
+
+    #[test]
+    fn sending_all_of_it_brings_nothing_back_that_expired_meanwhile() {
+        let root = tempfile::tempdir().unwrap();
+        Fixture::shop().publish(root.path(), "g1");
+        let (metrics, catalog) = (Metrics::new().unwrap(), LiveCatalog::load(Arc::new(MemoryDocuments::default())));
+        let (metrics, catalog) = (Arc::new(metrics), Arc::new(catalog.unwrap()));
+        let reloader = Reloader::start(root.path(), Memory::default(), None, metrics, || 0, catalog).unwrap();
+        let live = reloader.live().as_ref().map(Arc::clone).unwrap();
+        let item = CatalogItem { expires_at: Some(Timestamp(10)), ..CatalogItem::new("new") };
+        let entry = Arc::new(LiveEntry::put(item, None, 0).unwrap());
+        live.overlay.write(|items| items.apply(live.snapshot.model(), entry, None));
+        let mut lines = LinesOfItems { live: Arc::clone(&live), after: None, ended: false };
+        assert!(live.changes(10).unwrap().added(true, None).is_empty(), "it has expired");
+        let mut sent = 0;
+        let mut context = Context::from_waker(Waker::noop());
+        while let Poll::Ready(Some(Ok(part))) = Pin::new(&mut lines).poll_next(&mut context) {
+            sent += part.iter().filter(|byte| **byte == b'\n').count();
+        }
+        assert_eq!(sent, 61, "as all of the catalogue");
+        assert!(live.overlay.as_it_is().added(true, None).is_empty(), "and stays so");
+    }
 
     #[test]
     fn cursors_are_read_back_and_nonsense_is_refused() {

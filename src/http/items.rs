@@ -9,7 +9,8 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::body::check_id;
 use super::error::{Problem, ProblemBody};
-use super::lesser::{Lesser, degraded, fallback_name};
+use super::lesser::{Lesser, degraded, fallback};
+use super::recommendations::fresh_seed;
 use super::state::{State, Worker};
 use super::stopwatch::{StageTimes, Stopwatch};
 use crate::interaction::Interaction;
@@ -233,6 +234,7 @@ pub(crate) async fn get_similar(
         let is_usual = permit.step == Step::Full && !asks;
         let breadth = if is_usual { state.recall.begin(name, &mut scratch) } else { Breadth::default() };
         let request = RecommendRequest {
+            impersonal: permit.step == Step::Popular,
             live: changes.as_deref(),
             limit: query.limit,
             explain: query.explain,
@@ -241,6 +243,7 @@ pub(crate) async fn get_similar(
             recall_target: query.recall_target.filter(|_| permit.step == Step::Full),
             breadth,
             item_ids: std::slice::from_ref(&*id),
+            seed: fresh_seed(&state, placement),
             ..RecommendRequest::new(&history, state.now_ms())
         };
         watch.lap(RequestStage::Parse);
@@ -251,13 +254,14 @@ pub(crate) async fn get_similar(
         });
         state.recall.end(name, live.snapshot.generation(), &mut scratch);
         let list = list?;
+        let degraded = degraded(&state, false, Lesser::of(permit.step));
         super::render(&SimilarAnswer {
             item_id: &id,
             items: render_items(&view, &list, &history, query.with_items),
             scenario: name,
             generation: live.snapshot.generation(),
-            fallback: list.fallback.map(fallback_name),
-            degraded: degraded(&state, false, Lesser::of(permit.step)),
+            fallback: fallback(list.fallback, permit.step, degraded),
+            degraded,
             took_us: watch.total_us(),
             stages_us: query.explain.then(|| watch.times()),
         })
@@ -310,7 +314,10 @@ fn render_reasons<'a, H: Borrow<Interaction>>(
 ) -> ReasonsDto<'a> {
     let because = reasons.because.iter().map(|because| BecauseDto {
         item_id: view.key(because.ordinal).unwrap_or_default(),
-        kind: history.get(because.index as usize).map(|interaction| interaction.borrow().kind.as_str()),
+        kind: history
+            .get(because.index as usize)
+            .filter(|_| !because.is_seed)
+            .map(|interaction| interaction.borrow().kind.as_str()),
         share: because.share(),
     });
     let parts = |parts: &[(String, f64)]| {

@@ -34,6 +34,14 @@ pub(super) fn degraded(state: &State, history_failed: bool, lesser: Lesser) -> O
     history_failed.then_some("history_unavailable")
 }
 
+/// The wire's word for why a list is not made from what is known. Where nothing of that was looked at, it is what makes the answer less.
+pub(super) fn fallback(found: Option<Fallback>, step: Step, degraded: Option<&'static str>) -> Option<&'static str> {
+    match found {
+        Some(Fallback::Newcomer) if step == Step::Popular => degraded,
+        found => found.map(fallback_name),
+    }
+}
+
 /// The wire's word for a fallback.
 pub(super) fn fallback_name(fallback: Fallback) -> &'static str {
     match fallback {
@@ -41,5 +49,19 @@ pub(super) fn fallback_name(fallback: Fallback) -> &'static str {
         Fallback::UnknownItems => "unknown_items",
         Fallback::NoPreference => "no_preference",
         Fallback::TooFewCandidates => "too_few_candidates",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_list_that_would_have_been_another_names_the_load() {
+        let said = |found, step| fallback(found, step, Some("overload"));
+        assert_eq!(said(Some(Fallback::Newcomer), Step::Popular), Some("overload"));
+        assert_eq!(said(Some(Fallback::Newcomer), Step::Narrow), Some("newcomer"));
+        assert_eq!(said(Some(Fallback::TooFewCandidates), Step::Popular), Some("too_few_candidates"));
+        assert_eq!(said(None, Step::Popular), None, "what is trending is so under load too");
     }
 }

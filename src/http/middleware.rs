@@ -4,6 +4,7 @@
 //! warnings; `kindred::http=debug` logs every request.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::body::{EitherBody, MessageBody};
@@ -55,18 +56,20 @@ where
         }
         other => (None, other),
     };
+    let id = given.or_else(|| HeaderValue::from_str(&state.as_ref()?.names.next()).ok());
+    let operator = state.as_ref().zip(passage.as_ref());
+    let operator = operator.and_then(|(state, passage)| Operator::of(state, passage, &request, id.as_ref()));
     let work = match refused {
         Some(answer) => Err(request.into_response(answer).map_into_right_body()),
         None => Ok(service.call(request)),
     };
     async move {
         let mut response = match work {
-            Err(refused) => refused,
-            Ok(answer) if is_change => to_the_end(answer).await?.map_into_left_body(),
-            Ok(answer) => answer.await?.map_into_left_body(),
+            Err(refused) => told(std::future::ready(Ok(refused)), operator).await?,
+            Ok(answer) if is_change => to_the_end(told(answer, operator)).await?.map_into_left_body(),
+            Ok(answer) => told(answer, operator).await?.map_into_left_body(),
         };
         let (Some(state), Some(passage)) = (state, passage) else { return Ok(response) };
-        let id = given.or_else(|| HeaderValue::from_str(&state.names.next()).ok());
         let elapsed = started.elapsed();
         let status = response.status().as_u16();
         state.metrics.request(route, status, elapsed);
@@ -76,9 +79,6 @@ where
         if state.traces.are_on() {
             trace(&state, &response, parent.as_ref(), elapsed);
         }
-        if passage.is_admin || *response.request().method() == Method::DELETE {
-            audit(&state, &response, &passage, id.as_ref()).await;
-        }
         dress(&mut response, passage.origin);
         if let Some(id) = id {
             response.headers_mut().insert(REQUEST_ID, id);
@@ -87,7 +87,8 @@ where
     }
 }
 
-/// Does a change to its end even where the caller goes away meanwhile: what the store keeps then is also seen, and what was refused is in force.
+/// Does a change to its end even where the caller goes away meanwhile: what the store keeps then is also seen, what was refused is in force, and
+/// what the operator did is in the audit log.
 async fn to_the_end<T: 'static>(work: impl Future<Output = Result<T, Error>> + 'static) -> Result<T, Error> {
     let stopped =
         |error| Problem::new(Code::Internal, format!("{error}"), "report this with the request that caused it");
@@ -98,6 +99,10 @@ async fn to_the_end<T: 'static>(work: impl Future<Output = Result<T, Error>> + '
 fn dress<B>(response: &mut ServiceResponse<B>, origin: Option<HeaderValue>) {
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // What is said of a visitor, or to a key, is for nobody else: a cache on the way would keep it unless told.
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
     if let Some(origin) = origin {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("retry-after, x-request-id"));
@@ -105,26 +110,64 @@ fn dress<B>(response: &mut ServiceResponse<B>, origin: Option<HeaderValue>) {
     }
 }
 
-/// Writes down what the operator did or tried to do. Callers without a good key are counted elsewhere.
-async fn audit<B>(state: &State, response: &ServiceResponse<B>, passage: &Passage, id: Option<&HeaderValue>) {
-    if state.keys.is_some() && passage.caller.is_none() {
-        return;
+/// An answer, with what the audit log tells of it, if it tells something, already written.
+async fn told<B>(
+    answer: impl Future<Output = Result<ServiceResponse<B>, Error>>,
+    operator: Option<Operator>,
+) -> Result<ServiceResponse<B>, Error> {
+    let response = answer.await?;
+    if let Some(operator) = operator {
+        operator.did(&response).await;
     }
-    let request = response.request();
-    let peer = request.peer_addr().map(|peer| peer.ip().to_string()).unwrap_or_default();
-    let write = state.audit.log(&Deed {
-        at_ms: state.now_ms(),
-        who: passage.caller.as_deref().unwrap_or("local"),
-        peer: &peer,
-        action: &format!("{} {}", request.method(), without_people(request)),
-        outcome: response.status().as_str(),
-        request_id: id.and_then(|id| id.to_str().ok()).unwrap_or_default(),
-    });
-    // Not on this thread, which has others' requests to answer. While the server stops there may be no other.
-    if let Some(write) = write
-        && web::block(write).await.is_err()
-    {
-        tracing::error!("the audit log is not written any more: the server is stopping");
+    Ok(response)
+}
+
+/// Put beside the answer of a batch that deleted items, for the audit log.
+pub(super) struct Deleted;
+
+/// Whoever asks for something that the audit log tells of: an operator's request, or a deletion.
+struct Operator {
+    state: web::Data<State>,
+    caller: Option<Arc<str>>,
+    id: Option<HeaderValue>,
+}
+
+impl Operator {
+    /// None where nothing is told. Callers without a good key are counted elsewhere.
+    fn of(
+        state: &web::Data<State>,
+        passage: &Passage,
+        request: &ServiceRequest,
+        id: Option<&HeaderValue>,
+    ) -> Option<Self> {
+        let is_known = state.keys.is_none() || passage.caller.is_some();
+        let may_delete = *request.method() == Method::DELETE || request.path() == super::BATCH;
+        let is_told = is_known && (passage.is_admin || may_delete);
+        is_told.then(|| Self { state: state.clone(), caller: passage.caller.clone(), id: id.cloned() })
+    }
+
+    /// Writes down what it did or tried to do.
+    async fn did<B>(&self, response: &ServiceResponse<B>) {
+        let request = response.request();
+        let is_batch = request.path() == super::BATCH && *request.method() == Method::POST;
+        if is_batch && response.response().extensions().get::<Deleted>().is_none() {
+            return;
+        }
+        let peer = request.peer_addr().map(|peer| peer.ip().to_string()).unwrap_or_default();
+        let write = self.state.audit.log(&Deed {
+            at_ms: self.state.now_ms(),
+            who: self.caller.as_deref().unwrap_or("local"),
+            peer: &peer,
+            action: &format!("{} {}", request.method(), without_people(request)),
+            outcome: response.status().as_str(),
+            request_id: self.id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default(),
+        });
+        // Not on this thread, which has others' requests to answer. While the server stops there may be no other.
+        if let Some(write) = write
+            && web::block(write).await.is_err()
+        {
+            tracing::error!("the audit log is not written any more: the server is stopping");
+        }
     }
 }
 

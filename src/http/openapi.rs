@@ -1,13 +1,17 @@
 //! The description of the API, made from the handlers, committed as `config/openapi.json` and compared by a test.
 
 use actix_web::HttpResponse;
+use actix_web::http::Method;
 use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
 use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
 use super::{
-    backup, interactions, item_changes, item_list, items, kept, merge, operations, recommendations, replay, score,
-    search, users,
+    backup, gate, interactions, item_changes, item_list, items, kept, merge, operations, recommendations, replay,
+    score, search, users,
 };
 
 /// The description of every address under `/v1`, and of those for operators.
@@ -73,13 +77,40 @@ const NOT_NOW: (&str, &str) = ("503", "no artifact is loaded, or too much to do;
 /// What each request with parameters or a body may meet.
 const NOT_SO: (&str, &str) = ("400", "the request cannot be used; nothing was changed");
 /// What each request with a body may meet.
-const NOT_THIS: [(&str, &str); 2] = [("413", "the body is too large"), ("415", "the body is not said to be JSON")];
+const NOT_THIS: [(&str, &str); 3] = [
+    ("408", "the body did not come in time"),
+    ("413", "the body is too large"),
+    ("415", "the body is not said to be JSON"),
+];
+/// What each request meets that needs a key, where there are keys.
+const NOT_YOU: [(&str, &str); 3] = [
+    ("401", "there is no API key, or it is not known"),
+    ("403", "this key, or this caller, may not do this"),
+    ("429", "the key calls too often; see Retry-After"),
+];
+/// What each request to `/v1` that keeps something may meet.
+const NO_ROOM: (&str, &str) = ("507", "the store's disk is full; nothing was kept");
 
 impl Modify for Problems {
     fn modify(&self, description: &mut utoipa::openapi::OpenApi) {
+        let header = |name: &str| SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new(name)));
+        let bearer = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
+        let components = description.components.get_or_insert_default();
+        components.add_security_scheme("bearer", bearer);
+        components.add_security_scheme("api_key", header("api-key"));
+        // The last for servers without keys.
+        let with = |name: &str| SecurityRequirement::new(name, [] as [&str; 0]);
+        description.security = Some(vec![with("bearer"), with("api_key"), SecurityRequirement::default()]);
         for (path, item) in &mut description.paths.paths {
-            let methods = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
-            for operation in methods.into_iter().flatten() {
+            let methods = [
+                (Method::GET, &mut item.get),
+                (Method::POST, &mut item.post),
+                (Method::PUT, &mut item.put),
+                (Method::PATCH, &mut item.patch),
+                (Method::DELETE, &mut item.delete),
+            ];
+            for (method, operation) in methods {
+                let Some(operation) = operation else { continue };
                 let takes_body = operation.request_body.is_some();
                 if takes_body || operation.parameters.is_some() {
                     add(operation, NOT_SO);
@@ -87,8 +118,14 @@ impl Modify for Problems {
                 if takes_body {
                     NOT_THIS.into_iter().for_each(|problem| add(operation, problem));
                 }
+                if gate::role_needed(&method, path).is_some() {
+                    NOT_YOU.into_iter().for_each(|problem| add(operation, problem));
+                }
                 if path.starts_with("/v1/") {
                     add(operation, NOT_NOW);
+                    if !gate::only_asks(&method, path) {
+                        add(operation, NO_ROOM);
+                    }
                 }
             }
         }

@@ -135,7 +135,7 @@ pub(crate) async fn metrics(state: web::Data<State>) -> Result<HttpResponse, Pro
     let artifact = state.reloader.live().as_deref().map(gauges).unwrap_or_default();
     // Sizes are asked of the disk and the resident share of the system: not on this thread, which has lists to answer.
     let text = web::block(move || {
-        let in_flight = state.in_flight.load(Ordering::Relaxed);
+        let in_flight = state.in_flight.load(Ordering::Relaxed) + state.keeping.load(Ordering::Relaxed);
         let mut stats = state.history.stats();
         stats.damaged += state.catalog.damaged();
         state.metrics.render(in_flight, &artifact, &stats).map_err(|error| error.to_string())

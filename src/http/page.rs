@@ -10,6 +10,7 @@ use kindred_index::MappedFile;
 
 use super::body::check_id;
 use super::error::Problem;
+use super::recommendations::fresh_seed;
 use super::state::{State, Worker};
 use crate::catalog::CatalogItem;
 use crate::interaction::Interaction;
@@ -63,9 +64,11 @@ pub(crate) async fn item(
         let shown = entry(&view, seed);
         let nobody: [Interaction; 0] = [];
         let request = RecommendRequest {
+            impersonal: permit.step == Step::Popular,
             limit: Some(LIST_ITEMS),
             live: changes.as_deref(),
             item_ids: std::slice::from_ref(&*id),
+            seed: fresh_seed(&state, scenario),
             ..RecommendRequest::new(&nobody, state.now_ms())
         };
         let weighting = &model.manifest().weighting;
@@ -105,7 +108,9 @@ fn popular(
 ) -> Result<Recommendations, Problem> {
     let (_, scenario) = state.scenario(HOME)?;
     let nobody: [Interaction; 0] = [];
-    let request = RecommendRequest { limit: Some(LIST_ITEMS), live, ..RecommendRequest::new(&nobody, state.now_ms()) };
+    let seed = fresh_seed(state, scenario);
+    let request =
+        RecommendRequest { limit: Some(LIST_ITEMS), live, seed, ..RecommendRequest::new(&nobody, state.now_ms()) };
     let weighting = &model.manifest().weighting;
     let list = state.with_signals(scenario, &model.manifest().generation, None, |signals| {
         let request = RecommendRequest { signals, ..request };
@@ -199,7 +204,6 @@ fn page(title: &str, item_id: &str, main: &str, generation: &str) -> HttpRespons
         .insert_header(("cross-origin-opener-policy", "same-origin"))
         .insert_header(("cross-origin-resource-policy", "same-origin"))
         .insert_header(("permissions-policy", "camera=(), geolocation=(), microphone=()"))
-        .insert_header(("cache-control", "no-store"))
         .body(html)
 }
 

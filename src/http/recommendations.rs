@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use actix_web::{HttpResponse, web};
-use kindred_index::FilterExpr;
+use actix_web::{HttpResponse, ResponseError, web};
+use kindred_index::{FilterExpr, key_hash};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -13,7 +13,7 @@ use super::context;
 use super::cursor::Cursor;
 use super::error::Problem;
 use super::items::{RecommendedItem, render_items};
-use super::lesser::{Lesser, degraded, fallback_name};
+use super::lesser::{Lesser, degraded, fallback};
 use super::state::{State, Worker};
 use super::stopwatch::{StageTimes, Stopwatch};
 use super::visitor::{ConsentDto, RecentDto, VisitorIds, recent_to_history};
@@ -22,6 +22,7 @@ use crate::interaction::Interaction;
 use crate::limits;
 use crate::live_items::LiveItems;
 use crate::overload::{Placement, Step};
+use crate::people;
 use crate::people::consent::Consent;
 use crate::people::shown::{Shown, ShownItem, UsedInteraction};
 use crate::recommend::{Breadth, RecommendRequest, Recommendations, RequestContext, recommend};
@@ -54,7 +55,8 @@ pub(crate) struct RecommendationsRequest {
     /// The placement; `home` if left out.
     #[schema(example = "home")]
     pub(crate) scenario: Option<String>,
-    /// The items that the list is for (`similar`, `also_bought`, `cart`), or that are to be ranked (`rerank`). Only for such scenarios.
+    /// The items that the list is for (`similar`, `also_bought`, `cart`), at most 100, or that are to be ranked (`rerank`), at most 1000, or
+    /// 10000 with a `limit`. Only for such scenarios.
     #[serde(default)]
     pub(crate) item_ids: Vec<String>,
     /// The circumstances, by name: `device`, `country`, whatever the scenario's rules and counts speak of. `hour` and `weekday` are taken
@@ -68,7 +70,8 @@ pub(crate) struct RecommendationsRequest {
     pub(crate) utc_offset_minutes: i32,
     /// Where the visitor is, for boosts by distance.
     pub(crate) location: Option<GeoPoint>,
-    /// Decides what chance decides where new items are explored; made from the request if left out.
+    /// Decides what chance decides where new items are explored; if left out, made from the visitor and what they did, or drawn where nothing
+    /// is known of them.
     #[serde(default, deserialize_with = "super::body::integer")]
     #[schema(maximum = 9_007_199_254_740_991_u64)]
     pub(crate) seed: Option<u64>,
@@ -128,7 +131,7 @@ pub(crate) struct RecommendationsAnswer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub(crate) variant: Option<&'a str>,
-    /// Send it as `cursor` for the next page; null at the end. Only of scenarios with pages.
+    /// Send it as `cursor` for the next page; null at the end, which a page that caps make short need not be. Only of scenarios with pages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) next_cursor: Option<Option<String>>,
     /// The seed that chance was drawn with, where the scenario explores new items: the same request with it has the same answer.
@@ -234,9 +237,9 @@ pub(crate) async fn post(
         let used = if lesser.step == Step::Popular { &[] } else { history.as_slice() };
         let changes = live.changes(state.now_ms());
         let drawn_before = checked.cursor.as_ref().filter(|cursor| !cursor.shown.is_empty()).map(|cursor| cursor.seed);
-        let seed = || drawn_before.or(request.seed).unwrap_or_else(|| seed_of(&request, name, used));
+        let seed = || drawn_before.or(request.seed).unwrap_or_else(|| seed_of(&request, name, used, &state, placement));
         let seed = placement.explore.is_some().then(seed);
-        let drawn = seed.unwrap_or(0);
+        let shown_before = checked.cursor.as_ref().map_or(0, |cursor| cursor.shown.len());
         let list = compute(
             live,
             changes.as_deref(),
@@ -249,17 +252,19 @@ pub(crate) async fn post(
             &state,
             &worker,
             &mut watch,
-            drawn,
+            seed.map_or(0, |seed| seed_of_page(seed, shown_before)),
             assignment.map_or(name, |one| one.scenario),
         )?;
-        let fallback = if lesser.step == Step::Popular { degraded } else { list.fallback.map(fallback_name) };
+        let fallback = fallback(list.fallback, lesser.step, degraded);
         if let Some(reason) = fallback {
             state.metrics.fallback(reason);
         }
         let view = live.snapshot.model().view_with(changes.as_deref());
         let items = render_items(&view, &list, used, request.with_items);
         let limit = request.limit.unwrap_or(placement.limit);
-        let next_cursor = checked.cursor.as_ref().map(|cursor| next_cursor(cursor, drawn, &items, limit));
+        let more = items.len() >= limit || items.len() < list.candidates as usize;
+        let next_cursor = |cursor| if more { next_cursor(cursor, seed.unwrap_or(0), &items) } else { None };
+        let next_cursor = checked.cursor.as_ref().map(next_cursor);
         let answer = RecommendationsAnswer {
             items,
             next_cursor,
@@ -277,7 +282,13 @@ pub(crate) async fn post(
             stages_us: request.explain.then(|| watch.times()),
         };
         if visitor.consent == Consent::Full && state.shown.takes_next() {
-            state.shown.record(shown(&answer, used, &state));
+            // Neither what the request brought nor what is in memory only: neither was to be kept.
+            let kept = if state.shown.keeps_history() && !used.is_empty() {
+                people::stored(&gathered, limits::SHOWN_HISTORY_MAX)
+            } else {
+                Vec::new()
+            };
+            state.shown.record(shown(&answer, &kept, &state));
         }
         let response = super::render(&answer);
         watch.lap(RequestStage::Render);
@@ -285,7 +296,8 @@ pub(crate) async fn post(
         response
     });
     let elapsed = watch.started().elapsed();
-    state.metrics.scenario(name, elapsed, answer.is_ok());
+    let failed = answer.as_ref().is_err_and(|problem| problem.status_code().is_server_error());
+    state.metrics.scenario(name, elapsed, !failed);
     if (elapsed > state.slow_request || state.traces.are_on())
         && let Ok(answer) = &mut answer
     {
@@ -309,7 +321,6 @@ fn shown(answer: &RecommendationsAnswer<'_>, history: &[&Interaction], state: &S
         kind: one.kind.clone(),
         at_ms: one.occurred_at_ms,
     };
-    let kept = if state.shown.keeps_history() { limits::SHOWN_HISTORY_MAX } else { 0 };
     let experiment = answer.experiment.zip(answer.variant);
     Shown {
         recommendation_id: answer.recommendation_id.clone(),
@@ -319,7 +330,7 @@ fn shown(answer: &RecommendationsAnswer<'_>, history: &[&Interaction], state: &S
         generation: answer.generation.to_owned(),
         fallback: answer.fallback.map(str::to_owned),
         items: answer.items.iter().map(item).collect(),
-        history: history.iter().rev().take(kept).map(used).collect(),
+        history: history.iter().rev().map(used).collect(),
     }
 }
 
@@ -353,24 +364,42 @@ fn check_cursor(checked: &mut Checked, request: &RecommendationsRequest, scenari
     Ok(())
 }
 
-/// The cursor of the page after this list; none at the end.
-fn next_cursor(cursor: &Cursor, seed: u64, shown: &[RecommendedItem<'_>], limit: usize) -> Option<String> {
+/// The cursor of the page after this list; none where it would be too long.
+fn next_cursor(cursor: &Cursor, seed: u64, shown: &[RecommendedItem<'_>]) -> Option<String> {
     let mut all = cursor.shown.clone();
     all.extend(shown.iter().map(|item| item.item_id.to_owned()));
-    let more = shown.len() >= limit && all.len() <= limits::CURSOR_ITEMS_MAX;
-    let text = more.then(|| Cursor { seed, shown: all }.text());
+    let text = (all.len() <= limits::CURSOR_ITEMS_MAX).then(|| Cursor { seed, shown: all }.text());
     // The request that brings it back must fit.
     text.filter(|text| text.len() <= limits::CURSOR_BYTES_MAX)
 }
 
-/// The seed of a request that explores and brings none: the same visitor with the same history has the same luck, until something is done.
-/// Below 2^53, so that it survives JSON numbers.
-fn seed_of(request: &RecommendationsRequest, name: &str, history: &[&Interaction]) -> u64 {
+/// The seed of a request that explores and brings none: the same visitor with the same history has the same luck, until something is done;
+/// those of whom nothing is known are not one visitor. Below 2^53, so that it survives JSON numbers.
+fn seed_of(
+    request: &RecommendationsRequest,
+    name: &str,
+    history: &[&Interaction],
+    state: &State,
+    scenario: &Scenario,
+) -> u64 {
+    if request.user_id.is_none() && request.session_id.is_none() && history.is_empty() {
+        return fresh_seed(state, scenario);
+    }
     let texts = [request.user_id.as_deref(), request.session_id.as_deref(), Some(name)];
-    let ids = texts.into_iter().flatten().fold(0, |seed, text| kindred_index::key_hash(seed, text.as_bytes()));
+    let ids = texts.into_iter().flatten().fold(0, |seed, text| key_hash(seed, text.as_bytes()));
     let last = history.last().map_or(0, |interaction| interaction.occurred_at_ms);
-    let seed = kindred_index::key_hash(ids ^ history.len() as u64, &last.to_le_bytes());
+    let seed = key_hash(ids ^ history.len() as u64, &last.to_le_bytes());
     seed >> 11
+}
+
+/// A seed for a list that nobody in particular asks for; 0 where the scenario leaves nothing to chance.
+pub(super) fn fresh_seed(state: &State, scenario: &Scenario) -> u64 {
+    scenario.explore.as_ref().map_or(0, |_| key_hash(0, state.names.next().as_bytes()) >> 11)
+}
+
+/// What a page draws with: each with luck of its own, which follows from the seed of the first and from how many were shown before.
+fn seed_of_page(seed: u64, shown_before: usize) -> u64 {
+    if shown_before == 0 { seed } else { key_hash(seed, &(shown_before as u64).to_le_bytes()) }
 }
 
 /// The pure part, timed stage by stage.
@@ -423,4 +452,17 @@ fn compute(
     });
     state.recall.end(made_by, generation, &mut scratch);
     Ok(list?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_page_draws_with_its_seed_and_each_later_one_with_another() {
+        let pages = [0, 10, 20].map(|shown_before| seed_of_page(7, shown_before));
+        assert_eq!(pages[0], 7);
+        assert!(pages[1] != 7 && pages[2] != 7 && pages[1] != pages[2]);
+        assert_eq!(seed_of_page(7, 10), pages[1]);
+    }
 }

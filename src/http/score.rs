@@ -105,7 +105,7 @@ pub(crate) async fn post(
     let sent = recent_to_history(std::mem::take(&mut request.interactions), &state)?;
     let ids = VisitorIds::new(request.user_id.as_deref(), request.session_id.as_deref())?;
     let visitor = ids.visitor(&state, request.consent);
-    let (_, scenario, _) = state.scenario_for(request.scenario.as_deref().unwrap_or(HOME), &visitor)?;
+    let (_, scenario, _) = state.scenario_of(request.scenario.as_deref().unwrap_or(HOME), &visitor)?;
     let deadline = watch.started() + Duration::from_millis(scenario.deadline_ms);
     let patience = || state.read_timeout.min(deadline.saturating_duration_since(Instant::now()));
     let gathered = state.people.gather(&visitor, patience()).await;

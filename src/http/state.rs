@@ -76,12 +76,14 @@ pub(crate) struct State {
     pub(crate) slow_request: Duration,
     /// Seconds named in Retry-After.
     pub(crate) retry_after_seconds: u32,
-    /// The most requests in progress.
+    /// The most requests in progress that ask, and as many that keep something.
     pub(crate) max_in_flight: usize,
     /// Set when the server has been told to stop.
     pub(crate) draining: AtomicBool,
-    /// Requests in progress.
+    /// Requests in progress that ask.
     pub(crate) in_flight: AtomicUsize,
+    /// Those that keep something: apart, so that a disk that stalls, which they wait for, refuses nobody a list.
+    pub(crate) keeping: AtomicUsize,
     /// What time it is.
     pub(crate) clock: Clock,
     /// Kinds of interaction known while no artifact is loaded.
@@ -133,8 +135,8 @@ impl Drop for Permit<'_> {
 impl State {
     /// A permit to compute a list, which may have to be a lesser one, or 503 with Retry-After.
     pub(crate) fn admit(&self, worker: &Worker) -> Result<Permit<'_>, Problem> {
-        let Some(pulse) = &worker.pulse else { return self.permit(Some(Step::Full)) };
-        let permit = self.permit(pulse.step(Instant::now()))?;
+        let Some(pulse) = &worker.pulse else { return self.permit(&self.in_flight, Some(Step::Full)) };
+        let permit = self.permit(&self.in_flight, pulse.step(Instant::now()))?;
         if permit.step != Step::Full {
             self.metrics.stepped(permit.step);
         }
@@ -143,23 +145,23 @@ impl State {
 
     /// A permit to answer what has no lesser form, or 503 with Retry-After as soon as lists are refused.
     pub(crate) fn admit_whole(&self, worker: &Worker) -> Result<Permit<'_>, Problem> {
-        let Some(pulse) = &worker.pulse else { return self.permit(Some(Step::Full)) };
-        self.permit(pulse.step(Instant::now()).map(|_| Step::Full))
+        let Some(pulse) = &worker.pulse else { return self.permit(&self.in_flight, Some(Step::Full)) };
+        self.permit(&self.in_flight, pulse.step(Instant::now()).map(|_| Step::Full))
     }
 
     /// A permit to keep something, a refusal to be tracked or an erasure among it, or 503 with Retry-After.
     pub(crate) fn admit_write(&self, worker: &Worker) -> Result<Permit<'_>, Problem> {
-        let Some(pulse) = &worker.pulse else { return self.permit(Some(Step::Full)) };
-        self.permit(pulse.keeps(Instant::now()).then_some(Step::Full))
+        let Some(pulse) = &worker.pulse else { return self.permit(&self.keeping, Some(Step::Full)) };
+        self.permit(&self.keeping, pulse.keeps(Instant::now()).then_some(Step::Full))
     }
 
-    fn permit(&self, step: Option<Step>) -> Result<Permit<'_>, Problem> {
+    fn permit<'a>(&self, in_flight: &'a AtomicUsize, step: Option<Step>) -> Result<Permit<'a>, Problem> {
         let Some(step) = step else {
             self.metrics.shed.inc();
             return Err(Problem::waited_too_long(self.retry_after_seconds));
         };
-        let permit = Permit { in_flight: &self.in_flight, step };
-        if self.in_flight.fetch_add(1, Ordering::Relaxed) >= self.max_in_flight {
+        let permit = Permit { in_flight, step };
+        if in_flight.fetch_add(1, Ordering::Relaxed) >= self.max_in_flight {
             self.metrics.shed.inc();
             return Err(Problem::overloaded(self.max_in_flight, self.retry_after_seconds));
         }
@@ -176,8 +178,21 @@ impl State {
         self.clock.now_ms()
     }
 
-    /// The scenario of a visitor: the one that was asked for, or that of the variant that the visitor is in.
+    /// As [`State::scenario_of`], for a list that is made: it is counted for the variant.
     pub(crate) fn scenario_for<'a>(
+        &'a self,
+        asked: &str,
+        visitor: &Visitor,
+    ) -> Result<(&'a str, &'a Placement, Option<Assignment<'a>>), Problem> {
+        let found = self.scenario_of(asked, visitor)?;
+        if let (_, _, Some(assignment)) = &found {
+            self.metrics.variant(assignment.experiment, assignment.variant);
+        }
+        Ok(found)
+    }
+
+    /// The scenario of a visitor: the one that was asked for, or that of the variant that the visitor is in.
+    pub(crate) fn scenario_of<'a>(
         &'a self,
         asked: &str,
         visitor: &Visitor,
@@ -190,7 +205,6 @@ impl State {
         };
         let Some(assignment) = assign(&self.experiments, name, who.id()) else { return Ok((name, scenario, None)) };
         let (_, scenario) = self.scenario(assignment.scenario)?;
-        self.metrics.variant(assignment.experiment, assignment.variant);
         Ok((name, scenario, Some(assignment)))
     }
 

@@ -38,6 +38,8 @@ pub enum Refusal {
     Role(Caller),
     /// The key has called too often.
     TooFast {
+        /// Whose it is.
+        caller: Caller,
         /// Seconds after which it may call again, at least one.
         seconds: u32,
     },
@@ -106,10 +108,10 @@ impl KeyRing {
         }
         if let Some(bucket) = &key.bucket {
             let now = u64::try_from(now.saturating_duration_since(self.began).as_nanos()).unwrap_or(u64::MAX);
-            bucket.take(now).map_err(|wait| {
+            if let Err(wait) = bucket.take(now) {
                 let seconds = u32::try_from(wait.div_ceil(1_000_000_000)).unwrap_or(u32::MAX);
-                Refusal::TooFast { seconds: seconds.max(1) }
-            })?;
+                return Err(Refusal::TooFast { caller, seconds: seconds.max(1) });
+            }
         }
         Ok(caller)
     }
@@ -191,7 +193,7 @@ mod tests {
         assert!(call(now).is_ok() && call(now).is_ok());
         std::fs::write(&path, format!("{} rate=1 burst=2\n# changed", key.line)).unwrap();
         assert_eq!(ring.refresh().unwrap(), Some(1));
-        assert_eq!(call(now), Err(Refusal::TooFast { seconds: 1 }));
+        assert!(matches!(call(now), Err(Refusal::TooFast { caller, seconds: 1 }) if &*caller.name == "shop"));
         assert!(call(now + Duration::from_secs(1)).is_ok());
     }
 }

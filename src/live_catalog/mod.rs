@@ -24,7 +24,7 @@ use crate::telemetry::chain;
 
 /// Items whose changes wait for one another although they are different items: one in so many.
 const TURNS: usize = 64;
-/// Changes read from the store at once.
+/// Changes read from the store at once, and removed from it.
 const PAGE: usize = 1_000;
 
 /// Why a change was not made.
@@ -219,33 +219,49 @@ impl LiveCatalog {
         swap(snapshot, items)
     }
 
-    /// Removes changes that the artifact has contained for long, and of those that it contains the oldest beyond [`limits::LIVE_ITEMS_MAX`]. One whose
-    /// item's turn is taken stays until the next artifact.
-    pub fn tidy(&self, model: &Model<MappedFile>, now_ms: i64) {
-        self.tidy_to(model, now_ms, limits::LIVE_ITEMS_MAX);
+    /// Removes changes that the artifact has contained for long, and of those that it contains the oldest beyond [`limits::LIVE_ITEMS_MAX`]. Only a
+    /// clock that can be believed tells what is long. One whose item is being changed, or which the store does not remove, stays until the next time.
+    ///
+    /// # Errors
+    /// The store's failure.
+    pub async fn tidy(&self, model: &Model<MappedFile>, believed_ms: Option<i64>) -> Result<(), StoreError> {
+        self.tidy_to(model, believed_ms, limits::LIVE_ITEMS_MAX).await
     }
 
-    fn tidy_to(&self, model: &Model<MappedFile>, now_ms: i64, most: usize) {
+    async fn tidy_to(
+        &self,
+        model: &Model<MappedFile>,
+        believed_ms: Option<i64>,
+        most: usize,
+    ) -> Result<(), StoreError> {
         let mut entries: Vec<Arc<LiveEntry>> = self.kept().by_id.values().map(|(_, entry)| Arc::clone(entry)).collect();
         entries.sort_by_key(|entry| entry.updated_at_ms());
         let mut surplus = entries.len().saturating_sub(most);
-        for entry in &entries {
-            let is_old = now_ms.saturating_sub(entry.updated_at_ms()) > limits::CONTAINED_KEPT_MS;
-            if !is_old && surplus == 0 {
+        let mut by_turn: BTreeMap<usize, Vec<Arc<LiveEntry>>> = BTreeMap::new();
+        for entry in entries {
+            let age_ms = believed_ms.map_or(0, |now_ms| now_ms.saturating_sub(entry.updated_at_ms()));
+            if age_ms <= limits::CONTAINED_KEPT_MS && surplus == 0 {
                 break;
             }
-            if !LiveItems::is_contained(model, entry) {
-                continue;
-            }
-            let Some(Ok(_turn)) = self.turns.get(self.turn_of(entry.id())).map(Turn::try_lock) else { continue };
-            let mut kept = self.kept();
-            if kept.by_id.get(entry.id()).is_some_and(|(_, last)| Arc::ptr_eq(last, entry)) {
-                kept.by_id.remove(entry.id());
+            if LiveItems::is_contained(model, &entry) {
                 surplus = surplus.saturating_sub(1);
-                // The store does it whether or not anyone waits; if it fails, the next artifact's turn comes.
-                drop(self.documents.write(vec![Write::delete(Table::Items, entry.id())]));
+                by_turn.entry(self.turn_of(entry.id())).or_default().push(entry);
             }
         }
+        for (turn, entries) in by_turn {
+            let Some(Ok(_turn)) = self.turns.get(turn).map(Turn::try_lock) else { continue };
+            let is_last = |entry: &&Arc<LiveEntry>| self.last(entry.id()).is_some_and(|last| Arc::ptr_eq(&last, entry));
+            let entries: Vec<&Arc<LiveEntry>> = entries.iter().filter(is_last).collect();
+            for entries in entries.chunks(PAGE) {
+                let gone = entries.iter().map(|entry| Write::delete(Table::Items, entry.id())).collect();
+                self.documents.write(gone).await?;
+                let mut kept = self.kept();
+                for entry in entries {
+                    kept.by_id.remove(entry.id());
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -257,30 +273,76 @@ fn rows(model: &Model<MappedFile>, entry: &LiveEntry) -> Option<LiveRows> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
     use crate::catalog::CatalogItem;
     use crate::store::memory::MemoryDocuments;
+    use crate::store::{BoxFuture, Page};
     use crate::testing::Fixture;
 
+    /// Documents that take no changes for a while.
+    #[derive(Default)]
+    struct Refusing {
+        inner: MemoryDocuments,
+        refuses: AtomicBool,
+    }
+
+    impl Documents for Refusing {
+        fn write(&self, writes: Vec<Write>) -> BoxFuture<'static, Result<(), StoreError>> {
+            let refuses = self.refuses.load(Ordering::Relaxed);
+            let done = if refuses { Err(StoreError::Closed) } else { self.inner.write_now(writes) };
+            Box::pin(std::future::ready(done))
+        }
+
+        fn blocking_get(&self, table: Table, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+            self.inner.blocking_get(table, key)
+        }
+
+        fn blocking_scan(&self, table: Table, after: Option<&str>, limit: usize) -> Result<Page, StoreError> {
+            self.inner.blocking_scan(table, after, limit)
+        }
+
+        fn get(&self, table: Table, key: &str) -> BoxFuture<'static, Result<Option<Vec<u8>>, StoreError>> {
+            self.inner.get(table, key)
+        }
+
+        fn scan(
+            &self,
+            table: Table,
+            after: Option<&str>,
+            limit: usize,
+        ) -> BoxFuture<'static, Result<Page, StoreError>> {
+            self.inner.scan(table, after, limit)
+        }
+    }
+
     #[test]
-    fn of_what_an_artifact_contains_the_oldest_goes_where_there_is_too_much() {
+    fn of_what_an_artifact_contains_the_oldest_goes_where_there_is_too_much_or_a_clock_can_be_believed() {
         let root = tempfile::tempdir().unwrap();
         let fixture = Fixture::shop();
         fixture.publish(root.path(), "g1");
         let snapshot = Snapshot::open_current(root.path()).unwrap();
-        let documents = Arc::new(MemoryDocuments::default());
+        let documents = Arc::new(Refusing::default());
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         // Items that are gone, and that the artifact does not have, are contained; a new one is not.
         let mut entries: Vec<LiveEntry> = (1..=4).map(|at| LiveEntry::deleted(format!("gone-{at}"), at)).collect();
         entries.push(LiveEntry::put(CatalogItem::new("new"), None, 0).unwrap());
         let write = |entry: &LiveEntry| Write::put(Table::Items, entry.id(), entry.to_record().unwrap());
-        runtime.block_on(documents.write(entries.iter().map(write).collect())).unwrap();
+        documents.inner.write_now(entries.iter().map(write).collect()).unwrap();
         let catalog = LiveCatalog::load(documents.clone()).unwrap();
-        catalog.tidy_to(snapshot.model(), 5, 3);
-        let left = |id: &str| catalog.last(id).is_some();
-        assert_eq!(["gone-1", "gone-2", "gone-3", "gone-4", "new"].map(left), [false, false, true, true, true]);
-        catalog.tidy(snapshot.model(), 5 + limits::CONTAINED_KEPT_MS);
-        assert_eq!(["gone-3", "gone-4", "new"].map(left), [false, false, true]);
-        assert_eq!(documents.blocking_scan(Table::Items, None, 10).unwrap().len(), 1);
+        let tidy = |believed_ms, most| runtime.block_on(catalog.tidy_to(snapshot.model(), believed_ms, most));
+        let left = || ["gone-1", "gone-2", "gone-3", "gone-4", "new"].map(|id| catalog.last(id).is_some());
+        let stored = || documents.blocking_scan(Table::Items, None, 10).unwrap().len();
+        documents.refuses.store(true, Ordering::Relaxed);
+        assert!(tidy(None, 3).is_err());
+        assert_eq!((left(), stored()), ([true; 5], 5), "what the store keeps is there to be tried again");
+        documents.refuses.store(false, Ordering::Relaxed);
+        tidy(None, 3).unwrap();
+        assert_eq!((left(), stored()), ([false, false, true, true, true], 3));
+        tidy(None, 5).unwrap();
+        assert_eq!(left(), [false, false, true, true, true], "nothing is old by a clock that is not believed");
+        tidy(Some(5 + limits::CONTAINED_KEPT_MS), 5).unwrap();
+        assert_eq!((left(), stored()), ([false, false, false, false, true], 1));
     }
 }

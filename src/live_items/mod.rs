@@ -33,7 +33,7 @@ pub struct LiveItems {
     shown: AllowSet,
     /// Those of them that are available.
     recommendable: AllowSet,
-    /// When items expire. May name items that have changed since.
+    /// When items expire. What the artifact says of them may be here after they have changed.
     expiring: BTreeSet<(i64, u32)>,
     /// Those that have, and what they were before: a clock may be set back.
     expired: BTreeMap<(i64, u32), WasShown>,
@@ -123,18 +123,19 @@ impl LiveItems {
     }
 
     fn change(&mut self, ordinal: u32, entry: Arc<LiveEntry>) {
+        if let Some(old) = self.changed.remove(&ordinal) {
+            self.forget(ordinal, &old);
+        }
         self.note_fields(&entry);
         self.mark(ordinal, entry.is_shown(self.now_ms), entry.is_recommendable(self.now_ms));
         self.expiring.extend(entry.expires_at_ms().map(|at| (at, ordinal)));
-        if let Some(old) = self.changed.insert(ordinal, entry) {
-            self.forget_fields(&old);
-        }
+        self.changed.insert(ordinal, entry);
     }
 
     fn add(&mut self, dimensions: usize, entry: Arc<LiveEntry>, rows: Option<LiveRows>) {
         if let Some(place) = self.by_key.remove(entry.id()) {
             if let Some(old) = self.added.get_mut(place as usize).and_then(Option::take) {
-                self.forget_fields(&old.entry);
+                self.forget(self.n + place, &old.entry);
             }
             self.free.push(place);
         }
@@ -232,7 +233,12 @@ impl LiveItems {
         }
     }
 
-    fn forget_fields(&mut self, entry: &LiveEntry) {
+    /// Takes out what was noted of an entry in whose place another comes.
+    fn forget(&mut self, ordinal: u32, entry: &LiveEntry) {
+        if let Some(at) = entry.expires_at_ms() {
+            self.expiring.remove(&(at, ordinal));
+            self.expired.remove(&(at, ordinal));
+        }
         let names: BTreeSet<&str> = entry.attributes().fields().collect();
         for name in names {
             if let Some(count) = self.fields.get_mut(name) {

@@ -228,3 +228,24 @@ fn changes_are_laid_over_a_filter_that_is_kept() {
         assert_eq!((passing(Some(&live)), passing(None)), (vec![1, 3, 7], vec![0, 1, 2, 3]));
     }
 }
+
+#[test]
+fn what_changes_again_and_again_is_noted_once() {
+    let fixture = Fixture::random(11, N, DIMENSIONS, Metric::Cosine);
+    let model = fixture.model();
+    let mut live = LiveItems::new(&model, NOW_MS);
+    for step in 0..20 {
+        for id in [Fixture::key(3), "new".to_owned()] {
+            let item = CatalogItem { expires_at: Some(Timestamp(NOW_MS + step % 9)), ..CatalogItem::new(id) };
+            live.apply(&model, Arc::new(LiveEntry::put(item, None, NOW_MS).unwrap()), None);
+        }
+        // Every other time both expire before they change again.
+        live.expire(NOW_MS + 10 * (step % 2));
+        assert_eq!(live.expiring.len() + live.expired.len(), 2, "step {step}");
+    }
+    live.expire(NOW_MS - 1);
+    assert!(live.is_shown(3) && live.is_shown(N as u32));
+    live.apply(&model, Arc::new(LiveEntry::put(CatalogItem::new(Fixture::key(3)), None, NOW_MS).unwrap()), None);
+    live.apply(&model, Arc::new(LiveEntry::deleted("new", NOW_MS)), None);
+    assert_eq!((live.expiring.len(), live.expired.len()), (0, 0));
+}

@@ -77,15 +77,23 @@ impl People {
     /// follow the person any more. Asked again, it goes on. Or, if it failed at the very end, all was removed but lists named by what came in
     /// meanwhile.
     pub async fn erase(&self, person: &[Actor], shown: &ShownLog) -> Result<Erasure, PeopleError> {
-        let _one = self.changing.lock().await;
-        // Asked again now that nobody merges: a session stays by itself.
-        let names =
-            person.first().filter(|first| first.is_user()).map_or_else(|| person.to_vec(), |user| self.person(user));
-        let person = names.as_slice();
         let mut erasure = Erasure::default();
+        let (names, _one) = loop {
+            let names = self.erased_with(person);
+            // It goes over all profiles, and holds nobody up.
+            erasure.follows += self.unfollow(&names).await?;
+            let one = self.changing.lock().await;
+            // Asked again now that nobody merges.
+            if self.erased_with(person) == names {
+                break (names, one);
+            }
+        };
+        let person = names.as_slice();
         let mut ids = self.recommendations_of(person, &mut erasure).await?;
         erasure.recommendations = shown.remove(&Vec::from_iter(ids.iter().cloned())).await?;
-        let (mut standing, mut writes) = (Consent::Full, Vec::new());
+        // Of a session that of the user it is merged into, too: the link goes with it.
+        let mut standing = person.iter().fold(Consent::Full, |consent, name| consent.and(self.standing(name)));
+        let mut writes = Vec::new();
         for actor in person {
             if let Some(profile) = self.profile(actor).await? {
                 erasure.profiles += 1;
@@ -95,23 +103,25 @@ impl People {
             writes.push(records::profile(actor, None));
             writes.push(records::delete_link(actor));
         }
-        erasure.follows += self.unfollow(person).await?;
         erasure.refusal_kept = standing == Consent::None;
-        let refusal = Profile { consent: Consent::None, ..Profile::default() };
         // Under all names, since nothing says any more that they are one person.
-        for name in refusing(person, &erasure) {
-            writes.push(records::profile(name, Some(&refusal)));
-        }
+        let refusing: &[Actor] = if erasure.refusal_kept { person } else { &[] };
+        writes.extend(refusing.iter().map(|name| records::profile(name, Some(&Profile::refusal()))));
         let erased = self.history.erase(person.to_vec(), writes).await?;
         erasure.interactions = erased.interactions;
         erasure.fleeting = self.fleeting.erase(person.to_vec(), Vec::new()).await?.interactions;
-        self.forget(person, &mut erasure, &refusal);
+        self.forget(person, refusing, &mut erasure);
         // Named by what came in since they were read.
         let late: Vec<String> = erased.recommendations.into_iter().filter(|id| ids.insert(id.clone())).collect();
         if !late.is_empty() {
             erasure.recommendations += shown.remove(&late).await?;
         }
         Ok(erasure)
+    }
+
+    /// The names that are erased with the first of a person's: a user goes with all names, a session by itself.
+    fn erased_with(&self, person: &[Actor]) -> Vec<Actor> {
+        person.first().filter(|first| first.is_user()).map_or_else(|| person.to_vec(), |user| self.person(user))
     }
 
     /// The recommendations that a person's interactions name, and the span of those interactions.
@@ -133,13 +143,13 @@ impl People {
         }
     }
 
-    /// Brings what is in memory up to an erasure.
-    fn forget(&self, person: &[Actor], erasure: &mut Erasure, refusal: &Profile) {
+    /// Brings what is in memory up to an erasure, after which some names stand for a refusal.
+    fn forget(&self, person: &[Actor], refusing: &[Actor], erasure: &mut Erasure) {
         // Refusals first: between the two every name is bound by itself already.
         {
             let mut restricted = self.restricted.write().unwrap_or_else(PoisonError::into_inner);
             restricted.retain(|name, _| !person.iter().any(|actor| actor.as_str() == name));
-            restricted.extend(refusing(person, erasure).map(|name| (name.as_str().to_owned(), Consent::None)));
+            restricted.extend(refusing.iter().map(|name| (name.as_str().to_owned(), Consent::None)));
             self.restricting.store(!restricted.is_empty(), Ordering::Release);
         }
         self.note_links(|links| {
@@ -148,16 +158,10 @@ impl People {
             erasure.merges = (before - links.len()) as u64;
         });
         person.iter().for_each(|actor| self.cache_profile(actor, None));
-        for name in refusing(person, erasure) {
-            self.cache_profile(name, Some(Arc::new(refusal.clone())));
+        for name in refusing {
+            self.cache_profile(name, Some(Arc::new(Profile::refusal())));
         }
     }
-}
-
-/// The names under which a refusal stays known.
-fn refusing<'a>(person: &'a [Actor], erasure: &Erasure) -> impl Iterator<Item = &'a Actor> + use<'a> {
-    let kept = erasure.refusal_kept;
-    person.iter().filter(move |name| kept && name.is_user())
 }
 
 /// The place of an interaction in a list.

@@ -42,39 +42,54 @@ impl People {
         all
     }
 
-    /// Takes a person out of the lists of those who follow them, and says how many there were. Goes over all profiles, so only for an erasure.
+    /// Takes a person out of the lists of those who follow them, and says how many there were. Goes over all profiles, so only for an erasure, and
+    /// lets others change theirs meanwhile: who says now that they follow the person says it after the erasure was asked for.
     ///
     /// # Errors
     /// The store's failure; some may then follow them still.
     pub(super) async fn unfollow(&self, person: &[Actor]) -> Result<u64, StoreError> {
-        if !self.following.load(Ordering::Acquire) {
+        if !self.following.load(Ordering::Acquire) || !person.iter().any(Actor::is_user) {
             return Ok(0);
         }
-        let is_of_person = |id: &String| person.iter().any(|one| one.is_user() && one.id() == id);
         let (mut removed, mut after) = (0, None);
         loop {
             let page = self.documents.scan(Table::People, after.as_deref(), limits::LISTED_MAX).await?;
             let full = page.len() == limits::LISTED_MAX;
             after = page.last().map(|(key, _)| key.clone());
-            let mut changed: Vec<(Actor, Profile)> = Vec::new();
-            for (key, value) in page {
-                let found = serde_json::from_slice::<Profile>(&value).ok().zip(Actor::named(&key));
-                let Some((mut profile, user)) = found.filter(|(_, user)| !person.contains(user)) else { continue };
-                let before = profile.follows.len();
-                profile.follows.retain(|id| !is_of_person(id));
-                if profile.follows.len() < before {
-                    removed += (before - profile.follows.len()) as u64;
-                    changed.push((user, profile));
-                }
-            }
-            let writes = changed.iter().map(|(user, profile)| records::profile(user, Some(profile))).collect();
-            self.documents.write(writes).await?;
-            for (user, profile) in changed {
-                self.cache_profile(&user, Some(Arc::new(profile)));
-            }
+            let follows = |value: &[u8]| records::read_profile(value).follows.iter().any(|id| is_of(person, id));
+            let followers = page.into_iter().filter(|(_, value)| follows(value));
+            let followers = followers.filter_map(|(key, _)| Actor::named(&key)).filter(|user| !person.contains(user));
+            removed += self.end_following(followers.collect(), person).await?;
             if !full {
                 return Ok(removed);
             }
         }
     }
+
+    /// Takes a person out of the lists of those who were found to follow them, as these lists are now.
+    async fn end_following(&self, followers: Vec<Actor>, person: &[Actor]) -> Result<u64, StoreError> {
+        if followers.is_empty() {
+            return Ok(0);
+        }
+        let _one = self.changing.lock().await;
+        let (mut removed, mut changed) = (0, Vec::new());
+        for user in followers {
+            let Some(found) = self.profile(&user).await? else { continue };
+            let mut profile = (*found).clone();
+            profile.follows.retain(|id| !is_of(person, id));
+            removed += (found.follows.len() - profile.follows.len()) as u64;
+            changed.push((user, profile));
+        }
+        let writes = changed.iter().map(|(user, profile)| records::profile(user, Some(profile))).collect();
+        self.documents.write(writes).await?;
+        for (user, profile) in changed {
+            self.cache_profile(&user, Some(Arc::new(profile)));
+        }
+        Ok(removed)
+    }
+}
+
+/// Whether an id in a list of who is followed is a person's.
+fn is_of(person: &[Actor], id: &str) -> bool {
+    person.iter().any(|one| one.is_user() && one.id() == id)
 }

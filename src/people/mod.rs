@@ -16,6 +16,7 @@ use crate::digest::{half_hex, hmac_sha256};
 use crate::history::gather::{Gathered, gather};
 use crate::history::memory::MemoryHistory;
 use crate::history::{Actor, Incoming, RecentInteractions};
+use crate::interaction::Interaction;
 use crate::limits;
 use crate::store::{Documents, StoreError, Table};
 
@@ -352,7 +353,7 @@ impl People {
         }
         let changes = *self.profile_changes.lock().unwrap_or_else(PoisonError::into_inner);
         let found = self.documents.get(Table::People, user.as_str()).await?;
-        let found = found.and_then(|value| serde_json::from_slice::<Profile>(&value).ok()).map(Arc::new);
+        let found = found.map(|value| Arc::new(records::read_profile(&value)));
         let now = self.profile_changes.lock().unwrap_or_else(PoisonError::into_inner);
         if *now == changes {
             self.profiles.insert(user.as_str().to_owned(), found.clone());
@@ -413,8 +414,13 @@ impl People {
         let before = self.profile(user).await?.is_some();
         let mut changed = vec![(user.clone(), profile.cloned())];
         // Each name has its own choice, for the day when a merge is taken back.
-        for name in self.person(user).into_iter().filter(|name| decides && name.is_user() && name != user) {
-            let own = self.profile(&name).await?.map(|found| (*found).clone()).unwrap_or_default();
+        for name in self.person(user).into_iter().filter(|name| decides && name != user) {
+            let own = self.profile(&name).await?;
+            // A session chooses nothing, but may have a refusal that an erasure left it.
+            if own.is_none() && !name.is_user() {
+                continue;
+            }
+            let own = own.map(|found| (*found).clone()).unwrap_or_default();
             if own.consent != consent {
                 let profile = Profile { consent, ..own };
                 changed.push((name, (profile != Profile::default()).then_some(profile)));
@@ -442,6 +448,12 @@ impl People {
         }
         self.restricting.store(!restricted.is_empty(), Ordering::Release);
     }
+}
+
+/// Of what was gathered of a visitor the newest `limit` that the store keeps, oldest first: not what is in memory only, by the visitor's choice.
+#[must_use]
+pub fn stored(gathered: &Gathered, limit: usize) -> Vec<&Interaction> {
+    gathered.union_below(FLEETING_SEQUENCES, &[], limit)
 }
 
 #[cfg(test)]

@@ -57,6 +57,11 @@ pub enum ProfileError {
 }
 
 impl Profile {
+    /// That nothing be kept, and nothing more.
+    pub(super) fn refusal() -> Self {
+        Self { consent: Consent::None, ..Self::default() }
+    }
+
     /// Checks every bound.
     ///
     /// # Errors

@@ -47,15 +47,18 @@ pub(super) fn profiles(documents: &dyn Documents) -> Result<Profiles, StoreError
     let mut all = Profiles::default();
     each(documents, Table::People, |key, value| {
         all.any = true;
-        let profile = serde_json::from_slice::<Profile>(&value);
-        all.any_follows |= profile.as_ref().is_ok_and(|profile| !profile.follows.is_empty());
-        // A record that cannot be read may have been a refusal.
-        let consent = profile.map_or(Consent::None, |profile| profile.consent);
-        if consent != Consent::Full {
-            all.restricted.insert(key.to_owned(), consent);
+        let profile = read_profile(&value);
+        all.any_follows |= !profile.follows.is_empty();
+        if profile.consent != Consent::Full {
+            all.restricted.insert(key.to_owned(), profile.consent);
         }
     })?;
     Ok(all)
+}
+
+/// A profile as it lies in the store. One that cannot be read may have been a refusal, and is taken for one until it is set anew.
+pub(super) fn read_profile(value: &[u8]) -> Profile {
+    serde_json::from_slice(value).unwrap_or_else(|_| Profile::refusal())
 }
 
 fn each(documents: &dyn Documents, table: Table, mut visit: impl FnMut(&str, Vec<u8>)) -> Result<(), StoreError> {

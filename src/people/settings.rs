@@ -30,6 +30,15 @@ pub struct ShownSettings {
     pub keep_days: u32,
 }
 
+impl ShownSettings {
+    /// Days that an entry is kept where interactions are kept for so many (0 = for ever): no longer than any of them, because an erasure finds the
+    /// entries of a person by the interactions that name them.
+    #[must_use]
+    pub fn days_kept(&self, retention: impl IntoIterator<Item = u32>) -> u32 {
+        retention.into_iter().filter(|days| *days > 0).fold(self.keep_days, u32::min)
+    }
+}
+
 /// A text that no log shows.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
@@ -70,5 +79,18 @@ impl Default for PeopleSettings {
 impl Default for ShownSettings {
     fn default() -> Self {
         Self { sample: 0.0, history: false, keep_days: 30 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_is_kept_no_longer_than_the_interactions_that_name_its_entries() {
+        let log = ShownSettings { keep_days: 30, ..ShownSettings::default() };
+        for (retention, kept) in [(vec![90, 7], 7), (vec![0, 90], 30), (vec![14, 60], 14), (vec![], 30)] {
+            assert_eq!(log.days_kept(retention), kept);
+        }
     }
 }

@@ -186,7 +186,8 @@ impl ShownLog {
     /// # Errors
     /// The failure of the disk.
     pub async fn page(&self, after: Option<&str>, limit: usize) -> Result<(Vec<Logged>, Option<String>), StoreError> {
-        self.settle().await?;
+        // What a full or failing disk did not take is missing; all before it can be read.
+        let _ = self.settle().await;
         let start = entry_key(after.unwrap_or_default());
         let page = self.documents.scan(Table::Recommendations, Some(&start), limit).await?;
         let entries = page.iter().filter(|(key, _)| key.starts_with(ENTRY));

@@ -1,17 +1,20 @@
-//! What several do with one person at once.
+//! What several do with one person at once, and what is made of a store that is damaged or takes nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
 use super::consent::Consent;
 use super::profile::Profile;
 use super::settings::PeopleSettings;
-use super::{People, records};
-use crate::history::Actor;
+use super::shown::{Shown, ShownLog, ShownOptions};
+use super::{People, records, stored};
 use crate::history::memory::MemoryHistory;
+use crate::history::{Actor, Incoming};
+use crate::interaction::Interaction;
 use crate::store::memory::MemoryDocuments;
 use crate::store::{BoxFuture, Documents, Page, StoreError, Table, Write};
 
@@ -20,10 +23,32 @@ struct Gated {
     inner: MemoryDocuments,
     gate: Arc<Semaphore>,
     is_shut: AtomicBool,
+    /// Whether nothing more is taken.
+    is_full: AtomicBool,
+}
+
+impl Gated {
+    fn open() -> Arc<Self> {
+        let (inner, gate) = (MemoryDocuments::default(), Arc::new(Semaphore::new(0)));
+        Arc::new(Self { inner, gate, is_shut: AtomicBool::new(false), is_full: AtomicBool::new(false) })
+    }
+
+    fn later<T: Send + 'static>(&self, found: Result<T, StoreError>) -> BoxFuture<'static, Result<T, StoreError>> {
+        let (gate, is_shut) = (Arc::clone(&self.gate), self.is_shut.load(Ordering::Relaxed));
+        Box::pin(async move {
+            if is_shut {
+                gate.acquire().await.unwrap().forget();
+            }
+            found
+        })
+    }
 }
 
 impl Documents for Gated {
     fn write(&self, writes: Vec<Write>) -> BoxFuture<'static, Result<(), StoreError>> {
+        if self.is_full.load(Ordering::Relaxed) {
+            return Box::pin(std::future::ready(Err(StoreError::Closed)));
+        }
         self.inner.write(writes)
     }
 
@@ -36,43 +61,123 @@ impl Documents for Gated {
     }
 
     fn get(&self, table: Table, key: &str) -> BoxFuture<'static, Result<Option<Vec<u8>>, StoreError>> {
-        let (found, gate) = (self.inner.blocking_get(table, key), Arc::clone(&self.gate));
-        let is_shut = self.is_shut.load(Ordering::Relaxed);
-        Box::pin(async move {
-            if is_shut {
-                gate.acquire().await.unwrap().forget();
-            }
-            found
-        })
+        self.later(self.inner.blocking_get(table, key))
     }
 
     fn scan(&self, table: Table, after: Option<&str>, limit: usize) -> BoxFuture<'static, Result<Page, StoreError>> {
-        self.inner.scan(table, after, limit)
+        self.later(self.inner.blocking_scan(table, after, limit))
     }
+}
+
+fn people(documents: &Arc<Gated>) -> People {
+    let history = Arc::new(MemoryHistory::new(1, 100, Duration::from_secs(60)));
+    People::open(&PeopleSettings::default(), history, documents.clone()).unwrap()
+}
+
+fn log(documents: &Arc<Gated>) -> ShownLog {
+    ShownLog::new(documents.clone(), ShownOptions { sample: 1.0, history: false, keep_ms: 1_000 })
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
 }
 
 #[test]
 fn what_was_read_before_a_change_does_not_come_back_after_it() {
     let user = Actor::user("u");
-    let documents = Arc::new(Gated {
-        inner: MemoryDocuments::default(),
-        gate: Arc::new(Semaphore::new(0)),
-        is_shut: AtomicBool::new(false),
-    });
+    let documents = Gated::open();
     documents.inner.write_now(vec![records::profile(&user, Some(&Profile::default()))]).unwrap();
-    let history = Arc::new(MemoryHistory::new(1, 100, Duration::from_secs(60)));
-    let people = Arc::new(People::open(&PeopleSettings::default(), history, documents.clone()).unwrap());
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(async {
+    let people = Arc::new(people(&documents));
+    runtime().block_on(async {
         documents.is_shut.store(true, Ordering::Relaxed);
         let (reader, name) = (Arc::clone(&people), user.clone());
         let reading = tokio::spawn(async move { reader.profile(&name).await });
         tokio::task::yield_now().await;
         documents.is_shut.store(false, Ordering::Relaxed);
-        let refusal = Profile { consent: Consent::None, ..Profile::default() };
-        people.set_profile(&user, Some(&refusal), true).await.unwrap();
+        people.set_profile(&user, Some(&Profile::refusal()), true).await.unwrap();
         documents.gate.add_permits(1);
         assert_eq!(reading.await.unwrap().unwrap().unwrap().consent, Consent::Full, "what it read");
         assert_eq!(people.profile(&user).await.unwrap().unwrap().consent, Consent::None);
     });
+}
+
+#[test]
+fn an_erasure_that_goes_over_all_profiles_holds_nobody_up() {
+    let (fan, gone) = (Actor::user("fan"), [Actor::user("gone")]);
+    let documents = Gated::open();
+    let follower = Profile { follows: vec!["gone".to_owned()], ..Profile::default() };
+    documents.inner.write_now(vec![records::profile(&fan, Some(&follower))]).unwrap();
+    let (people, log) = (people(&documents), log(&documents));
+    runtime().block_on(async {
+        documents.is_shut.store(true, Ordering::Relaxed);
+        let erasing = people.erase(&gone, &log);
+        tokio::pin!(erasing);
+        assert!(tokio::time::timeout(Duration::from_millis(20), &mut erasing).await.is_err(), "it waits for profiles");
+        documents.is_shut.store(false, Ordering::Relaxed);
+        let changing = people.change_profile(&fan, false, |profile| profile.country = Some("DE".to_owned()));
+        tokio::time::timeout(Duration::from_secs(10), changing).await.expect("not held up").unwrap();
+        documents.gate.add_permits(1);
+        assert_eq!(erasing.await.unwrap().follows, 1);
+        let left = people.profile(&fan).await.unwrap().unwrap();
+        assert_eq!((left.country.as_deref(), left.follows.len()), (Some("DE"), 0), "both changes are there");
+    });
+}
+
+#[test]
+fn a_profile_that_cannot_be_read_stays_a_refusal_while_other_things_are_said() {
+    let user = Actor::user("u");
+    let documents = Gated::open();
+    documents.inner.write_now(vec![Write::put(Table::People, user.as_str(), b"{\"consent\":".to_vec())]).unwrap();
+    let people = people(&documents);
+    runtime().block_on(async {
+        assert_eq!(people.standing(&user), Consent::None);
+        let country = |profile: &mut Profile| profile.country = Some("DE".to_owned());
+        let changed = people.change_profile(&user, false, country).await.unwrap();
+        assert_eq!((changed.consent, people.standing(&user)), (Consent::None, Consent::None));
+        let erased = people.erase(std::slice::from_ref(&user), &log(&documents)).await.unwrap();
+        assert!(erased.refusal_kept && people.standing(&user) == Consent::None);
+        let consent = |profile: &mut Profile| profile.consent = Consent::Full;
+        people.change_profile(&user, true, consent).await.unwrap();
+        assert_eq!(people.standing(&user), Consent::Full);
+    });
+}
+
+#[test]
+fn what_is_in_memory_only_is_not_among_what_is_stored() {
+    let people = people(&Gated::open());
+    let view = |item: &str, at: i64| Incoming {
+        user_id: Some("u".to_owned()),
+        session_id: None,
+        interaction: Interaction::new(item, "view", at),
+    };
+    runtime().block_on(async {
+        let batch = vec![(view("kept", 1), Consent::Full), (view("fleeting", 2), Consent::Session)];
+        people.keep(batch).await.unwrap();
+        let visitor = people.visitor(Some("u"), None, Consent::Full);
+        let gathered = people.gather(&visitor, Duration::from_secs(10)).await;
+        let items = |list: Vec<&Interaction>| list.iter().map(|one| one.item_id.clone()).collect::<Vec<String>>();
+        assert_eq!(items(gathered.union(&[], 10)), ["kept", "fleeting"]);
+        assert_eq!(items(stored(&gathered, 10)), ["kept"]);
+    });
+}
+
+#[test]
+fn the_log_is_read_where_the_disk_takes_nothing() {
+    let documents = Gated::open();
+    let log = log(&documents);
+    let shown = Shown {
+        recommendation_id: format!("{:032x}", 7),
+        at_ms: 0,
+        scenario: "home".to_owned(),
+        experiment: None,
+        generation: "g1".to_owned(),
+        fallback: None,
+        items: Vec::new(),
+        history: Vec::new(),
+    };
+    log.record(shown.clone());
+    documents.is_full.store(true, Ordering::Relaxed);
+    let (page, next) = runtime().block_on(log.page(None, 10)).unwrap();
+    assert_eq!(page.into_iter().map(|one| one.shown).collect::<Vec<_>>(), [shown]);
+    assert_eq!(next, None);
 }

@@ -140,10 +140,10 @@ impl CandidateTable {
         }
     }
 
-    /// Proposes an item of the visitor's own history and adds to that part of its score.
-    pub(super) fn add_history(&mut self, ordinal: u32, value: f64) {
+    /// Adds to the part of an item's score that the visitor's own interactions with it make, and proposes it or not.
+    pub(super) fn add_history(&mut self, ordinal: u32, value: f64, propose: bool) {
         if let Some(one) = self.entry(ordinal) {
-            one.flags |= PROPOSED;
+            one.flags |= if propose { PROPOSED } else { 0 };
             one.history += value;
         }
     }
@@ -234,14 +234,14 @@ impl CandidateTable {
         self.list.iter().filter(|one| one.is_proposed()).count()
     }
 
-    /// Proposes `most` further items, the most popular that may be in the answer; `by_key` breaks ties.
+    /// Proposes `most` further items, the most popular that may be in the answer; `by_key` breaks ties. Says how many.
     pub(super) fn propose_popular(
         &mut self,
         view: &ModelView<'_>,
         most: usize,
         eligible: &Eligible<'_>,
         by_key: impl Fn(u32, u32) -> Ordering,
-    ) {
+    ) -> usize {
         let mut left = most;
         let mut propose = |ordinal: u32| {
             if left > 0
@@ -270,6 +270,7 @@ impl CandidateTable {
         }
         // Nobody has done anything with them that the model knows of, so they come last.
         eligible.added().iter().copied().all(&mut propose);
+        most - left
     }
 
     /// The entry of an item, made if there is none.

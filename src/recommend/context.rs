@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use crate::scenario::GeoPoint;
+use crate::scenario::{GeoPoint, WEEKDAYS};
 
 /// What a request says about its circumstances.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,7 +19,6 @@ pub struct RequestContext {
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 const DAY_MS: i64 = 24 * HOUR_MS;
-const WEEKDAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
 impl RequestContext {
     /// The value of a key: what was said, or for `hour` (0 to 23) and `weekday` (mon to sun) what the clock says.

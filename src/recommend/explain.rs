@@ -27,6 +27,8 @@ pub struct Reasons {
 /// What one past interaction, or one item that the request named, contributes to a score. Negative where it speaks against the item.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Because {
+    /// Whether it is an item that the request named, and no interaction.
+    pub is_seed: bool,
     /// Its place in the history, or among the items, that the request gave.
     pub index: u32,
     /// The ordinal of its item.
@@ -79,6 +81,7 @@ impl Reasons {
             let neighbours = view.neighbours(anchor.ordinal).filter(|neighbour| neighbour.ordinal == ordinal);
             let similarity: f64 = neighbours.map(|neighbour| f64::from(neighbour.similarity)).sum();
             Because {
+                is_seed: scorer.taste.is_of_seeds(),
                 index: anchor.index,
                 ordinal: anchor.ordinal,
                 vector: f64::from(weights.vector) * vector,
@@ -125,9 +128,10 @@ impl Reasons {
 fn add_recalls(because: &mut Vec<Because>, recalls: &[Recall], ordinal: u32, weight: f64) {
     for recall in recalls.iter().filter(|recall| recall.ordinal == ordinal) {
         let history = weight * recall.value;
-        match because.iter_mut().find(|one| one.index == recall.index) {
+        match because.iter_mut().find(|one| !one.is_seed && one.index == recall.index) {
             Some(one) => one.history += history,
             None => because.push(Because {
+                is_seed: false,
                 index: recall.index,
                 ordinal,
                 vector: 0.0,

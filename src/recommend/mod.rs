@@ -66,7 +66,7 @@ use crate::user_vector::{WeighScratch, Weighted, Weighting, weigh_into};
 pub struct RecommendRequest<'a, H = Interaction> {
     /// What the visitor has done, in any order; interactions or references to them.
     pub history: &'a [H],
-    /// Whether the history only says what is left out, and the list is as for a newcomer: what costs least.
+    /// Whether history and items only say what is left out, and the list is as for a newcomer: what costs least.
     pub impersonal: bool,
     /// The present, milliseconds since 1970-01-01T00:00:00Z; ages are counted from it.
     pub now_ms: i64,
@@ -109,7 +109,7 @@ pub struct Recommendations {
     pub fallback: Option<Fallback>,
     /// What the graph search did, if there was one.
     pub search: Option<SearchStats>,
-    /// Items that were scored.
+    /// Items that were scored, those of the list among them: where there are more, a shorter list than asked for can be gone on with.
     pub candidates: u32,
 }
 
@@ -247,6 +247,15 @@ pub enum RecommendError {
         /// The most allowed.
         most: usize,
     },
+    /// More items to rank than an answer can hold, and all of them wanted.
+    #[error(
+        "item_ids has {found} items, and an answer at most {most}: send a limit to have the best of them",
+        most = limits::ANSWER_ITEMS_MAX
+    )]
+    TooManyToRank {
+        /// The number found.
+        found: usize,
+    },
     /// Items were named to a scenario that is not based on items.
     #[error("item_ids is of no use to this scenario: leave it out, or name a scenario that is based on items")]
     ItemsUnused,
@@ -267,7 +276,8 @@ pub struct RecommendScratch {
     taste: Taste,
     table: CandidateTable,
     order: Vec<Ranked>,
-    named: Vec<u32>,
+    /// The items that the request named, as far as they are known: place and ordinal.
+    named: Vec<(u32, u32)>,
     recalls: Vec<Recall>,
     followed: Vec<(u32, f64)>,
     search: kindred_index::Scratch,
@@ -346,8 +356,9 @@ pub fn recommend<D: AsRef<[u8]>, H: Borrow<Interaction>>(
         weighted.clear();
     }
     named.clear();
-    named.extend(request.item_ids.iter().filter_map(|key| resolve(key)));
-    recall_into(scenario, request, &weigh.seen, ordinals, recalls);
+    let known = |(place, key): (u32, &String)| resolve(key).map(|ordinal| (place, ordinal));
+    named.extend((0_u32..).zip(request.item_ids).filter_map(known));
+    recall_into(scenario, request, weighting, ordinals, recalls);
     followed_into(scenario, request, weighting, resolve, followed);
     match scenario.based_on {
         Basis::Visitor | Basis::List => {
@@ -359,7 +370,8 @@ pub fn recommend<D: AsRef<[u8]>, H: Borrow<Interaction>>(
         Basis::Nobody => taste.set_nobody(),
     }
     taste.find_sessions(&model.sessions(), weights.sessions);
-    let no_history = request.history.is_empty() || request.impersonal;
+    let of_items = matches!(scenario.based_on, Basis::SimilarItems | Basis::ItemsTogether);
+    let no_history = request.impersonal || (request.history.is_empty() && !of_items);
     let fallback = label(scenario.based_on, &weights, taste, recalls, no_history);
     observe(Stage::UserVector);
     table.clear();
@@ -392,7 +404,7 @@ pub fn score<D: AsRef<[u8]>, H: Borrow<Interaction>>(
     view.ordinals(items_of(request.history), ordinals);
     weigh_into(request.history, ordinals, weighting, request.now_ms, weigh, weighted);
     weigh_interests(&scenario.interests, request, weighted);
-    recall_into(scenario, request, &weigh.seen, ordinals, recalls);
+    recall_into(scenario, request, weighting, ordinals, recalls);
     followed_into(scenario, request, weighting, resolve, followed);
     taste.set_history(&view, weighted);
     taste.tell_apart(&view, scenario.interests.tastes);
@@ -400,7 +412,7 @@ pub fn score<D: AsRef<[u8]>, H: Borrow<Interaction>>(
     taste.find_sessions(&model.sessions(), weights.sessions);
     let fallback = label(Basis::Visitor, &weights, taste, recalls, request.history.is_empty());
     table.clear();
-    recalls.iter().for_each(|recall| table.add_history(recall.ordinal, recall.value));
+    recalls.iter().for_each(|recall| table.add_history(recall.ordinal, recall.value, false));
     followed.iter().for_each(|(ordinal, value)| table.add_followed(*ordinal, *value, false));
     let scorer = Scorer::new(model, view, scenario, fallback, taste, request, recalls, followed);
     let scores = rank::scores(&scorer, fallback, request.item_ids.iter().map(|key| resolve(key)), table);

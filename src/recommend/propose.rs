@@ -27,6 +27,7 @@ pub(super) fn propose<D: AsRef<[u8]>>(
 ) -> Result<Proposed, RecommendError> {
     let Question { scorer, plan, fallback: label, eligible, .. } = question;
     let (view, weights) = (&scorer.view, &scorer.weights);
+    let is_open = question.scenario.based_on != Basis::List;
     let mut proposed = Proposed { search: None, label: *label };
     if weights.neighbours > 0.0 {
         table.add_neighbours(view, scorer.taste);
@@ -34,20 +35,25 @@ pub(super) fn propose<D: AsRef<[u8]>>(
     if weights.sessions > 0.0 {
         table.add_sessions(&scorer.sessions, scorer.taste.similar_sessions());
     }
+    if weights.history > 0.0 {
+        for recall in scorer.recalls {
+            let proposes = is_open && label.is_none() && eligible.allows(recall.ordinal);
+            table.add_history(recall.ordinal, recall.value, proposes);
+        }
+    }
     if weights.followed > 0.0 {
-        let is_open = question.scenario.based_on != Basis::List;
         for (place, (ordinal, value)) in scorer.followed.iter().enumerate() {
             table.add_followed(*ordinal, *value, is_open && place < plan.candidates && eligible.allows(*ordinal));
         }
     }
-    if question.scenario.based_on == Basis::List {
-        let fits = |ordinal: &&u32| eligible.allows(**ordinal);
-        question.named.iter().filter(fits).for_each(|ordinal| table.propose(*ordinal, false));
+    if !is_open {
+        let fitting = question.named.iter().filter(|(_, ordinal)| eligible.allows(*ordinal));
+        fitting.for_each(|(_, ordinal)| table.propose(*ordinal, false));
         observe(Stage::Neighbours);
         return Ok(proposed);
     }
     if label.is_some() {
-        let most = if question.is_nobody() { plan.limit } else { plan.candidates };
+        let most = if question.is_nobody() { question.to_fill() } else { plan.candidates };
         fill(question, most, table);
         observe(Stage::Neighbours);
         by_rules(question, table, search)?;
@@ -77,7 +83,7 @@ pub(super) fn propose<D: AsRef<[u8]>>(
         let found = table.n_proposed();
         if found < plan.limit {
             proposed.label = Some(Fallback::TooFewCandidates);
-            fill(question, plan.limit - found, table);
+            fill(question, question.to_fill() - found, table);
         }
         observe(Stage::Search);
     }
@@ -88,11 +94,6 @@ pub(super) fn propose<D: AsRef<[u8]>>(
 fn from_signals<D: AsRef<[u8]>>(question: &Question<'_, D>, table: &mut CandidateTable) {
     let Question { scorer, plan, eligible, .. } = question;
     let weights = &scorer.weights;
-    if weights.history > 0.0 {
-        let fits = |ordinal: u32| eligible.allows(ordinal);
-        let fitting = scorer.recalls.iter().filter(|recall| fits(recall.ordinal));
-        fitting.for_each(|recall| table.add_history(recall.ordinal, recall.value));
-    }
     // Where they are all there is, they are looked at as widely as a search would.
     let by_likeness = weights.vector > 0.0 || weights.neighbours > 0.0 || weights.sessions > 0.0;
     let alone = !by_likeness && weights.history == 0.0;
@@ -112,9 +113,12 @@ fn from_signals<D: AsRef<[u8]>>(question: &Question<'_, D>, table: &mut Candidat
     }
 }
 
-/// Fills up with the scenario's lists, one after the other.
-fn fill<D: AsRef<[u8]>>(question: &Question<'_, D>, most: usize, table: &mut CandidateTable) {
+/// Fills up with the scenario's lists, one after the other; says with how many. What is given, or scored as a whole, is not filled up.
+pub(super) fn fill<D: AsRef<[u8]>>(question: &Question<'_, D>, most: usize, table: &mut CandidateTable) -> usize {
     let Question { scorer, eligible, .. } = question;
+    if question.scans() || question.scenario.based_on == Basis::List {
+        return 0;
+    }
     let mut left = most;
     for list in &question.scenario.fallback {
         match list {
@@ -123,12 +127,13 @@ fn fill<D: AsRef<[u8]>>(question: &Question<'_, D>, most: usize, table: &mut Can
                 left -= table.propose_first(order, left, true, eligible);
             }
             FallbackList::Popular => {
-                table.propose_popular(&scorer.view, left, eligible, |a, b| scorer.by_key(a, b));
+                left -= table.propose_popular(&scorer.view, left, eligible, |a, b| scorer.by_key(a, b));
                 break;
             }
             FallbackList::Nothing => break,
         }
     }
+    most - left
 }
 
 /// The graph search among some items: proposes what it finds, and the nearest of those beside the model.
@@ -213,7 +218,7 @@ fn by_rules<D: AsRef<[u8]>>(
         }
     }
     if let Some(promotion) = &scenario.promote {
-        let most = (f64::from(promotion.share) * plan.limit as f64).ceil() as usize;
+        let most = (promotion.share * plan.limit as f64).ceil() as usize;
         among(question, promotion.filter.expression(), most, table, search)?;
     }
     if let Some(explore) = &scenario.explore {
@@ -222,13 +227,15 @@ fn by_rules<D: AsRef<[u8]>>(
     Ok(())
 }
 
-/// The items that count as new.
+/// The items that count as new. To the minute, so that what passes is evaluated once a minute and not by each request.
 pub(super) fn newness(explore: &Exploration, now_ms: i64) -> FilterExpr {
+    const MINUTE_MS: f64 = 60_000.0;
     let mut parts: Vec<FilterExpr> = explore.filter.iter().map(|filter| filter.expression().clone()).collect();
     if explore.new_within_hours > 0.0 {
-        let since = now_ms as f64 - explore.new_within_hours * 3_600_000.0;
+        let began = (now_ms as f64 / MINUTE_MS).floor() * MINUTE_MS;
+        let (since, until) = (began - explore.new_within_hours * 60.0 * MINUTE_MS, began + MINUTE_MS);
         let field = explore.key.clone();
-        parts.push(FilterExpr::Range { field, gt: None, gte: Some(since), lt: None, lte: Some(now_ms as f64) });
+        parts.push(FilterExpr::Range { field, gt: None, gte: Some(since), lt: Some(until), lte: None });
     }
     FilterExpr::And(parts)
 }

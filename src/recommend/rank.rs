@@ -6,13 +6,12 @@ use kindred_index::{Metric, Scratch, dot, fetched_ahead};
 
 use super::breadth::breadth_asked_for;
 use super::candidates::{Candidate, CandidateTable};
-use super::chance::{Chance, above};
 use super::explain::{Reasons, Recall};
-use super::facts::{Boosts, passes};
+use super::facts::Boosts;
 use super::filter::Eligible;
-use super::propose::{newness, propose};
+use super::propose::{fill, propose};
 use super::signals::Signals;
-use super::slate::{Entry, Placed, arrange};
+use super::slate::shape;
 use super::taste::Taste;
 use super::visitor::weights_of_nobody;
 use super::{
@@ -21,11 +20,15 @@ use super::{
 use crate::limits;
 use crate::manifest::Manifest;
 use crate::model::{Model, ModelView, SessionsView};
-use crate::scenario::{Basis, ExploreMethod, FallbackList, Scenario, SourceWeights};
+use crate::scenario::{Basis, FallbackList, Scenario, SourceWeights};
 
 /// Candidates carried from the single-precision cut into the double-precision one beyond the limit, so that rounding
 /// cannot push an item out of the list.
 const MARGIN: usize = 16;
+
+/// What a list is chosen from where caps keep it short, at most: so many times its candidates. Where a filter leaves little but what is capped,
+/// looking further finds nothing.
+const WIDEST: usize = 16;
 
 /// The numbers of a request, all checked.
 #[derive(Clone, Copy, Debug)]
@@ -35,8 +38,8 @@ pub(super) struct Plan {
     pub(super) ef_search: usize,
     pub(super) exact: bool,
     pub(super) breadth: Breadth,
-    explain: bool,
-    seed: u64,
+    pub(super) explain: bool,
+    pub(super) seed: u64,
 }
 
 /// A request on its way to a list: everything that does not change any more.
@@ -46,8 +49,8 @@ pub(super) struct Question<'a, D> {
     pub(super) fallback: Option<Fallback>,
     pub(super) eligible: Eligible<'a>,
     pub(super) scorer: Scorer<'a, D>,
-    /// The items that the request named, as far as they are known.
-    pub(super) named: &'a [u32],
+    /// The items that the request named, as far as they are known: place and ordinal.
+    pub(super) named: &'a [(u32, u32)],
     pub(super) now_ms: i64,
 }
 
@@ -55,12 +58,12 @@ pub(super) struct Question<'a, D> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ranked {
     score: f32,
-    ordinal: u32,
+    pub(super) ordinal: u32,
 }
 
 /// The parts of a score, weighted.
 #[derive(Clone, Copy, Debug)]
-struct Parts {
+pub(super) struct Parts {
     vector: f64,
     neighbours: f64,
     sessions: f64,
@@ -106,8 +109,14 @@ impl Plan {
         if most > 0 && !(1..=most).contains(&named) {
             return Err(RecommendError::Items { found: named, most });
         }
-        // A list that is given is answered whole.
-        let usual = if scenario.based_on == Basis::List { named.min(limits::ANSWER_ITEMS_MAX) } else { scenario.limit };
+        let usual = match scenario.based_on {
+            Basis::List if request.limit.is_none() && named > limits::ANSWER_ITEMS_MAX => {
+                return Err(RecommendError::TooManyToRank { found: named });
+            }
+            // A list that is given is answered whole.
+            Basis::List => named,
+            _ => scenario.limit,
+        };
         let limit = request.limit.unwrap_or(usual);
         if !(1..=limits::ANSWER_ITEMS_MAX).contains(&limit) {
             return Err(RecommendError::Limit { found: limit });
@@ -145,6 +154,16 @@ impl<D: AsRef<[u8]>> Question<'_, D> {
         };
         self.plan.exact && self.fallback.is_none() && by_likeness && self.scenario.based_on != Basis::List
     }
+
+    /// Whether more than the order of scores makes the list.
+    fn is_shaped(&self) -> bool {
+        self.scenario.is_shaped() || self.scenario.explore.is_some()
+    }
+
+    /// How many fill up a list that too little is known for: where rules choose among them, as many as they would choose from otherwise.
+    pub(super) fn to_fill(&self) -> usize {
+        if self.is_shaped() || !self.scorer.boosts.is_empty() { self.plan.candidates } else { self.plan.limit }
+    }
 }
 
 fn is_nobody(fallback: Option<Fallback>) -> bool {
@@ -160,21 +179,72 @@ pub(super) fn answer<D: AsRef<[u8]>>(
     probe: Option<&mut Probe>,
     observe: &mut dyn FnMut(Stage),
 ) -> Result<Recommendations, RecommendError> {
-    let Question { scenario, plan, scorer, .. } = question;
+    let Question { scenario, plan, .. } = question;
     let fills = scenario.fallback.iter().any(|list| *list != FallbackList::Nothing);
     if question.fallback.is_some() && !fills {
         return Ok(Recommendations { fallback: question.fallback, ..Recommendations::default() });
     }
     let mut proposed = propose(question, table, search, probe, observe)?;
-    let shaped = scenario.is_shaped() || scenario.explore.is_some();
-    let keep = if shaped { plan.candidates.max(plan.limit + MARGIN) } else { plan.limit + MARGIN };
-    let candidates = if question.scans() {
-        let candidates = scan(question, table, order, keep);
+    let shaped = question.is_shaped();
+    let mut keep = if shaped { plan.candidates.max(plan.limit + MARGIN) } else { plan.limit + MARGIN };
+    let mut candidates = best(question, table, order, keep);
+    if question.scans() {
         if candidates < plan.limit as u32 {
             proposed.label = Some(Fallback::TooFewCandidates);
         }
         observe(Stage::Search);
-        candidates
+    }
+    // Chance has no say in what a list is chosen from, or what is told of it would not be true; without caps it has none in how long it is.
+    let drawn_last = scenario.explore.is_some() && !scenario.caps.is_empty();
+    let mut items = if shaped { shape(question, table, order, !drawn_last) } else { render(question, table, order) };
+    while shaped && items.len() < plan.limit {
+        let wider = widened(question, table, keep, candidates as usize, &mut proposed.label);
+        let Some(wider) = wider else { break };
+        keep = wider;
+        candidates = best(question, table, order, keep);
+        items = shape(question, table, order, !drawn_last);
+    }
+    if drawn_last {
+        items = shape(question, table, order, true);
+    }
+    if shaped && items.len() < plan.limit && proposed.label.is_none() && scenario.based_on != Basis::List {
+        proposed.label = Some(Fallback::TooFewCandidates);
+    }
+    observe(Stage::Rank);
+    Ok(Recommendations { items, fallback: proposed.label, search: proposed.search, candidates })
+}
+
+/// A list has come out short, because caps keep many out: how many it is chosen from next, four times as many, be they among those that were cut
+/// off or such as fill it up. None where there are no more.
+fn widened<D: AsRef<[u8]>>(
+    question: &Question<'_, D>,
+    table: &mut CandidateTable,
+    keep: usize,
+    candidates: usize,
+    label: &mut Option<Fallback>,
+) -> Option<usize> {
+    let chosen_from = keep.min(candidates);
+    let widest = (WIDEST * question.plan.candidates).min(limits::CANDIDATES_MAX);
+    let more = (3 * chosen_from).max(question.plan.limit).min(widest.saturating_sub(chosen_from));
+    if candidates <= keep {
+        if fill(question, more, table) == 0 {
+            return None;
+        }
+        *label = label.or(Some(Fallback::TooFewCandidates));
+    }
+    (more > 0).then(|| keep.max(chosen_from + more))
+}
+
+/// Scores what is proposed, or every item, and leaves the best `keep` and what rules want looked at; says how many were scored.
+fn best<D: AsRef<[u8]>>(
+    question: &Question<'_, D>,
+    table: &CandidateTable,
+    order: &mut Vec<Ranked>,
+    keep: usize,
+) -> u32 {
+    let scorer = &question.scorer;
+    let candidates = if question.scans() {
+        scan(question, table, order, keep)
     } else {
         let rows_are_unit = scorer.model.index().metric() == Metric::Cosine;
         order.clear();
@@ -193,15 +263,10 @@ pub(super) fn answer<D: AsRef<[u8]>>(
         order.len() as u32
     };
     cut(scorer, order, keep);
-    if shaped {
+    if question.is_shaped() {
         add_ruled(table, order);
     }
-    let items = if shaped { shape(question, table, order) } else { render(question, table, order) };
-    if shaped && items.len() < plan.limit && proposed.label.is_none() && scenario.based_on != Basis::List {
-        proposed.label = Some(Fallback::TooFewCandidates);
-    }
-    observe(Stage::Rank);
-    Ok(Recommendations { items, fallback: proposed.label, search: proposed.search, candidates })
+    candidates
 }
 
 /// Scores of given items, in their order.
@@ -292,75 +357,8 @@ fn render<D: AsRef<[u8]>>(question: &Question<'_, D>, table: &CandidateTable, or
     items
 }
 
-/// As [`render`], with the rules that shape a list.
-fn shape<D: AsRef<[u8]>>(question: &Question<'_, D>, table: &CandidateTable, order: &[Ranked]) -> Vec<Recommendation> {
-    let Question { scenario, scorer, plan, .. } = question;
-    let score = |one: &Ranked| Entry::new(one.ordinal, scorer.parts(one.ordinal, table).total());
-    let mut entries: Vec<Entry> = order.iter().map(score).collect();
-    let by_score = |a: &Entry, b: &Entry| b.score.total_cmp(&a.score).then_with(|| scorer.by_key(a.ordinal, b.ordinal));
-    entries.sort_unstable_by(by_score);
-    let new = scenario.explore.as_ref().map(|explore| newness(explore, question.now_ms));
-    for entry in &mut entries {
-        let is = |filter| passes(scorer.model, &scorer.view, filter, entry.ordinal);
-        entry.new = new.as_ref().is_some_and(is);
-        entry.buried = scenario.bury.as_ref().is_some_and(|bury| is(bury.expression()));
-        entry.promoted = scenario.promote.as_ref().is_some_and(|promotion| is(promotion.filter.expression()));
-        let pin = scenario.pins.iter().find(|pin| scorer.view.key(entry.ordinal) == Some(&pin.item_id));
-        entry.pinned = pin.map(|pin| pin.position.saturating_sub(1)).filter(|place| *place < plan.limit);
-    }
-    let sampled = scenario.explore.as_ref().filter(|explore| explore.method == ExploreMethod::Thompson);
-    let drawn = sampled.map(|explore| draw(scorer.signals, explore.sigma, plan.seed, &mut entries));
-    entries.sort_by(by_score);
-    let mut list = arrange(scorer.model, &scorer.view, scenario, &mut entries, plan.limit, plan.seed);
-    let noise = |ordinal: u32| drawn.as_ref().and_then(|all| all.iter().find(|one| one.0 == ordinal));
-    if drawn.is_some() {
-        // The best of those that are not in the list is what each of them had to be better than.
-        let next = entries.get(plan.limit).map(|entry| entry.score);
-        for placed in &mut list {
-            let ordinal = entries.get(placed.entry).map_or(0, |entry| entry.ordinal);
-            let Some(((_, base, deviation, _), next)) = noise(ordinal).zip(next) else {
-                placed.propensity = Some(1.0);
-                continue;
-            };
-            placed.propensity = Some(above((next - base) / deviation));
-            if *base < next {
-                placed.placement = Some(super::Placement::Explored);
-            }
-        }
-    }
-    let item = |placed: &Placed| {
-        let entry = entries.get(placed.entry)?;
-        let parts = scorer.parts(entry.ordinal, table);
-        let exploration = noise(entry.ordinal).map_or(0.0, |(.., noise)| *noise);
-        let reasons = || Box::new(Reasons::new(scorer, entry.ordinal, exploration, placed.diversity));
-        Some(Recommendation {
-            ordinal: entry.ordinal,
-            score: entry.score + placed.diversity,
-            source: question.source(entry.ordinal, &parts, table),
-            placement: placed.placement,
-            propensity: placed.propensity,
-            reasons: plan.explain.then(reasons),
-        })
-    };
-    list.iter().filter_map(item).collect()
-}
-
-/// Draws the score of each new item; says its ordinal, its score before, the deviation and what was added.
-fn draw(signals: &Signals<'_>, sigma: f64, seed: u64, entries: &mut [Entry]) -> Vec<(u32, f64, f64, f64)> {
-    let mut chance = Chance::new(seed);
-    let new = entries.iter_mut().filter(|entry| entry.new);
-    let draw = new.map(|entry| {
-        let taken = signals.overall.map_or(0, |trend| trend.count(entry.ordinal));
-        let deviation = sigma / (1.0 + f64::from(taken)).sqrt();
-        let (base, noise) = (entry.score, deviation * chance.normal());
-        entry.score += noise;
-        (entry.ordinal, base, deviation, noise)
-    });
-    draw.collect()
-}
-
 impl<D: AsRef<[u8]>> Question<'_, D> {
-    fn source(&self, ordinal: u32, parts: &Parts, table: &CandidateTable) -> Source {
+    pub(super) fn source(&self, ordinal: u32, parts: &Parts, table: &CandidateTable) -> Source {
         let is_fill = || table.get(ordinal).is_some_and(Candidate::is_fill);
         let alone = parts.trending == 0.0 && parts.followed == 0.0;
         if alone && (self.is_nobody() || is_fill()) { Source::Popular } else { parts.source() }
@@ -426,7 +424,7 @@ impl<'a, D: AsRef<[u8]>> Scorer<'a, D> {
     }
 
     /// The score in double precision, by parts.
-    fn parts(&self, ordinal: u32, table: &CandidateTable) -> Parts {
+    pub(super) fn parts(&self, ordinal: u32, table: &CandidateTable) -> Parts {
         let weights = &self.weights;
         let known = table.get(ordinal);
         let part = |weight: f32, value: &dyn Fn() -> f64| if weight > 0.0 { f64::from(weight) * value() } else { 0.0 };
@@ -447,7 +445,7 @@ impl<'a, D: AsRef<[u8]>> Scorer<'a, D> {
 }
 
 impl Parts {
-    fn total(&self) -> f64 {
+    pub(super) fn total(&self) -> f64 {
         self.vector
             + self.neighbours
             + self.sessions

@@ -3,7 +3,7 @@
 //! Place after place, of what is left is taken: the item with this fixed place; else, by chance, a new one; else, where the place belongs to
 //! the promoted share, the best promoted one; else the best. *Best* is by `score − diversity · (greatest cosine to an item above, if
 //! positive)` (maximal marginal relevance; Carbonell and Goldstein, SIGIR 1998), buried ones after all others, ties by item key. Fixed
-//! places are not subject to caps. Scores only fall as the list grows, so a candidate is compared with the items above only when what it was worth the
+//! places are not subject to caps, and chance draws nothing that is buried. Scores only fall as the list grows, so a candidate is compared with the items above only when what it was worth the
 //! last time would win, and then with those that came since.
 
 use std::borrow::Cow;
@@ -12,23 +12,30 @@ use std::sync::Arc;
 
 use kindred_index::key_hash;
 
-use super::Placement;
-use super::chance::Chance;
+use super::candidates::CandidateTable;
+use super::chance::{Chance, above};
+use super::explain::Reasons;
+use super::facts::passes;
+use super::propose::newness;
+use super::rank::{Question, Ranked};
+use super::signals::Signals;
 use super::taste::{cosine, length};
+use super::{Placement, Recommendation};
 use crate::model::{Column, Model, ModelView};
-use crate::scenario::{Cap, Exploration, ExploreMethod, Scenario};
+use crate::scenario::{Cap, Exploration, ExploreMethod, Promotion};
 
 /// A candidate on its way into the list.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Entry {
-    pub(super) ordinal: u32,
+struct Entry {
+    ordinal: u32,
     /// The sum of the parts of its score.
-    pub(super) score: f64,
+    score: f64,
     /// Its fixed place, from 0.
-    pub(super) pinned: Option<usize>,
-    pub(super) promoted: bool,
-    pub(super) new: bool,
-    pub(super) buried: bool,
+    pinned: Option<usize>,
+    promoted: bool,
+    /// Whether it is one of the new ones that are drawn from.
+    new: bool,
+    buried: bool,
     /// The greatest cosine to one of the first `compared` items of the list, if positive.
     nearest: f64,
     compared: usize,
@@ -39,17 +46,17 @@ pub(super) struct Entry {
 
 /// An item in its place.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Placed {
+struct Placed {
     /// Its place among the entries.
-    pub(super) entry: usize,
+    entry: usize,
     /// What its likeness to items above takes off: not positive.
-    pub(super) diversity: f64,
-    pub(super) placement: Option<Placement>,
-    pub(super) propensity: Option<f64>,
+    diversity: f64,
+    placement: Option<Placement>,
+    propensity: Option<f64>,
 }
 
 impl Entry {
-    pub(super) fn new(ordinal: u32, score: f64) -> Self {
+    fn new(ordinal: u32, score: f64) -> Self {
         let (pinned, promoted, new, buried) = (None, false, false, false);
         Self { ordinal, score, pinned, promoted, new, buried, nearest: 0.0, compared: 0, length: None, taken: false }
     }
@@ -145,33 +152,108 @@ impl<'a> Above<'a> {
     }
 }
 
-/// The list: at most `limit` of the entries, which come sorted by score, best first, ties by key.
-pub(super) fn arrange<D: AsRef<[u8]>>(
-    model: &Model<D>,
-    view: &ModelView<'_>,
-    scenario: &Scenario,
-    entries: &mut [Entry],
-    limit: usize,
-    seed: u64,
-) -> Vec<Placed> {
-    let mut counts = Counts::new(model, view, &scenario.caps);
+/// The list made of the best candidates, each scored in double precision; if not `drawn`, no place is left to chance.
+pub(super) fn shape<D: AsRef<[u8]>>(
+    question: &Question<'_, D>,
+    table: &CandidateTable,
+    order: &[Ranked],
+    drawn: bool,
+) -> Vec<Recommendation> {
+    let Question { scenario, scorer, plan, .. } = question;
+    let score = |one: &Ranked| Entry::new(one.ordinal, scorer.parts(one.ordinal, table).total());
+    let mut entries: Vec<Entry> = order.iter().map(score).collect();
+    let by_score = |a: &Entry, b: &Entry| b.score.total_cmp(&a.score).then_with(|| scorer.by_key(a.ordinal, b.ordinal));
+    entries.sort_unstable_by(by_score);
+    let new = scenario.explore.as_ref().map(|explore| newness(explore, question.now_ms));
+    let mut pool = scenario.explore.as_ref().map_or(0, |explore| explore.pool);
+    for entry in &mut entries {
+        let is = |filter| passes(scorer.model, &scorer.view, filter, entry.ordinal);
+        entry.buried = scenario.bury.as_ref().is_some_and(|bury| is(bury.expression()));
+        entry.promoted = scenario.promote.as_ref().is_some_and(|promotion| is(promotion.filter.expression()));
+        let pin = scenario.pins.iter().find(|pin| scorer.view.key(entry.ordinal) == Some(&pin.item_id));
+        entry.pinned = pin.map(|pin| pin.position.saturating_sub(1)).filter(|place| *place < plan.limit);
+        let may_be_drawn = pool > 0 && !entry.buried && entry.pinned.is_none();
+        entry.new = may_be_drawn && new.as_ref().is_some_and(is);
+        pool -= usize::from(entry.new);
+    }
+    let sampled = scenario.explore.as_ref().filter(|explore| explore.method == ExploreMethod::Thompson);
+    let draws = sampled.map(|explore| draw(scorer.signals, explore.sigma, plan.seed, &mut entries));
+    entries.sort_by(by_score);
+    let mut list = arrange(question, &mut entries, drawn);
+    let noise = |ordinal: u32| draws.as_ref().and_then(|all| all.iter().find(|one| one.0 == ordinal));
+    if draws.is_some() {
+        // The best of those that are not in the list is what each of them had to be better than.
+        let next = entries.get(plan.limit).map(|entry| entry.score);
+        for placed in &mut list {
+            let ordinal = entries.get(placed.entry).map_or(0, |entry| entry.ordinal);
+            let Some(((_, base, deviation, _), next)) = noise(ordinal).zip(next) else {
+                placed.propensity = Some(1.0);
+                continue;
+            };
+            placed.propensity = Some(above((next - base) / deviation));
+            if *base < next {
+                placed.placement = Some(Placement::Explored);
+            }
+        }
+    }
+    let item = |placed: &Placed| {
+        let entry = entries.get(placed.entry)?;
+        let parts = scorer.parts(entry.ordinal, table);
+        let exploration = noise(entry.ordinal).map_or(0.0, |(.., noise)| *noise);
+        let reasons = || Box::new(Reasons::new(scorer, entry.ordinal, exploration, placed.diversity));
+        Some(Recommendation {
+            ordinal: entry.ordinal,
+            score: entry.score + placed.diversity,
+            source: question.source(entry.ordinal, &parts, table),
+            placement: placed.placement,
+            propensity: placed.propensity,
+            reasons: plan.explain.then(reasons),
+        })
+    };
+    list.iter().filter_map(item).collect()
+}
+
+/// Draws the score of each new item; says its ordinal, its score before, the deviation and what was added.
+fn draw(signals: &Signals<'_>, sigma: f64, seed: u64, entries: &mut [Entry]) -> Vec<(u32, f64, f64, f64)> {
     let mut chance = Chance::new(seed);
+    let new = entries.iter_mut().filter(|entry| entry.new);
+    let draw = new.map(|entry| {
+        let taken = signals.overall.map_or(0, |trend| trend.count(entry.ordinal));
+        let deviation = sigma / (1.0 + f64::from(taken)).sqrt();
+        let (base, noise) = (entry.score, deviation * chance.normal());
+        entry.score += noise;
+        (entry.ordinal, base, deviation, noise)
+    });
+    draw.collect()
+}
+
+/// The places of a list, filled from entries that come sorted by score, best first, ties by key.
+fn arrange<D: AsRef<[u8]>>(question: &Question<'_, D>, entries: &mut [Entry], drawn: bool) -> Vec<Placed> {
+    let Question { scenario, scorer, plan, .. } = question;
+    let (view, limit) = (&scorer.view, plan.limit);
+    let mut counts = Counts::new(scorer.model, view, &scenario.caps);
+    let mut chance = Chance::new(plan.seed);
     let mut above = Above { view, rows: Vec::new(), penalty: f64::from(scenario.diversity) };
-    let greedy = scenario.explore.as_ref().filter(|explore| explore.method == ExploreMethod::EpsilonGreedy);
+    let is_greedy = |explore: &&Exploration| drawn && explore.method == ExploreMethod::EpsilonGreedy;
+    let greedy = scenario.explore.as_ref().filter(is_greedy);
     let mut list = Vec::with_capacity(limit);
+    // Caps only tighten: once none is free, none will be.
+    let mut is_any_free = true;
     for place in 0..limit {
         let pinned = entries.iter().position(|entry| entry.pinned == Some(place) && !entry.taken);
         let choice = match pinned {
             Some(entry) => Some((entry, Some(Placement::Pinned), greedy.map(|_| 1.0))),
+            None if !is_any_free => None,
             None => {
-                let share = scenario.promote.as_ref().map_or(0.0, |promotion| f64::from(promotion.share));
-                let wants_promoted = (((place + 1) as f64) * share).floor() > ((place as f64) * share).floor();
+                let ends_a_share = |one: &Promotion| one.places_of(place + 1) > one.places_of(place);
+                let wants_promoted = scenario.promote.as_ref().is_some_and(ends_a_share);
                 let is_free = |entry: &Entry| {
                     !entry.taken && entry.pinned.is_none_or(|at| at >= limit) && counts.lets_pass(entry.ordinal)
                 };
                 choose(entries, &is_free, &above, wants_promoted, greedy, &mut chance)
             }
         };
+        is_any_free &= choice.is_some();
         let Some((at, placement, propensity)) = choice else { continue };
         let Some(entry) = entries.get_mut(at) else { continue };
         entry.taken = true;
@@ -197,10 +279,15 @@ fn choose(
     let mut best_of = |fits: &dyn Fn(&Entry) -> bool| {
         // What an entry was worth when it was compared last: never less than it is worth now.
         let once = |entry: &Entry| (!entry.buried, entry.score - above.penalty * entry.nearest);
-        let promising = entries.iter().enumerate().filter(|(_, entry)| fits(entry) && is_free(entry));
-        let promising = promising.map(|(at, entry)| (at, once(entry)));
-        // Of equals the first: the entries come in order of score and key.
-        let first = promising.reduce(|best, next| if next.1 > best.1 { next } else { best })?.0;
+        let mut first: Option<(usize, (bool, f64))> = None;
+        for (at, entry) in entries.iter().enumerate() {
+            // Of equals the first: the entries come in order of score and key. What would not win is not looked at further.
+            let worth = once(entry);
+            if first.is_none_or(|(_, best)| worth > best) && fits(entry) && is_free(entry) {
+                first = Some((at, worth));
+            }
+        }
+        let first = first?.0;
         let entry = entries.get_mut(first)?;
         let mut best = (first, (!entry.buried, entry.score + above.off(entry)));
         for at in 0..entries.len() {

@@ -24,7 +24,7 @@ enum Rows {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Anchor {
     pub(super) ordinal: u32,
-    /// Its place in the history, or among the seeds.
+    /// Its place in the history, or among the items, that the request gave.
     pub(super) index: u32,
     /// Its weight divided by the sum of the absolute weights of all.
     pub(super) share: f64,
@@ -34,6 +34,8 @@ pub(super) struct Anchor {
 #[derive(Debug, Default)]
 pub(super) struct Taste {
     rows: Rows,
+    /// Whether the anchors are items that the request named, and no interactions.
+    of_seeds: bool,
     anchors: Vec<Anchor>,
     exact: Vec<f64>,
     vector: Vec<f32>,
@@ -60,6 +62,7 @@ impl Taste {
     /// The taste that a weighed history shows.
     pub(super) fn set_history(&mut self, view: &ModelView<'_>, weighted: &[Weighted]) {
         self.rows = Rows::Context;
+        self.of_seeds = false;
         self.aspects.clear();
         self.anchors.clear();
         user_vector_into(weighted, |ordinal| view.context_row(ordinal), &mut self.exact, &mut self.vector);
@@ -86,15 +89,16 @@ impl Taste {
         self.aspects.all()
     }
 
-    /// The taste that seeds stand for: each with an equal share.
-    pub(super) fn set_seeds(&mut self, view: &ModelView<'_>, seeds: &[u32]) {
+    /// The taste that seeds stand for, given by their places and ordinals: each with an equal share.
+    pub(super) fn set_seeds(&mut self, view: &ModelView<'_>, seeds: &[(u32, u32)]) {
         self.rows = Rows::UnitTarget;
+        self.of_seeds = true;
         self.aspects.clear();
         self.anchors.clear();
         self.exact.clear();
         self.exact.resize(view.dimensions(), 0.0);
         let share = 1.0 / seeds.len().max(1) as f64;
-        for (index, &ordinal) in (0_u32..).zip(seeds) {
+        for &(index, ordinal) in seeds {
             let Some(row) = view.row(ordinal) else { continue };
             self.anchors.push(Anchor { ordinal, index, share });
             let length = length(&row.values());
@@ -107,14 +111,15 @@ impl Taste {
     }
 
     /// The taste of those who took these items: each with an equal share, by their context rows.
-    pub(super) fn set_together(&mut self, view: &ModelView<'_>, items: &[u32]) {
+    pub(super) fn set_together(&mut self, view: &ModelView<'_>, items: &[(u32, u32)]) {
         self.rows = Rows::Context;
+        self.of_seeds = true;
         self.aspects.clear();
         self.anchors.clear();
         self.exact.clear();
         self.exact.resize(view.dimensions(), 0.0);
         let share = 1.0 / items.len().max(1) as f64;
-        for (index, &ordinal) in (0_u32..).zip(items) {
+        for &(index, ordinal) in items {
             let Some(row) = view.context_row(ordinal) else { continue };
             self.anchors.push(Anchor { ordinal, index, share });
             row.add_to(&mut self.exact, share);
@@ -147,6 +152,11 @@ impl Taste {
     /// The anchors, most recent first.
     pub(super) fn anchors(&self) -> &[Anchor] {
         &self.anchors
+    }
+
+    /// Whether the anchors are items that the request named, and no interactions.
+    pub(super) fn is_of_seeds(&self) -> bool {
+        self.of_seeds
     }
 
     /// The vector, in single precision, as the search wants it.

@@ -350,6 +350,16 @@ fn an_impersonal_list_is_a_newcomers_without_what_was_seen() {
     let impersonal = list(&request);
     assert_eq!(impersonal.fallback, Some(Fallback::Newcomer));
     assert_eq!(impersonal.items, newcomer.items[1..]);
+    // The same of a list for items: what was named stays out, and nothing is searched.
+    let item_ids = [Fixture::key(seen as usize)];
+    for scenario in [Scenario::similar(), Scenario::cart()] {
+        let request = RecommendRequest { item_ids: &item_ids, history: &[], ..request };
+        let of_items = run(&model, &scenario, &request).unwrap();
+        assert_eq!((of_items.fallback, of_items.search), (Some(Fallback::Newcomer), None));
+        assert_eq!(of_items.items, newcomer.items[1..]);
+        let personal = run(&model, &scenario, &RecommendRequest { impersonal: false, ..request }).unwrap();
+        assert_eq!(personal.fallback, None);
+    }
 }
 
 #[test]
@@ -438,6 +448,8 @@ fn each_mistake_has_its_own_error() {
     let crowd = vec!["item-1".to_owned(); 101];
     assert!(matches!(asked(Scenario::cart(), &crowd), RecommendError::Items { found: 101, most: 100 }));
     assert!(matches!(asked(Scenario::home(), &crowd), RecommendError::ItemsUnused));
+    let crowd = vec!["item-1".to_owned(); 1_001];
+    assert!(matches!(asked(Scenario::rerank(), &crowd), RecommendError::TooManyToRank { found: 1_001 }));
 }
 
 #[test]

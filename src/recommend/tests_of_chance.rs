@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kindred_index::Metric;
+use kindred_index::{ItemAttributes, Metric};
 
+use super::propose::newness;
 use super::tests_of_rules::{N, NOW_MS, run};
 use super::*;
+use crate::scenario::Exploration;
 use crate::testing::Fixture;
 
 fn exploring(method: &str, limit: usize) -> Scenario {
@@ -93,4 +95,34 @@ fn a_drawn_score_brings_an_item_into_the_list_as_often_as_is_told() {
         let error = (squares - sum * sum / TIMES as f64).sqrt();
         assert!((sum - TIMES as f64).abs() <= 4.0 * error, "{item}, {times} times: {sum} against {TIMES}, {error}");
     }
+}
+
+#[test]
+fn only_the_best_new_items_are_drawn_and_none_that_comes_last() {
+    let explored = |scenario: &Scenario| -> BTreeSet<u32> {
+        let items = draws(scenario, 400).flatten();
+        items.filter(|one| one.placement == Some(Placement::Explored)).map(|one| one.ordinal).collect()
+    };
+    let mut scenario = exploring("epsilon_greedy", 5);
+    assert!(explored(&scenario).len() > 10);
+    scenario.explore.as_mut().unwrap().pool = 2;
+    assert_eq!(explored(&scenario).len(), 2);
+    // What is new is buried: nothing is left to chance.
+    scenario.bury = scenario.explore.as_ref().unwrap().filter.clone();
+    assert!(explored(&scenario).is_empty());
+    assert!(draws(&scenario, 20).flatten().all(|one| one.propensity == Some(1.0)));
+}
+
+#[test]
+fn what_is_new_is_asked_for_in_the_same_words_for_a_minute() {
+    let explore: Exploration = serde_json::from_str(r#"{"method": "thompson", "new_within_hours": 2}"#).unwrap();
+    let began = NOW_MS - NOW_MS.rem_euclid(60_000);
+    assert_eq!(newness(&explore, began), newness(&explore, began + 59_999));
+    assert_ne!(newness(&explore, began), newness(&explore, began + 60_000));
+    let is_new = |age_ms: i64| {
+        let numbers = vec![("published_at".to_owned(), (NOW_MS - age_ms) as f64)];
+        newness(&explore, NOW_MS).matches("", &ItemAttributes { numbers, ..ItemAttributes::default() })
+    };
+    let two_hours = 2 * 3_600_000;
+    assert!(is_new(0) && is_new(two_hours) && !is_new(two_hours + 60_000) && !is_new(-60_000));
 }

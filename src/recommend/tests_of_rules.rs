@@ -91,7 +91,12 @@ impl Twin<'_> {
     fn history_part(&self, ordinal: u32) -> f64 {
         let source = &self.scenario.history;
         let of_item = self.history.iter().filter(|one| self.model.index().ordinal(&one.item_id) == Some(ordinal));
-        let counted = of_item.filter(|one| source.kinds.contains(&one.kind));
+        let speaks_for =
+            |one: &Interaction| Weighting::default().kinds.get(&one.kind).is_some_and(|weight| *weight > 0.0);
+        let counted = of_item.filter(|one| match source.kinds.as_slice() {
+            [] => speaks_for(one),
+            kinds => kinds.contains(&one.kind),
+        });
         counted.map(|one| 0.5_f64.powf((NOW_MS - one.occurred_at_ms) as f64 / 3.6e6 / source.half_life_hours)).sum()
     }
 
@@ -156,8 +161,8 @@ impl Twin<'_> {
             };
             let pinned = left.iter().copied().find(|(item, _)| place_of(*item) == Some(place));
             let promoted = self.scenario.promote.as_ref().filter(|promotion| {
-                let share = f64::from(promotion.share);
-                ((place + 1) as f64 * share).floor() > (place as f64 * share).floor()
+                let of_first = |places: usize| (places as f64 * promotion.share + 1e-9).floor();
+                of_first(place + 1) > of_first(place)
             });
             let promoted = promoted.and_then(|one| best(&|item| has(&self.items[item as usize], &one.filter)));
             let Some(chosen) = pinned.or(promoted).or_else(|| best(&|_| true)) else { continue };
@@ -175,7 +180,7 @@ fn has(item: &CatalogItem, wanted: &ItemFilter) -> bool {
 }
 
 fn histories() -> impl Strategy<Value = Vec<Interaction>> {
-    let kinds = prop::sample::select(vec!["view", "cart", "purchase"]);
+    let kinds = prop::sample::select(vec!["view", "cart", "purchase", "view", "cart", "purchase", "dislike"]);
     prop::collection::vec((0..N, kinds, 0..500_i64), 1..20).prop_map(|events| {
         let one =
             |(item, kind, age): (usize, &str, i64)| Interaction::new(Fixture::key(item), kind, NOW_MS - age * 60_000);
@@ -204,24 +209,26 @@ fn boosts() -> impl Strategy<Value = Vec<Boost>> {
 /// Every basis that scores by likeness, with any rule on or off.
 fn scenarios() -> impl Strategy<Value = Scenario> {
     let basis = prop::sample::select(vec![Basis::Visitor, Basis::SimilarItems, Basis::ItemsTogether, Basis::List]);
-    let weights = (0.1_f32..2.0, 0.0_f32..2.0, 0.0_f32..1.0, 0.0_f32..1.0, 0.0_f32..1.0);
+    let history = prop::sample::select(vec![0.0_f32, 0.0, 0.6]);
+    let weights = (0.1_f32..2.0, 0.0_f32..2.0, 0.0_f32..1.0, 0.0_f32..1.0, 0.0_f32..1.0, history);
     let shape = (
         prop::sample::select(vec![0.0_f32, 0.0, 0.3, 1.5]),
         prop::option::of(1..6_usize),
         prop::collection::vec((0..N, 1..12_usize), 0..3),
         prop::option::of(0..4_usize),
-        prop::option::of((0..4_usize, 0.05_f32..1.0)),
+        prop::option::of((0..4_usize, 0.05..1.0_f64)),
     );
     let rest = (any::<bool>(), any::<bool>(), prop::option::of(0..4_usize), boosts());
     (basis, weights, shape, rest).prop_map(
         |(based_on, weights, shape, (exclude_seen, require_available, category, boosts))| {
-            let (vector, neighbours, popularity, trending, context) = weights;
+            let (vector, neighbours, popularity, trending, context, history) = weights;
             let (diversity, cap, mut pins, bury, promote) = shape;
-            pins.dedup_by_key(|(_, position)| *position);
+            pins.dedup_by(|a, b| a.0 == b.0 || a.1 == b.1);
+            let none = SourceWeights::none();
             Scenario {
                 based_on,
                 candidates: 120,
-                weights: SourceWeights { vector, neighbours, popularity, trending, context, ..SourceWeights::none() },
+                weights: SourceWeights { vector, neighbours, popularity, trending, context, history, ..none },
                 exclude_seen,
                 require_available,
                 filter: category.map(filter),
@@ -260,7 +267,8 @@ proptest! {
         let fixture = Fixture::random(seed, N, 12, if cosine { Metric::Cosine } else { Metric::InnerProduct });
         let model = fixture.model();
         let named: Vec<u32> = named.into_iter().collect();
-        let item_ids: Vec<String> = named.iter().map(|item| Fixture::key(*item as usize)).collect();
+        let keys = named.iter().map(|item| Fixture::key(*item as usize));
+        let item_ids: Vec<String> = ["no such item".to_owned()].into_iter().chain(keys).collect();
         let needs = scenario.based_on != Basis::Visitor;
         let (all, mine) = (trend(seed), trend(seed + 1));
         let signals = Signals { overall: Some(&all), segments: vec![("country", &mine)] };
@@ -275,8 +283,13 @@ proptest! {
         prop_assert_eq!(found, wanted);
         for (item, (_, score)) in answer.items.iter().zip(expected) {
             prop_assert!((item.score - score).abs() < 1e-9, "{} against {}", item.score, score);
-            let total = item.reasons.as_ref().unwrap().total();
-            prop_assert!((total - item.score).abs() < 1e-9, "{} against {}", total, item.score);
+            let reasons = item.reasons.as_ref().unwrap();
+            prop_assert!((reasons.total() - item.score).abs() < 1e-9, "{} against {}", reasons.total(), item.score);
+            for one in &reasons.because {
+                let at = one.index as usize;
+                let id = if one.is_seed { &item_ids[at] } else { &history[at].item_id };
+                prop_assert_eq!(model.index().ordinal(id), Some(one.ordinal), "{:?}", one);
+            }
         }
     }
 
@@ -362,6 +375,62 @@ fn what_is_followed_is_listed_and_added_up_for_visitors_and_newcomers() {
     let plain = run(&model, &home, &RecommendRequest::new(&seen, NOW_MS)).unwrap();
     let request = RecommendRequest { followed: &followed, ..RecommendRequest::new(&seen, NOW_MS) };
     assert_eq!(run(&model, &home, &request).unwrap().items, plain.items, "off unless it has a weight");
+}
+
+#[test]
+fn caps_make_no_list_shorter_while_there_is_more() {
+    let mut fixture = Fixture::random(7, N, 12, Metric::Cosine);
+    // The most popular are of one category, as is all that resembles what the visitor has seen.
+    for (item, popularity) in fixture.popularity.iter_mut().enumerate() {
+        *popularity = (N - item) as f32 + if item % 4 == 0 { 900.0 } else { 100.0 };
+    }
+    let model = fixture.model();
+    let capped = |at_most: usize| {
+        let caps = vec![Cap { key: "category".to_owned(), at_most }];
+        Scenario { caps, limit: 12, candidates: 12, ef_search: 12, ..Scenario::home() }
+    };
+    let (nobody, history) = ([], [Interaction::new(Fixture::key(0), "view", NOW_MS)]);
+    let list = |scenario: &Scenario, history: &[Interaction], exact: bool| {
+        run(&model, scenario, &RecommendRequest { exact, ..RecommendRequest::new(history, NOW_MS) }).unwrap()
+    };
+    let scenario = capped(3);
+    for (answer, label) in [
+        (list(&scenario, &nobody, false), Some(Fallback::Newcomer)),
+        (list(&scenario, &history, false), Some(Fallback::TooFewCandidates)),
+        (list(&scenario, &history, true), None),
+    ] {
+        let of_category = |category: u32| answer.items.iter().filter(|item| item.ordinal % 4 == category).count();
+        assert_eq!([0, 1, 2, 3].map(of_category), [3, 3, 3, 3], "{answer:?}");
+        assert_eq!(answer.fallback, label);
+    }
+    let (items, signals) = (&fixture.items, Signals::default());
+    let twin = Twin { model: &model, items, scenario: &scenario, history: &history, named: &[], signals: &signals };
+    let exact = list(&scenario, &history, true).items.iter().map(|item| item.ordinal).collect::<Vec<_>>();
+    assert_eq!(exact, twin.list(12).iter().map(|one| one.0).collect::<Vec<_>>());
+    // Four is all that this lets pass at once. What is left is told: 80 items, 8 of which are not available.
+    let few = list(&capped(1), &nobody, false);
+    assert_eq!((few.items.len(), few.candidates), (4, 72));
+}
+
+#[test]
+fn boosts_choose_for_newcomers_too() {
+    let model = Fixture::random(7, N, 12, Metric::Cosine).model();
+    let boost = Boost { name: "kitchen".to_owned(), weight: 5.0, filter: Some(filter(3)), ..Boost::default() };
+    let scenario = Scenario { boosts: vec![boost], ..Scenario::home() };
+    let answer = run(&model, &scenario, &RecommendRequest { limit: Some(5), ..RecommendRequest::new(&[], NOW_MS) });
+    assert!(answer.unwrap().items.iter().all(|item| item.ordinal % 4 == 3));
+}
+
+#[test]
+fn what_was_turned_down_does_not_count_as_taken() {
+    let model = Fixture::random(4, N, 12, Metric::Cosine).model();
+    let weights = SourceWeights { history: 1.0, ..SourceWeights::none() };
+    let scenario = Scenario { weights, exclude_seen: false, fallback: vec![FallbackList::Nothing], ..Scenario::home() };
+    let did = |item: usize, kind: &str| Interaction::new(Fixture::key(item), kind, NOW_MS);
+    let history = [did(4, "view"), did(6, "dislike"), did(8, "dislike"), did(8, "view"), did(10, "unheard_of")];
+    let answer = run(&model, &scenario, &RecommendRequest::new(&history, NOW_MS)).unwrap();
+    let found: Vec<_> = answer.items.iter().map(|item| (item.ordinal, item.score)).collect();
+    assert_eq!(found, [(4, 1.0), (8, 1.0)]);
 }
 
 #[test]

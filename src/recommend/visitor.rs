@@ -40,7 +40,7 @@ pub(super) fn label(
 ) -> Option<Fallback> {
     match based_on {
         Basis::Nobody => None,
-        Basis::SimilarItems | Basis::ItemsTogether => taste.fallback(false),
+        Basis::SimilarItems | Basis::ItemsTogether => taste.fallback(no_history),
         // A list of the visitor's own items needs no taste.
         Basis::Visitor | Basis::List
             if weights.vector == 0.0 && weights.neighbours == 0.0 && weights.sessions == 0.0 =>
@@ -61,7 +61,7 @@ pub(super) fn exclude<H: Borrow<Interaction>>(
     scenario: &Scenario,
     request: &RecommendRequest<'_, H>,
     seen: &[u32],
-    named: &[u32],
+    named: &[(u32, u32)],
     ordinals: &[Option<u32>],
     table: &mut CandidateTable,
 ) {
@@ -79,7 +79,7 @@ pub(super) fn exclude<H: Borrow<Interaction>>(
     let hidden = history().filter(|(one, _)| scenario.hide_kinds.contains(&one.kind));
     hidden.for_each(|(_, ordinal)| table.exclude(&[ordinal]));
     if matches!(scenario.based_on, Basis::SimilarItems | Basis::ItemsTogether) {
-        table.exclude(named);
+        named.iter().for_each(|(_, ordinal)| table.exclude(&[*ordinal]));
     }
 }
 
@@ -87,7 +87,7 @@ pub(super) fn exclude<H: Borrow<Interaction>>(
 pub(super) fn recall_into<H: Borrow<Interaction>>(
     scenario: &Scenario,
     request: &RecommendRequest<'_, H>,
-    seen: &[u32],
+    weighting: &Weighting,
     ordinals: &[Option<u32>],
     recalls: &mut Vec<Recall>,
 ) {
@@ -98,11 +98,11 @@ pub(super) fn recall_into<H: Borrow<Interaction>>(
     let source = &scenario.history;
     for ((index, interaction), ordinal) in (0_u32..).zip(request.history).zip(ordinals) {
         let interaction = interaction.borrow();
-        let counts = source.kinds.is_empty() || source.kinds.contains(&interaction.kind);
+        let counts = match source.kinds.as_slice() {
+            [] => speaks_for(weighting, interaction),
+            kinds => kinds.contains(&interaction.kind),
+        };
         let Some(ordinal) = ordinal.filter(|_| counts) else { continue };
-        if source.kinds.is_empty() && !seen.contains(&ordinal) {
-            continue;
-        }
         let value = (-hours(request.now_ms, interaction) / source.half_life_hours).exp2();
         recalls.push(Recall { ordinal, index, value });
     }
@@ -113,6 +113,11 @@ pub(super) fn recall_into<H: Borrow<Interaction>>(
         recent.sort_unstable();
         recalls.retain(|recall| recent.binary_search(&recall.ordinal).is_err());
     }
+}
+
+/// Whether an interaction speaks for its item.
+fn speaks_for(weighting: &Weighting, interaction: &Interaction) -> bool {
+    weighting.kinds.get(&interaction.kind).is_some_and(|weight| *weight > 0.0)
 }
 
 /// The interactions whose items are known, with their ordinals.
@@ -139,7 +144,7 @@ pub(super) fn followed_into<H>(
     let share = 1.0 / request.followed.len().max(1) as f64;
     for list in request.followed {
         let from = followed.len();
-        for one in list.iter().filter(|one| weighting.kinds.get(&one.kind).is_some_and(|weight| *weight > 0.0)) {
+        for one in list.iter().filter(|one| speaks_for(weighting, one)) {
             let Some(ordinal) = resolve(&one.item_id) else { continue };
             let value = share * (-hours(request.now_ms, one) / scenario.history.half_life_hours).exp2();
             match followed.iter_mut().skip(from).find(|(known, _)| *known == ordinal) {

@@ -18,10 +18,10 @@ pub struct Exploration {
     /// The attribute with an item's time of publication, in milliseconds since 1970.
     #[serde(default = "published_at")]
     pub key: String,
-    /// Hours since that time during which an item counts as new; 0: not asked.
+    /// Hours since that time during which an item counts as new, to the minute; 0: not asked.
     #[serde(default)]
     pub new_within_hours: f64,
-    /// New items that a request draws from, at most: the best by similarity.
+    /// New items that a request draws from, at most: of the most similar the best by score, without buried ones and those with a fixed place.
     #[serde(default = "pool")]
     pub pool: usize,
     /// Epsilon-greedy: the chance of each place to be drawn.

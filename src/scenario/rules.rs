@@ -9,6 +9,9 @@ use super::{ScenarioError, at_most};
 use crate::filter::{Filter, FilterSyntaxError};
 use crate::limits;
 
+/// What the clock says of `weekday`.
+pub(crate) const WEEKDAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+
 /// A filter of the settings, checked when it is read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Filter", into = "Filter")]
@@ -25,8 +28,8 @@ pub struct Boost {
     pub name: String,
     /// What it adds at most; negative pushes down.
     pub weight: f32,
-    /// The requests it holds for: by key of the context, any of these values. `hour` and `weekday` are known of every request;
-    /// hours may be given as `18-23`. Empty: every request.
+    /// The requests it holds for: by key of the context, any of these values. `hour` (`0` to `23`) and `weekday` (`mon` to `sun`) are known of
+    /// every request; hours may be given as `18-23`. Empty: every request.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub when: BTreeMap<String, Vec<String>>,
     /// The items it holds for; all if left out.
@@ -132,7 +135,15 @@ pub struct Promotion {
     /// The items.
     pub filter: ItemFilter,
     /// The share, above 0 and at most 1.
-    pub share: f32,
+    pub share: f64,
+}
+
+impl Promotion {
+    /// How many of the first so many places belong to it.
+    pub fn places_of(&self, first: usize) -> usize {
+        // The number nearest to a share that is written in decimals may lie just below it.
+        (first as f64 * self.share + 1e-9).floor() as usize
+    }
 }
 
 fn half() -> f64 {
@@ -177,12 +188,28 @@ impl Boost {
         if self.when.len() > limits::CONTEXT_ENTRIES_MAX || self.when.values().any(Vec::is_empty) {
             return wrong("`when` has at most 32 keys, each with a list of values");
         }
+        if self.when.iter().any(|(key, values)| !values.iter().all(|value| may_hold(key, value))) {
+            return wrong(
+                "`when` knows an hour as 0 to 23, without a zero before it, or as a span such as 22-5, and a weekday as mon, tue, wed, thu, fri, sat or sun",
+            );
+        }
         match &self.decay {
             Some(decay) if !decay.is_sound() => {
                 wrong("a decay has a finite target, a scale above 0, a midpoint between 0 and 1 and a finite `missing`")
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Whether what the clock says can be this value, or an hour lie in it.
+fn may_hold(key: &str, value: &str) -> bool {
+    let hour = |text: &str| text.trim().parse::<u8>().ok().filter(|hour| *hour < 24);
+    match (key, value.split_once('-')) {
+        ("hour", Some((from, to))) => hour(from).is_some() && hour(to).is_some(),
+        ("hour", None) => hour(value).is_some_and(|hour| hour.to_string() == value),
+        ("weekday", _) => WEEKDAYS.contains(&value),
+        _ => true,
     }
 }
 
@@ -240,6 +267,13 @@ pub(super) fn validate_shape(
     if let Some(pin) = pins.iter().find(|pin| !(1..=limits::ANSWER_ITEMS_MAX).contains(&pin.position)) {
         return wrong(format!("pin of {:?}", pin.item_id), "its position is 1 to 1000");
     }
+    let is_again = |at: usize, pin: &Pin| {
+        pins.iter().take(at).any(|other| other.item_id == pin.item_id || other.position == pin.position)
+    };
+    if let Some((_, pin)) = pins.iter().enumerate().find(|(at, pin)| is_again(*at, pin)) {
+        let what = "another pin has the same item or the same position: give each item one position, and each position one item";
+        return wrong(format!("pin of {:?}", pin.item_id), what);
+    }
     if promote.is_some_and(|promotion| !(promotion.share > 0.0 && promotion.share <= 1.0)) {
         return wrong("promote".to_owned(), "its share is above 0 and at most 1");
     }
@@ -295,6 +329,54 @@ mod tests {
         assert_eq!(place, Target::Place(GeoPoint { lat: 1.0, lon: 2.0 }));
         let bad = serde_json::from_str::<ItemFilter>(r#"{"key": "category"}"#).unwrap_err();
         assert!(bad.to_string().contains("exactly one of"), "{bad}");
+    }
+
+    #[test]
+    fn a_share_is_exact_in_its_decimals() {
+        let filter: ItemFilter = serde_json::from_str(r#"{"key": "category", "match": {"value": "news"}}"#).unwrap();
+        for (share, first, places) in
+            [(0.7, 10, 7), (0.29, 100, 29), (0.57, 1_000, 570), (0.1, 9, 0), (0.1, 10, 1), (0.3, 3, 0), (1.0, 7, 7)]
+        {
+            let promotion = Promotion { filter: filter.clone(), share };
+            assert_eq!(promotion.places_of(first), places, "{share} of {first}");
+        }
+    }
+
+    #[test]
+    fn a_place_holds_one_pin_and_an_item_has_one() {
+        let pin = |item: &str, position: usize| Pin { item_id: item.to_owned(), position };
+        let check = |pins: &[Pin]| validate_shape(&[], pins, None, 0.0).map_err(|error| error.to_string());
+        assert_eq!(check(&[pin("a", 1), pin("b", 2)]), Ok(()));
+        for pins in [[pin("a", 1), pin("b", 1)], [pin("b", 1), pin("b", 2)]] {
+            let error = check(&pins).unwrap_err();
+            assert!(error.starts_with("pin of \"b\": another pin"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_time_that_never_comes_is_refused() {
+        let at = |key: &str, value: &str| {
+            let when = BTreeMap::from([(key.to_owned(), vec![value.to_owned()])]);
+            Boost { name: "b".to_owned(), weight: 1.0, when, ..Boost::default() }.validate()
+        };
+        for (key, value) in
+            [("hour", "0"), ("hour", "23"), ("hour", "22-5"), ("hour", "06-12"), ("weekday", "sat"), ("device", "08")]
+        {
+            assert_eq!(at(key, value), Ok(()), "{key} {value}");
+        }
+        for (key, value) in [
+            ("hour", "08"),
+            ("hour", "24"),
+            ("hour", "+8"),
+            ("hour", " 8"),
+            ("hour", "18-24"),
+            ("hour", "evening"),
+            ("weekday", "Sat"),
+            ("weekday", "saturday"),
+        ] {
+            let error = at(key, value).unwrap_err().to_string();
+            assert!(error.contains("22-5") && error.contains("sat"), "{error}");
+        }
     }
 
     #[test]

@@ -206,6 +206,20 @@ fn a_patch_is_not_refused_for_what_the_item_was_built_with() {
 }
 
 #[test]
+fn a_vector_for_a_model_of_another_length_is_no_reason_to_refuse_a_patch() {
+    let server = Server::with_shop();
+    let mut vector = vec![0.0; 16];
+    vector[0] = 1.0;
+    server.change("PUT", "/v1/items/new", &json!({"title": "New", "vector": vector})).ok();
+    publish(&server, &Fixture::random(42, 60, 8, Metric::Cosine), "second");
+    let patched = server.change("PATCH", "/v1/items/new", &json!({"available": false})).ok();
+    assert_eq!((&patched["title"], &patched["available"]), (&json!("New"), &json!(false)));
+    server.post("/v1/items/batch", json!([{"op": "patch", "id": "new", "price": 3}])).ok();
+    let problem = server.change("PATCH", "/v1/items/new", &json!({"vector": vector})).problem(400, "invalid_request");
+    assert!(problem.detail.contains("8 dimensions"), "{problem:?}");
+}
+
+#[test]
 fn the_catalogue_is_listed_page_by_page_and_line_by_line() {
     let server = Server::with_shop();
     server.change("PUT", "/v1/items/item-10a", &json!({"title": "between"})).ok();
@@ -259,7 +273,7 @@ fn changes_outlive_artifacts_until_one_contains_them() {
 }
 
 #[test]
-fn a_start_lets_go_of_what_is_contained_for_long_and_goes_on_without_what_does_not_decode() {
+fn a_start_goes_on_without_what_does_not_decode_and_lets_go_of_nothing_by_a_clock_that_it_does_not_know_yet() {
     let documents = Arc::new(MemoryDocuments::default());
     let gone = LiveEntry::deleted("gone", 1_000_000_000_000).to_record().unwrap();
     let writes = vec![Write::put(Table::Items, "gone", gone), Write::put(Table::Items, "item-4", b"{".to_vec())];
@@ -268,7 +282,7 @@ fn a_start_lets_go_of_what_is_contained_for_long_and_goes_on_without_what_does_n
     let server = Server::with_stores(Stores { history, documents: documents.clone() }, |_| ());
     assert!(!server.get("/v1/recommendations").headers.is_empty(), "it serves");
     assert_eq!(server.metric("kindred_store_damaged_records"), 1.0);
-    assert_eq!(documents.blocking_get(Table::Items, "gone").unwrap(), None);
+    assert!(documents.blocking_get(Table::Items, "gone").unwrap().is_some());
     assert_eq!(server.get("/v1/items/item-4").status, 200, "as the artifact says");
     server.change("PATCH", "/v1/items/item-4", &json!({"price": 5})).ok();
     assert!(documents.blocking_get(Table::Items, "item-4").unwrap().unwrap().len() > 1, "mended by sending it again");

@@ -96,6 +96,36 @@ fn an_opt_out_under_any_name_binds_the_person_and_stays_under_all_of_them() {
 }
 
 #[test]
+fn a_refusal_outlives_an_erasure_under_the_sessions_of_the_person() {
+    fn put(server: &Server, consent: &str) {
+        let body = json!({"consent": consent}).to_string();
+        server.send("PUT", "/v1/users/u", &[("content-type", "application/json")], body.as_bytes()).ok();
+    }
+    fn kept(server: &Server, session: &str) -> Value {
+        let event = json!({"session_id": session, "item_id": "item-2", "kind": "view"});
+        server.post("/v1/interactions", event).ok()["accepted"].clone()
+    }
+    let server = Server::with_shop();
+    for session in ["phone", "laptop"] {
+        server.post("/v1/users/u/merge", json!({"session_id": session})).ok();
+    }
+    put(&server, "none");
+    // A session by itself, and one with its user.
+    for (path, session) in [("/v1/sessions/phone/data", "phone"), ("/v1/users/u/data", "laptop")] {
+        assert_eq!(server.send("DELETE", path, &[], &[]).ok()["kept"], json!(["refusal"]), "{path}");
+        assert_eq!(kept(&server, session), 0, "{session}");
+    }
+    let server = server.restarted(|_| ());
+    assert_eq!((kept(&server, "phone"), kept(&server, "laptop")), (json!(0), json!(0)));
+    assert_eq!(server.send("DELETE", "/v1/sessions/laptop/data", &[], &[]).ok()["kept"], json!(["refusal"]));
+    // What the person says who has the session lifts it.
+    server.post("/v1/users/u/merge", json!({"session_id": "laptop"})).ok();
+    assert_eq!(kept(&server, "laptop"), 0);
+    put(&server, "full");
+    assert_eq!((kept(&server, "laptop"), kept(&server, "phone")), (json!(1), json!(0)));
+}
+
+#[test]
 fn with_a_key_no_id_reaches_the_disk() {
     let directory = tempfile::tempdir().unwrap();
     Fixture::shop().publish(&directory.path().join("artifacts"), "g1");

@@ -58,7 +58,7 @@ fn a_body_that_is_too_large_is_refused() {
     }
     // Without a length, the bytes that arrive are counted.
     let mut chunked =
-        b"POST /v1/search HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+        b"POST /v1/search HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
             .to_vec();
     for _ in 0..17 {
         chunked.extend(b"10000\r\n");
@@ -147,9 +147,9 @@ fn what_is_not_http_does_not_hurt() {
         "nonsense\r\n\r\n",
         "GET /healthz HTTP/9.9\r\n\r\n",
         "GET /healthz HTTP/1.1\r\nhost a\r\n\r\n",
-        "POST /v1/search HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n\r\n",
-        "POST /v1/search HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello",
-        "POST /v1/search HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        "POST /v1/search HTTP/1.1\r\nhost: localhost\r\ncontent-length: -1\r\n\r\n",
+        "POST /v1/search HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello",
+        "POST /v1/search HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
     ] {
         let answer = raw(server.port, request.as_bytes());
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{request:?}: {answer}");

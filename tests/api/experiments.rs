@@ -47,6 +47,18 @@ fn visitors_are_divided_and_stay_where_they_are() {
 }
 
 #[test]
+fn what_was_not_to_be_kept_is_in_no_log() {
+    let server = Server::with(&Fixture::shop(), halves);
+    server.view("u", "item-4");
+    let fleeting = json!({"user_id": "u", "item_id": "item-8", "kind": "view", "consent": "session"});
+    server.post("/v1/interactions", fleeting).ok();
+    server.post("/v1/recommendations", json!({"user_id": "u", "interactions": [{"item_id": "item-12"}]})).ok();
+    let page = server.get("/v1/recommendations").ok();
+    let history = page["recommendations"][0]["history"].as_array().unwrap();
+    assert_eq!(history.iter().map(|one| one["item_id"].as_str().unwrap()).collect::<Vec<_>>(), ["item-4"]);
+}
+
+#[test]
 fn what_was_shown_is_shown_again_while_its_generation_is_kept() {
     let server = Server::with(&Fixture::shop(), halves);
     server.view("u", "item-4");

@@ -4,6 +4,7 @@
 //! writes `config/openapi.json` anew.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod audit;
 mod catalog;
 mod consent;
 mod errors;

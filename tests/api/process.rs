@@ -71,7 +71,7 @@ fn a_stop_finishes_what_is_in_progress() {
     let mut stream = TcpStream::connect(("127.0.0.1", client.port)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let head = format!(
-        "POST /v1/interactions HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        "POST /v1/interactions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
     stream.write_all(head.as_bytes()).unwrap();
@@ -124,6 +124,9 @@ fn a_taken_port_and_a_bad_setting_are_said() {
         assert!(line.contains(says), "{key}: {line}");
         assert_eq!(server.ended().code(), Some(2), "{key}");
     }
+    let admin = [("ADMIN__SEPARATE", "true"), ("ADMIN__PORT", port.as_str())];
+    let line = Process::start(directory.path(), &admin).line("Error: ");
+    assert!(line.contains("choose another admin.port"), "{line}");
 }
 
 #[test]

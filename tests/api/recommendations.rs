@@ -99,6 +99,8 @@ fn limit_and_exclude_are_kept() {
         let problem = server.post("/v1/recommendations", json!({"limit": limit})).problem(400, "invalid_request");
         assert!(problem.detail.contains(says), "{problem:?}");
     }
+    // A caller's mistake is no recommendation that failed.
+    assert_eq!(server.metric("kindred_scenario_errors_total{scenario=\"home\"}"), 0.0);
     server.post("/v1/recommendations", json!({"limit": -1})).problem(400, "invalid_json");
     let many: Vec<String> = (0..10_001).map(|n| n.to_string()).collect();
     server.post("/v1/recommendations", json!({"exclude": many})).problem(400, "limit_exceeded");

@@ -1,5 +1,6 @@
 //! Every scenario that comes built in, what each refuses, and the rules of scenarios, from outside.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use kindred::settings::Settings;
@@ -36,8 +37,9 @@ fn with_home(change: impl FnOnce(&mut kindred::Scenario)) -> Server {
 fn lists_for_items_hold_what_goes_with_them() {
     let server = Server::with_shop();
     for scenario in ["similar", "also_bought", "cart"] {
-        let body =
-            json!({"scenario": scenario, "item_ids": ["item-4", "item-8", "no such"], "explain": true, "limit": 5});
+        let seen = json!([{"item_id": "item-1", "kind": "cart"}, {"item_id": "item-2", "kind": "cart"}]);
+        let body = json!({"scenario": scenario, "item_ids": ["no such", "item-4", "item-8"], "interactions": seen,
+            "explain": true, "limit": 5});
         let answer = ask(&server, body);
         assert_eq!(answer["fallback"], Value::Null, "{answer}");
         let found = ids(&answer);
@@ -47,6 +49,11 @@ fn lists_for_items_hold_what_goes_with_them() {
             "{scenario}: {found:?}"
         );
         adds_up(&answer);
+        for because in answer["items"].as_array().unwrap().iter().map(|item| &item["reasons"]["because"]) {
+            let is_seed =
+                |one: &Value| one["kind"].is_null() && (one["item_id"] == "item-4" || one["item_id"] == "item-8");
+            assert!(because.as_array().unwrap().iter().all(is_seed), "items that were named, nothing done: {because}");
+        }
         let unknown = ask(&server, json!({"scenario": scenario, "item_ids": ["no such"]}));
         assert_eq!(unknown["fallback"], "unknown_items");
         let problem = server.post("/v1/recommendations", json!({"scenario": scenario})).problem(400, "invalid_request");
@@ -75,6 +82,13 @@ fn a_given_list_is_ranked_and_nothing_added() {
     adds_up(&answer);
     let newcomer = ask(&server, json!({"scenario": "rerank", "item_ids": given, "limit": 2}));
     assert_eq!((newcomer["fallback"].as_str(), ids(&newcomer).len()), (Some("newcomer"), 2));
+    // More than an answer can hold is not cut unasked.
+    let many: Vec<String> = (0..1_001).map(|n| format!("item-{n}")).collect();
+    let all = server.post("/v1/recommendations", json!({"scenario": "rerank", "item_ids": many}));
+    let problem = all.problem(400, "invalid_request");
+    assert!(problem.detail.contains("1001 items") && problem.detail.contains("at most 1000"), "{problem:?}");
+    let best = ask(&server, json!({"scenario": "rerank", "item_ids": many, "limit": 2}));
+    assert_eq!(ids(&best).len(), 2);
 }
 
 #[test]
@@ -103,6 +117,29 @@ fn scrolling_on_shows_everything_once() {
     let problem = server.post("/v1/recommendations", json!({"cursor": "01"})).problem(400, "invalid_request");
     assert!(problem.remedy.contains("next_page"), "{problem:?}");
     assert!(ask(&server, json!({})).get("next_cursor").is_none());
+}
+
+#[test]
+fn scrolling_goes_on_past_pages_that_caps_make_short() {
+    let server = Server::with(&Fixture::shop(), |settings| {
+        let caps = json!([{"key": "category", "at_most": 1}]);
+        settings.scenarios.get_mut("next_page").unwrap().caps = serde_json::from_value(caps).unwrap();
+    });
+    for (interactions, all) in [(json!([]), 54), (json!([{"item_id": "item-4"}]), 53)] {
+        let mut seen: BTreeSet<String> = BTreeSet::new();
+        let mut cursor = Value::Null;
+        loop {
+            let body = json!({"scenario": "next_page", "interactions": interactions, "limit": 10, "cursor": cursor});
+            let answer = ask(&server, body);
+            let page = ids(&answer);
+            assert!(!page.is_empty() && page.iter().all(|id| seen.insert((*id).to_owned())), "{page:?}");
+            cursor = answer["next_cursor"].clone();
+            if cursor.is_null() {
+                break;
+            }
+        }
+        assert_eq!(seen.len(), all);
+    }
 }
 
 #[test]
@@ -202,6 +239,29 @@ fn what_is_taken_just_now_leads_the_trending_list_and_survives_a_restart() {
 
     let server = server.restarted(fast);
     until(&server, &body, two);
+}
+
+#[test]
+fn who_has_refused_since_is_not_counted_again_at_a_start() {
+    let fast = |settings: &mut Settings| {
+        settings.trending.refresh_ms = 20;
+        settings.trending.minimum_count = 2;
+    };
+    let server = Server::with(&Fixture::shop(), fast);
+    for (user, item) in [("u", "item-3"), ("v", "item-3"), ("v", "item-7"), ("w", "item-7")] {
+        server.view(user, item);
+    }
+    let body = json!({"scenario": "trending", "limit": 3, "explain": true});
+    let trending = |answer: &Value| {
+        let items = answer["items"].as_array().unwrap().iter().filter(|item| item["source"] == "trending");
+        items.map(|item| item["item_id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    until(&server, &body, |answer| trending(answer).len() == 2);
+    let refusal = json!({"consent": "none"}).to_string();
+    server.send("PUT", "/v1/users/u", &[("content-type", "application/json")], refusal.as_bytes()).ok();
+    let server = server.restarted(fast);
+    let answer = until(&server, &body, |answer| !trending(answer).is_empty());
+    assert_eq!(trending(&answer), ["item-7"], "of item-3 one visitor is left, who is fewer than the minimum");
 }
 
 #[test]
@@ -308,6 +368,33 @@ fn exploring_is_repeatable_and_tells_how_likely_it_was() {
     assert!(lossy.detail.contains("9007199254740991"), "{}", lossy.detail);
     let answer = ask(&plain, json!({"seed": 7}));
     assert!(answer.get("seed").is_none() && answer["items"][0].get("propensity").is_none());
+}
+
+#[test]
+fn each_page_and_each_stranger_has_luck_of_their_own() {
+    let explore = json!({"method": "epsilon_greedy", "epsilon": 0.5, "filter": {"key": "category", "match": {"value": "garden"}}});
+    let server = Server::with(&Fixture::shop(), |settings| {
+        for name in ["home", "similar", "next_page"] {
+            let scenario = settings.scenarios.get_mut(name).unwrap();
+            scenario.explore = serde_json::from_value(explore.clone()).unwrap();
+        }
+    });
+    let stranger = || ask(&server, json!({}))["seed"].as_u64().unwrap();
+    assert_ne!(stranger(), stranger());
+    let similar = |_| ids(&server.get("/v1/items/item-4/similar").ok()).join(" ");
+    let lists: BTreeSet<String> = (0..10).map(similar).collect();
+    assert!(lists.len() > 1, "{lists:?}");
+    let page = |cursor: &Value| {
+        let body = json!({"scenario": "next_page", "interactions": [{"item_id": "item-4"}], "seed": 8, "limit": 10, "cursor": cursor});
+        ask(&server, body)
+    };
+    let first = page(&Value::Null);
+    let second = page(&first["next_cursor"]);
+    assert_eq!((second["seed"].as_u64(), &page(&first["next_cursor"])["items"]), (Some(8), &second["items"]));
+    let explored = |answer: &Value| -> Vec<bool> {
+        answer["items"].as_array().unwrap().iter().map(|item| item["placement"] == "explored").collect()
+    };
+    assert_ne!(explored(&first), explored(&second), "the second page draws anew");
 }
 
 #[test]

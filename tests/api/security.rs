@@ -196,11 +196,12 @@ fn the_operator_has_an_address_of_its_own() {
         json!(told),
         json!([
             ["boss", "GET /admin/reload", "404"],
+            ["shop", "POST /admin/reload", "403"],
             ["boss", "POST /admin/reload", "200"],
             ["boss", "DELETE /v1/users/{id}/data", "200"],
             ["file", "keys replaced", "1 keys"]
         ]),
-        "a key that may not is counted, a guess too"
+        "a key that may not is named, a guess is counted"
     );
     assert_eq!(deeds[1]["peer"], "127.0.0.1");
 }
@@ -263,10 +264,25 @@ fn pages_of_other_sites_may_call_only_where_they_are_named() {
 }
 
 #[test]
+fn without_keys_a_name_of_another_site_is_not_answered() {
+    let server = Server::with_shop();
+    for path in ["/", "/v1/model", "/v1/users/u/data"] {
+        server.send("GET", path, &[("host", "evil.example:8080")], &[]).problem(403, "forbidden");
+        let at = |host: &str| server.send("GET", path, &[("host", host)], &[]).status;
+        assert_eq!((at("localhost:8080"), at("[::1]:8080")), (200, 200), "{path}");
+        let sent_on = [("host", "shop.example"), ("x-forwarded-for", "192.0.2.7")];
+        assert_eq!(server.send("GET", path, &sent_on, &[]).status, 200, "{path}");
+    }
+    assert_eq!(server.send("GET", "/healthz", &[("host", "lb.example")], &[]).status, 200);
+}
+
+#[test]
 fn every_answer_forbids_guessing_its_type_and_pages_forbid_the_rest() {
     let server = Server::with_shop();
     for path in ["/", "/v1/model", "/metrics", "/nowhere", "/assets/shop.js", "/openapi.json"] {
-        assert_eq!(server.get(path).header("x-content-type-options"), "nosniff", "{path}");
+        let answer = server.get(path);
+        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
+        assert_eq!(answer.header("cache-control"), "no-store", "{path}");
     }
     let page = server.get("/");
     let policy = page.header("content-security-policy");
@@ -301,7 +317,8 @@ fn no_file_is_named_by_a_request() {
         "/v1/items/..%2f..%2fartifacts%2fCURRENT",
         "/v1/items/%2fetc%2fpasswd",
     ] {
-        let answer = crate::support::raw(server.port, format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes());
+        let answer =
+            crate::support::raw(server.port, format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes());
         assert!(answer.starts_with("HTTP/1.1 404"), "{path}: {answer}");
     }
 }

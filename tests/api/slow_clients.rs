@@ -39,7 +39,7 @@ fn until_closed(stream: &mut TcpStream) -> String {
 fn a_head_that_does_not_end_is_cut_off() {
     let server = server(|settings| settings.http.client_request_timeout_ms = 1500);
     let mut stream = connect(&server);
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-slow: ").unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nx-slow: ").unwrap();
     let said = until_closed(&mut stream);
     assert!(said.is_empty() || said.starts_with("HTTP/1.1 408"), "{said}");
     assert_eq!(server.get("/healthz").status, 200);
@@ -48,7 +48,7 @@ fn a_head_that_does_not_end_is_cut_off() {
 #[test]
 fn a_body_that_does_not_come_is_answered_408() {
     let server = server(|settings| settings.http.client_body_timeout_ms = 200);
-    let head = "POST /v1/recommendations HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
+    let head = "POST /v1/recommendations HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
     for begun in ["content-length: 100\r\n\r\n{", "transfer-encoding: chunked\r\n\r\n1\r\n{\r\n"] {
         let mut stream = connect(&server);
         stream.write_all(format!("{head}{begun}").as_bytes()).unwrap();
@@ -64,7 +64,7 @@ fn a_body_that_does_not_end_is_cut_off_at_its_bound() {
     let server = server(|_| ());
     let mut stream = connect(&server);
     stream
-        .write_all(b"POST /v1/interactions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n")
+        .write_all(b"POST /v1/interactions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n")
         .unwrap();
     let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
     let began = Instant::now();
@@ -73,7 +73,7 @@ fn a_body_that_does_not_end_is_cut_off_at_its_bound() {
         assert!(began.elapsed() < PATIENCE, "the body is still taken");
     }
     assert_eq!(server.get("/healthz").status, 200);
-    let request = "POST /v1/interactions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 99999999999\r\n\r\n{";
+    let request = "POST /v1/interactions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 99999999999\r\n\r\n{";
     assert!(
         raw(server.port, request.as_bytes()).starts_with("HTTP/1.1 413"),
         "a length that is said is not waited for"
@@ -93,7 +93,10 @@ fn a_body_that_nobody_asked_for_is_not_read_for_ever() {
     ] {
         let mut stream = connect(&server);
         stream
-            .write_all(format!("{line} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n").as_bytes())
+            .write_all(
+                format!("{line} HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n")
+                    .as_bytes(),
+            )
             .unwrap();
         let said = until_closed(&mut stream);
         assert!(said.starts_with("HTTP/1.1 "), "{line}: {said}");
@@ -101,8 +104,8 @@ fn a_body_that_nobody_asked_for_is_not_read_for_ever() {
     }
     // One that ends leaves the connection as it was.
     let mut stream = connect(&server);
-    let request = "POST /v1/recommendations HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n\
-        1\r\n{\r\n1\r\n}\r\n0\r\n\r\nGET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let request = "POST /v1/recommendations HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n\
+        1\r\n{\r\n1\r\n}\r\n0\r\n\r\nGET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
     stream.write_all(request.as_bytes()).unwrap();
     assert_eq!(until_closed(&mut stream).matches("HTTP/1.1 200").count(), 2);
 }
@@ -113,9 +116,9 @@ fn huge_heads_are_refused() {
     let huge = "a".repeat(200_000);
     let many: String = (0..500).map(|number| format!("x-{number}: a\r\n")).collect();
     for request in [
-        format!("GET /healthz HTTP/1.1\r\nhost: x\r\nx-huge: {huge}\r\n\r\n"),
-        format!("GET /{huge} HTTP/1.1\r\nhost: x\r\n\r\n"),
-        format!("GET /healthz HTTP/1.1\r\nhost: x\r\n{many}\r\n"),
+        format!("GET /healthz HTTP/1.1\r\nhost: localhost\r\nx-huge: {huge}\r\n\r\n"),
+        format!("GET /{huge} HTTP/1.1\r\nhost: localhost\r\n\r\n"),
+        format!("GET /healthz HTTP/1.1\r\nhost: localhost\r\n{many}\r\n"),
     ] {
         let mut stream = connect(&server);
         // The server may close before it has read all.
@@ -130,7 +133,7 @@ fn huge_heads_are_refused() {
 fn an_idle_connection_is_closed() {
     let server = server(|settings| settings.http.keep_alive_seconds = 1);
     let mut stream = connect(&server);
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
     let said = until_closed(&mut stream);
     assert!(said.starts_with("HTTP/1.1 200"), "{said}");
 }
@@ -141,7 +144,7 @@ fn a_client_that_takes_no_answer_is_cut_off() {
     let server = server(|settings| settings.http.client_write_timeout_ms = 300);
     let mut stream = connect(&server);
     stream.set_write_timeout(Some(Duration::from_millis(50))).unwrap();
-    let request = "GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(64);
+    let request = "GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(64);
     let began = Instant::now();
     // Asks and never reads. Writing goes on until the server does not read any more, and fails once it has cut the connection.
     loop {

@@ -101,6 +101,25 @@ fn what_a_server_was_told_comes_back_from_a_copy_made_while_it_served() {
 }
 
 #[test]
+fn what_people_did_who_opted_out_is_in_no_export() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    demo(dir, 60, 60);
+    {
+        let (_server, url) = serve(dir, &[]);
+        tell(&url, None, 0..9);
+        ureq::put(format!("{url}/v1/users/u1")).send_json(json!({"consent": "none"})).unwrap();
+        ureq::post(format!("{url}/v1/users/u0/merge")).send_json(json!({"user_id": "u1"})).unwrap();
+    }
+    let (store, log) = (dir.join("store/kindred"), dir.join("log.jsonl"));
+    let report = json(kindred().arg("export").arg("--store").arg(&store).arg("--to").arg(&log).arg("--json"));
+    let counts = [&report["interactions"], &report["refused"], &report["last_sequence"]];
+    assert_eq!(counts, [&json!(3), &json!(6), &json!(9)], "{report}");
+    let lines = fs::read_to_string(&log).unwrap();
+    assert!(lines.lines().all(|line| line.contains("\"user_id\":\"u2\"")), "{lines}");
+}
+
+#[test]
 fn a_damaged_copy_is_told_and_never_put_in_the_place_of_a_store() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();

@@ -27,6 +27,8 @@ pub struct Checked {
     pub problems: Vec<String>,
     /// How much is wrong.
     pub problem_count: u64,
+    /// Why it cannot be read to its end, if it cannot. Everything else that is wrong hurts only itself.
+    pub unreadable: Option<String>,
 }
 
 impl Checked {
@@ -48,7 +50,9 @@ pub fn check(path: &Path) -> std::result::Result<Checked, StoreError> {
     let mut checked = Checked::default();
     file.read("checking the keyspaces", |view| {
         if let Err(error) = agree(view, &mut checked) {
-            checked.problem(|| format!("it cannot be read to its end: {error}"));
+            let text = format!("it cannot be read to its end: {error}");
+            checked.unreadable = Some(text.clone());
+            checked.problem(|| text);
         }
         Ok(())
     })?;

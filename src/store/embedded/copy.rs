@@ -3,11 +3,14 @@
 //! A copy is made of one snapshot, key by key, into a new directory beside the target, which is synced and renamed when it is whole. So a
 //! copy is either not there or complete, holds exactly what was committed when it began, and is as small as its content.
 
+use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fjall::{Keyspace, Readable};
 
 use super::super::{Copied, StoreError};
+use super::Checked;
 use super::engine::{self, Engine, View};
 use super::file::{File, opening};
 use super::place::{self, beside, failed, require};
@@ -27,6 +30,7 @@ impl File {
             .map_err(|source| failed("create the directory of backups", &directory, source))?;
         let at = self.last_sequence()?;
         let name = self.path().file_name().map_or_else(|| "store".into(), |name| name.to_string_lossy().into_owned());
+        forget_partial(&directory, &name);
         let mut path = directory.join(format!("{name}-{at:012}"));
         // Documents may have changed since a backup of the same sequence.
         let mut again = 1;
@@ -39,17 +43,38 @@ impl File {
 
     fn copy_to(&self, to: &Path) -> Result<Copied, StoreError> {
         let partial = beside(to, "partial");
-        let outcome = self.read("reading everything for a copy", |from| Ok(fill(from, &partial)));
-        let (interactions, documents) = match outcome {
-            Ok(Ok(counts)) => counts,
-            Ok(Err(error)) => {
-                let _ = std::fs::remove_dir_all(&partial);
-                return Err(failed("write the copy; make room for it, or choose another place:", to, error));
-            }
-            Err(error) => return Err(error),
-        };
-        place::publish(&partial, to)?;
+        let copied = self.copy_by(&partial, to);
+        if copied.is_err() {
+            let _ = std::fs::remove_dir_all(&partial);
+        }
+        copied
+    }
+
+    fn copy_by(&self, partial: &Path, to: &Path) -> Result<Copied, StoreError> {
+        // Where the store is to be opened anew the error is the store's, not that of the place of the copy.
+        let filled = self.read("reading everything for a copy", |from| match fill(from, partial, &self.reopening) {
+            Err(error) if self.reopening.load(Ordering::Acquire) => Err(error),
+            filled => Ok(filled),
+        })?;
+        let (interactions, documents) =
+            filled.map_err(|error| failed("write the copy; make room for it, or choose another place:", to, error))?;
+        place::publish(partial, to)?;
         Ok(Copied { path: to.to_path_buf(), bytes: place::bytes(to), interactions, documents })
+    }
+}
+
+/// Removes what killed backups of a store left: it takes room, and holds what was erased since.
+fn forget_partial(backups: &Path, name: &str) {
+    let is_left = |file: &str| {
+        let rest = file.strip_prefix(name).and_then(|rest| rest.strip_prefix('-'));
+        let number = rest.and_then(|rest| rest.strip_suffix(".partial"));
+        number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-'))
+    };
+    for entry in std::fs::read_dir(backups).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(is_left) {
+            // What cannot be removed is no reason not to make a backup.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 }
 
@@ -64,18 +89,16 @@ pub fn copy(from: &Path, to: &Path) -> Result<Copied, StoreError> {
 }
 
 /// Puts a copy in the place of a store, whole or not at all: the copy is checked, copied, and renamed into place. With `replace` a store that is
-/// there is replaced, unless a process has it open.
+/// there is replaced, unless a process has it open. What the check found comes with it: a record that does not decode, or what points to one that
+/// is gone, is in every backup of its store, and a restore of all else is better than none.
 ///
 /// # Errors
-/// [`StoreError`]: the copy is damaged, the store is in use, or there is one and it may not be replaced.
-pub fn restore(from: &Path, to: &Path, replace: bool) -> Result<Copied, StoreError> {
+/// [`StoreError`]: the copy cannot be read to its end, the store is in use, or there is one and it may not be replaced.
+pub fn restore(from: &Path, to: &Path, replace: bool) -> Result<(Copied, Checked), StoreError> {
     let checked = super::check(from)?;
-    if let Some(problem) = checked.problems.into_iter().next() {
-        return Err(failed(
-            "restore, because the copy is damaged (see `kindred fsck`):",
-            from,
-            std::io::Error::other(problem),
-        ));
+    if let Some(problem) = &checked.unreadable {
+        let problem = io::Error::other(problem.clone());
+        return Err(failed("restore, because the copy is damaged (see `kindred fsck`):", from, problem));
     }
     if !replace {
         refuse_existing(to)?;
@@ -86,11 +109,12 @@ pub fn restore(from: &Path, to: &Path, replace: bool) -> Result<Copied, StoreErr
             return Err(error);
         }
     }
-    File::existing(from, TOOL_CACHE_MB, None)?.copy_to(to)
+    let copied = File::existing(from, TOOL_CACHE_MB, None)?.copy_to(to)?;
+    Ok((copied, checked))
 }
 
-/// Everything, into a new database; how many interactions and documents there were.
-fn fill(from: &View<'_>, to: &Path) -> engine::Result<(u64, u64)> {
+/// Everything, into a new database, unless it is to give way; how many interactions and documents there were.
+fn fill(from: &View<'_>, to: &Path, gives_way: &AtomicBool) -> engine::Result<(u64, u64)> {
     if to.exists() {
         std::fs::remove_dir_all(to)?;
     }
@@ -100,7 +124,7 @@ fn fill(from: &View<'_>, to: &Path) -> engine::Result<(u64, u64)> {
         .all()
         .into_iter()
         .zip(copy.spaces.all())
-        .map(|(source, target)| entries(from, source, target))
+        .map(|(source, target)| entries(from, source, target, gives_way))
         .collect::<engine::Result<_>>()?;
     copy.sync()?;
     let [interactions, _, _, documents, _] = counts[..] else { return Ok((0, 0)) };
@@ -108,10 +132,13 @@ fn fill(from: &View<'_>, to: &Path) -> engine::Result<(u64, u64)> {
 }
 
 /// They come in order, so that they are written as the segments that merging would make of them.
-fn entries(from: &View<'_>, source: &Keyspace, target: &Keyspace) -> engine::Result<u64> {
+fn entries(from: &View<'_>, source: &Keyspace, target: &Keyspace, gives_way: &AtomicBool) -> engine::Result<u64> {
     let mut count = 0;
     let mut segments = target.start_ingestion()?;
     for entry in from.snapshot.iter(source) {
+        if gives_way.load(Ordering::Relaxed) {
+            return Err(io::Error::other("the store is opened anew, and its backup gave way; ask for it again").into());
+        }
         let (key, value) = entry.into_inner()?;
         segments.write(key, value)?;
         count += 1;
@@ -122,7 +149,7 @@ fn entries(from: &View<'_>, source: &Keyspace, target: &Keyspace) -> engine::Res
 
 fn refuse_existing(path: &Path) -> Result<(), StoreError> {
     if path.exists() {
-        let exists = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
+        let exists = io::Error::from(io::ErrorKind::AlreadyExists);
         return Err(failed("replace what is there; remove it, or name another place:", path, exists));
     }
     Ok(())

@@ -233,6 +233,60 @@ fn a_poisoned_record_is_left_out_counted_and_found_by_the_check() {
 }
 
 #[test]
+fn one_bad_record_does_not_keep_the_others_from_being_restored() {
+    let directory = tempfile::tempdir().unwrap();
+    let [path, first, second] = ["h", "first", "second"].map(|name| directory.path().join(name));
+    let file = File::open(&path, 4, None).unwrap();
+    for number in ["1", "2", "3"] {
+        file.commit(&[Change::Append(vec![incoming("a", "x", 1, Some(number))])], 1_000).unwrap();
+    }
+    file.write("poisoning", |transaction| {
+        let log = &transaction.spaces().log;
+        transaction.insert(log, &super::keys::sequence(1), &[1, 255, 255, 7]);
+        Ok(())
+    })
+    .unwrap();
+    drop(file);
+    let (copied, checked) = restore(&path, &first, false).unwrap();
+    assert_eq!((copied.interactions, &checked.unreadable), (3, &None));
+    assert!(checked.problems[0].contains("interaction 1 does not decode"), "{checked:?}");
+    // Once it has gone nobody knows what pointed to it.
+    let file = File::open(&path, 4, None).unwrap();
+    let retention = Retention { kinds_ms: [("view".to_owned(), 1)].into(), ..Retention::default() };
+    assert_eq!(file.prune(&retention, Some(1_500), 10).unwrap().removed, 2);
+    let oldest = Retention { max_bytes: Some(1), ..Retention::default() };
+    assert_eq!(file.prune(&oldest, None, 10).unwrap().removed, 1);
+    drop(file);
+    let (copied, checked) = restore(&path, &second, false).unwrap();
+    assert!(copied.interactions == 0 && checked.problem_count > 0, "{checked:?}");
+    runtime().block_on(async {
+        let store = EmbeddedStore::open(&first, options(), || 1_000).unwrap();
+        assert_eq!(items(&store, Actor::user("a")).await, ["x", "x"]);
+    });
+}
+
+#[test]
+fn a_backup_gives_way_to_a_store_that_is_opened_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = File::open(&directory.path().join("h"), 4, None).unwrap();
+    file.commit(&[Change::Append(vec![incoming("a", "x", 1, None)])], 1_000).unwrap();
+    let backups = directory.path().join("backups");
+    // What a killed backup left, and what is none of ours.
+    for name in ["h-000000000001-1.partial", "other-000000000001.partial"] {
+        std::fs::create_dir_all(backups.join(name)).unwrap();
+    }
+    // As if the writer waited for the lock.
+    file.reopening.store(true, Ordering::SeqCst);
+    let error = file.back_up().unwrap_err();
+    assert!(error.to_string().contains("opened anew"), "{error}");
+    let left = || std::fs::read_dir(&backups).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
+    assert_eq!(left(), ["other-000000000001.partial"]);
+    file.reopen().unwrap();
+    assert_eq!(file.back_up().unwrap().interactions, 1);
+    assert_eq!(left().len(), 2);
+}
+
+#[test]
 fn a_clock_that_goes_back_or_jumps_loses_and_reorders_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("h");

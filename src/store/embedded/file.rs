@@ -13,7 +13,7 @@
 use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ pub(super) struct File {
     damaged: AtomicU64,
     /// Held while a backup is made.
     pub(super) copying: Mutex<()>,
+    /// Set while somebody waits to open the store anew: a backup, which holds the engine for minutes, gives way then.
+    pub(super) reopening: AtomicBool,
 }
 
 impl File {
@@ -44,7 +46,9 @@ impl File {
         if !place::is_store(path)? {
             place::create(path)?;
         }
-        Self::existing(path, page_cache_mb, faults)
+        let file = Self::existing(path, page_cache_mb, faults)?;
+        place::forget_replaced(path);
+        Ok(file)
     }
 
     /// Opens one that must be there.
@@ -63,6 +67,7 @@ impl File {
             engine,
             damaged: AtomicU64::new(0),
             copying: Mutex::default(),
+            reopening: AtomicBool::new(false),
         };
         match file.meta("layout")? {
             LAYOUT => Ok(file),
@@ -70,11 +75,13 @@ impl File {
         }
     }
 
-    /// Opens it anew in the state of the last commit on the disk, if the disk works again. Waits for reads in progress. What was cached of it may be
-    /// of the past then.
+    /// Opens it anew in the state of the last commit on the disk, if the disk works again. Waits for reads in progress, and ends a backup. What was
+    /// cached of it may be of the past then.
     pub(super) fn reopen(&self) -> Result<(), StoreError> {
         self.disk.try_out(&self.path).map_err(|error| self.failed("trying the disk again", error.into()))?;
+        self.reopening.store(true, Ordering::Release);
         let mut engine = self.engine.write().unwrap_or_else(PoisonError::into_inner);
+        self.reopening.store(false, Ordering::Release);
         // The lock on the directory is given back before it is asked for again, and the engine's threads let go of the journal.
         drop(engine.take());
         std::thread::sleep(Duration::from_millis(10));

@@ -48,7 +48,12 @@ impl RecentInteractions for EmbeddedStore {
         }
     }
 
-    fn replay(&self, since_ms: i64, most: usize, with: &mut dyn FnMut(&Actor, &Interaction)) -> Result<(), StoreError> {
+    fn replay(
+        &self,
+        since_ms: i64,
+        most: usize,
+        with: &mut dyn FnMut(&[Actor], &Interaction),
+    ) -> Result<(), StoreError> {
         self.shared.file.replay(since_ms, most, with)
     }
 

@@ -69,7 +69,7 @@ impl File {
         &self,
         since_ms: i64,
         most: usize,
-        with: &mut dyn FnMut(&Actor, &Interaction),
+        with: &mut dyn FnMut(&[Actor], &Interaction),
     ) -> Result<(), StoreError> {
         self.read("reading the log", |view| {
             for entry in view.snapshot.iter(&view.spaces.log).rev().take(most) {
@@ -77,10 +77,8 @@ impl File {
                 match Record::decode(&bytes) {
                     Ok(record) if record.arrived_at_ms < since_ms => break,
                     Ok(record) => {
-                        let who = record.actors().next();
-                        if let Some(who) = who {
-                            with(&who, &record.kept(keys::number(&sequence)).interaction);
-                        }
+                        let who: Vec<Actor> = record.actors().collect();
+                        with(&who, &record.kept(keys::number(&sequence)).interaction);
                     }
                     // A damaged record is passed over; who reads it for itself counts it.
                     Err(_) => {}

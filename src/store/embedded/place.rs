@@ -85,8 +85,7 @@ pub(super) fn publish(partial: &Path, to: &Path) -> Result<(), StoreError> {
             std::fs::remove_file(to)?;
         }
         std::fs::rename(partial, to)?;
-        let directory = to.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        std::fs::File::open(directory)?.sync_all()?;
+        sync_name(to)?;
         let _ = std::fs::remove_dir_all(&replaced);
         Ok(())
     };
@@ -102,6 +101,24 @@ fn restored_halfway(path: &Path) -> Result<bool, StoreError> {
     std::fs::rename(&replaced, path)
         .map_err(|source| failed("finish a restore that was cut off, by renaming back", &replaced, source))?;
     Ok(true)
+}
+
+/// Removes what [`publish`] replaced and was kept from removing: else it would come back where the store is moved away one day.
+pub(super) fn forget_replaced(path: &Path) {
+    let replaced = beside(path, "replaced");
+    if !replaced.exists() {
+        return;
+    }
+    // Not before the store in its place has its name for good.
+    if let Err(error) = sync_name(path).and_then(|()| std::fs::remove_dir_all(&replaced)) {
+        tracing::warn!(path = %replaced.display(), %error, "what a restore replaced is still there; remove it by hand");
+    }
+}
+
+/// Makes the name of a file or directory survive a power cut.
+fn sync_name(path: &Path) -> io::Result<()> {
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::File::open(directory)?.sync_all()
 }
 
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {

@@ -136,8 +136,25 @@ fn a_restore_that_a_power_cut_interrupts_leaves_the_old_store() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("h");
     runtime().block_on(async { open(&path).append(vec![incoming("a", "x", 1, None)]).await }).unwrap();
-    std::fs::rename(&path, directory.path().join("h.replaced")).unwrap();
+    let replaced = directory.path().join("h.replaced");
+    std::fs::rename(&path, &replaced).unwrap();
     runtime().block_on(async { assert_eq!(items(&open(&path), Actor::user("a")).await, ["x"]) });
+    assert!(!replaced.exists());
+}
+
+#[test]
+fn what_a_restore_replaced_does_not_come_back_where_the_store_is_moved_away() {
+    let directory = tempfile::tempdir().unwrap();
+    let [path, replaced] = ["h", "h.replaced"].map(|name| directory.path().join(name));
+    runtime().block_on(async { open(&path).append(vec![incoming("a", "of the past", 1, None)]).await }).unwrap();
+    // A power cut after the new store got its name.
+    std::fs::rename(&path, &replaced).unwrap();
+    drop(open(&directory.path().join("new")));
+    std::fs::rename(directory.path().join("new"), &path).unwrap();
+    drop(open(&path));
+    assert!(!replaced.exists());
+    std::fs::remove_dir_all(&path).unwrap();
+    runtime().block_on(async { assert!(items(&open(&path), Actor::user("a")).await.is_empty()) });
 }
 
 #[test]

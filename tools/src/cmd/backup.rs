@@ -36,8 +36,9 @@ pub struct Args {
 
 /// Put a backup in the place of a store
 ///
-/// The backup is checked first, copied beside the target and renamed: the store is the old one or the new one, never half of one. Stop the server
-/// before; a store that is in use is not replaced.
+/// The backup is checked first, copied beside the target and renamed: the store is the old one or the new one, never half of one. A backup that cannot
+/// be read to its end is refused; what else is wrong with it is told, and restored as it is. Stop the server before; a store that is in use is
+/// not replaced.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example: kindred restore store/backups/kindred-000000001234 --force")]
 pub struct RestoreArgs {
@@ -63,6 +64,9 @@ pub struct CopyReport {
     pub interactions: u64,
     /// Documents in it.
     pub documents: u64,
+    /// What is wrong with what was restored, the first ones; `kindred fsck` tells it again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
 }
 
 /// Copies and reports.
@@ -82,10 +86,10 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
 /// Restores and reports.
 ///
 /// # Errors
-/// The backup is damaged, or the store is in use or there and not to be replaced.
+/// The backup cannot be read to its end, or the store is in use or there and not to be replaced.
 pub fn run_restore(args: &RestoreArgs, global: &Global) -> anyhow::Result<Exit> {
-    let copied = restore(&args.backup, &args.store, args.force)?;
-    emit(&report(&copied), global.json)?;
+    let (copied, checked) = restore(&args.backup, &args.store, args.force)?;
+    emit(&CopyReport { problems: checked.problems, ..report(&copied) }, global.json)?;
     Ok(Exit::Done)
 }
 
@@ -95,6 +99,7 @@ fn report(copied: &kindred::store::Copied) -> CopyReport {
         bytes: copied.bytes,
         interactions: copied.interactions,
         documents: copied.documents,
+        problems: Vec::new(),
     }
 }
 
@@ -114,12 +119,16 @@ fn ask(server: &str) -> anyhow::Result<CopyReport> {
 
 impl Report for CopyReport {
     fn text(&self) -> String {
-        format!(
+        let mut text = format!(
             "{}: {} interactions, {} documents, {}\n",
             self.file,
             count(self.interactions),
             count(self.documents),
             bytes(self.bytes)
-        )
+        );
+        for problem in &self.problems {
+            text.push_str(&format!("  warning: {problem}\n"));
+        }
+        text
     }
 }

@@ -2,8 +2,13 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, ensure};
+use kindred::history::Actor;
+use kindred::people::People;
+use kindred::people::consent::Consent;
+use kindred::people::settings::PeopleSettings;
 use kindred::store::embedded::{DEFAULT_PATH, EmbeddedStore, Logged};
 use serde::Serialize;
 
@@ -19,7 +24,8 @@ const PAGE: usize = 10_000;
 /// Write the interaction log of a store as JSON Lines, which `kindred prepare` reads
 ///
 /// One interaction a line, in order of arrival, with the names of the API, but that the user of a line is its session where nobody was signed
-/// in, and that its value is called amount, because it is no weight. The store must not be open elsewhere: export a backup of a server that runs (`kindred backup --server`).
+/// in, and that its value is called amount, because it is no weight. What people did whose standing consent is less than `full` is left out.
+/// The store must not be open elsewhere: export a backup of a server that runs (`kindred backup --server`).
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example: kindred export --store store/backups/kindred-000000001234 --to log.jsonl")]
 pub struct Args {
@@ -44,8 +50,10 @@ pub struct ExportReport {
     pub file: PathBuf,
     /// Interactions in it.
     pub interactions: u64,
-    /// Sequence of the last one; an export after this one goes on from here.
+    /// Sequence of the last one that was looked at; an export after this one goes on from here.
     pub last_sequence: u64,
+    /// Interactions of people who do not agree to be remembered, which were left out.
+    pub refused: u64,
     /// Records that did not decode and were left out.
     pub damaged: u64,
 }
@@ -77,32 +85,45 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         "{} is there already: name another file, or say --force",
         args.to.display()
     );
-    let store = EmbeddedStore::open_existing(&args.store)?;
-    let report = export(&store, args)?;
+    let store = Arc::new(EmbeddedStore::open_existing(&args.store)?);
+    // On the disk are the names that are kept, so no key is asked for.
+    let people = People::open(&PeopleSettings::default(), store.clone(), store.clone())?;
+    let report = export(&store, &people, args)?;
     emit(&report, global.json)?;
     Ok(Exit::Done)
 }
 
-fn export(store: &EmbeddedStore, args: &Args) -> anyhow::Result<ExportReport> {
+fn export(store: &EmbeddedStore, people: &People, args: &Args) -> anyhow::Result<ExportReport> {
     let writing = || format!("writing {}", args.to.display());
     let mut out = WholeFile::begin(&args.to).with_context(writing)?;
     let progress = Progress::bar("exporting", 0);
-    let (mut interactions, mut last_sequence) = (0, args.after);
+    let (mut interactions, mut refused, mut last_sequence) = (0, 0, args.after);
     while let Some((page, last)) =
         kindred::history::RecentInteractions::check(store).and_then(|()| store.blocking_log(last_sequence, PAGE))?
     {
         for logged in &page {
+            if !agrees(people, logged) {
+                refused += 1;
+                continue;
+            }
             serde_json::to_writer(&mut out, &line(logged)).with_context(writing)?;
             out.write_all(b"\n").with_context(writing)?;
+            interactions += 1;
         }
-        interactions += page.len() as u64;
         last_sequence = last;
         progress.set(interactions);
     }
     progress.finish();
     out.publish().with_context(writing)?;
     let damaged = kindred::history::RecentInteractions::stats(store).damaged;
-    Ok(ExportReport { file: args.to.clone(), interactions, last_sequence, damaged })
+    Ok(ExportReport { file: args.to.clone(), interactions, last_sequence, refused, damaged })
+}
+
+/// Whether whoever did something agrees now that it is used: the user, the session, and who they are merged into.
+fn agrees(people: &People, logged: &Logged) -> bool {
+    let user = logged.user_id.as_deref().map(Actor::user);
+    let mut actors = user.into_iter().chain(logged.session_id.as_deref().map(Actor::session));
+    actors.all(|actor| people.standing(&actor) == Consent::Full)
 }
 
 fn line(logged: &Logged) -> Line<'_> {
@@ -129,6 +150,9 @@ impl Report for ExportReport {
             self.last_sequence,
             Moment::now().rfc3339()
         );
+        if self.refused > 0 {
+            text.push_str(&format!("{} are of people who do not agree and were left out\n", count(self.refused)));
+        }
         if self.damaged > 0 {
             text.push_str(&format!("{} records do not decode and were left out: run `kindred fsck`\n", self.damaged));
         }

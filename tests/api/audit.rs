@@ -1,0 +1,124 @@
+//! The audit log where callers do not wait for their answers, and where keys may not do what they ask for.
+
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kindred::history::memory::MemoryHistory;
+use kindred::history::{Ack, Actor, Erased, HistoryStats, Incoming, Kept, Lookup, RecentInteractions};
+use kindred::keys::{NewKey, Role};
+use kindred::store::{BoxFuture, StoreError, Write};
+use kindred::testing::Fixture;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use crate::support::{PATIENCE, Server};
+
+/// A store in memory whose erasures wait until the gate is opened.
+struct Waiting {
+    gate: Arc<Semaphore>,
+    inner: Arc<MemoryHistory>,
+}
+
+impl RecentInteractions for Waiting {
+    fn append(&self, batch: Vec<Incoming>) -> BoxFuture<'_, Result<Ack, StoreError>> {
+        self.inner.append(batch)
+    }
+
+    fn recent(&self, actor: &Actor) -> Lookup {
+        self.inner.recent(actor)
+    }
+
+    fn page(
+        &self,
+        actor: &Actor,
+        before: Option<(i64, u64)>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Kept>, StoreError>> {
+        self.inner.page(actor, before, limit)
+    }
+
+    fn erase(&self, actors: Vec<Actor>, documents: Vec<Write>) -> BoxFuture<'static, Result<Erased, StoreError>> {
+        let (gate, inner) = (Arc::clone(&self.gate), Arc::clone(&self.inner));
+        Box::pin(async move {
+            gate.acquire().await.unwrap().forget();
+            inner.erase(actors, documents).await
+        })
+    }
+
+    fn stats(&self) -> HistoryStats {
+        self.inner.stats()
+    }
+}
+
+/// Who did what and what came of it, line by line.
+fn deeds(file: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(file).unwrap();
+    let deed = |line: &str| {
+        let deed: Value = serde_json::from_str(line).unwrap();
+        json!([deed["who"], deed["action"], deed["outcome"]])
+    };
+    text.lines().map(deed).collect()
+}
+
+#[test]
+fn a_deletion_is_written_down_where_its_caller_goes_away() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("audit.jsonl");
+    let gate = Arc::new(Semaphore::new(0));
+    let inner = Arc::new(MemoryHistory::new(8, 100, PATIENCE));
+    let history = Arc::new(Waiting { gate: Arc::clone(&gate), inner });
+    let server = Server::with_history(history, |settings| settings.admin.audit_log.clone_from(&file));
+    let mut caller = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+    caller.write_all(b"DELETE /v1/users/u/data HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+    let until = |is_so: &dyn Fn() -> bool| {
+        let began = Instant::now();
+        while !is_so() {
+            assert!(began.elapsed() < PATIENCE, "it does not come to this");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    };
+    until(&|| server.metric("kindred_in_flight") >= 1.0);
+    // No lingering: the connection is reset.
+    socket2::SockRef::from(&caller).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(caller);
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(deeds(&file).is_empty(), "not done yet");
+    gate.add_permits(1);
+    until(&|| deeds(&file) == [json!(["local", "DELETE /v1/users/{id}/data", "200"])]);
+}
+
+#[test]
+fn what_a_key_may_not_do_is_written_down_with_its_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let [file, keys] = ["audit.jsonl", "keys"].map(|name| directory.path().join(name));
+    let (read, write) = (NewKey::new("front", Role::Read).unwrap(), NewKey::new("shop", Role::Write).unwrap());
+    std::fs::write(&keys, format!("{}\n{} rate=1 burst=1\n", read.line, write.line)).unwrap();
+    let server = Server::with(&Fixture::shop(), |settings| {
+        settings.security.keys.clone_from(&keys);
+        settings.admin.audit_log.clone_from(&file);
+    });
+    let delete = |key: &str| server.send("DELETE", "/v1/users/u/data", &[("api-key", key)], &[]);
+    delete("kin_guess").problem(401, "unauthorized");
+    delete(&read.secret).problem(403, "forbidden");
+    assert_eq!(delete(&write.secret).status, 200);
+    while delete(&write.secret).status != 429 {}
+    let deeds = deeds(&file);
+    let told = |who: &str, outcome: &str| json!([who, "DELETE /v1/users/{id}/data", outcome]);
+    assert_eq!(deeds[..2], [told("front", "403"), told("shop", "200")]);
+    assert_eq!(deeds.last(), Some(&told("shop", "429")));
+}
+
+#[test]
+fn a_batch_is_written_down_where_it_deletes() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("audit.jsonl");
+    let server = Server::with(&Fixture::shop(), |settings| settings.admin.audit_log.clone_from(&file));
+    let batch = |op: &str| server.post("/v1/items/batch", json!([{"op": op, "id": "item-4"}]));
+    batch("patch").ok();
+    assert!(!file.exists() || deeds(&file).is_empty());
+    batch("delete").ok();
+    assert_eq!(deeds(&file), [json!(["local", "POST /v1/items/batch", "200"])]);
+}
