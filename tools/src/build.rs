@@ -78,6 +78,11 @@ impl BuilderChoice {
             Self::HnswRs => &HnswRsBuilder,
         }
     }
+
+    /// What a manifest calls it.
+    pub(crate) fn name(self) -> &'static str {
+        self.builder().name()
+    }
 }
 
 /// What became of a build.
@@ -387,7 +392,7 @@ fn manifest(model: &ModelDir, options: &BuildOptions, report: &BuildReport) -> M
         ef_search: options.ef_search as u32,
         seed: options.seed,
         deterministic: options.deterministic || options.builder == BuilderChoice::Hnsw,
-        builder: options.builder.builder().name().to_owned(),
+        builder: options.builder.name().to_owned(),
         trainer: info.trainer.clone(),
         hyper_parameters: info.parameters.clone(),
         weighting: info.weighting.clone(),

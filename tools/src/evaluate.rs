@@ -9,6 +9,7 @@ mod cases;
 mod judge;
 mod lists;
 mod round;
+mod seen;
 mod trends;
 
 use std::collections::HashSet;
@@ -16,6 +17,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
+use kindred::interaction::Interaction;
 use kindred::limits;
 use kindred::live_items::{LiveEntry, LiveItems};
 use kindred::model::Model;
@@ -33,6 +35,7 @@ pub(crate) use cases::Case;
 pub use judge::{AtK, Overlap, Segment, System};
 use judge::{Judge, overlap};
 pub(crate) use round::{Question, Round};
+use seen::keeps_out;
 
 /// Most items a list is judged by.
 pub const K_MAX: usize = limits::ANSWER_ITEMS_MAX;
@@ -74,7 +77,7 @@ pub struct EvaluateOptions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
-    /// Once a user: from the training interactions, everything that the user did in the test part.
+    /// Once a user, when the test part begins for them: from the training interactions until then, everything that the user did in the test part.
     #[default]
     HeldOut,
     /// Each test interaction, from the user's training and test interactions before it. The first of a user of whom nothing
@@ -117,11 +120,11 @@ pub struct Latency {
 /// Test users and interactions that took no part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Skipped {
-    /// Test interactions of users without any training interaction: nothing to recommend from.
+    /// Test interactions of users without any interaction before: nothing to recommend from.
     pub without_history: u64,
     /// Test interactions with items that the artifact does not have.
     pub unknown_items: u64,
-    /// Test interactions with items that the user had seen: a list never contains them.
+    /// Test interactions with items that what the user did before keeps out of the list.
     pub seen_before: u64,
     /// Test interactions whose weight is not positive: nobody wants to be recommended what they dislike.
     pub not_liked: u64,
@@ -261,10 +264,10 @@ impl<D: AsRef<[u8]>> Asker<'_, D> {
         let index = if self.exact_only { Vec::new() } else { list(false)? };
         let index_us = started.elapsed().as_secs_f64() * 1e6;
         let exact = list(true)?;
-        let seen: HashSet<&str> = history.iter().map(|interaction| interaction.item_id.as_str()).collect();
-        let unseen = |ordinal: &&u32| {
-            !self.scenario.exclude_seen || !self.model.index().key(**ordinal).is_some_and(|key| seen.contains(key))
-        };
+        let is_seen =
+            |one: &&Interaction| keeps_out(self.scenario, self.weighting, &one.kind, one.occurred_at_ms, case.now_ms);
+        let seen: HashSet<&str> = history.iter().filter(is_seen).map(|one| one.item_id.as_str()).collect();
+        let unseen = |ordinal: &&u32| !self.model.index().key(**ordinal).is_some_and(|key| seen.contains(key));
         let shown = |ordinal: &&u32| self.listable.as_ref().is_none_or(|set| set.contains(**ordinal));
         let popular = self.model.popular().iter().filter(unseen).filter(shown).take(self.longest).copied().collect();
         Ok(Answer { index, index_us, exact, popular })

@@ -177,7 +177,7 @@ pub struct Learned {
     pub proposed: f64,
     /// How good these lists are with the weights that were set.
     pub as_set: Worth,
-    /// How good they are with the learned ones.
+    /// How good they are with learned ones: each half of them with those that were learned on the other half.
     pub as_learned: Worth,
 }
 

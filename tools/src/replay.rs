@@ -7,14 +7,16 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use kindred::model::Model;
+use kindred::recommend::RecommendError;
 use kindred::scenario::Scenario;
 use kindred::timestamp::LEAST_PLAUSIBLE_MS;
+use kindred::user_vector::Weighting;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::dataset::Interactions;
-use crate::evaluate::HeldOut;
+use crate::evaluate::{EvaluateOptions, HeldOut, Protocol, Round};
 use crate::train::by_user;
 
 /// One interaction to replay.
@@ -28,7 +30,7 @@ pub struct Event {
     pub kind: u8,
     /// When, milliseconds since 1970.
     pub time_ms: i64,
-    /// Whether a list is asked for first. Not for an item that no list can contain: those are only sent.
+    /// Whether a list is asked for first: where the evaluator asks for one. What no list can contain is only sent.
     pub asked: bool,
 }
 
@@ -78,13 +80,17 @@ impl Hits {
 }
 
 /// Makes the script of a dataset, for `most` of the users of its test part drawn by `seed`, or for all.
-pub fn script<D: AsRef<[u8]>>(
+///
+/// # Errors
+/// The scenario's filter names a field that the index does not have.
+pub fn script<D: AsRef<[u8]> + Sync>(
     held_out: &HeldOut,
     model: &Model<D>,
     scenario: &Scenario,
+    weighting: &Weighting,
     most: Option<usize>,
     seed: u64,
-) -> Script {
+) -> Result<Script, RecommendError> {
     let HeldOut { train, test, kinds, keys } = held_out;
     let mut users: Vec<(u32, Range<usize>)> = by_user(&test.user).collect();
     if let Some(most) = most.filter(|most| *most < users.len()) {
@@ -93,53 +99,53 @@ pub fn script<D: AsRef<[u8]>>(
         users.sort_unstable_by_key(|(user, _)| *user);
     }
     let histories: Vec<(u32, Range<usize>)> = by_user(&train.user).collect();
-    let ordinals: Vec<Option<u32>> = keys.iter().map(|key| model.index().ordinal(key)).collect();
-    let available = if scenario.require_available { model.available() } else { None };
-    let listable = |item: u32| {
-        let ordinal = ordinals.get(item as usize).copied().flatten();
-        ordinal.is_some_and(|ordinal| available.is_none_or(|set| set.contains(ordinal)))
-    };
-    let (mut before, mut after, mut events) = (Interactions::default(), Interactions::default(), Vec::new());
+    let (mut before, mut after) = (Interactions::default(), Interactions::default());
     let n_users = users.len() as u64;
     for (user, rows) in users {
         let found = histories.binary_search_by_key(&user, |(user, _)| *user);
         let history = found.ok().and_then(|at| histories.get(at)).map_or(0..0, |(_, rows)| rows.clone());
-        history.clone().for_each(|row| copy(train, row, &mut before));
-        let mut seen: HashSet<u32> = train.item.get(history).unwrap_or_default().iter().copied().collect();
-        for row in rows {
-            copy(test, row, &mut after);
-            let (item, kind, time_ms) = (test.item[row], test.kind[row], test.time_ms[row]);
-            // The rules of the evaluator: something must be known of the user, and the item must be one that a list may hold.
-            let new = !(scenario.exclude_seen && seen.contains(&item));
-            let asked = !seen.is_empty() && test.weight[row] > 0.0 && listable(item) && new;
-            events.push(Event { user, item, kind, time_ms, asked });
-            seen.insert(item);
-        }
+        history.for_each(|row| copy(train, row, &mut before));
+        rows.for_each(|row| copy(test, row, &mut after));
     }
     // Places in a list instead of times, as some logs have them, begin when time does for a server; ages stay as they are.
     let first_ms = before.time_ms.iter().chain(&after.time_ms).copied().min().unwrap_or(LEAST_PLAUSIBLE_MS);
     let later_ms = (LEAST_PLAUSIBLE_MS - first_ms).max(0);
-    let times =
-        before.time_ms.iter_mut().chain(&mut after.time_ms).chain(events.iter_mut().map(|event| &mut event.time_ms));
-    times.for_each(|time_ms| *time_ms += later_ms);
+    before.time_ms.iter_mut().chain(&mut after.time_ms).for_each(|time_ms| *time_ms += later_ms);
+    let questions = HeldOut { train: before, test: after, kinds: kinds.clone(), keys: keys.clone() };
+    let options = EvaluateOptions {
+        ks: Vec::new(),
+        exact_only: false,
+        protocol: Protocol::NextEvent,
+        users: None,
+        only_new: false,
+        seed,
+        trending: None,
+    };
+    // What the evaluator asks is asked, and nothing else.
+    let (cases, _) = Round { model, held_out: &questions, scenario, weighting, options: &options }.cases()?;
+    let asked: HashSet<usize> = cases.into_iter().map(|case| case.prefix.end).collect();
+    let event = |part: &Interactions, row: usize, asked: bool| Event {
+        user: part.user[row],
+        item: part.item[row],
+        kind: part.kind[row],
+        time_ms: part.time_ms[row],
+        asked,
+    };
+    let HeldOut { train, test, .. } = &questions;
     // What others did in the training part while the test part went on is replayed when it was, or trends would know the future.
-    let from_ms = after.time_ms.iter().copied().min().unwrap_or(i64::MAX);
-    let mut first = Interactions::default();
-    let mut meanwhile = Vec::new();
-    for row in 0..before.len() {
-        if before.time_ms[row] < from_ms {
-            copy(&before, row, &mut first);
+    let from_ms = test.time_ms.iter().copied().min().unwrap_or(i64::MAX);
+    let (mut first, mut events) = (Interactions::default(), Vec::new());
+    for row in 0..train.len() {
+        if train.time_ms[row] < from_ms {
+            copy(train, row, &mut first);
         } else {
-            let (user, item, kind, time_ms) =
-                (before.user[row], before.item[row], before.kind[row], before.time_ms[row]);
-            meanwhile.push(Event { user, item, kind, time_ms, asked: false });
+            events.push(event(train, row, false));
         }
     }
-    events.splice(0..0, meanwhile);
+    events.extend((0..test.len()).map(|row| event(test, row, asked.contains(&row))));
     // Stable: at the same moment the order is that of the dataset, the training part first.
     events.sort_by_key(|event| event.time_ms);
-    let questions = HeldOut { train: before, test: after, kinds: kinds.clone(), keys: keys.clone() };
-    Script { before: first, events, questions, users: n_users }
+    Ok(Script { before: first, events, questions, users: n_users })
 }
 
 fn copy(from: &Interactions, row: usize, into: &mut Interactions) {
@@ -160,17 +166,23 @@ mod tests {
         all
     }
 
+    fn held_out(train: &[(u32, u32, i64)], test: &[(u32, u32, i64)]) -> HeldOut {
+        let keys = (0..61).map(Fixture::key).collect();
+        HeldOut { train: rows(train), test: rows(test), kinds: vec!["view".to_owned()], keys }
+    }
+
+    fn scripted(held_out: &HeldOut, most: Option<usize>) -> Script {
+        script(held_out, &Fixture::shop().model(), &Scenario::home(), &Weighting::default(), most, 1).unwrap()
+    }
+
     #[test]
     fn each_interaction_is_a_question_with_everything_before_it() {
-        let model = Fixture::shop().model();
-        let held_out = HeldOut {
-            train: rows(&[(0, 1, 1), (0, 2, 6), (2, 3, 1)]),
-            // User 1 has nothing before; item 9 is not available; item 1 was seen; item 60 does not exist.
-            test: rows(&[(0, 4, 10), (0, 9, 11), (0, 1, 12), (0, 5, 13), (1, 6, 5), (2, 60, 8), (2, 7, 9)]),
-            kinds: vec!["view".to_owned()],
-            keys: (0..61).map(Fixture::key).collect(),
-        };
-        let script = script(&held_out, &model, &Scenario::home(), None, 1);
+        // User 1 has nothing before; item 9 is not available; item 1 was seen; item 60 does not exist.
+        let held_out = held_out(
+            &[(0, 1, 1), (0, 2, 6), (2, 3, 1)],
+            &[(0, 4, 10), (0, 9, 11), (0, 1, 12), (0, 5, 13), (1, 6, 5), (2, 60, 8), (2, 7, 9)],
+        );
+        let script = scripted(&held_out, None);
         assert_eq!(script.users, 3);
         let asked: Vec<(u32, bool)> = script.events.iter().map(|event| (event.item, event.asked)).collect();
         assert_eq!(script.before.item, [1, 3], "item 2 was taken when the test part had begun");
@@ -185,8 +197,16 @@ mod tests {
         };
         assert_eq!(script.questions.train, moved(&held_out.train));
         assert_eq!(script.questions.test, moved(&held_out.test));
-        let one = super::script(&held_out, &model, &Scenario::home(), Some(1), 1);
+        let one = scripted(&held_out, Some(1));
         assert_eq!((one.users, one.events.len()), (1, one.questions.test.len()));
+    }
+
+    #[test]
+    fn what_a_user_does_later_is_not_known_yet() {
+        // As where items are held out: training interactions after those of the test part.
+        let script = scripted(&held_out(&[(0, 1, 1), (0, 4, 30), (1, 2, 30)], &[(0, 4, 10), (1, 5, 10)]), None);
+        let asked: Vec<(u32, bool)> = script.events.iter().map(|event| (event.item, event.asked)).collect();
+        assert_eq!(asked, [(4, true), (5, false), (4, false), (2, false)]);
     }
 
     #[test]

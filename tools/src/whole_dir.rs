@@ -9,6 +9,10 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+/// What a directory is called while it is written, and the one before it while it is replaced.
+const PARTIAL: &str = ".partial";
+const OLD: &str = ".old";
+
 /// What a directory is, for those who write it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind {
@@ -87,11 +91,20 @@ pub fn write<E: From<WholeDirError>>(
     fill: impl FnOnce(&Path) -> Result<(), E>,
 ) -> Result<(), E> {
     writable(dir, kind, force)?;
-    let partial = beside(dir, ".partial");
-    remove(&partial)?;
+    let partial = beside(dir, PARTIAL);
+    remove_one(&partial)?;
     fs::create_dir_all(&partial).map_err(cannot_write(&partial))?;
     fill(&partial)?;
     Ok(publish(&partial, dir)?)
+}
+
+/// Removes a directory and what writing it has left beside it, as far as they are there.
+///
+/// # Errors
+/// One of them cannot be removed.
+pub fn remove(dir: &Path) -> Result<(), WholeDirError> {
+    remove_one(dir)?;
+    [PARTIAL, OLD].iter().try_for_each(|suffix| remove_one(&beside(dir, suffix)))
 }
 
 /// Writes one file and waits until it is on disk.
@@ -113,11 +126,11 @@ fn publish(partial: &Path, dir: &Path) -> Result<(), WholeDirError> {
     sync_directory(partial)?;
     if dir.exists() {
         // The old one is moved aside first, so that a crash at any point leaves one whole directory under some name.
-        let old = beside(dir, ".old");
-        remove(&old)?;
+        let old = beside(dir, OLD);
+        remove_one(&old)?;
         fs::rename(dir, &old).map_err(cannot_write(dir))?;
         fs::rename(partial, dir).map_err(cannot_write(dir))?;
-        remove(&old)?;
+        remove_one(&old)?;
     } else {
         fs::rename(partial, dir).map_err(cannot_write(dir))?;
     }
@@ -128,7 +141,7 @@ fn sync_directory(dir: &Path) -> Result<(), WholeDirError> {
     File::open(dir).and_then(|opened| opened.sync_all()).map_err(cannot_write(dir))
 }
 
-fn remove(dir: &Path) -> Result<(), WholeDirError> {
+fn remove_one(dir: &Path) -> Result<(), WholeDirError> {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(cannot_write(dir)(error)),
         _ => Ok(()),

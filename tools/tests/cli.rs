@@ -73,6 +73,10 @@ fn wrong_usage_is_two_and_says_what_is_right() {
         (&["bench", "http", "--spawn", "--mix", "reads=x"], "not a number"),
         (&["bench", "http", "--url", "http://127.0.0.1:1", "--swaps", "2"], "--artifacts"),
         (&["bench", "index", "--items", "0"], "1..="),
+        (&["bench", "store", "--rate", "0"], "1..=10000000"),
+        (&["bench", "soak", "--spawn", "--minute-seconds=-1"], "not above 0"),
+        (&["bench", "soak", "--spawn", "--minute-seconds", "nan"], "not above 0"),
+        (&["evaluate", "--from-log", "store", "--k", "5"], "cannot be used with"),
         (&["serve", "--workers", "100000"], "http.workers"),
         (&["serve", "--store", "x", "--memory"], "cannot be used with"),
     ];

@@ -6,8 +6,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow_array::{
+    ArrayRef, Date32Array, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
 use assert_cmd::Command;
+use kindred::timestamp::Timestamp;
 use kindred_tools::dataset::read::Preset;
 use kindred_tools::dataset::split::Split;
 use kindred_tools::dataset::{Dataset, Parts, PrepareOptions, prepare};
@@ -46,6 +49,10 @@ fn parquet_file(path: &Path) {
         ("event", texts(&|at| rows[at].3.to_owned())),
         ("value", Arc::new(Float64Array::from_iter_values(rows.iter().map(|row| row.4)))),
     ];
+    write_parquet(path, columns);
+}
+
+fn write_parquet<const N: usize>(path: &Path, columns: [(&str, ArrayRef); N]) {
     let batch = RecordBatch::try_from_iter(columns).unwrap();
     let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), None).unwrap();
     writer.write(&batch).unwrap();
@@ -152,6 +159,40 @@ fn a_dataset_survives_the_disk() {
     assert!(dataset.items().unwrap().iter().any(|item| item.title == "New"));
     fs::write(dir.join("train.parquet"), "PAR1 but cut off").unwrap();
     assert!(dataset.train().unwrap_err().to_string().contains("train.parquet"));
+}
+
+#[test]
+fn times_of_items_come_through_parquet() {
+    let place = tempfile::tempdir().unwrap();
+    let log = put(place.path(), "log.csv", "user,item,time\nu,a,1\nu,b,2\n");
+    let items = place.path().join("items.parquet");
+    let columns: [(&str, ArrayRef); 4] = [
+        ("id", Arc::new(StringArray::from(vec!["a", "b"]))),
+        ("expires_at", Arc::new(TimestampMicrosecondArray::from(vec![Some(2_000_000_000_500_000), None]))),
+        ("updated_at", Arc::new(Int64Array::from(vec![1_795_530_301_000, 1_795_530_302_000]))),
+        ("released", Arc::new(Date32Array::from(vec![17_449, 17_450]))),
+    ];
+    write_parquet(&items, columns);
+    let options = PrepareOptions { items: Some(items), ..PrepareOptions::new(vec![log]) };
+    let Parts { items, report, .. } = prepare(&options, &Progress::hidden()).unwrap();
+    assert_eq!(
+        items.iter().map(|item| item.expires_at).collect::<Vec<_>>(),
+        [Some(Timestamp(2_000_000_000_500)), None]
+    );
+    assert_eq!(items[1].updated_at, Some(Timestamp(1_795_530_302_000)));
+    assert_eq!(items[0].attributes["released"], "2017-10-10T00:00:00Z");
+    assert_eq!(report.item_table.map(|table| table.left_out), Some(0));
+}
+
+#[test]
+fn a_kind_that_weighs_nothing_is_remembered() {
+    let place = tempfile::tempdir().unwrap();
+    let log = put(place.path(), "log.csv", "user,item,time,event\nu,a,1,view\nu,a,2,purchase\nu,b,3,purchase\n");
+    let mut options = PrepareOptions::new(vec![log]);
+    options.read.rules.kind_weights.extend([("view".to_owned(), 0.0), ("dislike".to_owned(), -3.0)]);
+    let report = prepare(&options, &Progress::hidden()).unwrap().report;
+    assert_eq!((report.kinds.clone(), report.read.weightless), (vec!["purchase".to_owned()], 1));
+    assert_eq!(report.kind_weights, options.read.rules.kind_weights);
 }
 
 #[test]

@@ -4,7 +4,9 @@
 //! a request would ask, and the weights are fitted under which what they took next stands highest among what the sources proposed ([`fit`]).
 //! The last users, because what is trending and what is new decide differently in the middle of a log than at its end, where serving begins;
 //! the model that is published is trained on them too. Where times are only places in a list nobody knows who was last, and the last interaction of
-//! some users is held out instead. Boosts that a scenario marks as learned, such as one for young items, count as one source more. The test part of a dataset takes no part in it.
+//! some users is held out instead. Whether weights are better than those that are set is judged on lists that they were not fitted to: each half of
+//! the lists is ranked by weights of the other half. Boosts that a scenario marks as learned, such as one for young items, count as one source more.
+//! The test part of a dataset takes no part in it.
 
 pub mod fit;
 
@@ -56,7 +58,7 @@ pub fn learn(
         bail!("weights are learned for lists of a visitor: name a scenario with based_on = \"visitor\"");
     }
     let (rest, held_out) = hold_out(material, trainer.seed());
-    let model = assemble::model(rest, trainer, options, progress).context("training without the last users")?;
+    let model = assemble::model(rest, trainer, options, progress).context("training without what is held out")?;
     let root = tempfile::tempdir().context("making a temporary directory")?;
     let whatever_its_recall = BuildOptions { recall_floor: 0.0, ..BuildOptions::default() };
     build::publish(&model, root.path(), &whatever_its_recall, progress)?;
@@ -113,6 +115,8 @@ fn proposing(scenario: &Scenario) -> Scenario {
         candidates: CANDIDATES,
         exclude_seen: scenario.exclude_seen,
         exclude_kinds: scenario.exclude_kinds.clone(),
+        exclude_within_hours: scenario.exclude_within_hours,
+        hide_kinds: scenario.hide_kinds.clone(),
         interests: scenario.interests,
         boosts: scenario.boosts.iter().filter(|boost| boost.learned).cloned().collect(),
         ..Scenario::default()
@@ -207,19 +211,26 @@ fn learned(asked: &[Candidates], set: &SourceWeights) -> Learned {
     let [vector, neighbours, sessions, popularity, trending, boosts] = found.map(|weight| (weight / greatest) as f32);
     let boosts = boosted.then_some(boosts);
     let weights = LearnedWeights { vector, neighbours, sessions, popularity, trending, boosts };
-    let (as_set, as_learned) = (worth(asked, &set), worth(asked, &weights));
+    let as_set = worth(&ranks(asked, &in_order(&set)));
+    // Any weights suit the lists that they were fitted to.
+    let (one, other) = asked.split_at(asked.len() / 2);
+    let as_learned = worth(&[ranks(one, &fit::weights(other)), ranks(other, &fit::weights(one))].concat());
     let gains = as_learned.ndcg_at_10 > as_set.ndcg_at_10 + GAIN_MIN;
     let proposed = asked.iter().filter(|list| list.taken.is_some()).count() as f64 / asked.len() as f64;
     let weights = Some(weights).filter(|weights| gains && weights.are_valid());
     Learned { weights, n_lists: asked.len(), proposed, as_set, as_learned }
 }
 
-fn worth(asked: &[Candidates], weights: &LearnedWeights) -> Worth {
-    let weights = in_order(weights);
-    let ranks = || asked.iter().filter_map(|list| list.rank(&weights));
-    let n = asked.len() as f64;
-    let hits = ranks().filter(|rank| *rank < 10).count() as f64;
-    Worth { hit_rate_at_10: hits / n, ndcg_at_10: ranks().map(decay::gain).sum::<f64>() / n }
+/// Where what was taken stands in each list; none where it is not among the candidates.
+fn ranks(asked: &[Candidates], weights: &[f64; SOURCES]) -> Vec<Option<usize>> {
+    asked.iter().map(|list| list.rank(weights)).collect()
+}
+
+fn worth(ranks: &[Option<usize>]) -> Worth {
+    let n = ranks.len() as f64;
+    let found = || ranks.iter().flatten().copied();
+    let hits = found().filter(|rank| *rank < 10).count() as f64;
+    Worth { hit_rate_at_10: hits / n, ndcg_at_10: found().map(decay::gain).sum::<f64>() / n }
 }
 
 #[cfg(test)]

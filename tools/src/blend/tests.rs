@@ -27,6 +27,7 @@ fn news() -> Material {
         n_users: 400,
         items: (0..60).map(|i| CatalogItem::new(format!("item-{i}"))).collect(),
         kinds: vec!["view".to_owned()],
+        kind_weights: Default::default(),
         fingerprint: None,
     }
 }
@@ -63,6 +64,29 @@ fn what_is_taken_by_the_hour_gets_a_weight() {
     assert!(weights.trending > 0.5 * weights.vector, "{learned:?}");
     assert!(learned.as_learned.ndcg_at_10 > learned.as_set.ndcg_at_10, "{learned:?}");
     assert!(learned.as_learned.hit_rate_at_10 <= learned.proposed, "{learned:?}");
+}
+
+#[test]
+fn what_holds_in_half_of_the_lists_only_is_not_learned() {
+    // The vector puts five before what was taken. In one half neighbours know it and sessions name all others, in the other half the reverse.
+    let list = |half: usize| {
+        let row = |at: usize| {
+            let [vector, knows, misleads] = match at {
+                0 => [0.5, 1.0, 0.0],
+                1..=5 => [1.0, 0.0, 1.0],
+                _ => [0.0, 0.0, 1.0],
+            };
+            let (neighbours, sessions) = if half == 0 { (knows, misleads) } else { (misleads, knows) };
+            [vector, neighbours, sessions, 0.0, 0.0, 0.0]
+        };
+        Candidates { parts: (0..20).map(row).collect(), taken: Some(0) }
+    };
+    let asked: Vec<Candidates> = (0..200).map(|at| list(at / 100)).collect();
+    let fitted = worth(&ranks(&asked, &fit::weights(&asked)));
+    let learned = learned(&asked, &SourceWeights { vector: 1.0, ..SourceWeights::none() });
+    assert!(fitted.ndcg_at_10 > learned.as_set.ndcg_at_10 + 0.1, "{fitted:?} on their own lists, {learned:?}");
+    assert!(learned.as_learned.ndcg_at_10 < learned.as_set.ndcg_at_10, "{learned:?}");
+    assert_eq!(learned.weights, None);
 }
 
 #[test]

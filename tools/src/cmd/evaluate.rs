@@ -24,7 +24,8 @@ use crate::whole_file::WholeFile;
 pub struct Args {
     /// Read the recommendation log ([recommendation_log] in the settings) of a store or a backup, or of the directory that holds one: click-through,
     /// conversion, and what the lists would have been worth without exploration. The store must not be open elsewhere.
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["dataset", "config", "html", "lists", "allow_seen", "exact_only", "users", "only_new"])]
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["artifacts", "dataset", "k", "scenario", "config", "protocol"])]
+    #[arg(conflicts_with_all = ["allow_seen", "only_new", "exact_only", "users", "lists", "html"])]
     from_log: Option<PathBuf>,
     /// With --from-log: the kinds of interaction that count as a click; may be given several times. All but not_interested if left out.
     #[arg(long, value_name = "KIND", requires = "from_log")]
@@ -165,5 +166,16 @@ mod tests {
         let line = Line::try_parse_from(["evaluate", "--k", "5,20", "--users", "100", "--exact-only"]).unwrap();
         assert_eq!((line.args.k, line.args.users, line.args.exact_only), (vec![5, 20], Some(100), true));
         assert_eq!(Line::try_parse_from(["evaluate"]).unwrap().args.k, [10, 20]);
+    }
+
+    #[test]
+    fn what_a_log_does_not_need_is_refused() {
+        let parsed = |line: &str| Line::try_parse_from(line.split(' ').collect::<Vec<_>>()).map(|line| line.args);
+        assert!(parsed("evaluate --from-log store --seed 3 --click buy").is_ok(), "defaults are not given");
+        for ignored in ["--k 5", "--scenario home", "--protocol next-event", "--artifacts a", "--dataset d", "--html h"]
+        {
+            let refused = parsed(&format!("evaluate --from-log store {ignored}")).unwrap_err();
+            assert_eq!(refused.kind(), clap::error::ErrorKind::ArgumentConflict, "{ignored}");
+        }
     }
 }

@@ -47,9 +47,9 @@ impl Evaluated {
             ),
         ];
         let reasons = [
-            (skipped.without_history, "of users without training interactions"),
+            (skipped.without_history, "of users of whom nothing is known before"),
             (skipped.unknown_items, "with items that the artifact does not have"),
-            (skipped.seen_before, "with items seen before"),
+            (skipped.seen_before, "with items seen before, which lists leave out"),
             (skipped.not_liked, "not liked"),
             (skipped.repeated, "repeated"),
             (skipped.not_new, "with items that are not new"),

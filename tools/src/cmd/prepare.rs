@@ -27,8 +27,9 @@ use crate::report::{Report, emit, seconds};
 /// a part out by time, and writes a dataset with a report of what was dropped and why.
 ///
 /// Columns are found by usual names (user_id, item_id, timestamp, event...; letter case and punctuation do not matter) or
-/// named below. Users and items are texts of 1 to 256 bytes of UTF-8. Times are seconds, milliseconds, microseconds or
-/// nanoseconds since 1970, told by their size, or dates like 2017-10-10T10:23:45Z or 2017-10-10 10:23, in UTC.
+/// named below. Users and items are texts of 1 to 256 bytes of UTF-8. A field that is empty, \N, NULL, None, NaN or NA is missing,
+/// in every column. Times are seconds, milliseconds, microseconds or nanoseconds since 1970, told by their size, or dates like
+/// 2017-10-10T10:23:45Z or 2017-10-10 10:23, in UTC.
 ///
 /// The log is read once and never held as text. It takes 22 bytes of memory an interaction while it is read, at most 70 while
 /// it is sorted and divided, and about 60 bytes and twice the identifier's length for each distinct user and item.

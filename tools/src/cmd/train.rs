@@ -46,8 +46,8 @@ pub struct Args {
     /// Replace a model that is already there.
     #[arg(long)]
     force: bool,
-    /// Keep what training has reached in this directory, each minute, and go on from there if it is stopped: for long runs. Removed when the
-    /// model is written.
+    /// Keep what training has reached in this directory, each minute, and go on from there if it is stopped: for long runs. What this
+    /// command kept is removed when the model is written.
     #[arg(long, value_name = "DIR", conflicts_with = "import")]
     checkpoint: Option<PathBuf>,
     /// What makes the factors.
@@ -156,6 +156,15 @@ struct BesideArgs {
 }
 
 impl BesideArgs {
+    /// The weighting as far as it is given, checked: a number that is none is told before the work and not after it.
+    fn weighting(&self) -> anyhow::Result<Weighting> {
+        let default = Weighting::default();
+        let position_decay = self.position_decay.unwrap_or(default.position_decay);
+        let weighting = Weighting { position_decay, half_life_s: self.half_life, ..default };
+        weighting.validate()?;
+        Ok(weighting)
+    }
+
     fn session_likeness(&self) -> anyhow::Result<SessionLikeness> {
         let by = match self.sessions_by {
             SessionsByName::Recency => SessionsBy::Recency,
@@ -179,8 +188,9 @@ enum SessionsByName {
 
 #[derive(Debug, clap::Args)]
 struct BlendArgs {
-    /// Learn what each source (vector, neighbours, sessions, popularity, trending) weighs in a score, on the users who were there last; scenarios
-    /// with learned_weights = true use it. Trains a second model, on the other users, so it takes twice the time and more.
+    /// Learn what each source (vector, neighbours, sessions, popularity, trending) weighs in a score, on the users who were there last, or where
+    /// nobody knows who was, on the last interactions of some; scenarios with learned_weights = true use it. Trains a second model, without those, so it
+    /// takes twice the time and more.
     #[arg(long, conflicts_with = "import")]
     learn_weights: bool,
     /// Settings file with the scenario and how trends are counted; without it the built-in ones.
@@ -251,6 +261,8 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
 
 impl Args {
     fn trained(&self, progress: &Progress) -> anyhow::Result<ModelDir> {
+        self.beside.weighting()?;
+        let session_likeness = self.beside.session_likeness()?;
         let material = material(&Dataset::open(&self.dataset)?)?;
         let half_life = self.als.train_half_life_days;
         let trainer: Box<dyn Trainer> = match self.trainer {
@@ -276,7 +288,7 @@ impl Args {
                 BesideArgs { user_sessions: true, .. } => Some(Cut::ByUser),
                 _ => Some(Cut::AtPauses),
             },
-            session_likeness: self.beside.session_likeness()?,
+            session_likeness,
             popularity_min_people: self.beside.popularity_min_people,
             encoder: !self.beside.no_words,
         };
@@ -309,13 +321,7 @@ impl Args {
 
     fn imported(&self, factors: PathBuf, progress: &Progress) -> anyhow::Result<ModelDir> {
         let Some(ids) = self.import.ids.clone() else { bail!("--import needs --ids FILE, the keys of its rows") };
-        let default = Weighting::default();
-        let weighting = Weighting {
-            position_decay: self.beside.position_decay.unwrap_or(default.position_decay),
-            half_life_s: self.beside.half_life,
-            ..default
-        };
-        weighting.validate()?;
+        let weighting = self.beside.weighting()?;
         let metric = self.import.metric.map(|metric| match metric {
             MetricName::Cosine => ModelMetric::Cosine,
             MetricName::InnerProduct => ModelMetric::InnerProduct,
@@ -345,6 +351,7 @@ pub fn material(dataset: &Dataset) -> anyhow::Result<Material> {
         n_users: dataset.report.n_users as usize,
         items: dataset.items().context("reading the catalogue")?,
         kinds: dataset.report.kinds.clone(),
+        kind_weights: dataset.report.kind_weights.clone(),
         fingerprint: Some(dataset.report.fingerprint.clone()),
     })
 }
@@ -403,6 +410,21 @@ mod tests {
         for ignored in of_trainers.iter().chain(&of_datasets) {
             let refused = parsed(&format!("{import} {ignored}")).unwrap_err();
             assert_eq!(refused.kind(), clap::error::ErrorKind::ArgumentConflict, "{ignored}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_are_none_are_told_before_the_work() {
+        let root = tempfile::tempdir().unwrap();
+        let nothing = root.path().join("nothing");
+        for (number, expected) in [
+            ("--position-decay 0", "position_decay is 0"),
+            ("--half-life=-1", "half_life_s is -1"),
+            ("--session-shrinkage=-1", "--session-shrinkage is -1"),
+        ] {
+            let line = format!("--dataset {} --output {} {number}", nothing.display(), nothing.display());
+            let error = run(&parsed(&line).unwrap(), &Global { json: true, quiet: true }).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
         }
     }
 

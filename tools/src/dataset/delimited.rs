@@ -1,10 +1,74 @@
 //! Rows with something between their fields: CSV and its relatives, and lines of sequences.
 
+use std::io::{self, BufRead, Read};
+use std::path::PathBuf;
+
 use super::columns::Mapping;
 use super::error::PrepareError;
 use super::log::{Row, RowTime};
 use super::read::{ROWS_A_STEP, Reading};
 use super::source::{Format, LINE_BYTES_MAX, Source, next_line};
+
+/// Bytes that are read at once.
+const BUFFER_BYTES: usize = 1 << 18;
+
+/// The records of a file, none of them longer than a line may be.
+pub(super) struct Records {
+    reader: csv::Reader<Bounded>,
+    record: csv::ByteRecord,
+    path: PathBuf,
+}
+
+/// Ends where a record does not: after a stray quote all the rest of the file would be read into memory as one field.
+struct Bounded {
+    inner: Box<dyn BufRead>,
+    /// Bytes that may still be read before the record has to end.
+    left: u64,
+}
+
+impl Read for Bounded {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        self.left = self.left.checked_sub(n as u64).ok_or(io::ErrorKind::FileTooLarge)?;
+        Ok(n)
+    }
+}
+
+impl Records {
+    /// Takes the reader of a source; with `quoting` a field may stand in quotation marks.
+    pub(super) fn of(source: &mut Source, separator: u8, quoting: bool) -> Self {
+        let inner = std::mem::replace(&mut source.reader, Box::new(io::empty()));
+        let reader = builder(separator).quoting(quoting).from_reader(Bounded { inner, left: 0 });
+        Self { reader, record: csv::ByteRecord::new(), path: source.path.clone() }
+    }
+
+    /// The next record and the line on which it begins; none at the end of the file.
+    ///
+    /// # Errors
+    /// The file cannot be read or is not CSV, or the record does not end.
+    pub(super) fn next_record(&mut self) -> Result<Option<(u64, &csv::ByteRecord)>, PrepareError> {
+        // What has been read ahead may belong to the records after this one.
+        self.reader.get_mut().left = LINE_BYTES_MAX + BUFFER_BYTES as u64;
+        let more = self.reader.read_byte_record(&mut self.record);
+        let line = self.record.position().map_or(0, csv::Position::line);
+        match more.map_err(csv::Error::into_kind) {
+            Ok(more) => Ok(more.then_some((line, &self.record))),
+            Err(kind) => Err(self.error(kind, line)),
+        }
+    }
+
+    /// What an error says of the file.
+    fn error(&self, kind: csv::ErrorKind, line: u64) -> PrepareError {
+        let path = self.path.clone();
+        match kind {
+            csv::ErrorKind::Io(source) if source.kind() == io::ErrorKind::FileTooLarge => {
+                PrepareError::Quote { path, line, most: LINE_BYTES_MAX }
+            }
+            csv::ErrorKind::Io(source) => PrepareError::Read { path, source },
+            kind => PrepareError::Csv { path, source: csv::Error::from(io::Error::other(format!("{kind:?}"))) },
+        }
+    }
+}
 
 /// The cells of the first line.
 pub(super) fn first_cells(source: &Source, form: Format) -> Vec<String> {
@@ -44,18 +108,9 @@ fn separated(
     mapping: &Mapping,
     Reading { log, rules, progress }: Reading<'_>,
 ) -> Result<(), PrepareError> {
-    let mut reader = builder(separator).from_reader(std::mem::replace(&mut source.reader, Box::new(std::io::empty())));
-    let mut record = csv::ByteRecord::new();
+    let mut records = Records::of(&mut source, separator, true);
     let mut n = 0_u64;
-    loop {
-        let more = reader.read_byte_record(&mut record);
-        if !more.map_err(|error| csv_error(&source, error))? {
-            return Ok(());
-        }
-        let line = record.position().map_or(0, csv::Position::line);
-        if record.as_slice().len() as u64 > LINE_BYTES_MAX {
-            return Err(PrepareError::Quote { path: source.path, line, most: LINE_BYTES_MAX });
-        }
+    while let Some((line, record)) = records.next_record()? {
         n += 1;
         if n.is_multiple_of(ROWS_A_STEP) {
             progress.set(source.done());
@@ -69,6 +124,7 @@ fn separated(
             log.push(line, &row(mapping, |at| record.get(at)), rules)?;
         }
     }
+    Ok(())
 }
 
 fn double_colon_lines(
@@ -145,19 +201,10 @@ pub(super) fn separator(form: Format) -> Option<u8> {
 }
 
 /// A reader that takes the first line as it takes any other, and rows of any length.
-pub(super) fn builder(separator: u8) -> csv::ReaderBuilder {
+fn builder(separator: u8) -> csv::ReaderBuilder {
     let mut builder = csv::ReaderBuilder::new();
-    builder.has_headers(false).flexible(true).delimiter(separator).buffer_capacity(1 << 18);
+    builder.has_headers(false).flexible(true).delimiter(separator).buffer_capacity(BUFFER_BYTES);
     builder
-}
-
-/// What a CSV error says of a file.
-pub(super) fn csv_error(source: &Source, error: csv::Error) -> PrepareError {
-    let path = source.path.clone();
-    match error.into_kind() {
-        csv::ErrorKind::Io(source) => PrepareError::Read { path, source },
-        kind => PrepareError::Csv { path, source: csv::Error::from(std::io::Error::other(format!("{kind:?}"))) },
-    }
 }
 
 /// The fields of a line with `::` between them.
@@ -184,5 +231,22 @@ mod tests {
         let cells: Vec<&[u8]> = double_colons(b"1::Alien: 3::::x").collect();
         assert_eq!(cells, [b"1".as_slice(), b"Alien: 3", b"", b"x"]);
         assert_eq!(double_colons(b"").count(), 1);
+    }
+
+    #[test]
+    fn a_quote_that_is_never_closed_is_told_and_not_read_to_the_end() {
+        let endless = io::Cursor::new(b"user,item\n1,\"2".to_vec()).chain(io::repeat(b'x'));
+        let mut source = Source {
+            path: PathBuf::from("log.csv"),
+            format: Format::Csv,
+            head: Vec::new(),
+            reader: Box::new(io::BufReader::new(endless)),
+            done: Default::default(),
+            size: 0,
+        };
+        let mut records = Records::of(&mut source, b',', true);
+        assert_eq!(records.next_record().unwrap().map(|(line, record)| (line, record.len())), Some((1, 2)));
+        let error = records.next_record().unwrap_err().to_string();
+        assert!(error.contains("log.csv, line 2") && error.contains("closing quote"), "{error}");
     }
 }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::columns::{excerpt, plain};
+use super::delimited::Records;
 use super::error::PrepareError;
 use super::log::{BadRow, EXAMPLES_MAX, is_missing};
 use super::source::{Format, Source, next_line};
@@ -84,7 +85,7 @@ pub struct ItemTableReport {
     pub repeated: u64,
     /// Lines that are not UTF-8 and were read as Latin-1.
     pub latin_1: u64,
-    /// Prices and truth values that could not be read as such and were left out.
+    /// Prices, truth values and times that could not be read as such and were left out.
     pub left_out: u64,
     /// Items of the log that the table does not have; they have no title.
     pub without_entry: u64,
@@ -148,7 +149,7 @@ impl ItemTableReport {
             (self.bad, "bad rows of items were dropped"),
             (self.repeated, "rows repeat an item; its first row counts"),
             (self.latin_1, "lines are not UTF-8 and were read as Latin-1"),
-            (self.left_out, "prices or truth values could not be read and were left out"),
+            (self.left_out, "prices, truth values or times could not be read and were left out"),
             (self.without_entry, "items of the log are not in the table and have no title"),
         ];
         for (n, note) in notes.into_iter().filter(|(n, _)| *n > 0) {
@@ -164,16 +165,12 @@ impl ItemTableReport {
 impl Reader {
     fn separated(&mut self, mut source: Source, format: Format, u_item: bool) -> Result<(), PrepareError> {
         let separator = delimited::separator(format).unwrap_or(b',');
-        let mut builder = delimited::builder(separator);
         // In u.item a quotation mark is a part of the title.
-        builder.quoting(!u_item);
-        let mut rows = builder.from_reader(std::mem::replace(&mut source.reader, Box::new(std::io::empty())));
+        let mut records = Records::of(&mut source, separator, !u_item);
         let mut header: Option<Vec<String>> = u_item.then(|| U_ITEM.map(str::to_owned).to_vec());
-        let mut record = csv::ByteRecord::new();
-        while rows.read_byte_record(&mut record).map_err(|error| delimited::csv_error(&source, error))? {
-            let line = record.position().map_or(0, csv::Position::line);
+        while let Some((line, record)) = records.next_record()? {
             let mut cells: Vec<String> = Vec::with_capacity(record.len());
-            for cell in &record {
+            for cell in record {
                 cells.push(self.text(cell));
             }
             match &header {
@@ -272,7 +269,10 @@ impl Reader {
 
     /// A time in RFC 3339 or in milliseconds since 1970; one that is neither is left out, and counted.
     fn time(&mut self, value: Option<Value>) -> Option<Timestamp> {
-        let time = serde_json::from_value(value?).ok();
+        let value = value?;
+        // In a table without types milliseconds are a text.
+        let whole = value.as_str().and_then(|text| text.trim().parse::<i64>().ok());
+        let time = serde_json::from_value(whole.map_or(value, Value::from)).ok();
         self.report.left_out += u64::from(time.is_none());
         time
     }
@@ -400,6 +400,24 @@ mod tests {
         let report = &table.report;
         assert_eq!((report.rows, report.bad, report.repeated, report.left_out), (4, 1, 1, 1));
         assert_eq!(report.bad_examples[0].line, 4);
+    }
+
+    #[test]
+    fn times_are_milliseconds_or_text_in_a_table_too() {
+        let text = "id,expires_at,updated_at\na,2000000000500,2026-11-24T14:25:01Z\nb,soon,\n";
+        let table = table("items.csv", text.as_bytes()).unwrap();
+        let a = &table.items["a"];
+        let wanted = (Some(Timestamp(2_000_000_000_500)), Some(Timestamp(1_795_530_301_000)));
+        assert_eq!((a.expires_at, a.updated_at), wanted);
+        assert_eq!((table.items["b"].expires_at, table.report.left_out), (None, 1));
+        assert!(table.report.text().contains("1 prices, truth values or times"), "{}", table.report.text());
+    }
+
+    #[test]
+    fn a_quote_that_is_never_closed_is_told() {
+        let text = [b"id,title\na,A\nb,\"".to_vec(), vec![b'x'; 17 << 20]].concat();
+        let error = table("items.csv", &text).unwrap_err().to_string();
+        assert!(error.contains("line 3"), "{error}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use arrow_array::types::{
 };
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::{DataType, TimeUnit as ArrowUnit};
+use kindred::timestamp::Timestamp;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::errors::ParquetError;
@@ -21,6 +22,8 @@ use super::log::{Row, RowTime};
 use super::read::Reading;
 
 const ROWS_A_BATCH: usize = 8_192;
+/// The place of the time among the columns of a log.
+const TIME: usize = 2;
 
 /// The names of the columns.
 ///
@@ -60,14 +63,15 @@ pub(super) fn read(
         let mut texts: [Vec<u8>; 6] = Default::default();
         for row in 0..batch.num_rows() {
             line += 1;
-            for (text, cells) in texts.iter_mut().zip(&cells) {
+            let millis = cells.get(TIME).and_then(Option::as_ref).and_then(|cells| cells.millis(row));
+            for (place, (text, cells)) in texts.iter_mut().zip(&cells).enumerate() {
                 text.clear();
-                if let Some(cells) = cells {
+                // A time that is known as a number need not be written out.
+                if let Some(cells) = cells.as_ref().filter(|_| place != TIME || millis.is_none()) {
                     cells.write(row, text);
                 }
             }
             let [user, item, time, kind, value, rating] = &texts;
-            let millis = cells.get(2).and_then(Option::as_ref).and_then(|cells| cells.millis(row));
             let time = millis.map_or(RowTime::Text(time), RowTime::Millis);
             log.push(line, &Row { user, item, time, kind, value, rating }, rules)?;
         }
@@ -157,7 +161,7 @@ impl<'a> Cells<'a> {
         }
     }
 
-    /// Appends a value as text; nothing for null.
+    /// Appends a value as text, a time in RFC 3339; nothing for null.
     pub(super) fn write(&self, row: usize, text: &mut Vec<u8>) {
         use std::io::Write;
         let array = self.array;
@@ -188,7 +192,7 @@ impl<'a> Cells<'a> {
                 let key = dictionary.key(row).unwrap_or_default();
                 text.write_all(dictionary.values().as_string::<i32>().value(key).as_bytes())
             }
-            _ => Ok(()),
+            _ => self.millis(row).map_or(Ok(()), |ms| write!(text, "{}", Timestamp(ms))),
         };
     }
 }

@@ -3,7 +3,6 @@
 //! The log is read once and never held as text. Memory: 22 bytes an interaction while it is read, at most 70 while it is
 //! sorted and divided; and about 60 bytes, twice the identifier's length included, for each distinct user and item.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use kindred::user_vector::Weighting;
@@ -84,9 +83,6 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Parts, P
     if train.is_empty() {
         return Err(PrepareError::NothingToTrain { test: test.len() as u64 });
     }
-    let weights = &options.read.rules.kind_weights;
-    let kind_weights: BTreeMap<_, _> =
-        kinds.iter().map(|kind| (kind.clone(), weights.get(kind).copied().unwrap_or_default())).collect();
     let report = DatasetReport {
         format_version: FORMAT_VERSION,
         n_users: users.len() as u64,
@@ -95,7 +91,7 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Parts, P
         n_train: train.len() as u64,
         n_test: test.len() as u64,
         kind_counts: kinds.iter().cloned().zip(kind_counts).collect(),
-        kind_weights,
+        kind_weights: options.read.rules.kind_weights.clone(),
         first_ms,
         last_ms,
         time_unit,

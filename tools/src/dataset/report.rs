@@ -33,7 +33,7 @@ pub struct DatasetReport {
     pub kinds: Vec<String>,
     /// Interactions of each kind.
     pub kind_counts: BTreeMap<String, u64>,
-    /// What an interaction of each kind weighs.
+    /// What an interaction of each kind weighs, those among them that the log does not have.
     pub kind_weights: BTreeMap<String, f32>,
     /// Time of the first interaction.
     pub first_ms: i64,

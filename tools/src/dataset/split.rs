@@ -135,7 +135,8 @@ pub fn split(all: Interactions, by: Split) -> (Interactions, Interactions) {
         Split::Time { at_ms } => all.time_ms.iter().map(|time| *time >= at_ms).collect(),
         Split::Share { train } => {
             let mut times = all.time_ms.clone();
-            let place = ((times.len() as f64 * train) as usize).min(times.len().saturating_sub(1));
+            // The last that is trained on.
+            let place = ((times.len() as f64 * train) as usize).saturating_sub(1);
             let at_ms = if times.is_empty() { 0 } else { *times.select_nth_unstable(place).1 };
             // Those of the very moment are trained on: a test must not share its moment with what was learned from.
             all.time_ms.iter().map(|time| *time > at_ms).collect()
@@ -178,7 +179,9 @@ mod tests {
         let (train, test) = split(all.clone(), Split::Time { at_ms: 5 });
         assert_eq!((train.time_ms, test.time_ms), (vec![1, 2], vec![5, 6]));
         let (train, test) = split(all.clone(), Split::Share { train: 0.5 });
-        assert_eq!((train.time_ms, test.time_ms), (vec![1, 5, 2], vec![6]));
+        assert_eq!((train.time_ms, test.time_ms), (vec![1, 2], vec![5, 6]));
+        let ten = rows(&(0..10).map(|time| (0, time)).collect::<Vec<_>>());
+        assert_eq!(split(ten, Split::Share { train: 0.9 }).1.time_ms, [9]);
         let (train, test) = split(all.clone(), Split::None);
         assert_eq!((train, test.len()), (all, 0));
         assert_eq!(split(Interactions::default(), Split::Share { train: 0.5 }).1.len(), 0);

@@ -3,15 +3,19 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
+use kindred::limits;
 use kindred::model::Model;
 use kindred::recommend::RecommendError;
 use kindred::scenario::Scenario;
+use kindred::user_vector::Weighting;
 use kindred_index::AllowSet;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
+use super::seen::keeps_out;
 use super::{EvaluateOptions, HeldOut, Protocol, Skipped, listable};
+use crate::dataset::Interactions;
 use crate::train::by_user;
 
 /// One list to ask for.
@@ -36,11 +40,12 @@ struct Maker<'a> {
     listable: Option<AllowSet>,
     /// The items that are looked for; none for all.
     only: Option<HashSet<u32>>,
-    exclude_seen: bool,
+    scenario: &'a Scenario,
+    weighting: &'a Weighting,
     skipped: Skipped,
 }
 
-/// The cases, by user and time, and what was left out. Costs one look-up an item and a set of what each user has seen.
+/// The cases, by user and time, and what was left out. Costs one look-up an item, and for each test row a pass over what its user did before.
 ///
 /// # Errors
 /// The scenario's filter names a field that the index does not have.
@@ -48,6 +53,7 @@ pub(super) fn cases<D: AsRef<[u8]>>(
     model: &Model<D>,
     held_out: &HeldOut,
     scenario: &Scenario,
+    weighting: &Weighting,
     options: &EvaluateOptions,
 ) -> Result<(Vec<Case>, Skipped), RecommendError> {
     let HeldOut { train, test, keys, .. } = held_out;
@@ -56,7 +62,8 @@ pub(super) fn cases<D: AsRef<[u8]>>(
         ordinals: keys.iter().map(|key| model.index().ordinal(key)).collect(),
         listable: listable(model, scenario, None)?,
         only: options.only_new.then(|| held_out.new_items()),
-        exclude_seen: scenario.exclude_seen,
+        scenario,
+        weighting,
         skipped: Skipped::default(),
     };
     let histories: Vec<(u32, Range<usize>)> = by_user(&train.user).collect();
@@ -66,9 +73,8 @@ pub(super) fn cases<D: AsRef<[u8]>>(
         let history = found.map_or(0..0, |at| histories[at].1.clone());
         let before = cases.len();
         match options.protocol {
-            Protocol::HeldOut if history.is_empty() => maker.skipped.without_history += rows.len() as u64,
-            Protocol::HeldOut => cases.extend(maker.whole(user, history, rows)),
-            Protocol::NextEvent => maker.steps(user, history, rows, &mut cases),
+            Protocol::HeldOut => cases.extend(maker.whole(user, &history, rows)),
+            Protocol::NextEvent => maker.steps(user, &history, rows, &mut cases),
         }
         maker.skipped.users_without_any += u64::from(cases.len() == before);
     }
@@ -88,55 +94,75 @@ fn sample(cases: &mut Vec<Case>, options: &EvaluateOptions, skipped: &mut Skippe
     cases.retain(|case| drawn.contains(&case.user));
 }
 
+impl Case {
+    /// What its user did before, as far back as the service would look: rows of the training part, then of the test part.
+    pub(super) fn before<'a>(&self, held_out: &'a HeldOut) -> impl Iterator<Item = (&'a Interactions, usize)> {
+        let HeldOut { train, test, .. } = held_out;
+        let history = self.history.clone().map(move |row| (train, row));
+        let prefix = self.prefix.clone().map(move |row| (test, row));
+        let too_old = (self.history.len() + self.prefix.len()).saturating_sub(limits::HISTORY_MAX);
+        history.chain(prefix).skip(too_old)
+    }
+}
+
 impl Maker<'_> {
     /// All test rows of a user in one case.
-    fn whole(&mut self, user: u32, history: Range<usize>, rows: Range<usize>) -> Option<Case> {
-        let HeldOut { train, test, .. } = self.held_out;
-        let seen: HashSet<u32> = train.item[history.clone()].iter().copied().collect();
-        let mut relevant: Vec<u32> = Vec::new();
-        for row in rows.clone() {
-            match self.wanted(row, &seen) {
-                Some(ordinal) if relevant.contains(&ordinal) => self.skipped.repeated += 1,
-                Some(ordinal) => relevant.push(ordinal),
+    fn whole(&mut self, user: u32, history: &Range<usize>, rows: Range<usize>) -> Option<Case> {
+        let mut case = self.at(user, history, 0..0, rows.start);
+        if case.history.is_empty() {
+            self.skipped.without_history += rows.len() as u64;
+            return None;
+        }
+        for row in rows {
+            match self.wanted(row, &case) {
+                Some(ordinal) if case.relevant.contains(&ordinal) => self.skipped.repeated += 1,
+                Some(ordinal) => case.relevant.push(ordinal),
                 None => {}
             }
         }
-        relevant.sort_unstable();
-        let now_ms = test.time_ms[rows.start];
-        (!relevant.is_empty()).then_some(Case { user, history, prefix: 0..0, relevant, now_ms })
+        case.relevant.sort_unstable();
+        (!case.relevant.is_empty()).then_some(case)
     }
 
     /// A case for each test row of a user, but the first where nothing comes before it.
-    fn steps(&mut self, user: u32, history: Range<usize>, rows: Range<usize>, cases: &mut Vec<Case>) {
-        let HeldOut { train, test, .. } = self.held_out;
-        let mut seen = HashSet::new();
-        let mut before = history.start..history.start;
+    fn steps(&mut self, user: u32, history: &Range<usize>, rows: Range<usize>, cases: &mut Vec<Case>) {
         for row in rows.clone() {
-            let (prefix, now_ms) = (rows.start..row, test.time_ms[row]);
-            // Where items are held out, training interactions lie before, between and after those of the test part.
-            let later = before.end..history.end;
-            let passed = train.time_ms[later.clone()].partition_point(|time_ms| *time_ms <= now_ms);
-            seen.extend(train.item[later].iter().take(passed));
-            before.end += passed;
-            if before.is_empty() && prefix.is_empty() {
+            let mut case = self.at(user, history, rows.start..row, row);
+            if case.history.is_empty() && case.prefix.is_empty() {
                 self.skipped.without_history += 1;
-            } else if let Some(ordinal) = self.wanted(row, &seen) {
-                cases.push(Case { user, history: before.clone(), prefix, relevant: vec![ordinal], now_ms });
+            } else if let Some(ordinal) = self.wanted(row, &case) {
+                case.relevant.push(ordinal);
+                cases.push(case);
             }
-            seen.insert(test.item[row]);
         }
     }
 
-    /// The ordinal of a test row if a list could contain it; counts why not.
-    fn wanted(&mut self, row: usize, seen: &HashSet<u32>) -> Option<u32> {
-        let test = &self.held_out.test;
+    /// A list that is asked for when a test row happened, and nothing yet to look for in it.
+    fn at(&self, user: u32, history: &Range<usize>, prefix: Range<usize>, row: usize) -> Case {
+        let HeldOut { train, test, .. } = self.held_out;
+        let now_ms = test.time_ms[row];
+        // Where items are held out, training interactions lie before, between and after those of the test part.
+        let passed = train.time_ms[history.clone()].partition_point(|time_ms| *time_ms <= now_ms);
+        Case { user, history: history.start..history.start + passed, prefix, relevant: Vec::new(), now_ms }
+    }
+
+    /// The ordinal of a test row if the list of a case could contain it; counts why not.
+    fn wanted(&mut self, row: usize, case: &Case) -> Option<u32> {
+        let (held_out, scenario, weighting) = (self.held_out, self.scenario, self.weighting);
+        let test = &held_out.test;
         let item = test.item[row];
         let ordinal = self.ordinals.get(item as usize).copied().flatten();
+        let is_seen = || {
+            let with_it = case.before(held_out).filter(|(part, at)| part.item[*at] == item);
+            let kind = |number: u8| held_out.kinds.get(usize::from(number)).map_or("", String::as_str);
+            let mut done = with_it.map(|(part, at)| (kind(part.kind[at]), part.time_ms[at]));
+            done.any(|(kind, time_ms)| keeps_out(scenario, weighting, kind, time_ms, case.now_ms))
+        };
         let reason = match ordinal {
             _ if test.weight[row] <= 0.0 => &mut self.skipped.not_liked,
             None => &mut self.skipped.unknown_items,
             Some(_) if self.only.as_ref().is_some_and(|only| !only.contains(&item)) => &mut self.skipped.not_new,
-            Some(_) if self.exclude_seen && seen.contains(&item) => &mut self.skipped.seen_before,
+            Some(_) if is_seen() => &mut self.skipped.seen_before,
             Some(ordinal) if self.listable.as_ref().is_some_and(|set| !set.contains(ordinal)) => {
                 &mut self.skipped.unavailable
             }

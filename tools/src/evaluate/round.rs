@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use kindred::interaction::Interaction;
-use kindred::limits;
 use kindred::model::Model;
 use kindred::recommend::{RecommendError, RecommendScratch, Signals};
 use kindred::scenario::Scenario;
@@ -36,7 +35,7 @@ pub(crate) struct Question<'a> {
 impl<D: AsRef<[u8]> + Sync> Round<'_, D> {
     /// The cases, by user and time, and what was left out.
     pub(crate) fn cases(&self) -> Result<(Vec<Case>, Skipped), RecommendError> {
-        cases::cases(self.model, self.held_out, self.scenario, self.options)
+        cases::cases(self.model, self.held_out, self.scenario, self.weighting, self.options)
     }
 
     /// Asks every case, over all threads, and gives the answers in the order of the cases. Where trends are counted, cases are asked in the
@@ -75,15 +74,13 @@ impl<D: AsRef<[u8]> + Sync> Round<'_, D> {
     }
 
     fn history(&self, case: &Case) -> Vec<Interaction> {
-        let HeldOut { train, test, kinds, keys } = self.held_out;
+        let HeldOut { kinds, keys, .. } = self.held_out;
         let interaction = |(table, at): (&Interactions, usize)| {
             let key = keys.get(table.item[at] as usize).cloned().unwrap_or_default();
             let kind = kinds.get(usize::from(table.kind[at])).cloned().unwrap_or_default();
             Interaction::new(key, kind, table.time_ms[at])
         };
-        let before = case.history.clone().map(|at| (train, at)).chain(case.prefix.clone().map(|at| (test, at)));
-        let too_old = (case.history.len() + case.prefix.len()).saturating_sub(limits::HISTORY_MAX);
-        before.skip(too_old).map(interaction).collect()
+        case.before(self.held_out).map(interaction).collect()
     }
 }
 

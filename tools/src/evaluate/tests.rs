@@ -1,6 +1,5 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use kindred::interaction::Interaction;
 use kindred::testing::Fixture;
 use kindred_index::build::{GraphOptions, HnswBuilder, build_index};
 use kindred_index::{FILTER_PARTS_MAX, IndexInput, Metric};
@@ -177,13 +176,37 @@ fn what_a_user_did_later_is_not_history() {
     let train = [(1, 0, 1.0, 0), (1, 4, 1.0, 10), (1, 8, 1.0, 50), (2, 4, 1.0, 50)];
     let held_out = held_out(&fixture, &train, &[(1, 8, 1.0, 10), (1, 12, 1.0, 60), (2, 8, 1.0, 40)]);
     let (model, scenario, weighting) = (fixture.model(), Scenario::home(), Weighting::default());
-    let options = EvaluateOptions { protocol: Protocol::NextEvent, ..options(&[1]) };
-    let round =
-        Round { model: &model, held_out: &held_out, scenario: &scenario, weighting: &weighting, options: &options };
-    let (cases, skipped) = round.cases().unwrap();
-    let histories: Vec<_> = cases.into_iter().map(|case| (case.user, case.history, case.prefix)).collect();
-    assert_eq!(histories, [(1, 0..2, 0..0), (1, 0..3, 0..1)]);
-    assert_eq!(skipped, Skipped { without_history: 1, users_without_any: 1, ..Skipped::default() });
+    let asked = |protocol: Protocol| {
+        let options = EvaluateOptions { protocol, ..options(&[1]) };
+        let round =
+            Round { model: &model, held_out: &held_out, scenario: &scenario, weighting: &weighting, options: &options };
+        let (cases, skipped) = round.cases().unwrap();
+        assert_eq!(skipped, Skipped { without_history: 1, users_without_any: 1, ..Skipped::default() });
+        cases.into_iter().map(|case| (case.user, case.history, case.prefix, case.relevant)).collect::<Vec<_>>()
+    };
+    assert_eq!(asked(Protocol::NextEvent), [(1, 0..2, 0..0, vec![8]), (1, 0..3, 0..1, vec![12])]);
+    assert_eq!(asked(Protocol::HeldOut), [(1, 0..2, 0..0, vec![8, 12])]);
+}
+
+#[test]
+fn what_may_be_listed_again_is_looked_for() {
+    const HOUR_MS: i64 = 3_600_000;
+    let fixture = Fixture::shop();
+    let model = fixture.model();
+    // Item 0 was taken five hours before it is taken again, item 4 one hour before.
+    let train = [(1, 0, 1.0, 0), (1, 4, 1.0, 4 * HOUR_MS)];
+    let held_out = held_out(&fixture, &train, &[(1, 0, 1.0, 5 * HOUR_MS), (1, 4, 1.0, 5 * HOUR_MS)]);
+    let asked = |scenario: &Scenario| {
+        evaluate(&model, &held_out, scenario, &Weighting::default(), &options(&[60]), &|_, _| (), None)
+    };
+    let found = asked(&Scenario { exclude_within_hours: 4.0, ..Scenario::home() }).unwrap();
+    assert_eq!((found.n_relevant, found.skipped.seen_before), (1, 1));
+    assert!(found.systems.iter().all(|system| system.at[0].hit_rate == 1.0), "{:?}", found.systems);
+    let found = asked(&Scenario { exclude_kinds: vec!["purchase".to_owned()], ..Scenario::home() }).unwrap();
+    assert_eq!((found.n_relevant, found.skipped.seen_before), (2, 0));
+    let hidden = Scenario { exclude_seen: false, hide_kinds: vec!["view".to_owned()], ..Scenario::home() };
+    let error = asked(&hidden).unwrap_err();
+    assert!(matches!(error, EvaluateError::NoUsers { skipped } if skipped.seen_before == 2), "{error}");
 }
 
 #[test]

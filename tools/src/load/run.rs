@@ -16,7 +16,8 @@ use super::plan::{Plan, Sort};
 const LATENCY_NS_MAX: u64 = 60_000_000_000;
 /// How long answers may take after the last request should have been sent.
 const GRACE: Duration = Duration::from_secs(10);
-/// A turn of the loop that takes longer was not the loop's doing: the machine took its core away.
+/// Two looks at the clock that lie further apart were not the loop's doing: the machine took its core away. Between them lie at most the calls
+/// of one connection, which do not wait, and offering the core to others.
 const PAUSE: Duration = Duration::from_millis(3);
 /// Messages of errors kept apart; further ones are counted together.
 const ERRORS_MAX: usize = 16;
@@ -80,6 +81,31 @@ struct Lane<'a> {
     counted: bool,
 }
 
+/// The clock, and what was missing between two looks at it.
+struct Clock {
+    counted_from: Instant,
+    last: Instant,
+    /// All in all and at the longest.
+    pauses: [Duration; 2],
+}
+
+impl Clock {
+    fn read(&mut self) -> Instant {
+        let now = Instant::now();
+        self.saw(now);
+        now
+    }
+
+    fn saw(&mut self, now: Instant) {
+        let pause = now.duration_since(self.last);
+        if pause > PAUSE && self.last >= self.counted_from {
+            let [all, longest] = self.pauses;
+            self.pauses = [all + pause, longest.max(pause)];
+        }
+        self.last = now;
+    }
+}
+
 impl Measured {
     fn new() -> anyhow::Result<Self> {
         let histogram = || Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).context("making a histogram");
@@ -94,7 +120,7 @@ impl Measured {
         })
     }
 
-    /// Requests that were answered.
+    /// Requests that were answered, those with a failure among them, also of the warm-up.
     pub fn answered(&self) -> u64 {
         self.statuses.values().sum()
     }
@@ -173,13 +199,13 @@ pub fn run(plan: &Plan, options: &RunOptions) -> anyhow::Result<Measured> {
     };
     let mut next = 0_u64;
     let mut last_answer = counted_from;
-    let mut turned = start;
+    let mut clock = Clock { counted_from, last: start, pauses: [Duration::ZERO; 2] };
     loop {
         let mut moved = false;
         let mut busy = 0;
         for lane in &mut lanes {
             if !lane.connection.is_busy() {
-                let now = Instant::now();
+                let now = clock.read();
                 let intended = due(next);
                 if intended > now || intended >= end || now >= end && options.pace == Pace::Closed {
                     continue;
@@ -193,15 +219,9 @@ pub fn run(plan: &Plan, options: &RunOptions) -> anyhow::Result<Measured> {
                 moved = true;
             }
             busy += 1;
-            moved |= poll(lane, &mut measured, &mut last_answer);
+            moved |= poll(lane, &mut measured, &mut last_answer, &mut clock);
         }
-        let now = Instant::now();
-        let pause = now.duration_since(turned);
-        if pause > PAUSE && turned >= counted_from {
-            let [all, longest] = measured.pauses;
-            measured.pauses = [all + pause, longest.max(pause)];
-        }
-        turned = now;
+        let now = clock.read();
         let all_sent = now >= end && (options.pace == Pace::Closed || due(next) >= end);
         if all_sent && busy == 0 {
             break;
@@ -217,13 +237,14 @@ pub fn run(plan: &Plan, options: &RunOptions) -> anyhow::Result<Measured> {
         }
     }
     measured.seconds = last_answer.max(end).duration_since(counted_from).as_secs_f64();
+    measured.pauses = clock.pauses;
     Ok(measured)
 }
 
 /// Sends and receives on one connection. Whether the request came to its end.
-fn poll(lane: &mut Lane<'_>, measured: &mut Measured, last_answer: &mut Instant) -> bool {
+fn poll(lane: &mut Lane<'_>, measured: &mut Measured, last_answer: &mut Instant, clock: &mut Clock) -> bool {
     let outcome = lane.connection.poll();
-    let now = Instant::now();
+    let now = clock.read();
     match outcome {
         Ok(None) => return false,
         // A failure counts also during the warm-up: there is no time at which requests may fail.
@@ -238,6 +259,8 @@ fn poll(lane: &mut Lane<'_>, measured: &mut Measured, last_answer: &mut Instant)
             if lane.connection.reopen().is_err() {
                 std::thread::sleep(Duration::from_millis(1));
             }
+            // Connecting may wait.
+            clock.last = Instant::now();
         }
     }
     true
@@ -316,6 +339,17 @@ mod tests {
         let waited = measured.latency[0].iter_recorded().filter(|value| value.value_iterated_to() > 20_000_000);
         let waited: u64 = waited.map(|value| value.count_at_value()).sum();
         assert!(waited >= 30, "{waited}");
+    }
+
+    #[test]
+    fn a_long_turn_over_many_connections_is_no_pause() {
+        let start = Instant::now();
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        let mut clock = Clock { counted_from: at(2), last: start, pauses: [Duration::ZERO; 2] };
+        (1..50).for_each(|ms| clock.saw(at(ms)));
+        assert_eq!(clock.pauses, [Duration::ZERO; 2]);
+        [90, 91, 100].into_iter().for_each(|ms| clock.saw(at(ms)));
+        assert_eq!(clock.pauses, [50, 41].map(Duration::from_millis));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! A whole model from a dataset and a trainer: factors, rows for cold items, decay, neighbours, popularity, queries.
 
+use std::collections::BTreeMap;
+
 use kindred::catalog::CatalogItem;
 use kindred::manifest::{SessionLikeness, TrainingWindow};
 use kindred::user_vector::Weighting;
@@ -27,6 +29,8 @@ pub struct Material {
     pub items: Vec<CatalogItem>,
     /// Kinds of interaction, in the order of the kind column.
     pub kinds: Vec<String>,
+    /// What kinds weighed when the dataset was prepared, those among them that it does not have.
+    pub kind_weights: BTreeMap<String, f32>,
     /// Fingerprint of the dataset.
     pub fingerprint: Option<String>,
 }
@@ -84,9 +88,9 @@ pub fn model(
     options: &ModelOptions,
     progress: &dyn TrainProgress,
 ) -> Result<ModelDir, TrainError> {
-    let Material { interactions, n_users, items, kinds, fingerprint } = material;
+    let Material { interactions, n_users, items, kinds, kind_weights, fingerprint } = material;
     let data = TrainingData { interactions: &interactions, n_users, n_items: items.len() };
-    let mut weighting = weighting(&interactions, &kinds);
+    let mut weighting = weighting(&interactions, &kinds, &kind_weights);
     weighting.half_life_s = options.half_life_s;
     let mut factors = trainer.train(&data, progress)?;
     let known = if options.encoder {
@@ -162,9 +166,10 @@ pub fn model(
 }
 
 /// What kinds weigh online: what they weighed, on average, in the training data, so that `kindred prepare --kind-weights` holds
-/// for serving too. Kinds that the data does not have keep their defaults.
-pub fn weighting(interactions: &Interactions, kinds: &[String]) -> Weighting {
+/// for serving too. Kinds that the data does not have weigh what the dataset was prepared with: a kind that weighs 0 has no row in it.
+pub fn weighting(interactions: &Interactions, kinds: &[String], as_prepared: &BTreeMap<String, f32>) -> Weighting {
     let mut weighting = Weighting::default();
+    weighting.kinds.extend(as_prepared.iter().map(|(kind, weight)| (kind.clone(), *weight)));
     for (kind, weight) in kinds.iter().zip(kind_weights(interactions)).filter(|(_, weight)| *weight != 0.0) {
         weighting.kinds.insert(kind.clone(), weight);
     }
@@ -256,6 +261,7 @@ mod tests {
             n_users: 80,
             items: (0..21).map(|i| CatalogItem::new(format!("item-{i}"))).collect(),
             kinds: vec!["view".to_owned(), "listen".to_owned()],
+            kind_weights: BTreeMap::new(),
             fingerprint: Some("f00d".to_owned()),
         }
     }
@@ -315,11 +321,13 @@ mod tests {
 
     #[test]
     fn kinds_weigh_online_what_they_weighed_in_training() {
-        let material = material();
-        let weighting = weighting(&material.interactions, &material.kinds);
-        assert_eq!(weighting.kinds["view"], 1.0);
-        assert_eq!(weighting.kinds["listen"], 4.0);
-        assert_eq!(weighting.kinds["purchase"], Weighting::default().kinds["purchase"]);
+        let Material { interactions, kinds, .. } = material();
+        let as_prepared = [("listen", 1.0), ("purchase", 0.0), ("dislike", -3.0)];
+        let as_prepared = BTreeMap::from(as_prepared.map(|(kind, weight)| (kind.to_owned(), weight)));
+        let weights = weighting(&interactions, &kinds, &as_prepared).kinds;
+        assert_eq!((weights["view"], weights["listen"]), (1.0, 4.0));
+        assert_eq!((weights["purchase"], weights["dislike"]), (0.0, -3.0), "the data does not have them");
+        assert_eq!(weights["cart"], Weighting::default().kinds["cart"]);
     }
 
     #[test]

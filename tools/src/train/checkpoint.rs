@@ -5,9 +5,11 @@
 //! with the same factors, to the bit, as one that was never stopped.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -27,6 +29,8 @@ pub struct Checkpoints {
     dir: PathBuf,
     /// How long a run may go on before it is kept again: what is lost at most.
     every: Duration,
+    /// The places of this command's own runs; another's may lie beside them.
+    own: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 /// What a run has reached.
@@ -60,21 +64,17 @@ pub(crate) struct Checkpoint {
 impl Checkpoints {
     /// Below `dir`, which is made where it is not there; kept at most every so often.
     pub fn below(dir: &Path, every: Duration) -> Self {
-        Self { dir: dir.to_owned(), every }
+        Self { dir: dir.to_owned(), every, own: Arc::default() }
     }
 
-    /// Removes all of them, and the directory where nothing else is in it: for when the model is written.
+    /// Removes what this command's runs have kept, and the directory where nothing else is in it: for when the model is written.
     ///
     /// # Errors
     /// Something cannot be read or removed.
     pub fn remove(&self) -> Result<(), WholeDirError> {
-        let cannot = |path: &Path| {
-            let path = path.to_owned();
-            move |source| WholeDirError::Write { path, source }
-        };
-        let Ok(entries) = fs::read_dir(&self.dir) else { return Ok(()) };
-        for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir() && is_run(path)) {
-            fs::remove_dir_all(&path).map_err(cannot(&path))?;
+        for place in self.own.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            whole_dir::writable(place, KIND, true)?;
+            whole_dir::remove(place)?;
         }
         // It stays where somebody keeps something else in it.
         let _stays = fs::remove_dir(&self.dir);
@@ -88,7 +88,9 @@ impl Checkpoint {
         let place = progress.checkpoints().map(|checkpoints| {
             let settings = trainer.parameters().to_string();
             let hash = fingerprint::of_rows(data.interactions, &[&settings, &data.n_items.to_string()]);
-            (checkpoints.dir.join(format!("{}-{hash}", trainer.name())), checkpoints.every)
+            let place = checkpoints.dir.join(format!("{}-{hash}", trainer.name()));
+            checkpoints.own.lock().unwrap_or_else(PoisonError::into_inner).insert(place.clone());
+            (place, checkpoints.every)
         });
         Self { place, last: Cell::new(Instant::now()) }
     }
@@ -156,13 +158,6 @@ impl Checkpoint {
         self.last.set(Instant::now());
         Ok(())
     }
-}
-
-/// Whether a directory is named as that of a run is, also while it is written: `als-0123456789abcdef`.
-fn is_run(dir: &Path) -> bool {
-    let name = dir.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
-    let hash = name.rsplit_once('-').map_or("", |(_, hash)| hash);
-    hash.len() == 16 && hash.bytes().all(|digit| digit.is_ascii_hexdigit())
 }
 
 /// Why something was not kept.
@@ -288,9 +283,14 @@ mod tests {
         fs::write(root.path().join("mine.txt"), "kept").unwrap();
         fs::create_dir(root.path().join("mine.partial")).unwrap();
         fs::create_dir(places[0].with_extension("partial")).unwrap();
+        // What another command has kept in the same directory, and what is only called as if it were kept.
+        for (name, file) in [("als-00000000000000aa", KIND.mark), ("photos-0123456789abcdef", "beach.png")] {
+            fs::create_dir(root.path().join(name)).unwrap();
+            fs::write(root.path().join(name).join(file), "{}").unwrap();
+        }
         checkpoints.remove().unwrap();
         let mut left: Vec<_> = fs::read_dir(root.path()).unwrap().map(|one| one.unwrap().file_name()).collect();
         left.sort();
-        assert_eq!(left, ["mine.partial", "mine.txt"]);
+        assert_eq!(left, ["als-00000000000000aa", "mine.partial", "mine.txt", "photos-0123456789abcdef"]);
     }
 }

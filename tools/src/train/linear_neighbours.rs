@@ -4,8 +4,8 @@
 //! behind it, those near it more (SLIST with α = 0: Choi et al., WWW 2021; see [`slist`](super::slist) for the same squeezed into factors). Row i of B
 //! says what is taken after i. Counting alone gives a film the followers of every film that it is seen with; here each follower is explained once.
 //!
-//! B is made whole: two tables of n × n floats, and `n³/3 + 2·n³` floating-point operations, seconds for [`ITEMS_MAX`] items. The result is the same
-//! to the bit for any number of threads.
+//! B is made whole: two tables of n × n floats, and `n³/3 + 2·n³` floating-point operations, seconds for [`ITEMS_MAX`] items. Beside them S and T,
+//! while they are made, take about 500 bytes an interaction. The result is the same to the bit for any number of threads.
 
 use faer::linalg::solvers::{Llt, Solve as _};
 use faer::{Mat, MatRef, Side};
@@ -18,6 +18,8 @@ use super::{TrainError, TrainProgress, TrainingData};
 
 /// Items of a catalogue for which B is made: two tables of 256 MiB.
 pub const ITEMS_MAX: usize = 8_192;
+/// The most interactions for which it is tried where nobody asks for it: 2.5 GB of S and T.
+pub const INTERACTIONS_MAX: usize = 5_000_000;
 /// λ: what holds B small. On MovieLens-1M 50 to 200 find equally much.
 const REGULARIZATION: f64 = 100.0;
 /// Interactions from a cut after which one counts 1/e.

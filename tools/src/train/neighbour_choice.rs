@@ -34,7 +34,7 @@ pub fn choose(
     seed: u64,
     progress: &dyn TrainProgress,
 ) -> Result<NeighbourOptions, TrainError> {
-    let ways = ways(options, data.n_items);
+    let ways = ways(options, data.n_items, data.interactions.len());
     let usual = NeighbourOptions { by: Order::Following, backwards: Some(neighbours::USUAL_BACKWARDS), ..*options };
     let [first, _, ..] = ways[..] else { return Ok(ways.into_iter().next().unwrap_or(usual)) };
     let held_back = HeldBack::of(data, seed);
@@ -57,7 +57,7 @@ pub fn choose(
     Ok(best.1)
 }
 
-fn ways(options: &NeighbourOptions, n_items: usize) -> Vec<NeighbourOptions> {
+fn ways(options: &NeighbourOptions, n_items: usize, n_interactions: usize) -> Vec<NeighbourOptions> {
     let backwards = options.backwards.map_or_else(|| BACKWARDS.to_vec(), |given| vec![given]);
     let following = backwards.into_iter().map(|backwards| {
         let backwards = Some(backwards);
@@ -67,7 +67,8 @@ fn ways(options: &NeighbourOptions, n_items: usize) -> Vec<NeighbourOptions> {
         Order::Auto => {
             let linear = NeighbourOptions { by: Order::Linear, ..*options };
             let together = NeighbourOptions { by: Order::Together, ..*options };
-            following.chain([together]).chain((n_items <= linear_neighbours::ITEMS_MAX).then_some(linear)).collect()
+            let fits = n_items <= linear_neighbours::ITEMS_MAX && n_interactions <= linear_neighbours::INTERACTIONS_MAX;
+            following.chain([together]).chain(fits.then_some(linear)).collect()
         }
         Order::Following => following.collect(),
         Order::Together => vec![*options],
@@ -82,7 +83,8 @@ fn gain(table: &NeighbourTable, held_back: &HeldBack) -> f64 {
     gains.iter().sum::<f64>() / gains.len().max(1) as f64
 }
 
-/// How many items that the user has not seen score higher than the one held back; none where nothing speaks for it.
+/// How many items that the user has not seen score higher than the one held back, and half of those that score the same; none where nothing
+/// speaks for it.
 fn rank(table: &NeighbourTable, held_back: &HeldBack, case: &Case) -> Option<usize> {
     let (items, weights) = (&held_back.rest.item, &held_back.rest.weight);
     let seen = items.get(case.history.clone())?;
@@ -99,7 +101,12 @@ fn rank(table: &NeighbourTable, held_back: &HeldBack, case: &Case) -> Option<usi
         }
     }
     let wanted = *scores.get(&case.item)?;
-    Some(scores.iter().filter(|(item, score)| **score > wanted && !seen.contains(item)).count())
+    let (mut above, mut same) = (0, 0_usize);
+    for (_, score) in scores.iter().filter(|(item, score)| **score >= wanted && !seen.contains(item)) {
+        above += usize::from(*score > wanted);
+        same += usize::from(*score == wanted);
+    }
+    Some(above + same.saturating_sub(1) / 2)
 }
 
 #[cfg(test)]
@@ -137,6 +144,29 @@ mod tests {
         assert_eq!(chosen(&log, &given), given);
         let given = NeighbourOptions { by: Order::Following, backwards: Some(0.25), ..NeighbourOptions::default() };
         assert_eq!(chosen(&log, &given), given);
+    }
+
+    #[test]
+    fn of_those_that_score_the_same_half_stand_before() {
+        // Item 0 is followed by 1 to 5, all alike; 1 has been seen.
+        let table = NeighbourTable { k: 5, items: vec![1, 2, 3, 4, 5], similarities: vec![0.5; 5] };
+        let mut rest = Interactions::default();
+        rest.push(0, 1, 0, -1.0, 0);
+        rest.push(0, 0, 0, 1.0, 1);
+        let held_back = HeldBack { rest, cases: Vec::new() };
+        let case = |item: u32| Case { history: 0..2, item, now_ms: 2 };
+        assert_eq!(rank(&table, &held_back, &case(4)), Some(1), "half of the three others");
+        assert_eq!(rank(&table, &held_back, &case(9)), None);
+    }
+
+    #[test]
+    fn the_linear_model_is_tried_where_it_fits_into_memory() {
+        let tried = |n_items, n_interactions| {
+            let ways = ways(&NeighbourOptions::default(), n_items, n_interactions);
+            ways.iter().any(|way| way.by == Order::Linear)
+        };
+        let (items, interactions) = (linear_neighbours::ITEMS_MAX, linear_neighbours::INTERACTIONS_MAX);
+        assert!(tried(items, interactions) && !tried(items + 1, 1) && !tried(40, interactions + 1));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! (`ridge`). What an item says of its visitor is its row of `U·√Σ`, what is recommended its row of `V·√Σ`.
 //!
 //! The same data and settings give the same factors to the bit, for any number of threads. Memory: the entries of X, S and T
-//! (8 bytes each, at most 41 an interaction), and up to thirty tables of n × d floats.
+//! (8 bytes each, at most 41 an interaction; three times as much while they are made), and up to thirty tables of n × d floats.
 
 use faer::{Mat, MatRef, Side};
 use rand::{Rng, SeedableRng};

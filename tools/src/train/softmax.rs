@@ -13,8 +13,9 @@
 //! Where age counts, an older interaction is an example less often.
 //! What is left open in the settings is chosen on interactions held back from training; see `softmax/trial.rs`.
 //!
-//! The result is the same to the bit for any number of threads. Memory: 10 rows an item, 16 bytes an interaction, and
-//! one batch's scores. An epoch costs `6 · n_examples · n_scored · d` floating-point operations.
+//! The result is the same to the bit for any number of threads. Memory: 10 rows an item, 30 while trials are compared (the best so far, the
+//! next, and its running means), 8 more while a checkpoint is written; 16 bytes an interaction; and one batch's scores. An epoch costs
+//! `6 · n_examples · n_scored · d` floating-point operations.
 
 mod batch;
 mod dropout;

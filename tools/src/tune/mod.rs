@@ -114,7 +114,7 @@ pub fn tune(
         return Err(TuneError::TooFew { found: held_back.cases.len() });
     }
     let rest = TrainingData { interactions: &held_back.rest, ..data };
-    let weighting = assemble::weighting(&held_back.rest, &material.kinds);
+    let weighting = assemble::weighting(&held_back.rest, &material.kinds, &material.kind_weights);
     let settings = options.tuned.settings();
     while trials.len() < options.trials {
         let label = format!("trial {}", trials.len() + 1);
@@ -202,6 +202,7 @@ mod tests {
             n_users: n_users as usize,
             items: (0..20).map(|i| CatalogItem::new(format!("item-{i}"))).collect(),
             kinds: vec!["view".to_owned()],
+            kind_weights: Default::default(),
             fingerprint: None,
         }
     }

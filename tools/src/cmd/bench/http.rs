@@ -331,14 +331,19 @@ fn spawn(args: &Args, store: Option<Store<'_>>, progress: &Progress) -> anyhow::
     })
 }
 
-/// Publishes a generated artifact, unless the directory holds the same one from before.
+/// Publishes a generated artifact, unless the directory holds the same one from before, built by the same version in the same way.
 fn generate(args: &Args, root: &Path, progress: &Progress) -> anyhow::Result<()> {
     let options = FactorsOptions { n_items: args.items, dims: args.dims, n_queries: 1_000, seed: args.seed };
     let metric = ModelMetric::from(args.metric);
     let parameters = serde_json::json!({"items": args.items, "dims": args.dims, "metric": metric, "seed": args.seed});
+    // The floor is not what is measured here; the recall is in the manifest.
+    let settings =
+        BuildOptions { edges: EdgeChoice::Auto, recall_floor: 0.0, keep: Some(1), ..BuildOptions::default() };
     if let Ok(current) = artifact::current(root) {
         let manifest = artifact::read_manifest(&current.directory)?;
-        if manifest.trainer == generated::TRAINER && manifest.hyper_parameters == parameters {
+        let built_so =
+            manifest.tool_version == env!("CARGO_PKG_VERSION") && manifest.builder == settings.builder.name();
+        if manifest.trainer == generated::TRAINER && manifest.hyper_parameters == parameters && built_so {
             return Ok(());
         }
         ensure!(
@@ -350,9 +355,7 @@ fn generate(args: &Args, root: &Path, progress: &Progress) -> anyhow::Result<()>
     progress.start("generating items", 0);
     let mut model = generated::model(&options, metric);
     model.info.parameters = parameters;
-    // The floor is not what is measured here; the recall is in the manifest.
-    let options = BuildOptions { edges: EdgeChoice::Auto, recall_floor: 0.0, keep: Some(1), ..BuildOptions::default() };
-    build::publish(&model, root, &options, progress).context("building the generated artifact")?;
+    build::publish(&model, root, &settings, progress).context("building the generated artifact")?;
     Ok(())
 }
 
@@ -431,14 +434,44 @@ fn rate(text: &str) -> Result<f64, String> {
     })
 }
 
-fn positive(text: &str) -> Result<f64, String> {
+/// A number of seconds or of times, above 0.
+pub(super) fn positive(text: &str) -> Result<f64, String> {
     let number: f64 = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
     if number > 0.0 && number <= 86_400_000.0 { Ok(number) } else { Err(format!("{number} is not above 0")) }
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn what_another_version_built_is_built_anew() {
+        let root = tempfile::tempdir().unwrap();
+        let line = "http --spawn --items 100 --dims 8".split(' ').collect::<Vec<_>>();
+        let args = Line::try_parse_from(line).map(|line| line.args).unwrap();
+        let generated = || {
+            generate(&args, root.path(), &Progress::hidden()).unwrap();
+            artifact::current(root.path()).unwrap()
+        };
+        let first = generated();
+        assert_eq!(generated().generation, first.generation);
+        let manifest = first.directory.join(artifact::MANIFEST_FILE);
+        let text = std::fs::read_to_string(&manifest).unwrap();
+        let older = text.replace(concat!('"', env!("CARGO_PKG_VERSION"), '"'), "\"0.0.1\"");
+        assert_ne!(older, text);
+        // A published file is read-only.
+        std::fs::remove_file(&manifest).unwrap();
+        std::fs::write(&manifest, older).unwrap();
+        assert_ne!(generated().generation, first.generation);
+    }
 
     #[test]
     fn a_mix_is_a_share_of_writes() {

@@ -13,7 +13,7 @@ use crate::load::swap::Swaps;
 use crate::machine::Machine;
 use crate::report::{Report, Table, bytes, count, percent};
 
-/// Share of the rate asked for that must be answered for it to count as held.
+/// Share of the rate asked for that must be answered with success for it to count as held.
 const HELD: f64 = 0.99;
 
 /// A server, measured.
@@ -57,10 +57,12 @@ pub struct Phase {
     pub pace: Pace,
     /// Whether requests had a filter on availability and category.
     pub filtered: bool,
-    /// Answers per second.
+    /// Answers with success per second.
     pub per_second: f64,
     /// Requests that were answered.
     pub answered: u64,
+    /// Requests that were answered with success.
+    pub succeeded: u64,
     /// Requests that were not answered with success, whatever the reason. Must be 0.
     pub failed: u64,
     /// Those, by what went wrong.
@@ -124,7 +126,8 @@ impl Phase {
         swaps: Option<Swaps>,
     ) -> Self {
         let [reads, writes, _] = &measured.latency;
-        let per_second = measured.answered() as f64 / measured.seconds.max(f64::MIN_POSITIVE);
+        // A refusal is an answer, but not what was asked for.
+        let per_second = measured.succeeded() as f64 / measured.seconds.max(f64::MIN_POSITIVE);
         let held = match pace {
             Pace::Open { rate } => Some(per_second >= HELD * rate),
             Pace::Closed => None,
@@ -135,6 +138,7 @@ impl Phase {
             per_second,
             held,
             answered: measured.answered(),
+            succeeded: measured.succeeded(),
             failed: measured.failed(),
             failures: measured.failures(),
             reads: Percentiles::of(reads),
@@ -234,7 +238,7 @@ impl Report for HttpReport {
                 let ms = |ms: f64| format!("{ms:.3}");
                 table.row([
                     format!("{}: {sort}", phase.name()),
-                    format!("{:.0}", phase.per_second * latency.count as f64 / phase.answered.max(1) as f64),
+                    format!("{:.0}", phase.per_second * latency.count as f64 / phase.succeeded.max(1) as f64),
                     count(phase.failed),
                     ms(latency.p50_ms),
                     ms(latency.p90_ms),
@@ -261,5 +265,31 @@ impl Report for HttpReport {
             let _ = writeln!(text, "server memory: {} resident", bytes(resident));
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_rate_is_not_held_by_refusing() {
+        let histogram = || Histogram::new_with_bounds(1, 1_000_000_000, 3).unwrap();
+        let measured = |refused: u64| Measured {
+            latency: [histogram(), histogram(), histogram()],
+            refused: histogram(),
+            statuses: BTreeMap::from([(200, 100 - refused), (503, refused)]),
+            broken: BTreeMap::new(),
+            unfinished: 0,
+            seconds: 1.0,
+            pauses: [Duration::ZERO; 2],
+        };
+        let phase = |refused: u64| Phase::new(Pace::Open { rate: 100.0 }, &measured(refused), None, None, None);
+        assert_eq!((phase(0).held, phase(0).per_second), (Some(true), 100.0));
+        let phase = phase(40);
+        assert_eq!((phase.held, phase.per_second), (Some(false), 60.0));
+        assert_eq!((phase.answered, phase.succeeded, phase.failed), (100, 60, 40));
     }
 }

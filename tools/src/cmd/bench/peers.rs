@@ -14,7 +14,7 @@ use kindred_index::{Index, Metric, Scratch, SearchParams};
 use serde::{Deserialize, Serialize};
 
 use super::curve::{Point, median, qps_at};
-use super::index::{Args, SWEEP, Subject, draw, fits};
+use super::index::{Args, MemoryArg, SWEEP, Subject, draw, fits};
 use super::passes::{Pass, times};
 use crate::build::metric_name;
 use crate::machine::Machine;
@@ -27,6 +27,9 @@ use crate::svg::{Axis, Chart, Mark, Series};
 
 /// Drives the libraries.
 const SCRIPT: &str = include_str!("peers.py");
+/// Has the interpreter's malloc ask for large pages (glibc from 2.35 on), as we do for our index: most machines give them only to those who ask, and a
+/// search waits for memory more than for anything else. A library that maps memory by itself is not reached by it.
+const LARGE_PAGES: (&str, &str) = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1");
 /// The recalls at which speeds are compared.
 const RECALLS: [f64; 3] = [0.90, 0.95, 0.99];
 
@@ -49,6 +52,8 @@ pub struct PeersReport {
     pub k: usize,
     /// Rounds of which the median counts.
     pub rounds: usize,
+    /// Whether our index asks for large pages, as the malloc of the others does.
+    pub large_pages: bool,
     /// Ours first.
     pub contestants: Vec<Contestant>,
     /// Libraries that are not installed.
@@ -118,6 +123,7 @@ impl Driver {
     fn start(python: &Path, asked: &serde_json::Value) -> anyhow::Result<Self> {
         let mut child = Command::new(python)
             .args(["-c", SCRIPT, &asked.to_string()])
+            .env(LARGE_PAGES.0, LARGE_PAGES.1)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -219,6 +225,7 @@ pub(super) fn measure<D: AsRef<[u8]> + Sync>(
         n_queries: queries.rows,
         k: truth.k,
         rounds: args.rounds,
+        large_pages: args.artifact.is_none() || args.memory == MemoryArg::Pinned,
         contestants,
         missing: about.missing,
         ratios,
@@ -328,6 +335,10 @@ impl Report for PeersReport {
             self.rounds,
             self.k
         );
+        text.push_str(match self.large_pages {
+            true => "large pages are asked for on both sides: by kindred for its index, by malloc for the libraries\n",
+            false => "large pages are asked for by the libraries' malloc only: kindred maps a file (--memory pinned asks for them)\n",
+        });
         for missing in &self.missing {
             let _ = writeln!(text, "left out: {missing} is not installed, or does not run here");
         }

@@ -121,7 +121,8 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let scenario = crate::cmd::scenario(&scenarios, &args.scenario)?;
     let dataset = Dataset::open(&args.dataset)?;
     let users = dataset.users()?;
-    let script = script(&held_out(&dataset)?, snapshot.model(), scenario, args.users, args.seed);
+    let weighting = &snapshot.manifest().weighting;
+    let script = script(&held_out(&dataset)?, snapshot.model(), scenario, weighting, args.users, args.seed)?;
     ensure!(!script.questions.test.is_empty(), "there is nothing to ask: was the dataset prepared with a --split?");
 
     let started = Instant::now();
@@ -139,7 +140,6 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         seed: args.seed,
         trending: Some(trending),
     };
-    let weighting = &snapshot.manifest().weighting;
     let evaluation =
         evaluate::evaluate(snapshot.model(), &script.questions, scenario, weighting, &options, &step, None)?;
     progress.finish();

@@ -52,7 +52,7 @@ pub struct Args {
     #[arg(long, default_value_t = 30, value_parser = RangedU64ValueParser::<u32>::new().range(1..=10_000))]
     pub minutes: u32,
     /// Seconds of a minute; less to try it out
-    #[arg(long, default_value_t = 60.0)]
+    #[arg(long, default_value_t = 60.0, value_parser = http::positive)]
     pub minute_seconds: f64,
 }
 

@@ -75,7 +75,7 @@ impl Report for Trained<'_> {
 impl Report for Learned {
     fn text(&self) -> String {
         let n_lists = report::count(self.n_lists as u64);
-        let mut text = format!("weights of sources on {n_lists} lists of the last users");
+        let mut text = format!("weights of sources on {n_lists} lists held back from training");
         match &self.weights {
             Some(LearnedWeights { vector, neighbours, sessions, popularity, trending, boosts }) => {
                 let boosts = boosts.map(|boosts| format!(", learned boosts times {boosts:.3}")).unwrap_or_default();
@@ -92,6 +92,7 @@ impl Report for Learned {
             table.row([name.to_owned(), hits, gain]);
         }
         text.push_str(&table.text());
+        text.push_str("as learned: each half of the lists with the weights that were learned on the other half\n");
         text.push_str(&format!("what was taken next was among the candidates of {:.1} %\n", self.proposed * 100.0));
         text
     }

@@ -142,14 +142,13 @@ impl Parameters {
         self.fill(0);
     }
 
-    /// The same with every number replaced by its running mean over the steps (Polyak, Juditsky 1992).
-    pub(super) fn averaged(&self) -> Self {
-        let mut averaged = self.clone();
-        for four in &mut averaged.positions {
+    /// The same with every number replaced by its running mean over the steps (Polyak, Juditsky 1992). No step can follow.
+    pub(super) fn averaged(mut self) -> Self {
+        for four in &mut self.positions {
             four[0] = four[3];
         }
-        averaged.fill(3);
-        averaged
+        self.fill(3);
+        self
     }
 
     /// Weight of each position, the most recent first.

@@ -110,7 +110,7 @@ pub(super) fn plan(
             if progress.cancelled() { Err(TrainError::Cancelled) } else { Ok(()) }
         });
         let ndcg_at_10 = match learned {
-            Ok(_) => Some(cases.gain(&learner.parameters.averaged())),
+            Ok(_) => Some(cases.gain(&learner.parameters.clone().averaged())),
             Err(TrainError::Diverged { .. }) => None,
             Err(error) => return Err(error),
         };
