@@ -29,7 +29,7 @@ use crate::recall_audit::RecallAudit;
 use crate::reload::Reloader;
 use crate::settings::{SecuritySettings, Settings, SettingsError};
 use crate::store::StoreError;
-use crate::telemetry::{Metrics, TelemetryError, Traces};
+use crate::telemetry::{Metrics, TelemetryError, Traces, from_root};
 use crate::tls::{self, Certificates, TlsError};
 use crate::trending::{Refresher, Trending};
 use crate::user_vector::Weighting;
@@ -77,21 +77,15 @@ pub enum StartError {
     /// The changes of the catalogue.
     #[error(transparent)]
     Catalog(#[from] ChangeError),
-    /// The address.
-    #[error("cannot listen on {address}: {source}; choose another http.port, or stop the program that has it")]
+    /// The address, or the operator's.
+    #[error("cannot listen on {address}: {source}; {remedy}")]
     Listen {
         /// The address.
         address: String,
         /// What the system said.
         source: std::io::Error,
-    },
-    /// The operator's address.
-    #[error("cannot listen on {address}: {source}; choose another admin.port, or stop the program that has it")]
-    ListenAdmin {
-        /// The address.
-        address: String,
-        /// What the system said.
-        source: std::io::Error,
+        /// What to do about it.
+        remedy: String,
     },
     /// A thread, a signal or the server itself.
     #[error("{what} failed: {source}")]
@@ -104,16 +98,6 @@ pub enum StartError {
     /// The server's thread ended before it served.
     #[error("the server's thread ended before it served; its log says why")]
     Ended,
-}
-
-impl StartError {
-    /// The same about the operator's address.
-    fn of_admin(self) -> Self {
-        match self {
-            Self::Listen { address, source } => Self::ListenAdmin { address, source },
-            other => other,
-        }
-    }
 }
 
 /// A server that is listening, and serves while [`Application::run_until_stopped`] is awaited.
@@ -153,11 +137,11 @@ impl Application {
     /// [`StartError`], with the remedy in its message.
     pub async fn build_with_stores(settings: Settings, stores: Stores) -> Result<Self, StartError> {
         settings.validate()?;
-        let (listener, address) = listen(&settings.http.host, settings.http.port, &settings)?;
+        let (listener, address) = listen("http", &settings.http.host, settings.http.port, &settings)?;
         let own = settings
             .admin
             .separate
-            .then(|| listen(&settings.admin.host, settings.admin.port, &settings).map_err(StartError::of_admin))
+            .then(|| listen("admin", &settings.admin.host, settings.admin.port, &settings))
             .transpose()?;
         let admin_port = own.as_ref().map(|(_, address)| address.port());
         let tls = settings.tls.is_on().then(|| tls::listener(&settings.tls)).transpose()?;
@@ -217,6 +201,8 @@ impl Application {
             scenarios: settings.scenarios.into_iter().map(|(name, one)| (name, Placement::new(one))).collect(),
             keys: keys.clone(),
             cors_origins: settings.security.cors_origins,
+            hosts: settings.security.hosts,
+            admin_apart: own.is_some(),
             audit,
             wait_target: settings.overload.wait_target(),
             read_timeout: Duration::from_millis(settings.history.read_timeout_ms),
@@ -243,6 +229,7 @@ impl Application {
             tls = tls_on,
             keys = keys_on,
             admin_port,
+            artifacts = from_root(&settings.artifacts.dir),
             arithmetic = kindred_index::arithmetic(),
             "listening"
         );

@@ -2,12 +2,15 @@
 //!
 //! Every request for `/admin` and every deletion is written to the log under the target `kindred::audit`, and to a file of JSON lines if
 //! there is one, also where the key may not do it, and whether or not the caller waits for the answer. The file is only ever appended to, and
-//! each line is on the disk before the answer goes out. A caller without a good key is counted and not written here, or anyone could fill the disk.
+//! each line is on the disk before the answer goes out. A caller without a good key is counted and not written here, or anyone could fill the disk; and
+//! what a good key may not do is written once a second for each key and refusal.
 
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -32,7 +35,12 @@ pub struct Deed<'a> {
 #[derive(Debug, Default)]
 pub struct Audit {
     file: Option<Arc<(PathBuf, Mutex<File>)>>,
+    /// When each key was refused last with each status and it was written. As many as there are keys.
+    refused: Mutex<HashMap<(Arc<str>, u16), Instant>>,
 }
+
+/// How often the same key's refusals are written.
+const REFUSALS_EVERY: Duration = Duration::from_secs(1);
 
 impl Audit {
     /// Opens the file for appending, and makes it if it is not there. An empty path means the log alone.
@@ -44,7 +52,18 @@ impl Audit {
             return Ok(Self::default());
         }
         let file = OpenOptions::new().create(true).append(true).open(path)?;
-        Ok(Self { file: Some(Arc::new((path.to_owned(), Mutex::new(file)))) })
+        Ok(Self { file: Some(Arc::new((path.to_owned(), Mutex::new(file)))), ..Self::default() })
+    }
+
+    /// Whether the refusal of a key is to be written: not where one like it just was.
+    pub fn tells_refusal(&self, who: &Arc<str>, status: u16, now: Instant) -> bool {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = refused.get(&(Arc::clone(who), status));
+        let tells = last.is_none_or(|last| now.saturating_duration_since(*last) >= REFUSALS_EVERY);
+        if tells {
+            refused.insert((Arc::clone(who), status), now);
+        }
+        tells
     }
 
     /// Writes a deed down. What cannot be written is an error in the log; it has been done already. Waits for the disk.
@@ -78,6 +97,16 @@ impl Audit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn refusals_of_a_key_are_told_once_a_second() {
+        let (audit, shop, front) = (Audit::default(), Arc::from("shop"), Arc::from("front"));
+        let now = Instant::now();
+        let tells =
+            |who: &Arc<str>, status, after| audit.tells_refusal(who, status, now + Duration::from_millis(after));
+        assert!(tells(&shop, 403, 0) && tells(&shop, 429, 0) && tells(&front, 403, 0));
+        assert!(!tells(&shop, 403, 999) && tells(&shop, 403, 1_000) && !tells(&shop, 403, 1_500));
+    }
 
     #[test]
     fn deeds_are_appended_as_lines() {

@@ -91,7 +91,7 @@ pub enum ModelError {
     SectionMissing {
         /// Its kind.
         section: u32,
-        /// Its name in FORMAT.md.
+        /// Its name in src/model/layout.rs.
         name: &'static str,
     },
     /// A section has another size than the header calls for.
@@ -99,7 +99,7 @@ pub enum ModelError {
     SectionSize {
         /// Its kind.
         section: u32,
-        /// Its name in FORMAT.md.
+        /// Its name in src/model/layout.rs.
         name: &'static str,
         /// Bytes the header calls for.
         expected: u64,
@@ -148,7 +148,7 @@ pub enum ModelError {
     Value {
         /// Its kind.
         section: u32,
-        /// Its name in FORMAT.md.
+        /// Its name in src/model/layout.rs.
         name: &'static str,
         /// The item at fault.
         ordinal: u32,

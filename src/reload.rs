@@ -22,12 +22,14 @@ use crate::live_catalog::{LiveCatalog, Overlay};
 use crate::live_items::LiveItems;
 use crate::manifest::TrainingWindow;
 use crate::snapshot::Snapshot;
-use crate::telemetry::{Metrics, chain};
+use crate::telemetry::{Metrics, chain, from_root};
 
 /// How often retired artifacts are looked at when CURRENT is not watched.
 const IDLE_TICK: Duration = Duration::from_secs(1);
 /// How often changes of the catalogue that the artifact contains are looked at.
 const TIDY_EVERY: Duration = Duration::from_secs(60 * 60);
+/// How long the store is waited for then.
+const TIDY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// An artifact in service.
 pub struct Live {
@@ -219,10 +221,18 @@ struct Watcher {
 impl Watcher {
     fn first(&mut self) {
         if let Ok(Reloaded::NothingPublished) = self.look(true) {
-            tracing::warn!(
-                dir = %self.dir.display(),
-                "no artifact is published: /readyz answers 503 until `kindred build` has published one here"
-            );
+            let dir = from_root(&self.dir);
+            if self.dir.join(artifact::MANIFEST_FILE).is_file() {
+                tracing::warn!(
+                    dir,
+                    "this is one artifact: /readyz answers 503 until artifacts.dir names the directory above it, where CURRENT is"
+                );
+            } else {
+                tracing::warn!(
+                    dir,
+                    "no artifact is published: /readyz answers 503 until `kindred build` has published one here"
+                );
+            }
         }
     }
 
@@ -310,11 +320,15 @@ impl Watcher {
         let believed_ms = self.even.believed((self.clock)());
         let Some(live) = self.live.load_full().filter(|_| Instant::now() >= self.next_tidy) else { return };
         self.next_tidy = Instant::now() + TIDY_EVERY;
-        let done = match tokio::runtime::Builder::new_current_thread().build() {
-            Ok(runtime) => {
-                let tidied = runtime.block_on(self.catalog.tidy(live.snapshot.model(), believed_ms));
-                tidied.map_err(|error| chain(&error))
-            }
+        let done = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
+            Ok(runtime) => runtime.block_on(async {
+                // A disk that stalls holds up no artifact.
+                let tidying = self.catalog.tidy(live.snapshot.model(), believed_ms);
+                match tokio::time::timeout(TIDY_PATIENCE, tidying).await {
+                    Ok(tidied) => tidied.map_err(|error| chain(&error)),
+                    Err(_) => Err("the store does not answer".to_owned()),
+                }
+            }),
             Err(error) => Err(chain(&error)),
         };
         if let Err(error) = done {

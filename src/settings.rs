@@ -4,6 +4,7 @@
 //! checked once here, and units are in the names. Read once at start; nothing is read later.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use config::{Config, Environment, File, FileFormat};
@@ -245,14 +246,27 @@ fn word<'de, D: Deserializer<'de>, T: DeserializeOwned>(from: D) -> Result<T, D:
     T::deserialize(value::StringDeserializer::<value::Error>::new(text)).map_err(D::Error::custom)
 }
 
+/// What of the environment is ours. What is no text is passed over where it is another program's, and an error where it is ours.
+fn ours(
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<std::collections::HashMap<String, String>, SettingsError> {
+    let named = variables.filter_map(|(key, value)| Some((key.into_string().ok()?, value)));
+    let ours = named.filter(|(key, _)| key.starts_with("KINDRED__"));
+    // The value is not shown: it may be the pseudonym key.
+    let text = ours.map(|(key, value)| match value.into_string() {
+        Ok(value) => Ok((key, value)),
+        Err(_) => Err(SettingsError::Invalid { message: format!("{key} of the environment is not UTF-8") }),
+    });
+    text.collect()
+}
+
 impl Settings {
     /// Reads the defaults, then `file` if given, then the environment (`KINDRED__HTTP__PORT=9000`), and checks ranges.
     ///
     /// # Errors
     /// [`SettingsError`] naming the file or key.
     pub fn load(file: Option<&Path>) -> Result<Self, SettingsError> {
-        let environment = std::env::vars().filter(|(key, _)| key.starts_with("KINDRED__")).collect();
-        Self::layered(file, environment)
+        Self::layered(file, ours(std::env::vars_os())?)
     }
 
     /// [`Settings::load`] with the environment given as an argument.
@@ -273,7 +287,10 @@ impl Settings {
         }
         let environment = Environment::with_prefix("KINDRED").separator("__").try_parsing(true);
         // A list is written with commas: KINDRED__SECURITY__CORS_ORIGINS=https://a.example,https://b.example
-        let environment = environment.list_separator(",").with_list_parse_key("security.cors_origins");
+        let environment = environment.list_separator(",");
+        let environment = ["security.cors_origins", "security.hosts", "trending.by"]
+            .into_iter()
+            .fold(environment, Environment::with_list_parse_key);
         let environment = environment.source(Some(environment_variables));
         let settings: Self = builder
             .add_source(environment)
@@ -340,6 +357,10 @@ impl Settings {
         in_range("trending.refresh_ms", self.trending.refresh_ms, 10, 3_600_000)?;
         in_range("trending.minimum_count", u64::from(self.trending.minimum_count), 1, 1_000)?;
         in_range("trending.by (number of keys)", self.trending.by.len() as u64, 0, limits::TRENDING_KEYS_MAX as u64)?;
+        // A space after a comma would make it a key that no context has.
+        if let Some(key) = self.trending.by.iter().find(|key| key.trim() != key.as_str()) {
+            return Err(out_of_range("trending.by", &format!("{key:?}"), "keys without spaces around them"));
+        }
         for (key, hours) in
             [("window_hours", self.trending.window_hours), ("half_life_hours", self.trending.half_life_hours)]
         {

@@ -3,6 +3,8 @@
 //! Nothing is looked up per request: every counter and histogram of a known route, stage or reason is resolved once at start, and a
 //! request touches a handful of atomics. Times are seconds, as Prometheus wants them.
 
+use std::path::Path;
+
 use tracing_subscriber::EnvFilter;
 
 use crate::settings::LogSettings;
@@ -61,6 +63,11 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// A path as it is logged, from the root on: who reads the log need not know where the server was started.
+pub(crate) fn from_root(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()).display().to_string()
 }
 
 /// The parts of a request that are timed one by one.

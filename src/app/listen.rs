@@ -1,5 +1,6 @@
 //! Addresses and what answers on them.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
@@ -24,10 +25,19 @@ pub(super) enum Surface {
     Admin,
 }
 
-/// Listens on an address. One of the network needs keys, or the operator's word that something before it checks who calls.
-pub(super) fn listen(host: &str, port: u16, settings: &Settings) -> Result<(TcpListener, SocketAddr), StartError> {
+/// Listens on the address of a table of the settings. One of the network needs keys, or the operator's word that something before it checks who
+/// calls.
+pub(super) fn listen(
+    table: &str,
+    host: &str,
+    port: u16,
+    settings: &Settings,
+) -> Result<(TcpListener, SocketAddr), StartError> {
     let address = format!("{host}:{port}");
-    let fail = |source| StartError::Listen { address: address.clone(), source };
+    let fail = |source: std::io::Error| {
+        let remedy = remedy(table, source.kind());
+        StartError::Listen { address: address.clone(), source, remedy }
+    };
     let listener = TcpListener::bind((host, port)).map_err(fail)?;
     let bound = listener.local_addr().map_err(fail)?;
     let guarded = !settings.security.keys.as_os_str().is_empty() || settings.security.allow_without_keys;
@@ -36,6 +46,20 @@ pub(super) fn listen(host: &str, port: u16, settings: &Settings) -> Result<(TcpL
     }
     cut_off_slow_readers(&listener, &settings.http);
     Ok((listener, bound))
+}
+
+/// What to do about an address that cannot be listened on.
+fn remedy(table: &str, kind: ErrorKind) -> String {
+    match kind {
+        ErrorKind::AddrInUse => format!("choose another {table}.port, or stop the program that has it"),
+        ErrorKind::PermissionDenied => {
+            format!("choose a {table}.port from 1024 on, or let the program have this one (CAP_NET_BIND_SERVICE)")
+        }
+        ErrorKind::AddrNotAvailable => {
+            format!("set {table}.host to an address that this machine has, or to 0.0.0.0 for all of them")
+        }
+        _ => format!("look at {table}.host and {table}.port"),
+    }
 }
 
 /// A client that does not take its answer would hold a connection for ever: the server waits for room in the socket, without a timer. The
@@ -97,4 +121,21 @@ fn routes(config: &mut web::ServiceConfig, surface: Surface) {
         Surface::Public => config.configure(http::routes),
         Surface::Admin => config.configure(http::health_routes).configure(http::admin_routes),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_named_to_be_changed_is_what_is_in_the_way() {
+        for (kind, setting) in [
+            (ErrorKind::AddrInUse, "admin.port"),
+            (ErrorKind::PermissionDenied, "admin.port"),
+            (ErrorKind::AddrNotAvailable, "admin.host"),
+            (ErrorKind::Other, "admin.host"),
+        ] {
+            assert!(remedy("admin", kind).contains(setting), "{kind}");
+        }
+    }
 }

@@ -10,6 +10,7 @@ use crate::limits;
 use crate::settings::{HistorySettings, StoreKind};
 use crate::store::embedded::{EmbeddedOptions, EmbeddedStore, Retention};
 use crate::store::{Documents, StoreError};
+use crate::telemetry::from_root;
 
 /// What a server keeps things in; usually one store under two names.
 #[derive(Clone)]
@@ -42,7 +43,9 @@ pub(super) fn open(settings: &HistorySettings) -> Result<Stores, StoreError> {
                 queue: settings.queue,
                 retention: retention(settings),
             };
-            Ok(Stores::one(Arc::new(EmbeddedStore::open(&settings.path, options, system_now_ms)?)))
+            let store = EmbeddedStore::open(&settings.path, options, system_now_ms)?;
+            tracing::info!(path = from_root(&settings.path), "the store is open");
+            Ok(Stores::one(Arc::new(store)))
         }
     }
 }

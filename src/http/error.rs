@@ -392,7 +392,7 @@ pub(crate) fn no_content() -> HttpResponse {
 /// The answer to an address that does not exist.
 pub(crate) async fn not_found(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let detail = format!("nothing at {}", shown(request.path()));
-    Err(Problem::new(Code::NotFound, detail, "GET /openapi.json lists every address"))
+    Err(Problem::new(Code::NotFound, detail, "GET /openapi.json lists the addresses of the API"))
 }
 
 /// The answer to a method that an address does not take.

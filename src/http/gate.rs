@@ -55,11 +55,11 @@ pub(crate) fn pass(state: &State, request: &ServiceRequest, now: Instant) -> Pas
                 if let Refusal::Role(caller) | Refusal::TooFast { caller, .. } = &refusal {
                     passage.caller = Some(Arc::clone(&caller.name));
                 }
-                Err(refused(refusal, role))
+                Err(refused(refusal, role, is_page(request.match_info().as_str())))
             }
         },
         None if passage.is_admin => only_local(request),
-        None => own_name(request).and_then(|()| same_site(request, passage.origin.is_some())),
+        None => own_name(state, request).and_then(|()| same_site(request, passage.origin.is_some())),
     };
     match verdict {
         Ok(()) => {}
@@ -115,13 +115,25 @@ fn presented(request: &ServiceRequest) -> Option<&[u8]> {
     (key.len() <= limits::PRESENTED_KEY_BYTES_MAX).then_some(key)
 }
 
-fn refused(refusal: Refusal, need: Role) -> Problem {
+/// Whether somebody looks at it with a browser.
+fn is_page(path: &str) -> bool {
+    path == "/" || path.starts_with("/items/")
+}
+
+fn refused(refusal: Refusal, need: Role, page: bool) -> Problem {
     match refusal {
-        Refusal::Missing => Problem::new(
-            Code::Unauthorized,
-            "the request has no API key",
-            "send the header `authorization: Bearer kin_…` or `api-key: kin_…`; the operator makes keys with `kindred key new`",
-        ),
+        Refusal::Missing => {
+            let then = if page {
+                "a browser cannot send it: the pages are for servers without keys, or behind a proxy that adds the header"
+            } else {
+                "the operator makes keys with `kindred key new`"
+            };
+            Problem::new(
+                Code::Unauthorized,
+                "the request has no API key",
+                format!("send the header `authorization: Bearer kin_…` or `api-key: kin_…`; {then}"),
+            )
+        }
         Refusal::Unknown => Problem::new(
             Code::Unauthorized,
             "the API key is not known",
@@ -156,32 +168,38 @@ fn only_local(request: &ServiceRequest) -> Result<(), Problem> {
 }
 
 /// Without keys a page could have the browser of whoever sits at this machine ask under a name of its own site, which it lets point here: to the browser
-/// both are then one site. So who asks from this machine has to name it by address or as localhost. What a proxy sent on is not
-/// a browser's.
-fn own_name(request: &ServiceRequest) -> Result<(), Problem> {
+/// both are then one site, and the page may add what headers it likes. So who asks from this machine has to name it by address, as localhost, or
+/// by a name that the operator has given; where there are such names, so has everybody.
+fn own_name(state: &State, request: &ServiceRequest) -> Result<(), Problem> {
     let local = request.peer_addr().is_some_and(|peer| peer.ip().to_canonical().is_loopback());
-    let headers = request.headers();
-    let Some(host) = headers.get(header::HOST).filter(|_| local) else { return Ok(()) };
-    let is_sent_on = || SENT_ON.iter().any(|name| *name != "origin" && headers.contains_key(*name));
-    if host.to_str().is_ok_and(is_of_this_machine) || is_sent_on() {
+    let is_asked = local || !state.hosts.is_empty();
+    let Some(host) = request.headers().get(header::HOST).filter(|_| is_asked) else { return Ok(()) };
+    let name = host.to_str().map(without_port).unwrap_or_default();
+    if is_of_this_machine(name) || state.hosts.iter().any(|host| host.eq_ignore_ascii_case(name)) {
         return Ok(());
     }
     Err(Problem::new(
         Code::Forbidden,
-        "without keys this machine is asked by address or as localhost, the request names another host",
-        "ask http://127.0.0.1 or http://localhost, let the proxy send x-forwarded-for, or use keys (security.keys)",
+        "without keys this server is asked by address or as localhost, the request names another host",
+        "ask http://127.0.0.1 or http://localhost, add the name to security.hosts, or use keys (security.keys)",
     ))
 }
 
-/// Whether a host, with or without a port, is an address or a name that always means the machine itself.
-fn is_of_this_machine(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
         Some((name, port)) if !name.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
-    };
+    }
+}
+
+/// Whether a host is an address or a name that always means the machine itself.
+fn is_of_this_machine(name: &str) -> bool {
     let in_brackets = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
-    let is_localhost = name.eq_ignore_ascii_case("localhost") || name.to_ascii_lowercase().ends_with(".localhost");
-    is_localhost || in_brackets.unwrap_or(name).parse::<IpAddr>().is_ok()
+    if in_brackets.unwrap_or(name).parse::<IpAddr>().is_ok() {
+        return true;
+    }
+    let name = name.to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost")
 }
 
 /// Without keys a page of any site that the operator visits could send requests from the operator's browser.
@@ -233,12 +251,12 @@ mod tests {
         for host in
             ["localhost", "LocalHost:8080", "kindred.localhost:1", "127.0.0.1", "127.0.0.1:80", "[::1]:80", "[::1]"]
         {
-            assert!(is_of_this_machine(host), "{host}");
+            assert!(is_of_this_machine(without_port(host)), "{host}");
         }
         for host in
             ["evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example:80", "", ":80"]
         {
-            assert!(!is_of_this_machine(host), "{host}");
+            assert!(!is_of_this_machine(without_port(host)), "{host}");
         }
     }
 

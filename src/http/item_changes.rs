@@ -144,11 +144,14 @@ pub(crate) async fn delete(
 /// A JSON list, or a JSON object a line (`application/x-ndjson`). Each has its `id`, and an `op` beside the fields of an item.
 #[utoipa::path(
     post, path = "/v1/items/batch", operation_id = "change_items", tag = "items",
-    request_body(content = Vec<BatchItem>, example = json!([
-        {"id": "lantern-7", "title": "Garden lantern, red", "categories": ["garden"], "price": 24.9},
-        {"op": "patch", "id": "lantern-7", "available": false},
-        {"op": "delete", "id": "lantern-7"}
-    ])),
+    request_body(description = "a list of changes; as application/x-ndjson a change a line", content(
+        (Vec<BatchItem> = "application/json", example = json!([
+            {"id": "lantern-7", "title": "Garden lantern, red", "categories": ["garden"], "price": 24.9},
+            {"op": "patch", "id": "lantern-7", "available": false},
+            {"op": "delete", "id": "lantern-7"}
+        ])),
+        (BatchItem = "application/x-ndjson", example = json!({"id": "lantern-7", "title": "Garden lantern, red", "categories": ["garden"], "price": 24.9})),
+    )),
     responses(
         (status = 200, description = "all changes are made", body = BatchAnswer),
         (status = 404, description = "an item to patch or delete is not there", body = ProblemBody, content_type = "application/problem+json"),

@@ -49,7 +49,10 @@ pub(crate) struct ItemsPage<'a> {
 /// `cursor` are then not looked at.
 #[utoipa::path(
     get, path = "/v1/items", operation_id = "list_items", tag = "items", params(ListQuery),
-    responses((status = 200, description = "a page of items", body = ItemsPage, example = json!({"items": [{"id": "item-42", "title": "Garden lantern, red", "categories": ["garden"], "price": 24.9, "available": true}], "next_cursor": null})))
+    responses((status = 200, description = "a page of items; as application/x-ndjson all of them, an item a line", content(
+        (ItemsPage = "application/json", example = json!({"items": [{"id": "item-42", "title": "Garden lantern, red", "categories": ["garden"], "price": 24.9, "available": true}], "next_cursor": null})),
+        (ItemDto = "application/x-ndjson", example = json!({"id": "item-42", "title": "Garden lantern, red", "categories": ["garden"], "price": 24.9, "available": true})),
+    )))
 )]
 pub(crate) async fn get(
     state: web::Data<State>,

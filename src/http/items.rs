@@ -64,7 +64,7 @@ pub(crate) struct RecommendedItem<'a> {
     pub(crate) item_id: &'a str,
     /// Its score; larger is better. Comparable within one answer.
     pub(crate) score: f64,
-    /// The part of the score that weighs most: `vector`, `neighbours`, `popular`, `trending`, `context`,
+    /// The part of the score that weighs most: `vector`, `neighbours`, `sessions`, `popular`, `trending`, `context`,
     /// `history` or `followed`.
     #[schema(value_type = String)]
     pub(crate) source: &'static str,

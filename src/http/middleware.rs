@@ -141,7 +141,8 @@ impl Operator {
         id: Option<&HeaderValue>,
     ) -> Option<Self> {
         let is_known = state.keys.is_none() || passage.caller.is_some();
-        let may_delete = *request.method() == Method::DELETE || request.path() == super::BATCH;
+        let is_batch = *request.method() == Method::POST && request.path() == super::BATCH;
+        let may_delete = *request.method() == Method::DELETE || is_batch;
         let is_told = is_known && (passage.is_admin || may_delete);
         is_told.then(|| Self { state: state.clone(), caller: passage.caller.clone(), id: id.cloned() })
     }
@@ -151,6 +152,11 @@ impl Operator {
         let request = response.request();
         let is_batch = request.path() == super::BATCH && *request.method() == Method::POST;
         if is_batch && response.response().extensions().get::<Deleted>().is_none() {
+            return;
+        }
+        let status = response.status().as_u16();
+        let refused = self.caller.as_ref().filter(|_| matches!(status, 403 | 429));
+        if refused.is_some_and(|who| !self.state.audit.tells_refusal(who, status, Instant::now())) {
             return;
         }
         let peer = request.peer_addr().map(|peer| peer.ip().to_string()).unwrap_or_default();

@@ -137,7 +137,7 @@ pub(crate) async fn metrics(state: web::Data<State>) -> Result<HttpResponse, Pro
     let text = web::block(move || {
         let in_flight = state.in_flight.load(Ordering::Relaxed) + state.keeping.load(Ordering::Relaxed);
         let mut stats = state.history.stats();
-        stats.damaged += state.catalog.damaged();
+        stats.damaged += state.catalog.damaged() + state.people.damaged();
         state.metrics.render(in_flight, &artifact, &stats).map_err(|error| error.to_string())
     });
     let text = text.await.unwrap_or_else(|error| Err(error.to_string()));

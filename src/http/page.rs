@@ -1,7 +1,8 @@
 //! A plain shop front over the API: a home list, product pages with similar items, and a list that follows what one looks at.
 //!
-//! Pages are complete without the script; the script adds the visitor (a session id kept by the browser), sends what is looked at and
-//! replaces the list. Everything from the catalogue is escaped, and the policy header forbids everything that is not ours.
+//! Pages are complete without the script; the script adds the visitor (a session id kept by the browser), sends what is looked at, replaces
+//! the list, and shows what does nothing without it and is hidden until then. Everything from the catalogue is escaped, and the policy header
+//! forbids everything that is not ours.
 
 use std::fmt::Write as _;
 
@@ -28,18 +29,18 @@ const LIST_ITEMS: usize = 12;
 pub(crate) async fn home(state: web::Data<State>, worker: web::Data<Worker>) -> Result<HttpResponse, Problem> {
     let permit = state.admit(&worker)?;
     if state.reloader.live().is_none() {
-        return Ok(waiting());
+        return Ok(waiting(&state));
     }
     state.with_live(|live| {
         let changes = live.changes(state.now_ms());
         let view = live.snapshot.model().view_with(changes.as_deref());
         let list = popular(&state, &worker, live.snapshot.model(), changes.as_deref(), permit.step)?;
         let main = format!(
-            "<section><h1 id=\"home-title\">Popular now</h1><p class=\"hint\" id=\"home-hint\">Open an item: this list follows what you look at.</p>\
+            "<section><h1 id=\"home-title\">Popular now</h1><p class=\"hint\" id=\"home-hint\" hidden>Open an item: this list follows what you look at.</p>\
              <div class=\"grid\" id=\"for-you\">{}</div></section>",
             cards(&view, &list)
         );
-        Ok(page("Shop", "", &main, live.snapshot.generation()))
+        Ok(page(&state, "Shop", "", &main, live.snapshot.generation()))
     })
 }
 
@@ -52,7 +53,7 @@ pub(crate) async fn item(
     check_id(&"item id", &id)?;
     let permit = state.admit(&worker)?;
     if state.reloader.live().is_none() {
-        return Ok(waiting());
+        return Ok(waiting(&state));
     }
     let (_, scenario) = state.scenario(SIMILAR)?;
     state.with_live(|live| {
@@ -60,7 +61,7 @@ pub(crate) async fn item(
         let changes = live.changes(state.now_ms());
         let view = model.view_with(changes.as_deref());
         let seed = view.ordinal(&id).filter(|seed| view.entry(*seed).is_some());
-        let Some(seed) = seed else { return Ok(missing(&id, live.snapshot.generation())) };
+        let Some(seed) = seed else { return Ok(missing(&state, &id, live.snapshot.generation())) };
         let shown = entry(&view, seed);
         let nobody: [Interaction; 0] = [];
         let request = RecommendRequest {
@@ -84,18 +85,23 @@ pub(crate) async fn item(
             cards(&view, &list),
             cards(&view, &popular(&state, &worker, model, changes.as_deref(), permit.step)?),
         );
-        Ok(page(title(&shown), &shown.id, &main, live.snapshot.generation()))
+        Ok(page(&state, title(&shown), &shown.id, &main, live.snapshot.generation()))
     })
 }
 
 /// The style sheet.
 pub(crate) async fn style() -> HttpResponse {
-    HttpResponse::Ok().content_type("text/css; charset=utf-8").body(include_str!("page/shop.css"))
+    asset("text/css; charset=utf-8", include_str!("page/shop.css"))
 }
 
 /// The script.
 pub(crate) async fn script() -> HttpResponse {
-    HttpResponse::Ok().content_type("text/javascript; charset=utf-8").body(include_str!("page/shop.js"))
+    asset("text/javascript; charset=utf-8", include_str!("page/shop.js"))
+}
+
+/// The same for everybody, and another with another version of the server: a browser asks again before it uses what it has.
+fn asset(content_type: &str, text: &'static str) -> HttpResponse {
+    HttpResponse::Ok().content_type(content_type).insert_header(("cache-control", "no-cache")).body(text)
 }
 
 /// What a visitor gets about whom nothing is known. The script asks again for the one who is there.
@@ -129,6 +135,10 @@ fn title(item: &CatalogItem) -> &str {
 }
 
 fn cards(view: &ModelView<'_>, list: &Recommendations) -> String {
+    if list.items.is_empty() {
+        // The script says the same.
+        return "<p class=\"meta\">Nothing to show at present.</p>".to_owned();
+    }
     list.items.iter().map(|found| card(&entry(view, found.ordinal))).collect()
 }
 
@@ -148,7 +158,7 @@ fn product(item: &CatalogItem) -> String {
     let stock = if item.available { "" } else { "<p class=\"meta\">Not available at present.</p>" };
     format!(
         "<section class=\"product\" id=\"product\" data-id=\"{id}\">{picture}<div><h1>{title}</h1><p class=\"meta\">{categories}</p>\
-         <p>{description}</p>{price}{stock}<button type=\"button\" id=\"add\">Add to cart</button>\
+         <p>{description}</p>{price}{stock}<button type=\"button\" id=\"add\" hidden>Add to cart</button>\
          <span class=\"hint\" id=\"added\" role=\"status\"></span></div></section>",
         id = escape(&item.id),
         picture = picture(item),
@@ -184,13 +194,15 @@ fn hue(category: &str) -> u32 {
 }
 
 /// The frame of every page.
-fn page(title: &str, item_id: &str, main: &str, generation: &str) -> HttpResponse {
+fn page(state: &State, title: &str, item_id: &str, main: &str, generation: &str) -> HttpResponse {
+    // With an address of its own it is not on this one.
+    let metrics = if state.admin_apart { "" } else { " · <a href=\"/metrics\">metrics</a>" };
     let html = format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
          <title>{title} · Kindred</title><link rel=\"icon\" href=\"data:,\"><link rel=\"stylesheet\" href=\"/assets/shop.css\">\
          <script src=\"/assets/shop.js\" defer></script></head><body data-item=\"{item_id}\">\
-         <header><a class=\"brand\" href=\"/\">Kindred</a><span class=\"trail\" id=\"trail\"></span><button type=\"button\" id=\"reset\">Start over</button></header>\
-         <main>{main}</main><footer>Artifact <code>{generation}</code> · <a href=\"/v1/model\">model</a> · <a href=\"/metrics\">metrics</a> · \
+         <header><a class=\"brand\" href=\"/\">Kindred</a><span class=\"trail\" id=\"trail\"></span><button type=\"button\" id=\"reset\" hidden>Start over</button></header>\
+         <main>{main}</main><footer>Artifact <code>{generation}</code> · <a href=\"/v1/model\">model</a>{metrics} · \
          <a href=\"/openapi.json\">API</a><span id=\"took\"></span></footer></body></html>",
         title = escape(title),
         item_id = escape(item_id),
@@ -208,21 +220,21 @@ fn page(title: &str, item_id: &str, main: &str, generation: &str) -> HttpRespons
 }
 
 /// The page of an item that is not there.
-fn missing(id: &str, generation: &str) -> HttpResponse {
+fn missing(state: &State, id: &str, generation: &str) -> HttpResponse {
     let main = format!(
         "<section><h1>There is no such item</h1><p><code>{}</code> is not in the catalogue. <a href=\"/\">See what is.</a></p></section>",
         escape(id)
     );
-    let mut response = page("Not found", "", &main, generation);
+    let mut response = page(state, "Not found", "", &main, generation);
     *response.status_mut() = Problem::item_not_found(id).status_code();
     response
 }
 
 /// The page before anything is published. It looks again by itself.
-fn waiting() -> HttpResponse {
+fn waiting(state: &State) -> HttpResponse {
     let main = "<section><h1>Nothing is published yet</h1><p>Run <code>kindred build</code>, or <code>kindred demo</code> for a shop made up \
         for you. This page shows it as soon as it is there.</p></section>";
-    let mut response = page("Waiting", "", main, "none");
+    let mut response = page(state, "Waiting", "", main, "none");
     let refresh = actix_web::http::header::HeaderValue::from_static("3");
     response.headers_mut().insert(actix_web::http::header::HeaderName::from_static("refresh"), refresh);
     response

@@ -66,6 +66,10 @@ pub(crate) struct State {
     pub(crate) keys: Option<Arc<KeyRing>>,
     /// Origins whose pages may call.
     pub(crate) cors_origins: Vec<String>,
+    /// Names by which this server may be asked without keys.
+    pub(crate) hosts: Vec<String>,
+    /// Whether the operator's routes have an address of their own, and are not beside the others.
+    pub(crate) admin_apart: bool,
     /// Where the operator's deeds are written.
     pub(crate) audit: Audit,
     /// The wait that is aimed at under load; none if nothing gives way.

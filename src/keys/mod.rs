@@ -171,7 +171,10 @@ impl Keys {
             }
             let key = Key::parse(line, usual).map_err(|reason| KeysError::Line { line: at + 1, reason })?;
             if keys.iter().any(|other: &Key| other.name == key.name) {
-                return Err(KeysError::Line { line: at + 1, reason: "an earlier line has the same name" });
+                return Err(KeysError::Line {
+                    line: at + 1,
+                    reason: "an earlier line has the same name: make the key with another --name",
+                });
             }
             keys.push(key);
         }

@@ -55,6 +55,8 @@ pub struct People {
     profiled: AtomicBool,
     /// Whether anybody may follow anybody.
     following: AtomicBool,
+    /// Merges and profiles that did not decode.
+    damaged: u64,
     key: Option<Vec<u8>>,
     unmerge_ms: i64,
     /// One change of who is who at a time.
@@ -115,11 +117,13 @@ impl People {
         let idle = Duration::from_secs(settings.session_idle_seconds);
         let fleeting = MemoryHistory::new(settings.session_cache_mb, settings.session_keep, idle);
         let key = settings.pseudonym_key.bytes();
+        let (links, damaged) = records::links(&*documents)?;
+        let profiles = records::profiles(&*documents)?;
         let people = Self {
             history,
             fleeting: fleeting.starting_at(FLEETING_SEQUENCES),
             fleeting_used: AtomicBool::new(false),
-            links: RwLock::new(records::links(&*documents)?),
+            links: RwLock::new(links),
             linked: AtomicBool::new(false),
             restricted: RwLock::default(),
             restricting: AtomicBool::new(false),
@@ -127,18 +131,24 @@ impl People {
             profile_changes: Mutex::default(),
             profiled: AtomicBool::new(false),
             following: AtomicBool::new(false),
+            damaged: damaged + profiles.damaged,
             key: (!key.is_empty()).then(|| key.to_vec()),
             unmerge_ms: i64::from(settings.unmerge_days) * 86_400_000,
             changing: tokio::sync::Mutex::new(()),
             documents,
         };
-        let profiles = records::profiles(&*people.documents)?;
         people.restricting.store(!profiles.restricted.is_empty(), Ordering::Relaxed);
         *people.restricted.write().unwrap_or_else(PoisonError::into_inner) = profiles.restricted;
         people.profiled.store(profiles.any, Ordering::Relaxed);
         people.following.store(profiles.any_follows, Ordering::Relaxed);
         people.note_links(|_| ());
         Ok(people)
+    }
+
+    /// Merges and profiles that did not decode when they were read at start.
+    #[must_use]
+    pub fn damaged(&self) -> u64 {
+        self.damaged
     }
 
     /// A user under the name that is kept: the id itself, or with a key its keyed hash.

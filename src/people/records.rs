@@ -18,17 +18,25 @@ struct LinkRecord {
     at_ms: i64,
 }
 
-/// All merges of a store.
-pub(super) fn links(documents: &dyn Documents) -> Result<Links, StoreError> {
-    let mut links = Links::default();
+/// All merges of a store, and how many do not decode. Those are left out.
+pub(super) fn links(documents: &dyn Documents) -> Result<(Links, u64), StoreError> {
+    let (mut links, mut damaged) = (Links::default(), 0_u64);
     each(documents, Table::Merges, |key, value| {
         let record = serde_json::from_slice::<LinkRecord>(&value).ok();
         let link = record.and_then(|record| Some((Actor::named(&record.target)?, record.at_ms)));
-        if let Some(((target, at_ms), source)) = link.zip(Actor::named(key)) {
-            links.insert(source, Link { target, at_ms });
+        match link.zip(Actor::named(key)) {
+            Some(((target, at_ms), source)) => links.insert(source, Link { target, at_ms }),
+            None => damaged += 1,
         }
     })?;
-    Ok(links)
+    // How many, and not whose: the log is no place for the names of people.
+    if damaged > 0 {
+        tracing::warn!(
+            damaged,
+            "merges that do not decode are left out: `kindred fsck` names them, merge these users and sessions again"
+        );
+    }
+    Ok((links, damaged))
 }
 
 /// What is to be known of all profiles at start.
@@ -40,6 +48,8 @@ pub(super) struct Profiles {
     pub(super) any: bool,
     /// Whether anybody follows anybody.
     pub(super) any_follows: bool,
+    /// How many do not decode.
+    pub(super) damaged: u64,
 }
 
 /// Goes over all profiles.
@@ -47,18 +57,31 @@ pub(super) fn profiles(documents: &dyn Documents) -> Result<Profiles, StoreError
     let mut all = Profiles::default();
     each(documents, Table::People, |key, value| {
         all.any = true;
-        let profile = read_profile(&value);
+        let profile = decoded(&value).unwrap_or_else(|| {
+            all.damaged += 1;
+            Profile::refusal()
+        });
         all.any_follows |= !profile.follows.is_empty();
         if profile.consent != Consent::Full {
             all.restricted.insert(key.to_owned(), profile.consent);
         }
     })?;
+    if all.damaged > 0 {
+        tracing::warn!(
+            damaged = all.damaged,
+            "profiles that do not decode count as refusals until consent is set anew: `kindred fsck` names them"
+        );
+    }
     Ok(all)
 }
 
 /// A profile as it lies in the store. One that cannot be read may have been a refusal, and is taken for one until it is set anew.
 pub(super) fn read_profile(value: &[u8]) -> Profile {
-    serde_json::from_slice(value).unwrap_or_else(|_| Profile::refusal())
+    decoded(value).unwrap_or_else(Profile::refusal)
+}
+
+fn decoded(value: &[u8]) -> Option<Profile> {
+    serde_json::from_slice(value).ok()
 }
 
 fn each(documents: &dyn Documents, table: Table, mut visit: impl FnMut(&str, Vec<u8>)) -> Result<(), StoreError> {

@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,9 @@ use crate::digest::{half_hex, sha256};
 use crate::limits;
 use crate::sample::Sample;
 use crate::store::{Documents, StoreError, Table, Write};
+
+/// How long a page waits for what was written just before.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// One list that was shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -186,8 +190,8 @@ impl ShownLog {
     /// # Errors
     /// The failure of the disk.
     pub async fn page(&self, after: Option<&str>, limit: usize) -> Result<(Vec<Logged>, Option<String>), StoreError> {
-        // What a full or failing disk did not take is missing; all before it can be read.
-        let _ = self.settle().await;
+        // What a full, failing or stalled disk did not take is missing; all before it can be read.
+        let _ = tokio::time::timeout(SETTLE_PATIENCE, self.settle()).await;
         let start = entry_key(after.unwrap_or_default());
         let page = self.documents.scan(Table::Recommendations, Some(&start), limit).await?;
         let entries = page.iter().filter(|(key, _)| key.starts_with(ENTRY));

@@ -8,6 +8,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
 use super::consent::Consent;
+use super::links::Link;
 use super::profile::Profile;
 use super::settings::PeopleSettings;
 use super::shown::{Shown, ShownLog, ShownOptions};
@@ -140,6 +141,18 @@ fn a_profile_that_cannot_be_read_stays_a_refusal_while_other_things_are_said() {
         people.change_profile(&user, true, consent).await.unwrap();
         assert_eq!(people.standing(&user), Consent::Full);
     });
+}
+
+#[test]
+fn what_does_not_decode_is_counted_and_the_rest_is_there() {
+    let (user, session) = (Actor::user("u"), Actor::session("s"));
+    let documents = Gated::open();
+    let nonsense = |table: Table| Write::put(table, Actor::user("x").as_str(), b"{".to_vec());
+    let link = records::put_link(&session, &Link { target: user.clone(), at_ms: 0 });
+    documents.inner.write_now(vec![nonsense(Table::People), nonsense(Table::Merges), link]).unwrap();
+    let people = people(&documents);
+    assert_eq!(people.damaged(), 2);
+    assert_eq!(people.person(&user), [user, session]);
 }
 
 #[test]

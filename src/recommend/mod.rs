@@ -361,6 +361,7 @@ pub fn recommend<D: AsRef<[u8]>, H: Borrow<Interaction>>(
     recall_into(scenario, request, weighting, ordinals, recalls);
     followed_into(scenario, request, weighting, resolve, followed);
     match scenario.based_on {
+        _ if request.impersonal => taste.set_nobody(),
         Basis::Visitor | Basis::List => {
             taste.set_history(&view, weighted);
             taste.tell_apart(&view, scenario.interests.tastes);

@@ -113,27 +113,32 @@ fn from_signals<D: AsRef<[u8]>>(question: &Question<'_, D>, table: &mut Candidat
     }
 }
 
-/// Fills up with the scenario's lists, one after the other; says with how many. What is given, or scored as a whole, is not filled up.
+/// Fills up with the scenario's lists, one after the other; says with how many. Where the first has some, those after it only make up for what is
+/// missing in a list: what is wanted beyond, for rules to choose from, would outweigh it. What is given, or scored as a whole, is not filled up.
 pub(super) fn fill<D: AsRef<[u8]>>(question: &Question<'_, D>, most: usize, table: &mut CandidateTable) -> usize {
     let Question { scorer, eligible, .. } = question;
     if question.scans() || question.scenario.based_on == Basis::List {
         return 0;
     }
-    let mut left = most;
+    let mut found = 0;
     for list in &question.scenario.fallback {
+        let left = if found == 0 { most } else { most.min(question.plan.limit).saturating_sub(found) };
+        if left == 0 {
+            break;
+        }
         match list {
             FallbackList::Trending => {
                 let order = scorer.signals.overall.map_or(&[][..], |trend| trend.order());
-                left -= table.propose_first(order, left, true, eligible);
+                found += table.propose_first(order, left, true, eligible);
             }
             FallbackList::Popular => {
-                left -= table.propose_popular(&scorer.view, left, eligible, |a, b| scorer.by_key(a, b));
+                found += table.propose_popular(&scorer.view, left, eligible, |a, b| scorer.by_key(a, b));
                 break;
             }
             FallbackList::Nothing => break,
         }
     }
-    most - left
+    found
 }
 
 /// The graph search among some items: proposes what it finds, and the nearest of those beside the model.

@@ -42,6 +42,8 @@ struct Entry {
     /// The length of its row, once it is known.
     length: Option<f64>,
     taken: bool,
+    /// Whether a cap keeps it out. Caps only tighten, so it stays out.
+    capped: bool,
 }
 
 /// An item in its place.
@@ -58,7 +60,19 @@ struct Placed {
 impl Entry {
     fn new(ordinal: u32, score: f64) -> Self {
         let (pinned, promoted, new, buried) = (None, false, false, false);
-        Self { ordinal, score, pinned, promoted, new, buried, nearest: 0.0, compared: 0, length: None, taken: false }
+        Self {
+            ordinal,
+            score,
+            pinned,
+            promoted,
+            new,
+            buried,
+            nearest: 0.0,
+            compared: 0,
+            length: None,
+            taken: false,
+            capped: false,
+        }
     }
 }
 
@@ -247,8 +261,12 @@ fn arrange<D: AsRef<[u8]>>(question: &Question<'_, D>, entries: &mut [Entry], dr
             None => {
                 let ends_a_share = |one: &Promotion| one.places_of(place + 1) > one.places_of(place);
                 let wants_promoted = scenario.promote.as_ref().is_some_and(ends_a_share);
-                let is_free = |entry: &Entry| {
-                    !entry.taken && entry.pinned.is_none_or(|at| at >= limit) && counts.lets_pass(entry.ordinal)
+                let is_free = |entry: &mut Entry| {
+                    if entry.taken || entry.capped || entry.pinned.is_some_and(|at| at < limit) {
+                        return false;
+                    }
+                    entry.capped = !counts.lets_pass(entry.ordinal);
+                    !entry.capped
                 };
                 choose(entries, &is_free, &above, wants_promoted, greedy, &mut chance)
             }
@@ -270,7 +288,7 @@ type Choice = (usize, Option<Placement>, Option<f64>);
 /// The item for a place that is not fixed.
 fn choose(
     entries: &mut [Entry],
-    is_free: &dyn Fn(&Entry) -> bool,
+    is_free: &dyn Fn(&mut Entry) -> bool,
     above: &Above<'_>,
     wants_promoted: bool,
     greedy: Option<&Exploration>,
@@ -280,7 +298,7 @@ fn choose(
         // What an entry was worth when it was compared last: never less than it is worth now.
         let once = |entry: &Entry| (!entry.buried, entry.score - above.penalty * entry.nearest);
         let mut first: Option<(usize, (bool, f64))> = None;
-        for (at, entry) in entries.iter().enumerate() {
+        for (at, entry) in entries.iter_mut().enumerate() {
             // Of equals the first: the entries come in order of score and key. What would not win is not looked at further.
             let worth = once(entry);
             if first.is_none_or(|(_, best)| worth > best) && fits(entry) && is_free(entry) {
@@ -310,7 +328,7 @@ fn choose(
         .or_else(|| entries.get(exploit).filter(|entry| entry.buried).map(|_| Placement::Buried));
     let Some(explore) = greedy else { return Some((exploit, why, None)) };
     let pool: Vec<usize> =
-        entries.iter().enumerate().filter(|(_, entry)| entry.new && is_free(entry)).map(|(at, _)| at).collect();
+        entries.iter_mut().enumerate().filter_map(|(at, entry)| (entry.new && is_free(entry)).then_some(at)).collect();
     if pool.is_empty() {
         return Some((exploit, why, Some(1.0)));
     }

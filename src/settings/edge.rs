@@ -23,6 +23,8 @@ pub struct SecuritySettings {
     pub burst: u32,
     /// Origins whose pages may call; empty = none.
     pub cors_origins: Vec<String>,
+    /// Names by which the server may be asked without keys, besides addresses and localhost; empty = none where it is asked from its own machine, any elsewhere.
+    pub hosts: Vec<String>,
 }
 
 /// The certificate; empty paths = plain HTTP.
@@ -70,6 +72,11 @@ impl SecuritySettings {
             let rest = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://")).unwrap_or_default();
             if rest.is_empty() || rest.contains(['/', '*', ' ']) || !origin.is_ascii() {
                 return Err(out_of_range("security.cors_origins", origin, "origins such as \"https://shop.example\""));
+            }
+        }
+        for host in &self.hosts {
+            if host.is_empty() || host.contains(['/', '*', ' ', ':']) || !host.is_ascii() {
+                return Err(out_of_range("security.hosts", host, "names without a port, such as \"shop.example\""));
             }
         }
         Ok(())
@@ -124,6 +131,7 @@ impl Default for SecuritySettings {
             requests_per_second: 0,
             burst: 100,
             cors_origins: Vec::new(),
+            hosts: Vec::new(),
         }
     }
 }

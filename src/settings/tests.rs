@@ -62,6 +62,30 @@ fn an_unknown_word_is_answered_with_those_there_are() {
 }
 
 #[test]
+fn a_list_is_written_with_commas() {
+    let of = |key: &str, value: &str| Settings::layered(None, environment(&[(key, value)]));
+    for (value, keys) in [("country,hour", &["country", "hour"][..]), ("device", &["device"][..])] {
+        assert_eq!(of("KINDRED__TRENDING__BY", value).unwrap().trending.by, keys);
+    }
+    let origins = of("KINDRED__SECURITY__CORS_ORIGINS", "https://a.example,https://b.example").unwrap();
+    assert_eq!(origins.security.cors_origins, ["https://a.example", "https://b.example"]);
+    let error = of("KINDRED__TRENDING__BY", "country, hour").unwrap_err().to_string();
+    assert!(error.contains("trending.by = \" hour\""), "{error}");
+}
+
+#[test]
+fn what_is_no_text_is_passed_over_where_it_is_not_ours_and_named_without_its_value_where_it_is() {
+    use std::os::unix::ffi::OsStringExt as _;
+    let no_text = || OsString::from_vec(b"secret\xff".to_vec());
+    let foreign = [(no_text(), OsString::from("1")), (OsString::from("PS1"), no_text())];
+    let port = (OsString::from("KINDRED__HTTP__PORT"), OsString::from("9000"));
+    let found = ours(foreign.into_iter().chain([port])).unwrap();
+    assert_eq!(found, environment(&[("KINDRED__HTTP__PORT", "9000")]));
+    let error = ours([(OsString::from(PSEUDONYM_KEY), no_text())].into_iter()).unwrap_err().to_string();
+    assert!(error.contains(PSEUDONYM_KEY) && !error.contains("secret"), "{error}");
+}
+
+#[test]
 fn a_key_of_digits_stays_as_it_is() {
     let key = "000123456789012345678901234567890";
     let settings = Settings::layered(None, environment(&[(PSEUDONYM_KEY, key)])).unwrap();

@@ -20,7 +20,7 @@ pub enum StoreError {
     },
     /// Another process has the store open.
     #[error(
-        "store {path} is in use by another process; stop the other kindred-server or set history.path to another directory"
+        "store {path} is in use by another process; stop the other kindred-server or set history.path to another directory; `kindred backup --server` copies the store of a server that runs"
     )]
     InUse {
         /// The file.

@@ -278,10 +278,11 @@ fn a_start_goes_on_without_what_does_not_decode_and_lets_go_of_nothing_by_a_cloc
     let gone = LiveEntry::deleted("gone", 1_000_000_000_000).to_record().unwrap();
     let writes = vec![Write::put(Table::Items, "gone", gone), Write::put(Table::Items, "item-4", b"{".to_vec())];
     documents.write_now(writes).unwrap();
+    documents.write_now(vec![Write::put(Table::People, "u:somebody", b"{".to_vec())]).unwrap();
     let history = Arc::new(MemoryHistory::new(1, 100, Duration::from_secs(60)));
     let server = Server::with_stores(Stores { history, documents: documents.clone() }, |_| ());
     assert!(!server.get("/v1/recommendations").headers.is_empty(), "it serves");
-    assert_eq!(server.metric("kindred_store_damaged_records"), 1.0);
+    assert_eq!(server.metric("kindred_store_damaged_records"), 2.0, "an item and a profile");
     assert!(documents.blocking_get(Table::Items, "gone").unwrap().is_some());
     assert_eq!(server.get("/v1/items/item-4").status, 200, "as the artifact says");
     server.change("PATCH", "/v1/items/item-4", &json!({"price": 5})).ok();

@@ -157,6 +157,16 @@ fn every_operation_is_described_to_the_end() {
 }
 
 #[test]
+fn what_is_taken_and_sent_line_by_line_is_described() {
+    let description = description();
+    let (list, batch) = (&description["paths"]["/v1/items"]["get"], &description["paths"]["/v1/items/batch"]["post"]);
+    for content in [&list["responses"]["200"]["content"], &batch["requestBody"]["content"]] {
+        let kinds: Vec<&str> = content.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(kinds, ["application/json", "application/x-ndjson"]);
+    }
+}
+
+#[test]
 fn every_example_in_the_description_is_answered() {
     let description = description();
     let mut fixture = Fixture::shop();
@@ -165,20 +175,17 @@ fn every_example_in_the_description_is_answered() {
     let mut asked = 0;
     for (path, methods) in description["paths"].as_object().unwrap() {
         for (method, operation) in methods.as_object().unwrap() {
-            let content = &operation["requestBody"]["content"]["application/json"];
-            let one = content.get("example").cloned();
-            let several = content["examples"].as_object().into_iter().flat_map(|all| all.values());
-            for example in one.into_iter().chain(several.map(|example| example["value"].clone())) {
-                let id = if path.starts_with("/v1/items") { "item-4" } else { "user-17" };
-                let path = path.replace("{id}", id);
-                let answer = server.send(
-                    &method.to_uppercase(),
-                    &path,
-                    &[("content-type", "application/json")],
-                    example.to_string().as_bytes(),
-                );
-                assert_eq!(answer.status, 200, "{path} {example}: {}", answer.text());
-                asked += 1;
+            for (kind, content) in operation["requestBody"]["content"].as_object().into_iter().flatten() {
+                let one = content.get("example").cloned();
+                let several = content["examples"].as_object().into_iter().flat_map(|all| all.values());
+                for example in one.into_iter().chain(several.map(|example| example["value"].clone())) {
+                    let id = if path.starts_with("/v1/items") { "item-4" } else { "user-17" };
+                    let path = path.replace("{id}", id);
+                    let headers = [("content-type", kind.as_str())];
+                    let answer = server.send(&method.to_uppercase(), &path, &headers, example.to_string().as_bytes());
+                    assert_eq!(answer.status, 200, "{path} {kind} {example}: {}", answer.text());
+                    asked += 1;
+                }
             }
         }
     }

@@ -11,6 +11,7 @@ fn the_shop_shows_the_list_and_its_products() {
     assert_eq!((home.status, home.header("content-type")), (200, "text/html; charset=utf-8"));
     assert!(home.header("content-security-policy").contains("default-src 'none'"));
     assert_eq!(home.text().matches("class=\"card\"").count(), 12);
+    assert!(home.text().contains("href=\"/metrics\""));
     let product = server.get("/items/item-4");
     assert_eq!(product.status, 200);
     assert!(product.text().contains("<h1>Item 4</h1>") && product.text().contains("Similar items"));
@@ -22,6 +23,30 @@ fn the_shop_shows_the_list_and_its_products() {
         assert_eq!((asset.status, asset.header("content-type")), (200, kind));
         assert!(home.text().contains(path));
     }
+}
+
+#[test]
+fn what_needs_the_script_is_hidden_until_it_runs() {
+    let server = Server::with_shop();
+    for (path, ids) in [("/", &["home-hint", "reset"][..]), ("/items/item-4", &["add", "reset"][..])] {
+        let page = server.get(path);
+        for id in ids {
+            assert!(page.text().contains(&format!("id=\"{id}\" hidden")), "{path} {id}: {}", page.text());
+        }
+    }
+    assert!(server.get("/assets/shop.js").text().contains("querySelectorAll(\"[hidden]\")"));
+}
+
+#[test]
+fn a_list_without_items_says_so() {
+    const NOTHING: &str = "Nothing to show at present.";
+    let mut fixture = Fixture::shop();
+    fixture.items.iter_mut().for_each(|item| item.hidden = true);
+    let server = Server::with(&fixture, |_| ());
+    let home = server.get("/");
+    assert_eq!((home.status, home.text().matches("class=\"card\"").count()), (200, 0));
+    assert!(home.text().contains(NOTHING), "{}", home.text());
+    assert!(server.get("/assets/shop.js").text().contains(NOTHING), "the script says the same");
 }
 
 #[test]

@@ -102,9 +102,29 @@ fn a_second_server_on_one_store_is_refused() {
     let mut second = start(directory.path());
     let line = second.line("Error: ");
     assert!(line.contains("history") && line.contains("in use by another process"), "{line}");
-    assert!(line.contains("history.path"), "{line}");
+    assert!(line.contains("history.path") && line.contains("kindred backup --server"), "{line}");
     assert_eq!(second.ended().code(), Some(2));
     assert_eq!(client.get("/readyz").status, 200, "the first one is not disturbed");
+}
+
+#[test]
+fn a_start_in_the_wrong_place_can_be_read_off_the_log() {
+    let directory = directory_with_shop();
+    let here = std::env::current_dir().unwrap();
+    let server = Process::start(directory.path(), &[("ARTIFACTS__DIR", "no-such-artifacts")]);
+    let log = server.lines_until("\"listening\"");
+    let says = |parts: &[&str]| log.iter().any(|line| parts.iter().all(|part| line.contains(part)));
+    let (store, artifacts) = (directory.path().join("history"), here.join("no-such-artifacts"));
+    let (store, artifacts) = (store.to_str().unwrap(), artifacts.to_str().unwrap());
+    assert!(says(&["an empty one was made", store]) && says(&["the store is open", store]), "{log:?}");
+    assert!(says(&["no artifact is published", artifacts]) && says(&["\"listening\"", artifacts]), "{log:?}");
+    server.kill();
+
+    let generation = directory.path().join("artifacts").join("g1");
+    let server = Process::start(directory.path(), &[("ARTIFACTS__DIR", generation.to_str().unwrap())]);
+    let log = server.lines_until("\"listening\"");
+    assert!(log.iter().any(|line| line.contains("where CURRENT is")), "{log:?}");
+    assert!(!log.iter().any(|line| line.contains("an empty one was made")), "the store was there: {log:?}");
 }
 
 #[test]
@@ -114,6 +134,8 @@ fn a_taken_port_and_a_bad_setting_are_said() {
     let port = taken.local_addr().unwrap().port().to_string();
     for (key, value, says) in [
         ("HTTP__PORT", port.as_str(), "choose another http.port"),
+        // An address for documentation (RFC 5737), which no machine has.
+        ("HTTP__HOST", "192.0.2.1", "http.host"),
         ("HTTP__PROT", "1", "config/kindred.toml"),
         ("HISTORY__QUEUE", "1", "history.queue = 1"),
         ("HISTORY__STORE", "paper", "paper"),

@@ -207,6 +207,15 @@ fn a_build_killed_at_any_moment_leaves_a_whole_artifact() {
 }
 
 #[test]
+fn whoever_names_no_key_is_told_what_the_next_one_needs() {
+    let made = |more: &[&str]| kindred().args(["key", "new", "--role", "read"]).args(more).output().unwrap();
+    let (unnamed, named) = (made(&[]), made(&["--name", "shop"]));
+    assert!(String::from_utf8_lossy(&unnamed.stderr).contains("give another --name"), "{unnamed:?}");
+    assert!(!String::from_utf8_lossy(&named.stderr).contains("--name"), "{named:?}");
+    assert!(named.stdout.starts_with(b"shop read sha256:"), "{named:?}");
+}
+
+#[test]
 fn a_reader_that_has_seen_enough_is_no_failure() {
     let shop = Workshop::new(100);
     shop.build().assert().success();

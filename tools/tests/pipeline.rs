@@ -31,6 +31,10 @@ fn from_a_log_to_an_answer_that_follows_what_a_visitor_does() {
     assert_eq!(steps, ["generate", "prepare", "train", "build", "verify"]);
     let live = artifact::current(&dir.join("artifacts")).unwrap();
     assert_eq!(report["generation"], live.generation.as_str());
+    let inspected = json(kindred().arg("inspect").arg(dir.join("artifacts")).arg("--json"));
+    let sections: Vec<&str> =
+        inspected["sections"].as_array().unwrap().iter().map(|section| section["name"].as_str().unwrap()).collect();
+    assert!(sections.contains(&"SESSION_ITEMS") && !sections.contains(&"unknown"), "{sections:?}");
 
     let (_server, url) = serve(&dir, &[]);
     let question = json!({"session_id": "me", "limit": 10, "with_items": true});
@@ -58,7 +62,7 @@ fn a_new_artifact_is_picked_up_and_the_demo_repeats_itself() {
     let place = tempfile::tempdir().unwrap();
     let dir = place.path().join("demo");
     demo(&dir, 120, 150);
-    let (_server, url) = serve(&dir, &[]);
+    let (server, url) = serve(&dir, &[]);
     let serving = || -> Value { ureq::get(format!("{url}/v1/model")).call().unwrap().body_mut().read_json().unwrap() };
     let before = serving()["generation"].clone();
     let mut build = kindred();
@@ -77,6 +81,11 @@ fn a_new_artifact_is_picked_up_and_the_demo_repeats_itself() {
         assert!(started.elapsed() < Duration::from_secs(60), "the new artifact is not picked up");
         std::thread::sleep(Duration::from_millis(50));
     }
+    // Not while a server keeps there what visitors do.
+    let refused = kindred().args(["demo", "--no-serve", "--items", "120", "--dir"]).arg(&dir).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("give another directory with --dir"), "{refused:?}");
+    drop(server);
     // In its own directory the demo replaces what it made before.
     demo(&dir, 120, 150);
     assert_eq!(artifact::generations(&dir.join("artifacts")).unwrap().len(), 2);

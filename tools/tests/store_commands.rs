@@ -58,8 +58,19 @@ fn what_a_server_was_told_comes_back_from_a_copy_made_while_it_served() {
         let copy = json(kindred().args(["backup", "--server", address, "--json"]));
         assert_eq!(copy["interactions"], 10);
         tell(&url, None, 8..12);
-        let in_use = kindred().arg("fsck").arg(&store).output().unwrap();
-        assert_eq!(in_use.status.code(), Some(2), "a store in use is not read");
+        let with = |arguments: &[&str]| kindred().args(arguments).arg(&store).output().unwrap();
+        let (from, to) = (copy["file"].as_str().unwrap(), dir.join("to").display().to_string());
+        for in_use in [
+            with(&["fsck"]),
+            with(&["evaluate", "--from-log"]),
+            with(&["export", "--to", &to, "--store"]),
+            with(&["backup", "--to", &to, "--store"]),
+            with(&["restore", from, "--force", "--store"]),
+        ] {
+            assert_eq!(in_use.status.code(), Some(2), "a store in use is not read: {in_use:?}");
+            let said = String::from_utf8_lossy(&in_use.stderr);
+            assert!(said.contains("`kindred backup --server HOST:PORT`"), "{said}");
+        }
         PathBuf::from(copy["file"].as_str().unwrap())
     };
     let counts = |found: &Value| (found["ok"].clone(), found["interactions"].clone(), found["watermark"].clone());

@@ -50,7 +50,16 @@ pub(super) fn repair(
     let n = graph.n as usize;
     let (parents, order) = (vec![NONE; n], Vec::with_capacity(n));
     let (changed, added) = (BTreeSet::new(), BTreeSet::new());
-    let mut repair = Repair { graph, rows: rows.view(), codes: rows.codes(), parents, order, changed, added };
+    let mut repair = Repair {
+        graph,
+        rows: rows.view(),
+        codes: rows.codes(),
+        parents,
+        order,
+        changed,
+        added,
+        seeker: Seeker::default(),
+    };
     let mut repaired = repair.reach_all();
     // Every item is looked for now, whatever was changed before.
     repair.changed.clear();
@@ -104,6 +113,8 @@ struct Repair<'a> {
     /// The links that were added, (from, to). They stay: items that are lost for the same reason have the same near ones, and would take each
     /// other's place for ever.
     added: BTreeSet<(u32, u32)>,
+    /// For the search that finds an item near ones.
+    seeker: Seeker,
 }
 
 impl Repair<'_> {
@@ -237,22 +248,25 @@ impl Repair<'_> {
 
     /// Reached items near to an item, by the direction of their rows, nearest first: of those that a broad search for it comes to. What is nearer
     /// and lies where no search goes that the index makes is no help to it.
-    fn near(&self, ordinal: u32) -> Vec<u32> {
-        let Seeker { mut scratch, mut query, mut in_parts, mut coded } = Seeker::default();
+    fn near(&mut self, ordinal: u32) -> Vec<u32> {
+        // Taken out and put back, so that the rest can be read meanwhile.
+        let mut seeker = std::mem::take(&mut self.seeker);
+        let Seeker { scratch, query, in_parts, coded } = &mut seeker;
         let (graph, params) = (self.graph.view(), SearchParams { k: NEAR, ef_search: NEAR, exact: false });
-        self.set(&mut query, ordinal);
-        let rows = ByRows::of(self.rows, &query, &mut in_parts);
+        self.set(query, ordinal);
+        let rows = ByRows::of(self.rows, query, in_parts);
         match self.codes {
             Some(codes) => {
                 coded.set(query.values(), codes.scales);
-                Searcher { graph, near: ByCodes::new(&coded, codes), rows }.search(&params, None, &mut scratch)
+                Searcher { graph, near: ByCodes::new(coded, codes), rows }.search(&params, None, scratch)
             }
-            None => Searcher { graph, near: rows, rows }.search(&params, None, &mut scratch),
+            None => Searcher { graph, near: rows, rows }.search(&params, None, scratch),
         };
         let cosine = |hit: &Hit| hit.similarity / length(&self.rows.row(hit.ordinal).unwrap_or_default().values());
         let reached = scratch.hits.iter().filter(|hit| hit.ordinal != ordinal && self.is_reached(hit.ordinal));
         let mut near: Vec<Entry> = reached.map(|hit| Entry::new(cosine(hit), hit.ordinal)).collect();
         near.sort_unstable();
+        self.seeker = seeker;
         near.into_iter().map(Entry::ordinal).collect()
     }
 

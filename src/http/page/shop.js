@@ -48,7 +48,9 @@ function picture(item, name) {
   }
   const first = (item.categories || [])[0];
   const letter = (name.match(/[\p{L}\p{N}]/u) || [""])[0].toUpperCase();
-  return element("span", "picture tile hue-" + (first ? hue(first) : 0), letter);
+  const tile = element("span", "picture tile hue-" + (first ? hue(first) : 0), letter);
+  tile.setAttribute("aria-hidden", "true");
+  return tile;
 }
 
 function card(found) {
@@ -65,7 +67,8 @@ async function refresh() {
   const list = document.getElementById("for-you");
   if (!list) return;
   const answer = await post("/v1/recommendations", { session_id: session(), scenario: "home", limit: 12, with_items: true });
-  list.replaceChildren(...answer.items.map(card));
+  const cards = answer.items.map(card);
+  list.replaceChildren(...(cards.length ? cards : [element("p", "meta", "Nothing to show at present.")]));
   const personal = answer.events_used > 0 && answer.fallback === null;
   document.getElementById("home-title").textContent = personal ? "For you, right now" : "Popular now";
   const hint = document.getElementById("home-hint");
@@ -109,9 +112,11 @@ async function start() {
       }
     });
   }
+  // What does nothing without this script is hidden until it runs.
+  for (const part of document.querySelectorAll("[hidden]")) part.hidden = false;
   trail(item ? document.querySelector("#product h1").textContent : "");
-  // An event that was acknowledged is in the next answer, so the list is asked for after it.
-  if (item) await record("view", item);
+  // An event that was acknowledged is in the next answer, so the list is asked for after it; and all the same after one that was not.
+  if (item) await record("view", item).catch((error) => console.error(error));
   await refresh();
 }
 

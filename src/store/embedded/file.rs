@@ -45,6 +45,7 @@ impl File {
     pub(super) fn open(path: &Path, page_cache_mb: usize, faults: Option<Arc<dyn Faults>>) -> Result<Self, StoreError> {
         if !place::is_store(path)? {
             place::create(path)?;
+            tracing::info!(path = %path.display(), "there was no store: an empty one was made");
         }
         let file = Self::existing(path, page_cache_mb, faults)?;
         place::forget_replaced(path);

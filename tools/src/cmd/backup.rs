@@ -8,12 +8,17 @@ use anyhow::{Context, bail};
 use kindred::store::embedded::{DEFAULT_PATH, copy, restore};
 use serde::{Deserialize, Serialize};
 
-use super::{Exit, Global};
+use super::{Exit, Global, where_in_use};
 use crate::load::connection::{API_KEY, call};
 use crate::report::{Report, bytes, count, emit};
 
 /// How long a server may take for a copy.
 const PATIENCE: Duration = Duration::from_secs(3600);
+/// What to do about a store that is in use, which is not copied from outside.
+const ASK_THE_SERVER: &str = "a server has the store open, and makes the copy: `kindred backup --server HOST:PORT`";
+/// The same of a restore, where it may be either store.
+const STOP_THE_SERVER: &str = "a store that a server has open is not replaced, so stop the server; nor is it restored from: make a copy with \
+                               `kindred backup --server HOST:PORT` and name that";
 
 /// Copy a store, while its server goes on or while nobody has it open
 ///
@@ -21,7 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 /// of --store is copied to --to; that needs a store that no process has open. A server with keys takes one of the role admin from the environment variable
 /// KINDRED_API_KEY.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "Example: kindred backup --server 127.0.0.1:8080")]
+#[command(
+    after_help = "Example: kindred backup --server 127.0.0.1:8080\n\nA server with [tls] is asked with\n  curl -X POST https://HOST:PORT/admin/backup -H \"api-key: $KINDRED_API_KEY\""
+)]
 pub struct Args {
     /// Address of the server that has the store open
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "to")]
@@ -76,7 +83,7 @@ pub struct CopyReport {
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let report = match (&args.server, &args.to) {
         (Some(server), _) => ask(server)?,
-        (None, Some(to)) => report(&copy(&args.store, to)?),
+        (None, Some(to)) => report(&copy(&args.store, to).map_err(where_in_use(ASK_THE_SERVER))?),
         (None, None) => bail!("neither --server nor --to is given: say who makes the copy, or where it goes"),
     };
     emit(&report, global.json)?;
@@ -88,7 +95,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
 /// # Errors
 /// The backup cannot be read to its end, or the store is in use or there and not to be replaced.
 pub fn run_restore(args: &RestoreArgs, global: &Global) -> anyhow::Result<Exit> {
-    let (copied, checked) = restore(&args.backup, &args.store, args.force)?;
+    let (copied, checked) = restore(&args.backup, &args.store, args.force).map_err(where_in_use(STOP_THE_SERVER))?;
     emit(&CopyReport { problems: checked.problems, ..report(&copied) }, global.json)?;
     Ok(Exit::Done)
 }
@@ -106,8 +113,12 @@ fn report(copied: &kindred::store::Copied) -> CopyReport {
 fn ask(server: &str) -> anyhow::Result<CopyReport> {
     let mut addresses = server.to_socket_addrs().with_context(|| format!("{server} is no HOST:PORT"))?;
     let address = addresses.next().with_context(|| format!("{server} has no address"))?;
-    let (status, body) = call(address, "POST", "/admin/backup", "", PATIENCE)
-        .with_context(|| format!("asking {server} for a backup; is the server running there?"))?;
+    let (status, body) = call(address, "POST", "/admin/backup", "", PATIENCE).with_context(|| {
+        format!(
+            "asking {server} for a backup; is the server running there? One with [tls] is asked with \
+             `curl -X POST https://{server}/admin/backup -H \"api-key: ${API_KEY}\"`"
+        )
+    })?;
     if status == 401 || status == 403 {
         bail!("{server} wants a key of the role admin: set it in the environment as {API_KEY}; it said: {body}");
     }
@@ -130,5 +141,20 @@ impl Report for CopyReport {
             text.push_str(&format!("  warning: {problem}\n"));
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    #[test]
+    fn a_server_that_does_not_answer_may_speak_tls() {
+        let server = format!("127.0.0.1:{}", crate::load::process::free_port().unwrap());
+        let error = format!("{:#}", ask(&server).unwrap_err());
+        let command = format!("`curl -X POST https://{server}/admin/backup -H \"api-key: $KINDRED_API_KEY\"`");
+        assert!(error.contains(&command), "{error}");
     }
 }

@@ -8,6 +8,8 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 use clap::builder::RangedU64ValueParser;
 use kindred::settings::Settings;
+use kindred::store::StoreError;
+use kindred::store::embedded::EmbeddedStore;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::demo_report::{DemoReport, Step};
@@ -88,7 +90,7 @@ struct Log {
 /// Goes the whole way; with `--no-serve` to the verified artifact, else until a signal stops the server.
 ///
 /// # Errors
-/// The port is taken, the directory is somebody else's, or a step fails.
+/// The port is taken, the directory is somebody else's, an earlier demo is still served from it, or a step fails.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     if !args.no_serve {
         // Now, and not after minutes of work; the same goes for the files.
@@ -271,6 +273,10 @@ fn port_is_free(port: u16) -> anyhow::Result<TcpListener> {
 
 /// Removes what an earlier demo's visitors did: the items may be others now, with the same ids.
 fn forget(store: &Path) -> anyhow::Result<()> {
+    // Opened and let go again: who has it open would go on acknowledging into files that have no name any more. One that is damaged may go.
+    if let Err(error @ StoreError::InUse { .. }) = EmbeddedStore::open_existing(store).map(drop) {
+        return Err(error).context("an earlier demo is still served: stop it, or give another directory with --dir");
+    }
     match fs::remove_dir_all(store) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("removing {}", store.display()))
@@ -296,4 +302,34 @@ fn own_directory(dir: &Path) -> anyhow::Result<Places> {
     fs::write(&mark, "Written by `kindred demo`, which replaces what it finds beside this file.\n")
         .with_context(|| format!("writing {}", mark.display()))?;
     Ok(Places { root: dir.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use kindred::store::embedded::{EmbeddedOptions, Retention};
+
+    use super::*;
+
+    #[test]
+    fn what_a_running_server_has_acknowledged_is_not_forgotten() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("store/kindred");
+        let options =
+            EmbeddedOptions { keep: 1, cache_mb: 1, page_cache_mb: 1, queue: 100, retention: Retention::default() };
+        let store = EmbeddedStore::open(&path, options, || 0).unwrap();
+        let refused = format!("{:#}", forget(&path).unwrap_err());
+        assert!(refused.contains("--dir") && refused.contains("in use"), "{refused}");
+        assert!(path.is_dir());
+        drop(store);
+        forget(&path).unwrap();
+        assert!(!path.exists());
+        forget(&path).unwrap();
+        // What is no store any more is nobody's.
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join("half"), "of one").unwrap();
+        forget(&path).unwrap();
+        assert!(!path.exists());
+    }
 }

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use kindred::scenario::Basis;
 use kindred::settings::Settings;
 use kindred::snapshot::Snapshot;
 
@@ -125,6 +126,9 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         split: serde_json::to_value(dataset.report.split)?,
         trained_on_this_dataset,
         recency: manifest.weighting.recency(),
+        learned_weights_unused: manifest.learned_weights.is_some()
+            && !scenario.learned_weights
+            && scenario.based_on == Basis::Visitor,
         evaluation,
     };
     if let Some(path) = &args.html {

@@ -7,7 +7,7 @@ use kindred::people::shown::each_logged;
 use kindred::store::embedded::{DEFAULT_PATH, EmbeddedStore};
 use serde::Serialize;
 
-use super::{Exit, Global};
+use super::{Exit, Global, NAME_A_COPY, where_in_use};
 use crate::from_log::{Estimate, Group, Lists};
 use crate::report::{Report, Table, count, emit};
 
@@ -31,8 +31,9 @@ pub(super) fn run(store: &Path, click: &[String], seed: u64, global: &Global) ->
     // The store, or the directory that has it beside its backups.
     let within = store.join(Path::new(DEFAULT_PATH).file_name().unwrap_or_default());
     let store = if within.is_dir() { within } else { store.to_owned() };
+    let opened = EmbeddedStore::open_existing(&store).map_err(where_in_use(NAME_A_COPY))?;
     let (mut lists, mut n) = (Lists::default(), 0);
-    let damaged = each_logged(&EmbeddedStore::open_existing(&store)?, |logged| {
+    let damaged = each_logged(&opened, |logged| {
         lists.add(&logged, click);
         n += 1;
     })?;

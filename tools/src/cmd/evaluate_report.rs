@@ -14,6 +14,8 @@ pub(super) struct Evaluated {
     pub(super) split: serde_json::Value,
     pub(super) trained_on_this_dataset: bool,
     pub(super) recency: String,
+    /// The artifact has learned weights, and the scenario goes by its own.
+    pub(super) learned_weights_unused: bool,
     #[serde(flatten)]
     pub(super) evaluation: Evaluation,
 }
@@ -62,6 +64,13 @@ impl Evaluated {
             if n > 0 {
                 lines.push(format!("left out: {} users {reason}", report::count(n)));
             }
+        }
+        if self.learned_weights_unused {
+            lines.push(format!(
+                "the artifact has learned weights, which this scenario does not use: to measure and serve with them set \
+                 KINDRED__SCENARIOS__{}__LEARNED_WEIGHTS=true, or learned_weights = true in the settings file",
+                self.scenario.to_uppercase()
+            ));
         }
         if let Some(latency) = latency {
             let [p50, p99] = [latency.p50_us, latency.p99_us].map(|micros| report::seconds(micros * 1e-6));
@@ -207,6 +216,7 @@ mod tests {
             split: serde_json::Value::Null,
             trained_on_this_dataset: true,
             recency: "falling to 1/e in 3 interactions".to_owned(),
+            learned_weights_unused: false,
             evaluation: Evaluation {
                 protocol: Protocol::HeldOut,
                 n_users: 6_040,
@@ -240,6 +250,14 @@ mod tests {
         }
         let json: serde_json::Value = serde_json::to_value(&evaluated).unwrap();
         assert_eq!(json["systems"][0]["at"][0]["hit_rate"], 0.2345);
+    }
+
+    #[test]
+    fn learned_weights_that_are_not_used_are_told_with_the_way_to_use_them() {
+        let (used, scenario) = (evaluated(), "home".to_owned());
+        assert!(!used.text().contains("learned"), "{}", used.text());
+        let unused = Evaluated { learned_weights_unused: true, scenario, ..used };
+        assert!(unused.text().contains("KINDRED__SCENARIOS__HOME__LEARNED_WEIGHTS=true"), "{}", unused.text());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use kindred::people::settings::PeopleSettings;
 use kindred::store::embedded::{DEFAULT_PATH, EmbeddedStore, Logged};
 use serde::Serialize;
 
-use super::{Exit, Global};
+use super::{Exit, Global, NAME_A_COPY, where_in_use};
 use crate::calendar::Moment;
 use crate::progress::Progress;
 use crate::report::{Report, count, emit};
@@ -85,7 +85,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         "{} is there already: name another file, or say --force",
         args.to.display()
     );
-    let store = Arc::new(EmbeddedStore::open_existing(&args.store)?);
+    let store = Arc::new(EmbeddedStore::open_existing(&args.store).map_err(where_in_use(NAME_A_COPY))?);
     // On the disk are the names that are kept, so no key is asked for.
     let people = People::open(&PeopleSettings::default(), store.clone(), store.clone())?;
     let report = export(&store, &people, args)?;

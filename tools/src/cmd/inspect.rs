@@ -167,7 +167,7 @@ fn item(model: &Model<MappedFile>, id: &str, shown: usize) -> anyhow::Result<Ite
     })
 }
 
-/// The names of sections in FORMAT.md.
+/// The names of sections: those of the model as in `src/model/layout.rs` of the service, those of the index as in its FORMAT.md.
 fn section_name(kind: u32) -> &'static str {
     match kind {
         100 => "CONTEXT",
@@ -178,6 +178,14 @@ fn section_name(kind: u32) -> &'static str {
         105 => "CATALOG_OFFSETS",
         106 => "CATALOG_JSON",
         107 => "MODEL_HEADER",
+        120 => "SESSION_OFFSETS",
+        121 => "SESSION_ITEMS",
+        122 => "ITEM_SESSION_OFFSETS",
+        123 => "ITEM_SESSIONS",
+        130 => "FEATURE_KEYS",
+        131 => "FEATURE_WEIGHTS",
+        132 => "FEATURE_ROWS",
+        133 => "FEATURE_CONTEXT_ROWS",
         kind => kindred_index::format::section::name(kind),
     }
 }

@@ -38,7 +38,7 @@ pub struct InspectReport {
 pub struct Section {
     /// `index.kin` or `model.kin`.
     pub file: &'static str,
-    /// Its number in FORMAT.md.
+    /// Its number: of the index as in FORMAT.md, of the model as in `src/model/layout.rs`.
     pub kind: u32,
     /// Its name there.
     pub name: &'static str,

@@ -8,7 +8,10 @@ use kindred::keys::{NewKey, Role};
 use serde::Serialize;
 
 use super::{Exit, Global};
-use crate::report::{Report, emit};
+use crate::report::{Report, emit, note};
+
+/// The name of a key that was given none.
+const DEFAULT_NAME: &str = "key";
 
 /// Make an API key
 #[derive(Clone, Debug, clap::Args)]
@@ -35,8 +38,8 @@ pub struct NewArgs {
     /// What its callers may do; each role may do what those before it may
     #[arg(long, value_enum)]
     pub role: RoleArg,
-    /// A name for it, shown in the audit log
-    #[arg(long, default_value = "key")]
+    /// A name for it, shown in the audit log; a keys file takes each name once, so give every key of a file another
+    #[arg(long, default_value = DEFAULT_NAME)]
     pub name: String,
 }
 
@@ -79,6 +82,9 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     if !global.json {
         // Not a remark that --quiet could silence: it is what was asked for.
         writeln!(std::io::stderr().lock(), "the key, shown this once: {secret}").context("showing the key")?;
+        if args.name == DEFAULT_NAME {
+            note(&format!("it is named {DEFAULT_NAME}: where the keys file has one of that name, give another --name"));
+        }
     }
     emit(&KeyReport { key: secret, line }, global.json)?;
     Ok(Exit::Done)

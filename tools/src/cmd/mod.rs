@@ -25,6 +25,7 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use kindred::scenario::Scenario;
+use kindred::store::StoreError;
 
 use crate::progress;
 
@@ -104,7 +105,7 @@ pub enum Command {
     Restore(backup::RestoreArgs),
     /// Write the interaction log of a store as JSON Lines, which `kindred prepare` reads
     Export(export::Args),
-    /// Check a store: its blocks, its records, and that its tables agree
+    /// Check a store: its blocks, its records and documents, and that its tables agree
     Fsck(fsck::Args),
     /// Measure speed, with the quality that it was measured at beside it
     Bench(bench::Args),
@@ -135,6 +136,18 @@ pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Export(args) => export::run(args, global),
         Command::Fsck(args) => fsck::run(args, global),
         Command::Bench(args) => bench::run(args, global),
+    }
+}
+
+/// What to read in the place of a store that its server has open.
+pub(crate) const NAME_A_COPY: &str =
+    "a server has the store open: make a copy with `kindred backup --server HOST:PORT` and name that";
+
+/// The store's error, led by what can be done where it is in use: the store itself knows nothing of these commands.
+pub(crate) fn where_in_use(remedy: &'static str) -> impl FnOnce(StoreError) -> anyhow::Error {
+    move |error| match error {
+        error @ StoreError::InUse { .. } => anyhow::Error::new(error).context(remedy),
+        error => error.into(),
     }
 }
 

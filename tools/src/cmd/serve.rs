@@ -11,7 +11,8 @@ use super::{Exit, Global};
 ///
 /// Settings come from --config, then from the environment (KINDRED__HTTP__PORT=9000), then from the flags here; every setting with its
 /// default is in config/kindred.toml and printed by `kindred-server --print-defaults`. SIGTERM and Ctrl-C finish the requests in progress
-/// and stop; SIGHUP looks for a new artifact at once.
+/// and stop; SIGHUP looks for a new artifact at once. With --json the log is JSON, an object a line; with --quiet it has warnings and errors only, if
+/// neither --log nor the settings say another level than the usual one.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example: kindred serve --artifacts artifacts --port 8080")]
 pub struct Args {
@@ -46,7 +47,7 @@ impl Args {
     ///
     /// # Errors
     /// A settings file that cannot be read, an unknown key, or a value out of range.
-    pub fn settings(&self) -> anyhow::Result<Settings> {
+    pub fn settings(&self, global: &Global) -> anyhow::Result<Settings> {
         let mut settings = Settings::load(self.config.as_deref()).context("reading the settings")?;
         replace(&mut settings.artifacts.dir, &self.artifacts);
         replace(&mut settings.http.host, &self.host);
@@ -54,6 +55,11 @@ impl Args {
         replace(&mut settings.http.workers, &self.workers);
         replace(&mut settings.history.path, &self.store);
         replace(&mut settings.log.level, &self.log);
+        // The log is all that a server prints.
+        settings.log.json |= global.json;
+        if global.quiet && self.log.is_none() && settings.log.level == Settings::default().log.level {
+            settings.log.level = "warn".to_owned();
+        }
         if self.store.is_some() {
             settings.history.store = StoreKind::Embedded;
         }
@@ -75,9 +81,36 @@ fn replace<T: Clone>(setting: &mut T, flag: &Option<T>) {
 ///
 /// # Errors
 /// Settings out of range, a store or port that is taken, or a server that fails.
-pub fn run(args: &Args, _global: &Global) -> anyhow::Result<Exit> {
-    let settings = args.settings()?;
+pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
+    let settings = args.settings(global)?;
     kindred::telemetry::init(&settings.log).context("starting the log")?;
     kindred::app::run(settings).context("starting the server")?;
     Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn what_is_said_to_every_command_holds_for_the_log() {
+        let log = |line: &str, global: Global| {
+            let log = Line::try_parse_from(line.split(' ')).unwrap().args.settings(&global).unwrap().log;
+            (log.level, log.json)
+        };
+        let (plain, both) = (Global::default(), Global { json: true, quiet: true });
+        assert_eq!(log("serve", plain), ("info".to_owned(), false));
+        assert_eq!(log("serve", both), ("warn".to_owned(), true));
+        assert_eq!(log("serve --log debug", both), ("debug".to_owned(), true));
+    }
 }

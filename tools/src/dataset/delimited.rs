@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::columns::Mapping;
 use super::error::PrepareError;
-use super::log::{Row, RowTime};
+use super::log::{Row, RowTime, is_missing};
 use super::read::{ROWS_A_STEP, Reading};
 use super::source::{Format, LINE_BYTES_MAX, Source, next_line};
 
@@ -178,10 +178,12 @@ pub(super) fn sequences(mut source: Source, Reading { log, rules, progress }: Re
 }
 
 fn row<'a>(mapping: &Mapping, cell: impl Fn(usize) -> Option<&'a [u8]>) -> Row<'a> {
+    // Where everything is text, a word says that there is nothing. All of whom nothing is known would be one user.
+    let present = |at: usize| cell(at).filter(|text| !is_missing(text)).unwrap_or_default();
     let optional = |at: Option<usize>| at.and_then(&cell).unwrap_or_default();
     Row {
-        user: cell(mapping.user).unwrap_or_default(),
-        item: cell(mapping.item).unwrap_or_default(),
+        user: present(mapping.user),
+        item: present(mapping.item),
         time: mapping.time.and_then(&cell).map_or(RowTime::Missing, RowTime::Text),
         kind: optional(mapping.kind),
         value: optional(mapping.value),
@@ -231,6 +233,17 @@ mod tests {
         let cells: Vec<&[u8]> = double_colons(b"1::Alien: 3::::x").collect();
         assert_eq!(cells, [b"1".as_slice(), b"Alien: 3", b"", b"x"]);
         assert_eq!(double_colons(b"").count(), 1);
+    }
+
+    #[test]
+    fn a_word_for_nothing_is_no_user_and_no_item() {
+        let mapping = Mapping { user: 0, item: 1, ..Mapping::default() };
+        for (cells, wanted) in
+            [(["\\N", "a"], ["", "a"]), ([" NULL ", "NaN"], ["", ""]), (["u", "nullable"], ["u", "nullable"])]
+        {
+            let row = row(&mapping, |at| cells.get(at).map(|cell| cell.as_bytes()));
+            assert_eq!([row.user, row.item], wanted.map(str::as_bytes));
+        }
     }
 
     #[test]

@@ -52,8 +52,10 @@ pub enum PrepareError {
         /// What the parser said.
         source: csv::Error,
     },
-    /// A quoted field that does not end.
-    #[error("{path}, line {line}: a quoted field goes on for more than {most} bytes: is its closing quote missing?")]
+    /// A row that does not end, mostly for a quoted field that does not.
+    #[error(
+        "{path}, line {line}: a row goes on for more than {most} bytes: is a closing quote missing, or is it not one row a line?"
+    )]
     Quote {
         /// The file.
         path: PathBuf,
@@ -109,7 +111,9 @@ pub enum PrepareError {
         test: u64,
     },
     /// An item table without a column of identifiers.
-    #[error("{path}: no column has a usual name for the item's identifier (id, item_id, ...); there are: {there}")]
+    #[error(
+        "{path}: no column has a usual name for the item's identifier (id, item_id, ...): rename the one that holds it to item_id; there are: {there}"
+    )]
     ItemColumn {
         /// The file.
         path: PathBuf,

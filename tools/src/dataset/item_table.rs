@@ -4,7 +4,7 @@
 //! becomes an attribute. Categories are parted by `|` or `;`, or are a JSON list. MovieLens' `movies.csv`, `movies.dat` and
 //! `u.item` are known by their names; the year in a title becomes an attribute. A line that is not UTF-8 is read as Latin-1.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use kindred::catalog::CatalogItem;
@@ -17,6 +17,7 @@ use super::delimited::Records;
 use super::error::PrepareError;
 use super::log::{BadRow, EXAMPLES_MAX, is_missing};
 use super::source::{Format, Source, next_line};
+use super::time::{self, Time, TimeUnit};
 use super::{delimited, parquet_log};
 use crate::report::count;
 
@@ -219,13 +220,23 @@ impl Reader {
     fn json_lines(&mut self, mut source: Source) -> Result<(), PrepareError> {
         let mut text = Vec::new();
         let mut line = 0;
+        // There is no header: the columns are those of the rows, asked for where no row was an item.
+        let mut columns = BTreeSet::new();
         while next_line(&mut source.reader, &mut text, &source.path)? {
             line += 1;
             match serde_json::from_slice::<Map<String, Value>>(&text) {
                 _ if text.trim_ascii().is_empty() => {}
-                Ok(fields) => self.row(line, fields),
+                Ok(fields) => {
+                    if self.items.is_empty() {
+                        columns.extend(fields.keys().cloned());
+                    }
+                    self.row(line, fields);
+                }
                 Err(_) => self.bad(line, "not a JSON object", &text),
             }
+        }
+        if self.items.is_empty() && !columns.is_empty() {
+            self.needs_id(&columns.into_iter().collect::<Vec<_>>())?;
         }
         Ok(())
     }
@@ -267,12 +278,19 @@ impl Reader {
         }
     }
 
-    /// A time in RFC 3339 or in milliseconds since 1970; one that is neither is left out, and counted.
+    /// A time: a text is read as those of logs are, a number as milliseconds since 1970. What is neither is left out, and counted, as is what lies
+    /// before 1970: 0 and -1 mostly mean never.
     fn time(&mut self, value: Option<Value>) -> Option<Timestamp> {
         let value = value?;
-        // In a table without types milliseconds are a text.
-        let whole = value.as_str().and_then(|text| text.trim().parse::<i64>().ok());
-        let time = serde_json::from_value(whole.map_or(value, Value::from)).ok();
+        let time = match value.as_str().map(|text| time::parse(text.as_bytes())) {
+            Some(read) => read.and_then(|read| match read {
+                Time::Millis(ms) => Some(ms),
+                Time::Number(number) => TimeUnit::told_by(number).millis(number),
+                Time::Fraction(number) => TimeUnit::told_by(number as i64).fraction_millis(number),
+            }),
+            None => serde_json::from_value::<Timestamp>(value).ok().map(|time| time.0),
+        };
+        let time = time.filter(|ms| *ms > 0).map(Timestamp);
         self.report.left_out += u64::from(time.is_none());
         time
     }
@@ -404,13 +422,15 @@ mod tests {
 
     #[test]
     fn times_are_milliseconds_or_text_in_a_table_too() {
-        let text = "id,expires_at,updated_at\na,2000000000500,2026-11-24T14:25:01Z\nb,soon,\n";
+        let text =
+            "id,expires_at,updated_at\na,2000000000500,2026-11-24T14:25:01Z\nb,soon,\nc,0,2026-11-24 14:25:01\nd,-1,\n";
         let table = table("items.csv", text.as_bytes()).unwrap();
         let a = &table.items["a"];
         let wanted = (Some(Timestamp(2_000_000_000_500)), Some(Timestamp(1_795_530_301_000)));
         assert_eq!((a.expires_at, a.updated_at), wanted);
-        assert_eq!((table.items["b"].expires_at, table.report.left_out), (None, 1));
-        assert!(table.report.text().contains("1 prices, truth values or times"), "{}", table.report.text());
+        assert_eq!((table.items["b"].expires_at, table.report.left_out), (None, 3), "0 and -1 are no time");
+        assert_eq!(table.items["c"].updated_at, wanted.1);
+        assert!(table.report.text().contains("3 prices, truth values or times"), "{}", table.report.text());
     }
 
     #[test]
@@ -461,8 +481,12 @@ mod tests {
 
     #[test]
     fn a_table_without_identifiers_says_what_it_has() {
-        let error = table("x.csv", b"colour,size\nred,1\n").unwrap_err().to_string();
-        assert!(error.contains("colour, size"), "{error}");
+        for (name, text) in [("x.csv", "colour,size\nred,1\n"), ("x.jsonl", "{\"size\": 1}\n{\"colour\": \"red\"}\n")] {
+            let error = table(name, text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains("colour, size") && error.contains("rename"), "{error}");
+        }
+        let without = table("x.jsonl", b"{\"id\": null}\n{}\n").unwrap().report;
+        assert_eq!((without.rows, without.bad), (2, 2), "the column is there");
     }
 
     #[test]

@@ -375,7 +375,7 @@ fn too_many(what: &'static str) -> TooMany {
 
 fn identifier<'a>(bytes: &'a [u8], [none, long, strange]: [&'static str; 3]) -> Result<&'a str, Fault<'a>> {
     let bytes = bytes.trim_ascii();
-    if is_missing(bytes) {
+    if bytes.is_empty() {
         return Err(Fault(none, bytes));
     }
     if bytes.len() > limits::KEY_BYTES_MAX {
@@ -392,7 +392,7 @@ fn number<'a>(bytes: &'a [u8], reason: &'static str) -> Result<Option<f64>, Faul
     number.filter(|number: &f64| number.is_finite()).map(Some).ok_or(Fault(reason, bytes))
 }
 
-/// Whether a field says that there is nothing in it. That holds for users and items too: all of whom nothing is known would be one user.
+/// Whether a field says that there is nothing in it.
 pub fn is_missing(bytes: &[u8]) -> bool {
     let nothing: [&[u8]; 8] = [b"", b"null", b"NULL", b"None", b"NaN", b"nan", b"NA", b"\\N"];
     nothing.contains(&bytes.trim_ascii())

@@ -42,6 +42,9 @@ struct Maker<'a> {
     only: Option<HashSet<u32>>,
     scenario: &'a Scenario,
     weighting: &'a Weighting,
+    /// Whether training interactions lie between those of the test part and after them, as where items are held out. What happened at the very
+    /// moment of a list may then be its future: a basket has one time.
+    is_mixed: bool,
     skipped: Skipped,
 }
 
@@ -64,13 +67,21 @@ pub(super) fn cases<D: AsRef<[u8]>>(
         only: options.only_new.then(|| held_out.new_items()),
         scenario,
         weighting,
+        is_mixed: false,
         skipped: Skipped::default(),
     };
     let histories: Vec<(u32, Range<usize>)> = by_user(&train.user).collect();
+    let history_of = |user: u32| {
+        let found = histories.binary_search_by_key(&user, |(user, _)| *user);
+        found.map_or(0..0, |at| histories[at].1.clone())
+    };
+    maker.is_mixed = by_user(&test.user).any(|(user, rows)| {
+        let last = train.time_ms[history_of(user)].last().copied();
+        last > test.time_ms.get(rows.start).copied()
+    });
     let mut cases = Vec::new();
     for (user, rows) in by_user(&test.user) {
-        let found = histories.binary_search_by_key(&user, |(user, _)| *user);
-        let history = found.map_or(0..0, |at| histories[at].1.clone());
+        let history = history_of(user);
         let before = cases.len();
         match options.protocol {
             Protocol::HeldOut => cases.extend(maker.whole(user, &history, rows)),
@@ -106,14 +117,15 @@ impl Case {
 }
 
 impl Maker<'_> {
-    /// All test rows of a user in one case.
+    /// All test rows of a user in one case, from the first on before which there is something.
     fn whole(&mut self, user: u32, history: &Range<usize>, rows: Range<usize>) -> Option<Case> {
-        let mut case = self.at(user, history, 0..0, rows.start);
-        if case.history.is_empty() {
+        let asked = rows.clone().map(|row| (row, self.at(user, history, 0..0, row)));
+        let Some((first, mut case)) = asked.into_iter().find(|(_, case)| !case.history.is_empty()) else {
             self.skipped.without_history += rows.len() as u64;
             return None;
-        }
-        for row in rows {
+        };
+        self.skipped.without_history += (first - rows.start) as u64;
+        for row in first..rows.end {
             match self.wanted(row, &case) {
                 Some(ordinal) if case.relevant.contains(&ordinal) => self.skipped.repeated += 1,
                 Some(ordinal) => case.relevant.push(ordinal),
@@ -141,8 +153,8 @@ impl Maker<'_> {
     fn at(&self, user: u32, history: &Range<usize>, prefix: Range<usize>, row: usize) -> Case {
         let HeldOut { train, test, .. } = self.held_out;
         let now_ms = test.time_ms[row];
-        // Where items are held out, training interactions lie before, between and after those of the test part.
-        let passed = train.time_ms[history.clone()].partition_point(|time_ms| *time_ms <= now_ms);
+        let is_before = |time_ms: &i64| if self.is_mixed { *time_ms < now_ms } else { *time_ms <= now_ms };
+        let passed = train.time_ms[history.clone()].partition_point(is_before);
         Case { user, history: history.start..history.start + passed, prefix, relevant: Vec::new(), now_ms }
     }
 

@@ -223,20 +223,22 @@ impl<const N: usize> Kernel for Ranks<'_, N> {
         }
         let mut seen = self.seen.to_vec();
         seen.sort_unstable();
+        // Twice the rank: what is level counts half, so that a model that tells nothing apart gains nothing by it.
         let mut ranks = [0; N];
         for other in self.among {
             let row = self.targets.row(*other as usize);
-            let mut higher = [false; N];
+            let mut above = [0; N];
             for at in 0..N {
-                higher[at] = dot(simd, vectors[at], row) > wanted[at];
+                let found = dot(simd, vectors[at], row);
+                above[at] = usize::from(found > wanted[at]) + usize::from(found >= wanted[at]);
             }
-            if higher.contains(&true) && seen.binary_search(other).is_err() {
+            if above != [0; N] && *other != self.item && seen.binary_search(other).is_err() {
                 for at in 0..N {
-                    ranks[at] += usize::from(higher[at]);
+                    ranks[at] += above[at];
                 }
             }
         }
-        Some(ranks)
+        Some(ranks.map(|rank| rank / 2))
     }
 }
 

@@ -336,7 +336,7 @@ impl Report for PeersReport {
             self.k
         );
         text.push_str(match self.large_pages {
-            true => "large pages are asked for on both sides: by kindred for its index, by malloc for the libraries\n",
+            true => "large pages are asked for on both sides: by kindred for its index, by malloc (glibc 2.35 or later) for the libraries\n",
             false => "large pages are asked for by the libraries' malloc only: kindred maps a file (--memory pinned asks for them)\n",
         });
         for missing in &self.missing {

