@@ -98,7 +98,12 @@ pub enum Basis {
 impl Basis {
     /// Whether a request has to name items.
     pub fn takes_items(self) -> bool {
-        matches!(self, Self::SimilarItems | Self::ItemsTogether | Self::List)
+        self.has_seeds() || self == Self::List
+    }
+
+    /// Whether a list is made for the items that a request names.
+    pub fn has_seeds(self) -> bool {
+        matches!(self, Self::SimilarItems | Self::ItemsTogether)
     }
 }
 

@@ -371,8 +371,7 @@ pub fn recommend<D: AsRef<[u8]>, H: Borrow<Interaction>>(
         Basis::Nobody => taste.set_nobody(),
     }
     taste.find_sessions(&model.sessions(), weights.sessions);
-    let of_items = matches!(scenario.based_on, Basis::SimilarItems | Basis::ItemsTogether);
-    let no_history = request.impersonal || (request.history.is_empty() && !of_items);
+    let no_history = request.impersonal || (request.history.is_empty() && !scenario.based_on.has_seeds());
     let fallback = label(scenario.based_on, &weights, taste, recalls, no_history);
     observe(Stage::UserVector);
     table.clear();

@@ -78,7 +78,7 @@ pub(super) fn exclude<H: Borrow<Interaction>>(
     }
     let hidden = history().filter(|(one, _)| scenario.hide_kinds.contains(&one.kind));
     hidden.for_each(|(_, ordinal)| table.exclude(&[ordinal]));
-    if matches!(scenario.based_on, Basis::SimilarItems | Basis::ItemsTogether) {
+    if scenario.based_on.has_seeds() {
         named.iter().for_each(|(_, ordinal)| table.exclude(&[*ordinal]));
     }
 }
