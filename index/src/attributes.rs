@@ -194,9 +194,11 @@ impl<'a> Field<'a> {
         ordinals.unwrap_or_default().iter().copied().zip(values.unwrap_or_default().iter().copied())
     }
 
-    /// What [`Field::add_except`] compares for so many values and numbers.
+    /// What [`Field::add_except`] compares for so many values and numbers, or adds, if that is more: few values may be those of very many items.
     pub(crate) fn except_steps(&self, values: usize, numbers: usize) -> usize {
-        self.term_entries().len().saturating_mul(1 + values) + self.numbers().0.len().saturating_mul(1 + numbers)
+        let compared =
+            self.term_entries().len().saturating_mul(1 + values) + self.numbers().0.len().saturating_mul(1 + numbers);
+        compared.max(self.n_items() as usize)
     }
 
     /// Adds the items with a text value or number that is none of these. Costs a step per value of the field.

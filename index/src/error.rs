@@ -302,7 +302,7 @@ pub enum FilterError {
     TooLarge,
     /// The conditions together let too many items pass.
     #[error(
-        "the conditions of the filter pass {steps} items and values one by one, {limit} is the most: use fewer or narrower circles, ranges and exceptions"
+        "the conditions of the filter pass {steps} items and values one by one, {limit} is the most: use fewer conditions, and narrower circles and ranges"
     )]
     TooCostly {
         /// Items and values, estimated.

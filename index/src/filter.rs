@@ -273,6 +273,7 @@ impl Evaluation<'_> {
         if let Some(field) = self.view.field(name) {
             field.add_present(into);
         }
+        self.charge(latitude.within(&Bounds::NONE).len() + longitude.within(&Bounds::NONE).len())?;
         let (mut points, mut across) = (AllowSet::new_empty(into.n()), AllowSet::new_empty(into.n()));
         latitude.add_numbers(&Bounds::NONE, &mut points);
         longitude.add_numbers(&Bounds::NONE, &mut across);

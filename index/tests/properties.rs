@@ -290,3 +290,26 @@ fn a_filter_that_would_go_over_everything_again_and_again_is_refused() {
     assert_eq!(evaluate(100).unwrap().cardinality(), 24);
     assert!(matches!(evaluate(4_000), Err(FilterError::TooCostly { .. })));
 }
+
+/// So are conditions that name few values or none and pass every item all the same.
+#[test]
+fn conditions_that_pass_every_item_are_counted_too() {
+    const N: u32 = 400;
+    let keys: Vec<String> = (0..N).map(|i| i.to_string()).collect();
+    let item = |i: u32| ItemAttributes {
+        terms: vec![("colour".to_owned(), ["red", "blue"][i as usize % 2].to_owned())],
+        numbers: vec![("p.lat".to_owned(), 1.0), ("p.lon".to_owned(), 1.0)],
+    };
+    let items: Vec<ItemAttributes> = (0..N).map(item).collect();
+    let index = index_with(&keys, &items);
+    let evaluate = |part: &FilterExpr, times: usize| {
+        let all = FilterExpr::Or(vec![part.clone(); times]);
+        index.attributes().evaluate(&all, N)
+    };
+    let is_a_point = FilterExpr::Exists { field: "p".to_owned() };
+    let of_any_colour = FilterExpr::Except { field: "colour".to_owned(), values: Vec::new(), numbers: Vec::new() };
+    for part in [is_a_point, of_any_colour] {
+        assert_eq!(evaluate(&part, 100).unwrap().cardinality(), N);
+        assert!(matches!(evaluate(&part, 4_000), Err(FilterError::TooCostly { .. })), "{part:?}");
+    }
+}

@@ -73,7 +73,7 @@ pub trait Progress: Sync {
     /// So many units of a stage are done.
     fn step(&self, stage: &str, done: u64, total: u64);
 
-    /// Whether to stop; asked every few thousand items.
+    /// Whether to stop; asked every few thousand items, or every fiftieth part of many.
     fn cancelled(&self) -> bool {
         false
     }
