@@ -137,12 +137,21 @@ pub fn read_manifest(directory: &Path) -> Result<Manifest, ArtifactError> {
         return Err(ArtifactError::FormatVersion { path, expected: FORMAT_VERSION, found: format_version });
     }
     let manifest: Manifest = serde_json::from_slice(&bytes).map_err(malformed)?;
+    check_values(&manifest, path)?;
+    Ok(manifest)
+}
+
+/// Checks the numbers of a manifest that requests reckon with.
+fn check_values(manifest: &Manifest, path: PathBuf) -> Result<(), ArtifactError> {
+    if let Err(source) = manifest.weighting.validate() {
+        return Err(ArtifactError::Weighting { path, source });
+    }
     if !manifest.session_likeness.is_valid() {
         return Err(ArtifactError::SessionLikeness { path });
     }
     match manifest.learned_weights {
         Some(learned) if !learned.are_valid() => Err(ArtifactError::LearnedWeights { path }),
-        _ => Ok(manifest),
+        _ => Ok(()),
     }
 }
 

@@ -3,8 +3,11 @@
 //! One thread looks at CURRENT at a fixed pace and whenever it is told to (SIGHUP, `POST /admin/reload`). It opens, verifies and warms
 //! the new artifact while the old one serves, then swaps a pointer. Requests in progress finish on the artifact they started with; the old
 //! one is unmapped here, by the same thread, after its last request. A refused artifact is logged and counted, and the old one
-//! stays. Starting with nothing published is allowed: the service is not ready, and becomes so when something is.
+//! stays; it is tried again when it was copied anew. Starting with nothing published is allowed: the service is not ready, and becomes so when
+//! something is.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLockReadGuard};
@@ -15,7 +18,7 @@ use arc_swap::{ArcSwapOption, Guard};
 use kindred_index::Memory;
 use tokio::sync::oneshot;
 
-use crate::artifact::{self, ArtifactError};
+use crate::artifact::{self, ArtifactError, Current, INDEX_FILE, MANIFEST_FILE, MODEL_FILE};
 use crate::clock::EvenClock;
 use crate::limits;
 use crate::live_catalog::{LiveCatalog, Overlay};
@@ -212,17 +215,37 @@ struct Watcher {
     /// What changed in the catalogue, to be laid over each artifact.
     catalog: Arc<LiveCatalog>,
     next_tidy: Instant,
-    /// The generation that was refused last: a look by the clock does not try it again.
-    refused: Option<String>,
+    /// What was refused last.
+    refused: Option<Refused>,
     /// Artifacts out of service that requests may still hold.
     retired: Vec<Arc<Live>>,
+}
+
+/// Length and time of change of each file of an artifact, as far as they are there: others once somebody has copied it anew.
+type Stamp = [Option<(u64, i64, i64)>; 3];
+
+/// A generation that was refused.
+struct Refused {
+    /// Its name; none where CURRENT itself is not usable.
+    generation: String,
+    /// Its files when it was tried.
+    tried: Stamp,
+    /// Its files when they were looked at last.
+    seen: Stamp,
+}
+
+fn stamp(directory: &Path) -> Stamp {
+    [INDEX_FILE, MODEL_FILE, MANIFEST_FILE].map(|name| {
+        let file = fs::metadata(directory.join(name)).ok()?;
+        Some((file.len(), file.ctime(), file.ctime_nsec()))
+    })
 }
 
 impl Watcher {
     fn first(&mut self) {
         if let Ok(Reloaded::NothingPublished) = self.look(true) {
             let dir = from_root(&self.dir);
-            if self.dir.join(artifact::MANIFEST_FILE).is_file() {
+            if self.dir.join(MANIFEST_FILE).is_file() {
                 tracing::warn!(
                     dir,
                     "this is one artifact: /readyz answers 503 until artifacts.dir names the directory above it, where CURRENT is"
@@ -265,20 +288,20 @@ impl Watcher {
         let current = match artifact::current(&self.dir) {
             Ok(current) => current,
             Err(ArtifactError::NothingPublished { .. }) => return Ok(Reloaded::NothingPublished),
-            Err(error) => return self.note_refusal(String::new(), insist, refuse(error)),
+            Err(error) => return self.note_refusal(String::new(), Stamp::default(), insist, refuse(error)),
         };
-        let generation = current.generation;
-        if self.live.load().as_ref().is_some_and(|live| live.snapshot.generation() == generation) {
+        if let Some(generation) = self.live_by(&current) {
             self.refused = None;
             return Ok(Reloaded::Unchanged(generation));
         }
-        if !insist && self.refused.as_ref() == Some(&generation) {
-            return Ok(Reloaded::Unchanged(generation));
+        if !insist && !self.is_to_be_tried(&current) {
+            return Ok(Reloaded::Unchanged(current.generation));
         }
-        let started = Instant::now();
+        let (started, tried) = (Instant::now(), stamp(&current.directory));
         let opened = Snapshot::open_in(&current.directory, self.memory);
         match opened.and_then(|snapshot| snapshot.verify().map(|()| snapshot)) {
             Ok(snapshot) => {
+                let generation = snapshot.generation().to_owned();
                 if self.memory == Memory::Pinned && !snapshot.is_locked() {
                     tracing::warn!(
                         generation,
@@ -290,8 +313,27 @@ impl Watcher {
                 self.swap_in(snapshot, &generation, started);
                 Ok(Reloaded::Swapped(generation))
             }
-            Err(error) => self.note_refusal(generation, insist, refuse(error)),
+            Err(error) => self.note_refusal(current.generation, tried, insist, refuse(error)),
         }
+    }
+
+    /// The live generation, if it is the one that CURRENT names: by the name of its directory or, since somebody may have copied it to one of another
+    /// name, by its manifest.
+    fn live_by(&self, current: &Current) -> Option<String> {
+        let live = self.live.load();
+        let generation = live.as_ref()?.snapshot.generation();
+        let is_live = generation == current.generation
+            || artifact::read_manifest(&current.directory).is_ok_and(|manifest| manifest.generation == generation);
+        is_live.then(|| generation.to_owned())
+    }
+
+    /// Whether a look by the clock tries a generation. One that was refused only after its files were copied anew, and not while they still change.
+    fn is_to_be_tried(&mut self, current: &Current) -> bool {
+        let refused = self.refused.as_mut().filter(|refused| refused.generation == current.generation);
+        let Some(refused) = refused else { return true };
+        let now = stamp(&current.directory);
+        let before = std::mem::replace(&mut refused.seen, now);
+        now != refused.tried && now == before
     }
 
     fn swap_in(&mut self, snapshot: Snapshot, generation: &str, started: Instant) {
@@ -336,14 +378,75 @@ impl Watcher {
         }
     }
 
-    fn note_refusal(&mut self, generation: String, insist: bool, error: ReloadError) -> Answer {
-        let again = self.refused.as_ref() == Some(&generation);
+    fn note_refusal(&mut self, generation: String, tried: Stamp, insist: bool, error: ReloadError) -> Answer {
+        let is_same = |refused: &Refused| refused.generation == generation && refused.tried == tried;
+        let again = self.refused.as_ref().is_some_and(is_same);
         if insist || !again {
             self.metrics.reloads_refused.inc();
             let live = self.live.load().as_ref().map(|live| live.snapshot.generation().to_owned());
             tracing::error!(%error, generation, stays = live.as_deref().unwrap_or("none"), "artifact refused");
         }
-        self.refused = Some(generation);
+        self.refused = Some(Refused { generation, tried, seen: tried });
         Err(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kindred_index::Metric;
+
+    use super::*;
+    use crate::artifact::CURRENT_FILE;
+    use crate::store::memory::MemoryDocuments;
+    use crate::testing::Fixture;
+
+    fn watcher(dir: &Path) -> Watcher {
+        Watcher {
+            dir: dir.to_owned(),
+            memory: Memory::default(),
+            live: Arc::new(ArcSwapOption::empty()),
+            metrics: Arc::new(Metrics::new().unwrap()),
+            clock: || 0,
+            even: EvenClock::new(limits::CLOCK_EVEN_FOR),
+            catalog: Arc::new(LiveCatalog::load(Arc::new(MemoryDocuments::default())).unwrap()),
+            next_tidy: Instant::now(),
+            refused: None,
+            retired: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn an_artifact_in_a_directory_of_another_name_is_taken_once() {
+        let root = tempfile::tempdir().unwrap();
+        let (mine, current) = (root.path().join("mine"), root.path().join(CURRENT_FILE));
+        let mut watcher = watcher(root.path());
+        for generation in ["g1", "g2"] {
+            let published = Fixture::random(9, 60, 16, Metric::Cosine).publish(root.path(), generation);
+            let _none_at_first = fs::remove_dir_all(&mine);
+            fs::rename(published, &mine).unwrap();
+            fs::remove_file(&current).unwrap();
+            fs::write(&current, "mine").unwrap();
+            assert_eq!(watcher.look(false).unwrap(), Reloaded::Swapped(generation.to_owned()));
+            assert_eq!(watcher.look(false).unwrap(), Reloaded::Unchanged(generation.to_owned()));
+        }
+        assert_eq!(watcher.metrics.reloads_done.get(), 2);
+    }
+
+    #[test]
+    fn what_was_refused_is_tried_again_once_it_was_copied_anew() {
+        let root = tempfile::tempdir().unwrap();
+        let model = Fixture::shop().publish(root.path(), "g1").join(MODEL_FILE);
+        let whole = fs::read(&model).unwrap();
+        fs::remove_file(&model).unwrap();
+        let mut watcher = watcher(root.path());
+        watcher.look(false).unwrap_err();
+        let unchanged = Reloaded::Unchanged("g1".to_owned());
+        assert_eq!(watcher.look(false).unwrap(), unchanged, "nothing was copied");
+        for copied in [whole.len() / 2, whole.len()] {
+            fs::write(&model, &whole[..copied]).unwrap();
+            assert_eq!(watcher.look(false).unwrap(), unchanged, "more may come");
+        }
+        assert_eq!(watcher.look(false).unwrap(), Reloaded::Swapped("g1".to_owned()));
+        assert_eq!((watcher.metrics.reloads_refused.get(), watcher.metrics.reloads_done.get()), (1, 1));
     }
 }

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::manifest::FileEntry;
 use crate::model::ModelError;
+use crate::user_vector::WeightingError;
 
 /// An error of a caller's own, passed through.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -23,7 +24,7 @@ pub enum ArtifactError {
     },
     /// CURRENT does not hold the name of a generation.
     #[error(
-        "{path} holds {found:?}, expected the name of one generation: write the name of a directory beside it, \
+        "{path} holds {found:?}, expected the name of one generation: choose one with `kindred activate`, \
          or run `kindred build`", path = path.display()
     )]
     CurrentMalformed {
@@ -35,7 +36,7 @@ pub enum ArtifactError {
     /// CURRENT names a generation that is not there.
     #[error(
         "{path} names generation {generation:?}, which is not there or has no manifest: \
-         write the name of a complete generation, or run `kindred build`", path = path.display()
+         choose one with `kindred activate`, or run `kindred build`", path = path.display()
     )]
     CurrentDangling {
         /// The CURRENT file.
@@ -70,6 +71,14 @@ pub enum ArtifactError {
         path: PathBuf,
         /// What the parser said.
         source: serde_json::Error,
+    },
+    /// The weighting is out of its bounds.
+    #[error("{path}: weighting is out of its bounds; build again", path = path.display())]
+    Weighting {
+        /// The manifest.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: WeightingError,
     },
     /// The learned weights are none.
     #[error("{path}: learned_weights are finite, not negative, and at least one is above 0; build again", path = path.display())]
@@ -163,6 +172,19 @@ pub enum ArtifactError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// A generation was published, and an older one could not be removed after it.
+    #[error(
+        "generation {generation:?} is published and current, but an older one in {root} could not be removed: remove it by hand",
+        root = root.display()
+    )]
+    NotRemoved {
+        /// The root.
+        root: PathBuf,
+        /// The generation that was published.
+        generation: String,
+        /// Why.
+        source: Box<ArtifactError>,
     },
     /// The content of a file could not be made.
     #[error("cannot make the content of {path}", path = path.display())]

@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 use kindred_index::Memory;
 
 use super::{
-    ArtifactError, BoxError, CURRENT_FILE, INDEX_FILE, LOCK_FILE, MANIFEST_FILE, MODEL_FILE, PARTIAL_SUFFIX, checksum,
-    current, generations, is_generation_name, open_with, read_manifest,
+    ArtifactError, BoxError, CURRENT_FILE, INDEX_FILE, LOCK_FILE, MANIFEST_FILE, MODEL_FILE, PARTIAL_SUFFIX,
+    check_values, checksum, current, generations, is_generation_name, open_with, read_manifest,
 };
 use crate::manifest::{FORMAT_VERSION, FileEntry, Manifest};
 
@@ -93,15 +93,16 @@ impl Publication {
     ///
     /// # Errors
     /// A file that was not written, files that do not open as a model with this manifest or do not verify, or a write that failed.
-    /// CURRENT then names what it named before.
+    /// CURRENT then names what it named before; but after [`ArtifactError::NotRemoved`] it names this generation.
     pub fn commit(mut self, mut manifest: Manifest, keep_last: Option<usize>) -> Result<PathBuf, ArtifactError> {
         manifest.format_version = FORMAT_VERSION;
         manifest.generation.clone_from(&self.generation);
         manifest.files.clone_from(&self.files);
+        let path = self.partial.join(MANIFEST_FILE);
+        check_values(&manifest, path.clone())?;
         let refused = |source| ArtifactError::Model { directory: self.partial.clone(), source: Box::new(source) };
         // Without the checksums of the manifest: they were taken of these very files.
         open_with(&self.partial, manifest.clone(), Memory::default())?.verify().map_err(refused)?;
-        let path = self.partial.join(MANIFEST_FILE);
         write_synced(&path, |into| {
             serde_json::to_writer_pretty(&mut *into, &manifest)?;
             Ok(into.write_all(b"\n")?)
@@ -113,7 +114,9 @@ impl Publication {
         sync_directory(&self.root)?;
         make_current(&self.root, &self.generation)?;
         if let Some(keep_last) = keep_last {
-            remove_old(&self.root, keep_last)?;
+            let (root, generation) = (self.root.clone(), self.generation.clone());
+            let not_removed = |source| ArtifactError::NotRemoved { root, generation, source: Box::new(source) };
+            remove_old(&self.root, keep_last).map_err(not_removed)?;
         }
         Ok(directory)
     }

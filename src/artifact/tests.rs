@@ -9,6 +9,7 @@ use kindred_index::Metric;
 use super::*;
 use crate::snapshot::Snapshot;
 use crate::testing::Fixture;
+use crate::user_vector::Weighting;
 
 fn root() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
@@ -171,6 +172,28 @@ fn nothing_is_published_that_a_server_would_refuse() {
         assert_eq!(names(root.path()), ["CURRENT", "g1", "publish.lock"]);
         assert_eq!(current(root.path()).unwrap().generation, "g1");
     }
+    let mut publication = Publication::begin(root.path(), "g2").unwrap();
+    fixture.write(&mut publication);
+    let weighting = Weighting { position_decay: 0.0, ..Weighting::default() };
+    let error = publication.commit(Manifest { weighting, ..fixture.manifest() }, None).unwrap_err();
+    assert!(matches!(error, ArtifactError::Weighting { .. }), "{error}");
+    assert_eq!(current(root.path()).unwrap().generation, "g1");
+}
+
+#[test]
+fn what_cannot_be_removed_does_not_undo_what_was_published() {
+    let root = root();
+    let fixture = fixture();
+    fixture.publish(root.path(), "g1");
+    let mut publication = Publication::begin(root.path(), "g2").unwrap();
+    fixture.write(&mut publication);
+    // Somebody has the name that a generation gets before it is removed.
+    let taken = root.path().join("g1.partial");
+    fs::create_dir(&taken).unwrap();
+    fs::write(taken.join("notes"), "mine").unwrap();
+    let error = publication.commit(fixture.manifest(), Some(1)).unwrap_err();
+    assert!(matches!(error, ArtifactError::NotRemoved { .. }), "{error}");
+    assert_eq!(current(root.path()).unwrap().generation, "g2");
 }
 
 #[test]
@@ -227,6 +250,8 @@ fn a_newer_format_is_refused_with_the_remedy() {
     assert!(matches!(rewrite("{"), ArtifactError::Manifest { .. }));
     let lying = text.replace("\"n_items\": 40", "\"n_items\": 39");
     assert!(matches!(rewrite(&lying), ArtifactError::Model { .. }));
+    let blind = text.replace("\"max_interactions\": 50", "\"max_interactions\": 0");
+    assert!(matches!(rewrite(&blind), ArtifactError::Weighting { .. }));
     fs::remove_file(&path).unwrap();
     assert!(matches!(open(&directory), Err(ArtifactError::Read { .. })));
 }

@@ -87,7 +87,7 @@ pub enum ModelWriteError {
 impl ModelData<'_> {
     /// Writes the model file that belongs to `index`, after checking every value.
     ///
-    /// Costs one pass over each array; the catalogue is encoded entry by entry as it is written.
+    /// Costs one pass over each array, and memory for the catalogue as it will be in the file.
     ///
     /// # Errors
     /// An array of the wrong length or with a value out of range, or a write that failed.

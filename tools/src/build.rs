@@ -1,11 +1,12 @@
 //! From a model to a published artifact: graph, measurement, files.
 //!
 //! Nothing is published that does not pass its recall floor or does not verify, and nothing half: everything is made beside, and the
-//! name CURRENT changes last (see `kindred::artifact`). Needs the model, one copy of the index and the builder's own graph in memory.
+//! name CURRENT changes last (see `kindred::artifact`). Needs the model, the index, twice while edge sets are compared,
+//! and the builder's own graph in memory.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use clap::ValueEnum;
@@ -38,6 +39,10 @@ const RECALL_WHOLE: f64 = 0.9995;
 const ROW_QUERIES: usize = 1_000;
 /// Names tried for a generation when one of the same second and content is there already.
 const NAMES_TRIED: u32 = 100;
+/// How long another publisher is waited for, which writes and verifies what it has built: minutes, if that is large.
+const PUBLISHER_PATIENCE: Duration = Duration::from_secs(600);
+/// Time between two looks at whether it has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// How a model becomes an artifact.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -177,8 +182,8 @@ impl Default for BuildOptions {
 /// Builds an artifact of a model and publishes it below `root`, unless its recall is below the floor.
 ///
 /// # Errors
-/// A model that no index can be made of, an artifact that does not verify, another build at work in `root`, or a file that cannot be
-/// written. What was published before stays as it was.
+/// A model that no index can be made of, an artifact that does not verify, another build that publishes in `root` for many minutes, or a file that
+/// cannot be written. What was published before stays as it was, but after [`ArtifactError::NotRemoved`].
 pub fn publish(
     model: &ModelDir,
     root: &Path,
@@ -189,6 +194,10 @@ pub fn publish(
         !model.is_empty(),
         "the model has no item, so there is nothing to recommend: prepare a dataset with items in it"
     );
+    // Told now and not after the work, which may take an hour.
+    std::fs::create_dir_all(root)
+        .and_then(|()| tempfile::tempfile_in(root))
+        .with_context(|| format!("nothing can be written in {}", root.display()))?;
     let started = Instant::now();
     let (mut report, built) = build(model, options, progress)?;
     if report.ann_recall_at_10 < options.recall_floor {
@@ -361,15 +370,16 @@ fn queries(model: &ModelDir) -> (Matrix, &'static str) {
     (Matrix { rows: rows.rows.div_ceil(step), cols: rows.cols, data }, "item_rows")
 }
 
-/// Begins a generation whose name is the present and the content's checksum.
+/// Begins a generation whose name is the present and the content's checksum. Waits while another publisher is at work.
 fn begin(root: &Path, crc: u32) -> Result<(Publication, String), ArtifactError> {
     let name = format!("{}-{crc:08x}", Moment::now().compact());
-    let mut attempt = 1;
+    let (mut attempt, began) = (1, Instant::now());
     loop {
         let generation = if attempt == 1 { name.clone() } else { format!("{name}.{attempt}") };
         match Publication::begin(root, &generation) {
             // The same content, twice in a second: a script, or a test.
             Err(ArtifactError::AlreadyPublished { .. }) if attempt < NAMES_TRIED => attempt += 1,
+            Err(ArtifactError::Locked { .. }) if began.elapsed() < PUBLISHER_PATIENCE => std::thread::sleep(LOOK_EVERY),
             Err(error) => return Err(error),
             Ok(publication) => return Ok((publication, generation)),
         }
@@ -426,5 +436,41 @@ pub fn edges_name(edges: EdgeSet) -> &'static str {
         EdgeSet::Cosine => "cosine",
         EdgeSet::InnerProduct => "inner_product",
         EdgeSet::United => "united",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::factors::FactorsOptions;
+    use crate::generated;
+
+    #[test]
+    fn where_nothing_can_be_written_is_told_before_the_work() {
+        let options = FactorsOptions { n_items: 50, dims: 4, n_queries: 2, seed: 7 };
+        let mut model = generated::model(&options, ModelMetric::Cosine);
+        // No index can be made of it, which the work would find out.
+        model.items[1].id = model.items[0].id.clone();
+        let publish = |root: &Path| publish(&model, root, &BuildOptions::default(), &Progress::hidden());
+        let error = publish(Path::new("/proc/artifacts")).unwrap_err().to_string();
+        assert!(error.contains("/proc/artifacts"), "{error}");
+        let root = tempfile::tempdir().unwrap();
+        let error = publish(root.path()).unwrap_err().to_string();
+        assert!(error.contains("building the graph"), "{error}");
+    }
+
+    #[test]
+    fn another_publisher_is_waited_for() {
+        let root = tempfile::tempdir().unwrap();
+        let other = Publication::begin(root.path(), "other").unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(3 * LOOK_EVERY);
+                drop(other);
+            });
+            begin(root.path(), 7).unwrap();
+        });
     }
 }

@@ -399,11 +399,18 @@ impl ModelDir {
         if let Some(item) = strange {
             table("largest neighbour", item.to_string(), format!("less than {n}"))?;
         }
-        let rows = [(ITEM_FACTORS, Some(&self.item_factors)), (CONTEXT_FACTORS, self.context_factors.as_ref())];
+        let rows = [
+            (ITEM_FACTORS, Some(&self.item_factors)),
+            (CONTEXT_FACTORS, self.context_factors.as_ref()),
+            (QUERIES, Some(&self.queries)),
+        ];
         for (name, matrix) in rows {
             if let Some((row, fault)) = matrix.and_then(Matrix::first_fault) {
                 return Err(ModelDirError::Row { path: dir.join(name), row, fault });
             }
+        }
+        if let Some(row) = self.popularity.iter().position(|popularity| !popularity.is_finite()) {
+            return Err(ModelDirError::Row { path: dir.join(POPULARITY), row, fault: RowFault::NotFinite });
         }
         if !self.info.session_likeness.is_valid() {
             return Err(ModelDirError::SessionLikeness { path: dir.join(INFO) });

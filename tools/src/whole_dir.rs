@@ -43,6 +43,14 @@ pub enum WholeDirError {
         /// What was to be written there.
         kind: Kind,
     },
+    /// A name such as `.`, which nothing else can take.
+    #[error("{path} is no name that a finished {name} can be given: give the directory's own name", name = kind.name)]
+    Unnamed {
+        /// The directory.
+        path: PathBuf,
+        /// What was to be written there.
+        kind: Kind,
+    },
     /// The place could not be looked at.
     #[error("{path}: cannot be read")]
     Read {
@@ -64,20 +72,28 @@ pub enum WholeDirError {
 /// Whether a directory of this kind may be written to `dir`: asked before the work that makes its content.
 ///
 /// # Errors
-/// Something is there and `force` is not given, or is there and is of another kind.
+/// Something is there and `force` is not given, or is there and is of another kind, or nothing can be written there.
 pub fn writable(dir: &Path, kind: Kind, force: bool) -> Result<(), WholeDirError> {
     let path = dir.to_owned();
     match fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Err(WholeDirError::Another { path, kind }),
-        Err(source) => Err(WholeDirError::Read { path, source }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            return Err(WholeDirError::Another { path, kind });
+        }
+        Err(source) => return Err(WholeDirError::Read { path, source }),
         Ok(mut entries) => match entries.next() {
-            None => Ok(()),
-            Some(_) if !dir.join(kind.mark).is_file() => Err(WholeDirError::Another { path, kind }),
-            Some(_) if !force => Err(WholeDirError::Exists { path }),
-            Some(_) => Ok(()),
+            None => {}
+            Some(_) if !dir.join(kind.mark).is_file() => return Err(WholeDirError::Another { path, kind }),
+            Some(_) if !force => return Err(WholeDirError::Exists { path }),
+            Some(_) => {}
         },
     }
+    if dir.file_name().is_none() {
+        return Err(WholeDirError::Unnamed { path, kind });
+    }
+    // A file without a name, where the directory or the first that is missing above it will be.
+    let place = parent(dir).ancestors().find(|place| place.is_dir()).unwrap_or(Path::new("."));
+    tempfile::tempfile_in(place).map(drop).map_err(cannot_write(place))
 }
 
 /// Writes a directory: `fill` is given an empty one to write its files into, which then takes the place of `dir`.
@@ -134,7 +150,12 @@ fn publish(partial: &Path, dir: &Path) -> Result<(), WholeDirError> {
     } else {
         fs::rename(partial, dir).map_err(cannot_write(dir))?;
     }
-    sync_directory(dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+    sync_directory(parent(dir))
+}
+
+/// The directory that one is in.
+fn parent(dir: &Path) -> &Path {
+    dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn sync_directory(dir: &Path) -> Result<(), WholeDirError> {
@@ -186,6 +207,19 @@ mod tests {
         fs::write(other.join("thesis.tex"), "two years of work").unwrap();
         let error = put(&other, "3", true).unwrap_err().to_string();
         assert!(error.contains("not a thing (it has no thing.json)"), "{error}");
+    }
+
+    #[test]
+    fn where_nothing_can_be_written_is_told_before_the_work() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = place.path().join("thing");
+        put(&dir, "1", false).unwrap();
+        fs::create_dir(dir.join("inside")).unwrap();
+        let unnamed = writable(&dir.join("inside/.."), THING, true).unwrap_err();
+        assert!(matches!(unnamed, WholeDirError::Unnamed { .. }), "{unnamed}");
+        let nowhere = writable(Path::new("/proc/no/thing"), THING, false).unwrap_err();
+        assert!(matches!(nowhere, WholeDirError::Write { .. }), "{nowhere}");
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "something was left behind");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A file that is written whole or not at all: under another name beside it, renamed when all of it is on disk.
 
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -22,8 +23,7 @@ impl WholeFile {
         if path.exists() && !path.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is there and is not a file: name a file"));
         }
-        let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
-        let partial = NamedTempFile::new_in(directory.unwrap_or(Path::new(".")))?;
+        let partial = NamedTempFile::new_in(directory(path))?;
         Ok(Self { path: path.to_owned(), out: BufWriter::new(partial) })
     }
 
@@ -35,8 +35,14 @@ impl WholeFile {
         let partial = self.out.into_inner().map_err(io::IntoInnerError::into_error)?;
         partial.as_file().sync_all()?;
         partial.persist(&self.path)?;
-        Ok(())
+        // Its name too has to be there after a power cut.
+        File::open(directory(&self.path))?.sync_all()
     }
+}
+
+/// The directory that a file is in.
+fn directory(path: &Path) -> &Path {
+    path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 impl Write for WholeFile {

@@ -18,6 +18,7 @@ const COMMANDS: &[&[&str]] = &[
     &["prepare"],
     &["train"],
     &["build"],
+    &["activate"],
     &["verify"],
     &["inspect"],
     &["evaluate"],
@@ -152,6 +153,30 @@ fn damage_is_a_no_and_where_it_is_said() {
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["ok"], false);
     assert!(report["problem"].as_str().unwrap().contains("index.kin"), "{report}");
+}
+
+#[test]
+fn an_older_artifact_comes_back_and_a_damaged_one_does_not() {
+    let shop = Workshop::new(200);
+    let [older, newer] = [(); 2].map(|()| json(shop.build())["generation"].as_str().unwrap().to_owned());
+    let activate = |generation: &str| {
+        let mut command = kindred();
+        command.args(["activate", generation, "--json", "--artifacts"]).arg(shop.artifacts());
+        command
+    };
+    let current = || artifact::current(&shop.artifacts()).unwrap().generation;
+    let done = json(activate(&older));
+    assert_eq!((done["ok"].clone(), done["before"].as_str()), (Value::Bool(true), Some(newer.as_str())));
+    assert_eq!(current(), older);
+    let listed = json(kindred().args(["activate", "--json", "--artifacts"]).arg(shop.artifacts()));
+    assert_eq!(listed["current"], older.as_str());
+    let names: Vec<_> = listed["generations"].as_array().unwrap().iter().map(|one| &one["generation"]).collect();
+    assert_eq!(names, [&older, &newer]);
+    support::flip_a_byte(&shop.artifacts().join(&newer).join(artifact::MODEL_FILE), 5_000);
+    activate(&newer).assert().code(1);
+    activate("nothing").assert().code(2);
+    activate("../artifacts").assert().code(2);
+    assert_eq!(current(), older, "it stays");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The sub-commands, one file each: `Args` is the command line, `run` does it.
 
+pub mod activate;
 pub mod backup;
 pub mod bench;
 pub mod build;
@@ -89,6 +90,8 @@ pub enum Command {
     Tune(tune::Args),
     /// Build the index of a model and publish it as an artifact
     Build(build::Args),
+    /// Go back to an artifact that was published before, or list those there are
+    Activate(activate::Args),
     /// Check every byte of an artifact
     Verify(verify::Args),
     /// Show what is in an artifact
@@ -126,6 +129,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Train(args) => train::run(args, global),
         Command::Tune(args) => tune::run(args, global),
         Command::Build(args) => build::run(args, global),
+        Command::Activate(args) => activate::run(args, global),
         Command::Verify(args) => verify::run(args, global),
         Command::Inspect(args) => inspect::run(args, global),
         Command::Evaluate(args) => evaluate::run(args, global),

@@ -92,6 +92,8 @@ fn a_model_that_does_not_hang_together_is_neither_written_nor_read() {
     assert!(refused(&|model| model.neighbours[0] = 3).contains("neighbour is 3"));
     assert!(refused(&|model| model.item_factors.data[2..4].fill(0.0)).contains("row 1 is all zeros"));
     assert!(refused(&|model| model.item_factors.data[5] = f32::NAN).contains("row 2 holds"));
+    assert!(refused(&|model| model.popularity[1] = f32::NAN).contains("popularity.npy: row 1 holds"));
+    assert!(refused(&|model| model.queries.data.fill(0.0)).contains("queries.npy: row 0 is all zeros"));
     assert!(refused(&|model| model.info.weighting.position_decay = 0.0).contains("weighting"));
     assert!(!root.path().join("model").exists());
 
