@@ -358,7 +358,8 @@ fn texts_and_numbers(values: Vec<Value>) -> (Vec<String>, Vec<f64>) {
 
 /// Counts the values of a condition against the bound.
 fn take(left: &mut usize, values: usize) -> Result<(), FilterSyntaxError> {
-    *left = left.checked_sub(values).ok_or(FilterSyntaxError::TooMany { found: values })?;
+    let found = limits::FILTER_CONDITIONS_MAX - *left + values;
+    *left = left.checked_sub(values).ok_or(FilterSyntaxError::TooMany { found })?;
     Ok(())
 }
 
@@ -453,5 +454,9 @@ mod tests {
         assert!(parse(&deep).unwrap_err().to_string().contains("nested deeper"));
         let many = vec![r#"{"key": "a", "exists": true}"#; limits::FILTER_CONDITIONS_MAX + 1].join(",");
         assert!(parse(&format!(r#"{{"must": [{many}]}}"#)).unwrap_err().to_string().contains("at most"));
+        // The list, two conditions and their values are told together.
+        let ids = vec![r#""x""#; 200].join(",");
+        let twice = parse(&format!(r#"{{"must": [{{"has_id": [{ids}]}}, {{"has_id": [{ids}]}}]}}"#));
+        assert_eq!(twice, Err(FilterSyntaxError::TooMany { found: 403 }));
     }
 }

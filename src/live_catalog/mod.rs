@@ -211,11 +211,7 @@ impl LiveCatalog {
             apply(&mut items, entry);
         }
         let kept = self.kept();
-        for (sequence, entry) in kept.by_id.values() {
-            if *sequence > done {
-                apply(&mut items, Arc::clone(entry));
-            }
-        }
+        follow(&mut items, model, &kept, done);
         swap(snapshot, items)
     }
 
@@ -262,6 +258,13 @@ impl LiveCatalog {
             }
         }
         Ok(())
+    }
+}
+
+/// Lays what was kept after a moment over an artifact, contained or not: what an item was before may lie over it already.
+fn follow(items: &mut LiveItems, model: &Model<MappedFile>, kept: &Kept, done: u64) {
+    for (_, entry) in kept.by_id.values().filter(|(sequence, _)| *sequence > done) {
+        items.apply(model, Arc::clone(entry), rows(model, entry));
     }
 }
 
@@ -344,5 +347,29 @@ mod tests {
         assert_eq!(left(), [false, false, true, true, true], "nothing is old by a clock that is not believed");
         tidy(Some(5 + limits::CONTAINED_KEPT_MS), 5).unwrap();
         assert_eq!((left(), stored()), ([false, false, false, false, true], 1));
+    }
+
+    #[test]
+    fn what_goes_or_is_changed_back_while_an_artifact_is_put_into_service_does_not_stay_as_it_was() {
+        let root = tempfile::tempdir().unwrap();
+        let fixture = Fixture::shop();
+        fixture.publish(root.path(), "g1");
+        let snapshot = Snapshot::open_current(root.path()).unwrap();
+        let model = snapshot.model();
+        let put = |item: CatalogItem, at_ms: i64| LiveEntry::put(item, None, at_ms).unwrap();
+        let (built, mut items) = (&fixture.items[3], LiveItems::new(model, 10));
+        for entry in [put(CatalogItem { price: Some(99.0), ..built.clone() }, 1), put(CatalogItem::new("new"), 2)] {
+            let rows = rows(model, &entry);
+            items.apply(model, Arc::new(entry), rows);
+        }
+        let mut kept = Kept::default();
+        for entry in [put(built.clone(), 3), LiveEntry::deleted("new", 4)] {
+            assert!(LiveItems::is_contained(model, &entry), "the artifact says the same");
+            kept.sequence += 1;
+            kept.by_id.insert(entry.id().to_owned(), (kept.sequence, Arc::new(entry)));
+        }
+        follow(&mut items, model, &kept, 0);
+        assert_eq!(items.ordinal("new"), None);
+        assert_eq!(items.entry(3).and_then(LiveEntry::item).unwrap().price, built.price);
     }
 }

@@ -10,7 +10,7 @@ use crate::catalog::CatalogItem;
 use crate::interaction::Interaction;
 use crate::nearest::nearest;
 use crate::recommend::{RecommendRequest, RecommendScratch, recommend};
-use crate::scenario::Scenario;
+use crate::scenario::{Cap, Scenario};
 use crate::testing::{Fixture, Noise};
 use crate::timestamp::Timestamp;
 use crate::user_vector::Weighting;
@@ -227,6 +227,25 @@ fn changes_are_laid_over_a_filter_that_is_kept() {
     for _ in 0..3 {
         assert_eq!((passing(Some(&live)), passing(None)), (vec![1, 3, 7], vec![0, 1, 2, 3]));
     }
+}
+
+#[test]
+fn a_value_that_an_item_was_put_with_twice_counts_once_for_a_cap() {
+    let fixture = Fixture::random(11, N, DIMENSIONS, Metric::Cosine);
+    let model = fixture.model();
+    let mut live = LiveItems::new(&model, NOW_MS);
+    for item in [0, 4] {
+        let categories = vec![Fixture::category(0); 2];
+        let item = CatalogItem { categories, ..fixture.items[item].clone() };
+        live.apply(&model, Arc::new(LiveEntry::put(item, None, NOW_MS).unwrap()), None);
+    }
+    let scenario = Scenario { caps: vec![Cap { key: "category".to_owned(), at_most: 2 }], ..Scenario::home() };
+    let (nobody, two): ([Interaction; 0], _) = ([], FilterExpr::HasId { ids: [0, 4].map(Fixture::key).into() });
+    let filter = Some(&two);
+    let request = RecommendRequest { live: Some(&live), filter, ..RecommendRequest::new(&nobody, NOW_MS) };
+    let mut scratch = RecommendScratch::default();
+    let list = recommend(&model, &scenario, &Weighting::default(), &request, &mut scratch, &mut |_| ()).unwrap();
+    assert_eq!(list.items.len(), 2);
 }
 
 #[test]

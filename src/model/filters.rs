@@ -2,8 +2,9 @@
 //!
 //! The model's tables never change; what changed in the catalogue since is laid over what is kept here, request by request.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use kindred_index::format::code_stride;
 use kindred_index::{AllowSet, FilterExpr, Index};
 
 use crate::limits;
@@ -27,7 +28,7 @@ struct Kept {
 impl Filters {
     /// What passes a filter, if that is kept. Costs a comparison with each filter that was asked since it was asked last.
     pub(super) fn get(&self, filter: &FilterExpr) -> Option<Arc<AllowSet>> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept();
         let place = kept.iter().position(|one| one.filter == *filter)?;
         kept.get_mut(..=place)?.rotate_right(1);
         kept.first()?.set.clone()
@@ -38,18 +39,19 @@ impl Filters {
         if filter.n_parts() > limits::FILTER_KEPT_PARTS_MAX {
             return Arc::new(set);
         }
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(place) = kept.iter().position(|one| one.filter == *filter) else {
-            kept.insert(0, Kept { filter: filter.clone(), set: None });
-            kept.truncate(limits::FILTERS_KEPT_MAX);
+        if !self.is_asked_again(filter) {
             return Arc::new(set);
-        };
+        }
         let mut set = set;
-        if set.cardinality() <= index.len() / GATHERED_SHARE {
+        let gathered =
+            set.cardinality() as usize * (code_stride(index.dimensions() as u32) as usize + size_of::<u32>());
+        let fits = set.bytes() + gathered <= limits::FILTERS_KEPT_BYTES_MAX;
+        if fits && set.cardinality() <= index.len() / GATHERED_SHARE {
             index.gather(&mut set);
         }
         let set = Arc::new(set);
-        if let Some(one) = kept.get_mut(place) {
+        let mut kept = self.kept();
+        if let Some(one) = kept.iter_mut().find(|one| one.filter == *filter) {
             one.set = Some(Arc::clone(&set));
         }
         let mut bytes = 0;
@@ -60,5 +62,20 @@ impl Filters {
             }
         }
         set
+    }
+
+    /// Whether a filter was asked before. It is now.
+    fn is_asked_again(&self, filter: &FilterExpr) -> bool {
+        let mut kept = self.kept();
+        let is_known = kept.iter().any(|one| one.filter == *filter);
+        if !is_known {
+            kept.insert(0, Kept { filter: filter.clone(), set: None });
+            kept.truncate(limits::FILTERS_KEPT_MAX);
+        }
+        is_known
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

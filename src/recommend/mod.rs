@@ -15,7 +15,8 @@
 //! it is most like (`recommend/aspects.rs`). For a list that is made
 //! for items instead of a visitor, u is the mean of their rows. Rules may then shape the list: see `slate.rs`.
 //! Scores of returned items are computed in double precision, so that the parts of an explanation add up to them.
-//! Ties go by item key: the same input gives the same answer. Nothing here reads a clock, a file or a random number.
+//! Ties go by item key, but what only fills a list up comes last, the most popular first: the same input gives the same answer. Nothing here
+//! reads a clock, a file or a random number.
 //!
 //! Cost besides the graph search: one look-up per interaction, `k_neighbours` additions per interaction and one dot product
 //! per candidate that the search has not measured. Nothing but the answer is allocated once the scratch is warm, unless a
@@ -53,6 +54,7 @@ use self::filter::Eligible;
 use self::rank::{Plan, Question, Ranked, Scorer, answer};
 pub use self::signals::{Signals, Trend};
 use self::taste::Taste;
+pub use self::visitor::keeps_out;
 use self::visitor::{exclude, followed_into, label, recall_into, weigh_interests};
 use crate::interaction::Interaction;
 use crate::limits;
@@ -375,7 +377,7 @@ pub fn recommend<D: AsRef<[u8]>, H: Borrow<Interaction>>(
     let fallback = label(scenario.based_on, &weights, taste, recalls, no_history);
     observe(Stage::UserVector);
     table.clear();
-    exclude(scenario, request, &weigh.seen, named, ordinals, table);
+    exclude(scenario, request, weighting, &weigh.seen, named, ordinals, table);
     let eligible = Eligible::new(model, &view, scenario, request.exclude, request.filter, table)?;
     observe(Stage::Filter);
     let scorer = Scorer::new(model, view, scenario, fallback, taste, request, recalls, followed);

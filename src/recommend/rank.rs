@@ -262,7 +262,7 @@ fn best<D: AsRef<[u8]>>(
         );
         order.len() as u32
     };
-    cut(scorer, order, keep);
+    cut(question, table, order, keep);
     if question.is_shaped() {
         add_ruled(table, order);
     }
@@ -306,17 +306,18 @@ fn scan<D: AsRef<[u8]>>(
         scored += 1;
         // Cutting at every doubling keeps the list short at a constant cost per item.
         if order.len() >= 4 * keep {
-            cut(scorer, order, keep);
+            cut(question, table, order, keep);
         }
     }
     scored
 }
 
-/// Keeps the best `keep`, in no particular order; ties by key.
-fn cut<D: AsRef<[u8]>>(scorer: &Scorer<'_, D>, order: &mut Vec<Ranked>, keep: usize) {
+/// Keeps the best `keep`, in no particular order.
+fn cut<D: AsRef<[u8]>>(question: &Question<'_, D>, table: &CandidateTable, order: &mut Vec<Ranked>, keep: usize) {
     if order.len() > keep {
-        let by_score =
-            |a: &Ranked, b: &Ranked| b.score.total_cmp(&a.score).then_with(|| scorer.by_key(a.ordinal, b.ordinal));
+        let by_score = |a: &Ranked, b: &Ranked| {
+            b.score.total_cmp(&a.score).then_with(|| question.of_equals(table, a.ordinal, b.ordinal))
+        };
         order.select_nth_unstable_by(keep, by_score);
         order.truncate(keep);
     }
@@ -347,7 +348,9 @@ fn render<D: AsRef<[u8]>>(question: &Question<'_, D>, table: &CandidateTable, or
             reasons: None,
         });
     }
-    items.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then_with(|| scorer.by_key(a.ordinal, b.ordinal)));
+    items.sort_unstable_by(|a, b| {
+        b.score.total_cmp(&a.score).then_with(|| question.of_equals(table, a.ordinal, b.ordinal))
+    });
     items.truncate(plan.limit);
     if plan.explain {
         for item in &mut items {
@@ -362,6 +365,19 @@ impl<D: AsRef<[u8]>> Question<'_, D> {
         let is_fill = || table.get(ordinal).is_some_and(Candidate::is_fill);
         let alone = parts.trending == 0.0 && parts.followed == 0.0;
         if alone && (self.is_nobody() || is_fill()) { Source::Popular } else { parts.source() }
+    }
+
+    /// The order of equal scores: what only fills the list up comes last, in the order of a list for nobody; then by key.
+    pub(super) fn of_equals(&self, table: &CandidateTable, a: u32, b: u32) -> Ordering {
+        let Self { scenario, scorer, .. } = self;
+        let weights = weights_of_nobody(scenario);
+        let filling = |ordinal: u32| {
+            let fills = table.get(ordinal).is_some_and(Candidate::is_fill);
+            let popularity = f64::from(weights.popularity * scorer.view.popularity(ordinal));
+            let trending = f64::from(weights.trending) * scorer.signals.trending(ordinal);
+            if fills { popularity + trending } else { f64::INFINITY }
+        };
+        filling(b).total_cmp(&filling(a)).then_with(|| scorer.by_key(a, b))
     }
 }
 
@@ -385,7 +401,7 @@ impl<'a, D: AsRef<[u8]>> Scorer<'a, D> {
         Self { model, view, sessions: model.sessions(), taste, weights, signals, boosts, recalls, followed }
     }
 
-    /// The order of equal scores.
+    /// The order of keys.
     pub(super) fn by_key(&self, a: u32, b: u32) -> Ordering {
         self.view.key(a).cmp(&self.view.key(b)).then(a.cmp(&b))
     }

@@ -115,6 +115,11 @@ impl<'a> Counts<'a> {
                 values.extend(column.of(ordinal).iter().map(|term| (at, cap.at_most, *term)));
             }
         }
+        // A value that was put twice is one, as in the tables of the index.
+        if changed.is_some() {
+            values.sort_unstable();
+            values.dedup();
+        }
         values
     }
 
@@ -176,7 +181,9 @@ pub(super) fn shape<D: AsRef<[u8]>>(
     let Question { scenario, scorer, plan, .. } = question;
     let score = |one: &Ranked| Entry::new(one.ordinal, scorer.parts(one.ordinal, table).total());
     let mut entries: Vec<Entry> = order.iter().map(score).collect();
-    let by_score = |a: &Entry, b: &Entry| b.score.total_cmp(&a.score).then_with(|| scorer.by_key(a.ordinal, b.ordinal));
+    let by_score = |a: &Entry, b: &Entry| {
+        b.score.total_cmp(&a.score).then_with(|| question.of_equals(table, a.ordinal, b.ordinal))
+    };
     entries.sort_unstable_by(by_score);
     let new = scenario.explore.as_ref().map(|explore| newness(explore, question.now_ms));
     let mut pool = scenario.explore.as_ref().map_or(0, |explore| explore.pool);

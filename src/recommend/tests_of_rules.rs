@@ -483,4 +483,11 @@ fn trends_lead_their_lists_and_fill_others() {
         (popular.fallback, popular.items[0].score),
         (None, f64::from(model.popularity(popular.items[0].ordinal)))
     );
+    // Where nothing is taken just now, popular items fill the list in their own order, chosen by a rule or not.
+    let ordinals = |list: &Recommendations| list.items.iter().map(|item| item.ordinal).collect::<Vec<_>>();
+    for caps in [Vec::new(), vec![Cap { key: "category".to_owned(), at_most: 4 }]] {
+        let quiet = Scenario { caps, ..Scenario::trending() };
+        let request = RecommendRequest { limit: Some(4), ..RecommendRequest::new(&[], NOW_MS) };
+        assert_eq!(ordinals(&run(&model, &quiet, &request).unwrap()), ordinals(&popular));
+    }
 }

@@ -56,28 +56,43 @@ pub(super) fn label(
     }
 }
 
+/// Whether what a visitor did with an item, of this kind and at this time, keeps it out of a list that is made at `now_ms`: because it
+/// counts as seen, or because it is not to be shown again.
+pub fn keeps_out(scenario: &Scenario, weighting: &Weighting, kind: &str, time_ms: i64, now_ms: i64) -> bool {
+    let Scenario { exclude_seen, exclude_kinds, exclude_within_hours, .. } = scenario;
+    let is_young = || *exclude_within_hours == 0.0 || hours(now_ms, time_ms) < *exclude_within_hours;
+    let counts = || match exclude_kinds.as_slice() {
+        [] => weighting.kinds.get(kind).is_some_and(|weight| *weight != 0.0),
+        kinds => kinds.iter().any(|one| one == kind),
+    };
+    *exclude_seen && counts() && is_young() || is_hidden(scenario, kind)
+}
+
+fn is_hidden(scenario: &Scenario, kind: &str) -> bool {
+    scenario.hide_kinds.iter().any(|one| one == kind)
+}
+
 /// Marks what may not be in the answer because of what the visitor has done or named.
 pub(super) fn exclude<H: Borrow<Interaction>>(
     scenario: &Scenario,
     request: &RecommendRequest<'_, H>,
+    weighting: &Weighting,
     seen: &[u32],
     named: &[(u32, u32)],
     ordinals: &[Option<u32>],
     table: &mut CandidateTable,
 ) {
-    let any_age = scenario.exclude_within_hours == 0.0;
-    let history = || looked_up(request.history, ordinals);
-    if scenario.exclude_seen && scenario.exclude_kinds.is_empty() && any_age {
+    // Then what counts as seen is what was weighed.
+    let all_seen = scenario.exclude_seen && scenario.exclude_kinds.is_empty() && scenario.exclude_within_hours == 0.0;
+    if all_seen {
         table.exclude(seen);
-    } else if scenario.exclude_seen {
-        let young = |one: &Interaction| any_age || hours(request.now_ms, one) < scenario.exclude_within_hours;
-        let counts =
-            |one: &Interaction| scenario.exclude_kinds.is_empty() || scenario.exclude_kinds.contains(&one.kind);
-        let excluded = history().filter(|(one, _)| young(one) && counts(one));
-        excluded.for_each(|(_, ordinal)| table.exclude(&[ordinal]));
     }
-    let hidden = history().filter(|(one, _)| scenario.hide_kinds.contains(&one.kind));
-    hidden.for_each(|(_, ordinal)| table.exclude(&[ordinal]));
+    let stays_out = |one: &Interaction| match all_seen {
+        true => is_hidden(scenario, &one.kind),
+        false => keeps_out(scenario, weighting, &one.kind, one.occurred_at_ms, request.now_ms),
+    };
+    let kept_out = looked_up(request.history, ordinals).filter(|(one, _)| stays_out(one));
+    kept_out.for_each(|(_, ordinal)| table.exclude(&[ordinal]));
     if scenario.based_on.has_seeds() {
         named.iter().for_each(|(_, ordinal)| table.exclude(&[*ordinal]));
     }
@@ -103,11 +118,11 @@ pub(super) fn recall_into<H: Borrow<Interaction>>(
             kinds => kinds.contains(&interaction.kind),
         };
         let Some(ordinal) = ordinal.filter(|_| counts) else { continue };
-        let value = (-hours(request.now_ms, interaction) / source.half_life_hours).exp2();
+        let value = (-hours(request.now_ms, interaction.occurred_at_ms) / source.half_life_hours).exp2();
         recalls.push(Recall { ordinal, index, value });
     }
     if source.not_before_hours > 0.0 {
-        let is_recent = |one: &Interaction| hours(request.now_ms, one) < source.not_before_hours;
+        let is_recent = |one: &Interaction| hours(request.now_ms, one.occurred_at_ms) < source.not_before_hours;
         let recent = looked_up(request.history, ordinals).filter(|(one, _)| is_recent(one));
         let mut recent: Vec<u32> = recent.map(|(_, ordinal)| ordinal).collect();
         recent.sort_unstable();
@@ -146,7 +161,7 @@ pub(super) fn followed_into<H>(
         let from = followed.len();
         for one in list.iter().filter(|one| speaks_for(weighting, one)) {
             let Some(ordinal) = resolve(&one.item_id) else { continue };
-            let value = share * (-hours(request.now_ms, one) / scenario.history.half_life_hours).exp2();
+            let value = share * (-hours(request.now_ms, one.occurred_at_ms) / scenario.history.half_life_hours).exp2();
             match followed.iter_mut().skip(from).find(|(known, _)| *known == ordinal) {
                 Some((_, known)) => *known = known.max(value),
                 None => followed.push((ordinal, value)),
@@ -163,8 +178,8 @@ pub(super) fn followed_into<H>(
 }
 
 /// The age of an interaction in hours; not negative, since clocks differ.
-fn hours(now_ms: i64, interaction: &Interaction) -> f64 {
-    now_ms.saturating_sub(interaction.occurred_at_ms).max(0) as f64 / 3_600_000.0
+fn hours(now_ms: i64, time_ms: i64) -> f64 {
+    now_ms.saturating_sub(time_ms).max(0) as f64 / 3_600_000.0
 }
 
 /// The weights for a visitor of whom nothing is known but whom they follow: what fills the list, in full.
@@ -173,4 +188,49 @@ pub(super) fn weights_of_nobody(scenario: &Scenario) -> SourceWeights {
     let popularity = if scenario.fallback.contains(&FallbackList::Popular) { 1.0 } else { 0.0 };
     let SourceWeights { context, followed, .. } = scenario.weights;
     SourceWeights { popularity, trending, context, followed, ..SourceWeights::none() }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::super::{RecommendScratch, recommend};
+    use super::*;
+    use crate::testing::Fixture;
+
+    #[test]
+    fn lists_are_without_what_is_kept_out() {
+        let (model, weighting, now_ms) = (Fixture::shop().model(), Weighting::default(), 100 * 3_600_000);
+        let kinds = |kinds: &[&str]| kinds.iter().map(|kind| (*kind).to_owned()).collect::<Vec<String>>();
+        let scenario = |exclude_seen: bool, exclude_kinds: &[&str], exclude_within_hours: f64| {
+            let (exclude_kinds, hide_kinds) = (kinds(exclude_kinds), kinds(&["not_interested"]));
+            Scenario { exclude_seen, exclude_kinds, exclude_within_hours, hide_kinds, ..Scenario::home() }
+        };
+        let scenarios = [
+            scenario(true, &[], 0.0),
+            scenario(true, &[], 4.0),
+            scenario(true, &["purchase"], 0.0),
+            scenario(true, &["purchase"], 4.0),
+            scenario(false, &[], 0.0),
+            scenario(false, &["purchase"], 4.0),
+        ];
+        let deeds = ["view", "purchase", "stare", "not_interested"].map(|kind| [(kind, 1), (kind, 9)]).concat();
+        let mut kept_out = 0;
+        for scenario in &scenarios {
+            for (kind, hours) in deeds.iter().copied() {
+                let time_ms = now_ms - hours * 3_600_000;
+                let done = |item, kind: &str, time_ms| Interaction::new(Fixture::key(item), kind, time_ms);
+                let history = [done(0, kind, time_ms), done(4, "cart", now_ms)];
+                let request =
+                    RecommendRequest { limit: Some(60), exact: true, ..RecommendRequest::new(&history, now_ms) };
+                let scratch = &mut RecommendScratch::default();
+                let list = recommend(&model, scenario, &weighting, &request, scratch, &mut |_| ()).unwrap();
+                let is_listed = list.items.iter().any(|item| item.ordinal == 0);
+                let found = keeps_out(scenario, &weighting, kind, time_ms, now_ms);
+                assert_eq!(found, !is_listed, "{kind}, {hours} hours ago: {scenario:?}");
+                kept_out += usize::from(found);
+            }
+        }
+        assert_eq!(kept_out, 21, "twelve that are never shown again, nine that count as seen");
+    }
 }

@@ -9,7 +9,6 @@ mod cases;
 mod judge;
 mod lists;
 mod round;
-mod seen;
 mod trends;
 
 use std::collections::HashSet;
@@ -21,7 +20,7 @@ use kindred::interaction::Interaction;
 use kindred::limits;
 use kindred::live_items::{LiveEntry, LiveItems};
 use kindred::model::Model;
-use kindred::recommend::{RecommendError, RecommendRequest, RecommendScratch, recommend};
+use kindred::recommend::{RecommendError, RecommendRequest, RecommendScratch, keeps_out, recommend};
 use kindred::scenario::{ItemFilter, Scenario};
 use kindred::trending::TrendingSettings;
 use kindred::user_vector::Weighting;
@@ -30,12 +29,12 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::dataset::Interactions;
+use crate::train::sparse::mixed;
 
 pub(crate) use cases::Case;
 pub use judge::{AtK, Overlap, Segment, System};
 use judge::{Judge, overlap};
 pub(crate) use round::{Question, Round};
-use seen::keeps_out;
 
 /// Most items a list is judged by.
 pub const K_MAX: usize = limits::ANSWER_ITEMS_MAX;
@@ -64,7 +63,7 @@ pub struct EvaluateOptions {
     pub protocol: Protocol,
     /// Users to ask, at most; none for all. A seeded sample.
     pub users: Option<usize>,
-    /// Seed of the sample.
+    /// Seed of the sample, and of what a scenario leaves to chance.
     pub seed: u64,
     /// Whether only items that nobody had touched may be listed and are looked for: how well new items are placed.
     pub only_new: bool,
@@ -153,7 +152,7 @@ pub enum EvaluateError {
     /// Nobody is left to ask.
     #[error(
         "no user of the test part can be evaluated ({skipped:?}): is this the dataset that the artifact was trained on, \
-         and was it prepared with a --split?"
+         and was it prepared with a --split? Users and sessions that are held out whole are for --protocol next-event"
     )]
     NoUsers {
         /// Why they were left out.
@@ -199,7 +198,8 @@ pub fn evaluate<D: AsRef<[u8]> + Sync>(
     }
     let live = options.only_new.then(|| only_new(model, held_out));
     let listable = listable(model, scenario, live.as_ref())?;
-    let asker = Asker { model, scenario, weighting, longest, exact_only: options.exact_only, live, listable };
+    let EvaluateOptions { exact_only, seed, .. } = *options;
+    let asker = Asker { model, scenario, weighting, longest, exact_only, seed, live, listable };
     let ask = |question: &Question<'_>, scratch: &mut RecommendScratch| asker.ask(question, scratch);
     let answers = round.ask(&cases, progress, &ask)?;
     if let Some(into) = lists {
@@ -243,6 +243,7 @@ struct Asker<'a, D> {
     weighting: &'a Weighting,
     longest: usize,
     exact_only: bool,
+    seed: u64,
     /// What leaves only new items in the catalogue, where only those may be listed.
     live: Option<LiveItems>,
     /// The items that may be listed; none for all.
@@ -252,11 +253,13 @@ struct Asker<'a, D> {
 impl<D: AsRef<[u8]>> Asker<'_, D> {
     fn ask(&self, question: &Question<'_>, scratch: &mut RecommendScratch) -> Result<Answer, RecommendError> {
         let Question { case, history, signals } = question;
+        // Each list has draws of its own, as each request has.
+        let seed = mixed(self.seed ^ u64::from(case.user).rotate_left(32) ^ case.prefix.end as u64);
         let mut list = |exact: bool| -> Result<Vec<u32>, RecommendError> {
             let limit = Some(self.longest);
             let (signals, live) = (signals.as_ref(), self.live.as_ref());
             let request =
-                RecommendRequest { limit, exact, signals, live, ..RecommendRequest::new(history, case.now_ms) };
+                RecommendRequest { limit, exact, signals, live, seed, ..RecommendRequest::new(history, case.now_ms) };
             let list = recommend(self.model, self.scenario, self.weighting, &request, scratch, &mut |_| ())?;
             Ok(list.items.iter().map(|item| item.ordinal).collect())
         };

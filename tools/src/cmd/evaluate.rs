@@ -62,7 +62,7 @@ pub struct Args {
     /// Ask this many users, drawn at random, instead of all.
     #[arg(long, value_name = "N")]
     users: Option<usize>,
-    /// Seed of the draw.
+    /// Seed of the draw, and of what the scenario leaves to chance.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
     /// Write each list, what was looked for in it and those of the other systems as a line of JSON, for other programs to judge.

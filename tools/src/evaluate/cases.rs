@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use kindred::limits;
 use kindred::model::Model;
-use kindred::recommend::RecommendError;
+use kindred::recommend::{RecommendError, keeps_out};
 use kindred::scenario::Scenario;
 use kindred::user_vector::Weighting;
 use kindred_index::AllowSet;
@@ -13,7 +13,6 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::seen::keeps_out;
 use super::{EvaluateOptions, HeldOut, Protocol, Skipped, listable};
 use crate::dataset::Interactions;
 use crate::train::by_user;

@@ -232,6 +232,33 @@ fn the_popular_are_those_that_the_scenario_may_list() {
 }
 
 #[test]
+fn chance_is_drawn_anew_for_each_list() {
+    let fixture = Fixture::shop();
+    let model = fixture.model();
+    // Forty users who did the same, and a scenario that leaves half of the places to chance.
+    let train: Vec<(u32, u32, f32, i64)> = (0..40).flat_map(|user| [(user, 0, 1.0, 0), (user, 4, 1.0, 1)]).collect();
+    let test: Vec<(u32, u32, f32, i64)> = (0..40).map(|user| (user, 8, 1.0, 100)).collect();
+    let held_out = held_out(&fixture, &train, &test);
+    let explore = serde_json::json!({
+        "method": "epsilon_greedy", "epsilon": 0.5, "filter": { "key": "category", "match": { "value": "books" } }
+    });
+    let scenario = Scenario { explore: Some(serde_json::from_value(explore).unwrap()), ..Scenario::home() };
+    let drawn = |seed: u64| {
+        let (weighting, options) = (Weighting::default(), EvaluateOptions { seed, ..options(&[5]) });
+        let mut lines: Vec<u8> = Vec::new();
+        evaluate(&model, &held_out, &scenario, &weighting, &options, &|_, _| (), Some(&mut lines)).unwrap();
+        let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let list = |line: &[u8]| serde_json::from_slice::<serde_json::Value>(line).unwrap()["exact"].to_string();
+        lines.map(list).collect::<Vec<String>>()
+    };
+    let lists = drawn(1);
+    let different: HashSet<&String> = lists.iter().collect();
+    assert!(lists.len() == 40 && different.len() > 5, "{different:?}");
+    assert_eq!(drawn(1), lists, "the same seed draws the same");
+    assert_ne!(drawn(2), lists);
+}
+
+#[test]
 fn new_items_are_placed_among_each_other() {
     let fixture = Fixture::shop();
     let model = fixture.model();
