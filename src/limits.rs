@@ -137,6 +137,9 @@ const _: () = assert!(GENERATION_BYTES_MAX < CURRENT_BYTES_MAX as usize);
 /// Largest request body, in bytes. A full batch of interactions of usual size fits.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 
+/// Connections of one listener that wait to be accepted, at most; the system may allow fewer (net.core.somaxconn).
+pub const CONNECTIONS_WAITING_MAX: i32 = 4_096;
+
 /// Most interactions one request may bring.
 pub const BATCH_INTERACTIONS_MAX: usize = 1_000;
 
@@ -230,7 +233,7 @@ pub const LABELS_MAX: usize = 64;
 /// Interactions in one page of a listing or an export.
 pub const LISTED_MAX: usize = 1_000;
 
-/// Profiles held in memory, those that are not there too.
+/// Profiles held in memory, those that are not there too. One of several KiB counts for as many.
 pub const PROFILES_IN_MEMORY_MAX: u64 = 200_000;
 
 /// Recommendations that are remembered in memory until the store has them for certain.

@@ -89,8 +89,9 @@ impl Gathered {
     pub fn union_below<'a>(&'a self, below: u64, body: &'a [Interaction], limit: usize) -> Vec<&'a Interaction> {
         let lists = || self.user.iter().chain(&self.session).chain(&self.more);
         let stored: usize = lists().map(|list| list.len()).sum();
-        let mut all: Vec<&Interaction> = Vec::with_capacity(body.len() + stored);
-        all.extend(body.iter().rev());
+        // With the place in the order of arrival; what the request brings comes after all that is stored.
+        let mut all: Vec<(u64, &Interaction)> = Vec::with_capacity(body.len() + stored);
+        all.extend(body.iter().rev().map(|interaction| (u64::MAX, interaction)));
         let several = lists().filter(|list| !list.is_empty()).nth(1).is_some();
         let mut sequences: HashSet<u64> = HashSet::new();
         for kept in lists().flat_map(|list| list.iter()) {
@@ -99,14 +100,13 @@ impl Gathered {
             }
             let interaction = &*kept.interaction;
             if !body.iter().any(|other| same(interaction, other)) {
-                all.push(interaction);
+                all.push((kept.sequence, interaction));
             }
         }
-        // Newest first and stable: at equal times the body stays before what is stored.
-        all.sort_by_key(|interaction| std::cmp::Reverse(interaction.occurred_at_ms));
+        // Newest first and stable: the body stays in its order.
+        all.sort_by_key(|(sequence, interaction)| std::cmp::Reverse((interaction.occurred_at_ms, *sequence)));
         all.truncate(limit);
-        all.reverse();
-        all
+        all.into_iter().rev().map(|(_, interaction)| interaction).collect()
     }
 }
 
@@ -158,8 +158,9 @@ mod tests {
 
     #[test]
     fn at_the_same_time_what_arrived_later_stands_later() {
-        let user: Recent = Arc::from([kept(3, "c", 10, None), kept(2, "b", 10, None), kept(1, "a", 10, None)]);
-        let gathered = Gathered { user: Some(user), ..Gathered::default() };
+        let user: Recent = Arc::from([kept(3, "c", 10, None), kept(1, "a", 10, None)]);
+        let session: Recent = Arc::from([kept(2, "b", 10, None)]);
+        let gathered = Gathered { user: Some(user), session: Some(session), ..Gathered::default() };
         let body = [interaction("d", 10, None), interaction("e", 10, None)];
         let items: Vec<&str> = gathered.union(&body, 9).iter().map(|one| one.item_id.as_str()).collect();
         assert_eq!(items, ["a", "b", "c", "d", "e"]);

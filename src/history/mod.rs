@@ -157,7 +157,7 @@ pub trait RecentInteractions: Send + Sync + 'static {
     /// A store without a log that outlives the process has none to go over.
     ///
     /// # Errors
-    /// The failure of the disk, or a damaged record.
+    /// The failure of the disk. A damaged record is passed over.
     fn replay(
         &self,
         _since_ms: i64,
@@ -231,7 +231,14 @@ pub(crate) fn cached_size(actor: &str, list: &Recent) -> u32 {
     /// Vec and Arc headers, the map's own entry, and allocator rounding, per list and per interaction.
     const LIST_OVERHEAD: usize = 160;
     const INTERACTION_OVERHEAD: usize = 240;
-    let interactions: usize = list.iter().map(|kept| INTERACTION_OVERHEAD + text_bytes(&kept.interaction)).sum();
+    /// Entries that a node of the map of a context has room for. One entry takes a whole node.
+    const CONTEXT_NODE: usize = 11;
+    const CONTEXT_NODE_BYTES: usize = CONTEXT_NODE * size_of::<(String, String)>() + 16;
+    let of_one = |kept: &Kept| {
+        let nodes = kept.interaction.context.len().div_ceil(CONTEXT_NODE);
+        INTERACTION_OVERHEAD + nodes * CONTEXT_NODE_BYTES + text_bytes(&kept.interaction)
+    };
+    let interactions: usize = list.iter().map(of_one).sum();
     u32::try_from(LIST_OVERHEAD + actor.len() + interactions).unwrap_or(u32::MAX)
 }
 
@@ -270,6 +277,18 @@ mod tests {
     fn merging_the_same_interaction_twice_keeps_it_once() {
         let list = merge(&[], [kept(1, 10)], 5);
         assert_eq!(merge(&list, [kept(1, 10)], 5).len(), 1);
+    }
+
+    #[test]
+    fn the_size_of_a_list_knows_that_a_context_takes_a_node_of_a_map() {
+        let size = |kept: Kept| {
+            let list: Recent = Arc::from([kept]);
+            cached_size("u:a", &list)
+        };
+        let mut said = (*kept(1, 10).interaction).clone();
+        said.context.insert("page".to_owned(), "home".to_owned());
+        let said = Kept { sequence: 1, interaction: Arc::new(said) };
+        assert!(size(said) - size(kept(1, 10)) > 500);
     }
 
     #[test]

@@ -78,19 +78,19 @@ impl People {
     /// meanwhile.
     pub async fn erase(&self, person: &[Actor], shown: &ShownLog) -> Result<Erasure, PeopleError> {
         let mut erasure = Erasure::default();
-        let (names, _one) = loop {
+        let (names, mut ids, _one) = loop {
             let names = self.erased_with(person);
-            // It goes over all profiles, and holds nobody up.
+            // This goes over all profiles and over all that the person did, and holds nobody up.
             erasure.follows += self.unfollow(&names).await?;
+            let ids = self.recommendations_of(&names, &mut erasure).await?;
+            erasure.recommendations += shown.remove(&Vec::from_iter(ids.iter().cloned())).await?;
             let one = self.changing.lock().await;
             // Asked again now that nobody merges.
             if self.erased_with(person) == names {
-                break (names, one);
+                break (names, ids, one);
             }
         };
         let person = names.as_slice();
-        let mut ids = self.recommendations_of(person, &mut erasure).await?;
-        erasure.recommendations = shown.remove(&Vec::from_iter(ids.iter().cloned())).await?;
         // Of a session that of the user it is merged into, too: the link goes with it.
         let mut standing = person.iter().fold(Consent::Full, |consent, name| consent.and(self.standing(name)));
         let mut writes = Vec::new();
@@ -109,10 +109,12 @@ impl People {
         writes.extend(refusing.iter().map(|name| records::profile(name, Some(&Profile::refusal()))));
         let erased = self.history.erase(person.to_vec(), writes).await?;
         erasure.interactions = erased.interactions;
-        erasure.fleeting = self.fleeting.erase(person.to_vec(), Vec::new()).await?.interactions;
+        let fleeting = self.fleeting.erase(person.to_vec(), Vec::new()).await?;
+        erasure.fleeting = fleeting.interactions;
         self.forget(person, refusing, &mut erasure);
-        // Named by what came in since they were read.
-        let late: Vec<String> = erased.recommendations.into_iter().filter(|id| ids.insert(id.clone())).collect();
+        // Named by what came in since they were read, or was in memory only.
+        let late = erased.recommendations.into_iter().chain(fleeting.recommendations);
+        let late: Vec<String> = late.filter(|id| ids.insert(id.clone())).collect();
         if !late.is_empty() {
             erasure.recommendations += shown.remove(&late).await?;
         }
@@ -148,7 +150,9 @@ impl People {
         // Refusals first: between the two every name is bound by itself already.
         {
             let mut restricted = self.restricted.write().unwrap_or_else(PoisonError::into_inner);
-            restricted.retain(|name, _| !person.iter().any(|actor| actor.as_str() == name));
+            for name in person {
+                restricted.remove(name.as_str());
+            }
             restricted.extend(refusing.iter().map(|name| (name.as_str().to_owned(), Consent::None)));
             self.restricting.store(!restricted.is_empty(), Ordering::Release);
         }

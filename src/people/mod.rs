@@ -127,7 +127,10 @@ impl People {
             linked: AtomicBool::new(false),
             restricted: RwLock::default(),
             restricting: AtomicBool::new(false),
-            profiles: Cache::new(limits::PROFILES_IN_MEMORY_MAX),
+            profiles: Cache::builder()
+                .max_capacity(limits::PROFILES_IN_MEMORY_MAX)
+                .weigher(|_: &String, found: &Option<Arc<Profile>>| found.as_ref().map_or(1, |one| one.weight()))
+                .build(),
             profile_changes: Mutex::default(),
             profiled: AtomicBool::new(false),
             following: AtomicBool::new(false),

@@ -62,6 +62,13 @@ impl Profile {
         Self { consent: Consent::None, ..Self::default() }
     }
 
+    /// For how many it counts among those in memory: one more for each whole KiB.
+    pub(super) fn weight(&self) -> u32 {
+        let texts = self.labels.iter().chain(&self.follows).chain(&self.country).chain(&self.device);
+        let bytes: usize = texts.map(|text| size_of::<String>() + text.len()).sum();
+        u32::try_from(bytes / 1024).unwrap_or(u32::MAX).saturating_add(1)
+    }
+
     /// Checks every bound.
     ///
     /// # Errors
@@ -89,6 +96,12 @@ impl Profile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_large_profile_counts_for_several() {
+        let social = Profile { follows: vec!["x".repeat(36); 100], ..Profile::default() };
+        assert_eq!((Profile::refusal().weight(), social.weight()), (1, 6));
+    }
 
     #[test]
     fn each_bound_has_its_own_error() {

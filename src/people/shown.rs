@@ -253,7 +253,7 @@ impl ShownLog {
                 }
                 keys.extend(self.keys_and_values(&outcome_prefix(id)).await?.into_iter().map(|(key, _)| key));
             }
-            for keys in keys.chunks(limits::DOCUMENT_WRITES_MAX) {
+            for keys in keys.chunks(REMOVED_AT_ONCE) {
                 let writes = keys.iter().map(|key| Write::delete(Table::Recommendations, key.as_str()));
                 self.documents.write(writes.collect()).await?;
             }
@@ -269,6 +269,8 @@ impl ShownLog {
     /// The failure of the disk.
     pub async fn prune(&self, now_ms: i64) -> Result<bool, StoreError> {
         let before = format!("{:012x}", now_ms.saturating_sub(self.options.keep_ms).max(0));
+        let is_kept = |shown: &Arc<Shown>| shown.recommendation_id >= before;
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).retain(is_kept);
         let mut old = Vec::new();
         for prefix in [ENTRY, OUTCOME] {
             let page = self.documents.scan(Table::Recommendations, Some(prefix), limits::PRUNE_SHOWN_MAX).await?;
@@ -344,8 +346,10 @@ impl Iterator for Rows<'_> {
 /// How much the clock of another server that made a list may be ahead.
 const CLOCKS_DIFFER_MS: i64 = 60_000;
 
-/// Lists that an erasure removes in one commit.
+/// Lists whose keys an erasure looks up together, and keys that it removes in one commit. No queue of the store is too small for them.
 const REMOVED_AT_ONCE: usize = 500;
+
+const _: () = assert!(REMOVED_AT_ONCE <= limits::BATCH_INTERACTIONS_MAX);
 
 const ENTRY: &str = "r/";
 const OUTCOME: &str = "o/";

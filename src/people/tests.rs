@@ -15,7 +15,8 @@ use super::shown::{Shown, ShownLog, ShownOptions};
 use super::{People, records, stored};
 use crate::history::memory::MemoryHistory;
 use crate::history::{Actor, Incoming};
-use crate::interaction::Interaction;
+use crate::interaction::{Interaction, RECOMMENDATION_ID};
+use crate::limits;
 use crate::store::memory::MemoryDocuments;
 use crate::store::{BoxFuture, Documents, Page, StoreError, Table, Write};
 
@@ -50,6 +51,11 @@ impl Documents for Gated {
         if self.is_full.load(Ordering::Relaxed) {
             return Box::pin(std::future::ready(Err(StoreError::Closed)));
         }
+        // The least that history.queue may be.
+        let limit = limits::BATCH_INTERACTIONS_MAX;
+        if writes.len() > limit {
+            return Box::pin(std::future::ready(Err(StoreError::Busy { queued: 0, limit: limit as u64 })));
+        }
         self.inner.write(writes)
     }
 
@@ -77,6 +83,27 @@ fn people(documents: &Arc<Gated>) -> People {
 
 fn log(documents: &Arc<Gated>) -> ShownLog {
     ShownLog::new(documents.clone(), ShownOptions { sample: 1.0, history: false, keep_ms: 1_000 })
+}
+
+/// A list that was shown at a time.
+fn list(at_ms: i64) -> Shown {
+    Shown {
+        recommendation_id: format!("{at_ms:012x}{:020}", 7),
+        at_ms,
+        scenario: "home".to_owned(),
+        experiment: None,
+        generation: "g1".to_owned(),
+        fallback: None,
+        items: Vec::new(),
+        history: Vec::new(),
+    }
+}
+
+/// What a user did with an item of it.
+fn click(user: &str, list: &Shown) -> Incoming {
+    let mut interaction = Interaction::new("i", "view", list.at_ms);
+    interaction.context.insert(RECOMMENDATION_ID.to_owned(), list.recommendation_id.clone());
+    Incoming { user_id: Some(user.to_owned()), session_id: None, interaction }
 }
 
 fn runtime() -> Runtime {
@@ -178,19 +205,71 @@ fn what_is_in_memory_only_is_not_among_what_is_stored() {
 fn the_log_is_read_where_the_disk_takes_nothing() {
     let documents = Gated::open();
     let log = log(&documents);
-    let shown = Shown {
-        recommendation_id: format!("{:032x}", 7),
-        at_ms: 0,
-        scenario: "home".to_owned(),
-        experiment: None,
-        generation: "g1".to_owned(),
-        fallback: None,
-        items: Vec::new(),
-        history: Vec::new(),
-    };
+    let shown = list(0);
     log.record(shown.clone());
     documents.is_full.store(true, Ordering::Relaxed);
     let (page, next) = runtime().block_on(log.page(None, 10)).unwrap();
     assert_eq!(page.into_iter().map(|one| one.shown).collect::<Vec<_>>(), [shown]);
     assert_eq!(next, None);
+}
+
+#[test]
+fn an_erasure_that_removes_lists_holds_nobody_up() {
+    let (user, session, gone) = (Actor::user("u"), Actor::session("s"), [Actor::user("gone")]);
+    let documents = Gated::open();
+    let (people, log) = (people(&documents), log(&documents));
+    let shown = list(0);
+    log.record(shown.clone());
+    runtime().block_on(async {
+        people.keep(vec![(click("gone", &shown), Consent::Full)]).await.unwrap();
+        documents.is_shut.store(true, Ordering::Relaxed);
+        let erasing = people.erase(&gone, &log);
+        tokio::pin!(erasing);
+        assert!(tokio::time::timeout(Duration::from_millis(20), &mut erasing).await.is_err(), "it waits for the log");
+        documents.is_shut.store(false, Ordering::Relaxed);
+        let merging = people.merge(&user, &session, 0);
+        tokio::time::timeout(Duration::from_secs(10), merging).await.expect("not held up").unwrap();
+        documents.gate.add_permits(1);
+        assert_eq!(erasing.await.unwrap().recommendations, 1);
+    });
+}
+
+#[test]
+fn a_list_that_only_what_is_in_memory_names_is_erased_too() {
+    let documents = Gated::open();
+    let (people, log) = (people(&documents), log(&documents));
+    let shown = list(0);
+    log.record(shown.clone());
+    runtime().block_on(async {
+        people.keep(vec![(click("u", &shown), Consent::Session)]).await.unwrap();
+        let erased = people.erase(&[Actor::user("u")], &log).await.unwrap();
+        assert_eq!((erased.fleeting, erased.recommendations), (1, 1));
+        assert!(log.find(&shown.recommendation_id).await.unwrap().is_none());
+    });
+}
+
+#[test]
+fn no_queue_is_too_small_to_remove_a_list_of_which_much_came() {
+    let documents = Gated::open();
+    let log = log(&documents);
+    let shown = list(0);
+    let id = shown.recommendation_id.clone();
+    log.record(shown);
+    let outcome = |n: usize| Write::put(Table::Recommendations, format!("o/{id}/{n:04}"), b"{}".to_vec());
+    documents.inner.write_now((0..1_500).map(outcome).collect()).unwrap();
+    assert_eq!(runtime().block_on(log.remove(std::slice::from_ref(&id))).unwrap(), 1);
+    assert!(documents.inner.blocking_scan(Table::Recommendations, None, 1).unwrap().is_empty());
+}
+
+#[test]
+fn what_is_older_than_it_is_kept_is_gone_from_memory_too() {
+    let documents = Gated::open();
+    let log = log(&documents);
+    let [old, new] = [list(1_000), list(5_000)];
+    [&old, &new].into_iter().for_each(|shown| log.record(shown.clone()));
+    runtime().block_on(async {
+        assert!(!log.prune(5_500).await.unwrap());
+        assert_eq!(log.find(&old.recommendation_id).await.unwrap(), None);
+        assert_eq!(log.find(&new.recommendation_id).await.unwrap().as_deref(), Some(&new));
+    });
 }

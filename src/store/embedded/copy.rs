@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::TryLockError;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fjall::{Keyspace, Readable};
@@ -12,7 +13,7 @@ use fjall::{Keyspace, Readable};
 use super::super::{Copied, StoreError};
 use super::Checked;
 use super::engine::{self, Engine, View};
-use super::file::{File, opening};
+use super::file::{File, is_full, opening};
 use super::place::{self, beside, failed, require};
 
 /// MiB of block cache that a copy, a check or an export takes.
@@ -22,9 +23,15 @@ impl File {
     /// A copy in the directory `backups` beside the store, named by the sequence of the last interaction in it.
     pub(super) fn back_up(&self) -> Result<Copied, StoreError> {
         // Two at once would have the same name, and write into the same directory.
-        let Ok(_alone) = self.copying.try_lock() else {
-            return Err(StoreError::Copying { path: self.path().to_path_buf() });
+        let _alone = match self.copying.try_lock() {
+            Ok(alone) => alone,
+            Err(TryLockError::Poisoned(panicked)) => panicked.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(StoreError::Copying { path: self.path().to_path_buf() }),
         };
+        self.back_up_alone().map_err(for_want_of_room)
+    }
+
+    fn back_up_alone(&self) -> Result<Copied, StoreError> {
         let directory = self.path().parent().unwrap_or(Path::new("")).join("backups");
         std::fs::create_dir_all(&directory)
             .map_err(|source| failed("create the directory of backups", &directory, source))?;
@@ -60,6 +67,16 @@ impl File {
             filled.map_err(|error| failed("write the copy; make room for it, or choose another place:", to, error))?;
         place::publish(partial, to)?;
         Ok(Copied { path: to.to_path_buf(), bytes: place::bytes(to), interactions, documents })
+    }
+}
+
+/// An error of a backup; where the disk is full, as for every other change.
+pub(super) fn for_want_of_room(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Copy { path, source, .. } if is_full(&*source) => {
+            StoreError::Full { path, operation: "writing a backup", source }
+        }
+        other => other,
     }
 }
 

@@ -287,6 +287,61 @@ fn a_backup_gives_way_to_a_store_that_is_opened_anew() {
 }
 
 #[test]
+fn a_store_that_cannot_be_opened_anew_yet_is_tried_again_and_not_to_be_moved_away() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("h");
+    let file = File::open(&path, 4, None).unwrap();
+    file.commit(&[Change::Append(vec![incoming("a", "x", 1, None)])], 1_000).unwrap();
+    // Something that the engine does not take, for a while.
+    let marker = path.join("version");
+    let version = std::fs::read(&marker).unwrap();
+    std::fs::write(&marker, b"torn").unwrap();
+    let error = file.reopen().unwrap_err();
+    assert!(matches!(error, StoreError::Storage { .. }), "{error}");
+    let unread = file.recent(Actor::user("a").as_str(), None, 5).unwrap_err();
+    assert!(unread.to_string().contains("not open"), "said without a try of the disk: {unread}");
+    std::fs::write(&marker, version).unwrap();
+    file.reopen().unwrap();
+    assert_eq!(file.recent(Actor::user("a").as_str(), None, 5).unwrap().len(), 1);
+}
+
+#[test]
+fn a_store_that_has_no_room_to_be_opened_is_not_to_be_moved_away() {
+    let failed = |kind: io::ErrorKind| super::file::opening(Path::new("h"), fjall::Error::Io(kind.into()));
+    let full = failed(io::ErrorKind::StorageFull);
+    assert!(matches!(full, StoreError::Full { .. }) && !full.to_string().contains("move it away"), "{full}");
+    let other = failed(io::ErrorKind::PermissionDenied);
+    assert!(matches!(other, StoreError::Open { .. }), "{other}");
+}
+
+#[test]
+fn a_backup_for_which_there_is_no_room_says_that_the_disk_is_full() {
+    let failed = |kind: io::ErrorKind| StoreError::Copy {
+        operation: "write the copy:",
+        path: "backups/h-1".into(),
+        source: Arc::new(fjall::Error::Io(kind.into())),
+    };
+    let full = super::copy::for_want_of_room(failed(io::ErrorKind::StorageFull));
+    assert!(matches!(full, StoreError::Full { .. }), "{full}");
+    let other = super::copy::for_want_of_room(failed(io::ErrorKind::PermissionDenied));
+    assert!(matches!(other, StoreError::Copy { .. }), "{other}");
+}
+
+#[test]
+fn a_backup_is_made_after_one_that_panicked() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = File::open(&directory.path().join("h"), 4, None).unwrap();
+    std::thread::scope(|scope| {
+        let panics = || {
+            let _alone = file.copying.lock().unwrap();
+            assert!(!file.path().is_absolute(), "in the middle of a backup");
+        };
+        assert!(scope.spawn(panics).join().is_err());
+    });
+    assert_eq!(file.back_up().unwrap().interactions, 0);
+}
+
+#[test]
 fn a_clock_that_goes_back_or_jumps_loses_and_reorders_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("h");

@@ -86,8 +86,12 @@ impl File {
         // The lock on the directory is given back before it is asked for again, and the engine's threads let go of the journal.
         drop(engine.take());
         std::thread::sleep(Duration::from_millis(10));
-        let opened = Engine::open(&self.path, self.page_cache_mb);
-        *engine = Some(opened.map_err(|error| opening(&self.path, error))?);
+        let opened = Engine::open(&self.path, self.page_cache_mb).map_err(|error| match error {
+            fjall::Error::Locked => opening(&self.path, error),
+            // It is tried again by itself: nobody should move the store away meanwhile.
+            _ => self.failed("opening the store anew", error),
+        });
+        *engine = Some(opened?);
         Ok(())
     }
 
@@ -107,8 +111,10 @@ impl File {
         body: impl FnOnce(&View<'_>) -> engine::Result<T>,
     ) -> Result<T, StoreError> {
         let guard = self.engine.read().unwrap_or_else(PoisonError::into_inner);
+        // Not for each look-up is the disk tried: the writer does it, four times a second.
+        let closed = || io::Error::other("the store is not open, and is opened anew once the disk works");
         let run = || {
-            let engine = guard.as_ref().ok_or(fjall::Error::Poisoned)?;
+            let engine = guard.as_ref().ok_or_else(closed)?;
             self.disk.before(DiskOperation::Read)?;
             body(&engine.view())
         };
@@ -176,13 +182,17 @@ impl File {
 pub(super) fn opening(path: &Path, error: fjall::Error) -> StoreError {
     match error {
         fjall::Error::Locked => StoreError::InUse { path: path.to_path_buf() },
+        // It is whole, and not to be moved away.
+        full if is_full(&full) => {
+            StoreError::Full { path: path.to_path_buf(), operation: "opening it", source: Arc::new(full) }
+        }
         other => StoreError::Open { path: path.to_path_buf(), source: Arc::new(other) },
     }
 }
 
 /// Whether the disk, or the share of it that this process may use, is full.
-fn is_full(error: &fjall::Error) -> bool {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+pub(super) fn is_full(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
     while let Some(current) = cause {
         let kind = current.downcast_ref::<io::Error>().map(io::Error::kind);
         if let Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) = kind {

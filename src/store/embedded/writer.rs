@@ -17,6 +17,9 @@ use crate::limits;
 /// How often old interactions are looked for.
 const PRUNE_EVERY: Duration = Duration::from_secs(5);
 
+/// How often they are looked for where that fails.
+const PRUNE_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
 /// How long after a failure the next change is the first one to be tried; those before it are refused at once.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(250);
 
@@ -190,9 +193,14 @@ impl Writer {
                 self.next_prune = Instant::now() + if pruned.more { Duration::from_millis(20) } else { PRUNE_EVERY };
             }
             Err(error) => {
+                tracing::error!(%error, "old interactions were not removed");
+                // A part of them may be.
                 self.shared.cache.clear();
-                self.failed(&error, 0);
-                self.next_prune = Instant::now() + PRUNE_EVERY;
+                self.next_prune = Instant::now() + PRUNE_AGAIN_AFTER;
+                // Where the engine takes nothing more it says so; a block that cannot be read is no reason to refuse changes.
+                if let Err(error) = self.shared.file.commit(&[], (self.now_ms)()) {
+                    self.failed(&error, 0);
+                }
             }
         }
     }
@@ -201,5 +209,58 @@ impl Writer {
 fn refuse(answers: Vec<oneshot::Sender<Result<Outcome, StoreError>>>, error: &StoreError) {
     for answer in answers {
         let _ = answer.send(Err(error.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::atomic::{AtomicBool, AtomicU64};
+    use std::sync::mpsc::sync_channel;
+    use std::sync::{Mutex, OnceLock};
+
+    use super::super::cache::RecentCache;
+    use super::super::disk::{DiskOperation, Faults};
+    use super::super::file::File;
+    use super::*;
+
+    /// A disk that cannot be read from some moment on.
+    #[derive(Debug, Default)]
+    struct Unreadable(AtomicBool);
+
+    impl Faults for Unreadable {
+        fn before(&self, operation: DiskOperation) -> io::Result<()> {
+            let fails = operation == DiskOperation::Read && self.0.load(Ordering::SeqCst);
+            if fails { Err(io::Error::other("a block is damaged")) } else { Ok(()) }
+        }
+    }
+
+    #[test]
+    fn old_interactions_that_cannot_be_read_are_no_reason_to_refuse_changes() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = Arc::new(Unreadable::default());
+        let faults = Arc::clone(&disk) as Arc<dyn Faults>;
+        let shared = Arc::new(Shared {
+            file: File::open(&directory.path().join("h"), 4, Some(faults)).unwrap(),
+            cache: RecentCache::new(1, 5),
+            keep: 5,
+            queued: AtomicU64::new(0),
+            queued_bytes: AtomicU64::new(0),
+            committed: AtomicU64::new(0),
+            on_commit: OnceLock::new(),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+            pruned: AtomicU64::new(0),
+            watermark: AtomicU64::new(0),
+            failure: Mutex::new(None),
+        });
+        let (_sender, jobs) = sync_channel(1);
+        let retention = Retention { all_ms: Some(1), ..Retention::default() };
+        let mut writer = Writer::new(shared, jobs, retention, Box::new(|| 1_000_000));
+        writer.next_prune = Instant::now();
+        disk.0.store(true, Ordering::SeqCst);
+        writer.prune();
+        assert!(writer.next_prune > Instant::now(), "it was tried");
+        assert!(writer.broken.is_none(), "{:?}", writer.broken);
     }
 }
