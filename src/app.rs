@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::web;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::listen::{Surface, listen, serve};
 pub use self::stores::Stores;
@@ -264,9 +264,12 @@ impl Application {
     /// # Errors
     /// [`StartError::System`] if the system does not let signals be watched.
     pub fn stop_on_signals(&self) -> Result<(), StartError> {
-        let watch = |kind| signal(kind).map_err(|source| StartError::System { what: "watching signals", source });
+        self.obey(watch(SignalKind::hangup())?)
+    }
+
+    /// [`Application::stop_on_signals`], where SIGHUP has been watched for longer.
+    fn obey(&self, mut hangup: Signal) -> Result<(), StartError> {
         let (mut terminate, mut interrupt) = (watch(SignalKind::terminate())?, watch(SignalKind::interrupt())?);
-        let mut hangup = watch(SignalKind::hangup())?;
         let handle = self.handle();
         actix_web::rt::spawn(async move {
             loop {
@@ -369,8 +372,10 @@ impl Rotation {
 /// [`StartError`], with the remedy in its message.
 pub fn run(settings: Settings) -> Result<(), StartError> {
     actix_web::rt::System::new().block_on(async move {
+        // Not only once all is open, which may take minutes: unwatched, SIGHUP ends the process, and who publishes sends it whenever that is.
+        let hangup = watch(SignalKind::hangup())?;
         let application = Application::build(settings).await?;
-        application.stop_on_signals()?;
+        application.obey(hangup)?;
         application.run_until_stopped().await
     })
 }
@@ -450,6 +455,10 @@ impl RunningApplication {
 
 fn joined(thread: JoinHandle<Result<(), StartError>>) -> Result<(), StartError> {
     thread.join().unwrap_or(Err(StartError::Ended))
+}
+
+fn watch(kind: SignalKind) -> Result<Signal, StartError> {
+    signal(kind).map_err(|source| StartError::System { what: "watching signals", source })
 }
 
 fn open_keys(settings: &SecuritySettings) -> Result<Option<Arc<KeyRing>>, KeysError> {

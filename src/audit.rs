@@ -2,8 +2,9 @@
 //!
 //! Every request for `/admin` and every deletion is written to the log under the target `kindred::audit`, and to a file of JSON lines if
 //! there is one, also where the key may not do it, and whether or not the caller waits for the answer. The file is only ever appended to, and
-//! each line is on the disk before the answer goes out. A caller without a good key is counted and not written here, or anyone could fill the disk; and
-//! what a good key may not do is written once a second for each key and refusal.
+//! each line is on the disk before the answer goes out. It may be moved away at any time: the next line begins it anew. A caller without a good key is
+//! counted and not written here, or anyone could fill the disk; and what a good key, or without keys anybody, may not do is written once a second for
+//! each key and refusal.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -34,8 +35,9 @@ pub struct Deed<'a> {
 /// Where deeds are written.
 #[derive(Debug, Default)]
 pub struct Audit {
-    file: Option<Arc<(PathBuf, Mutex<File>)>>,
-    /// When each key was refused last with each status and it was written. As many as there are keys.
+    /// The path of the file; held while a line is written.
+    file: Option<Arc<Mutex<PathBuf>>>,
+    /// When each key, or whoever there is without keys, was refused last with each status and it was written. As many as there are keys.
     refused: Mutex<HashMap<(Arc<str>, u16), Instant>>,
 }
 
@@ -43,7 +45,7 @@ pub struct Audit {
 const REFUSALS_EVERY: Duration = Duration::from_secs(1);
 
 impl Audit {
-    /// Opens the file for appending, and makes it if it is not there. An empty path means the log alone.
+    /// Makes the file if it is not there, and sees whether it can be appended to. An empty path means the log alone.
     ///
     /// # Errors
     /// The system's.
@@ -51,8 +53,8 @@ impl Audit {
         if path.as_os_str().is_empty() {
             return Ok(Self::default());
         }
-        let file = OpenOptions::new().create(true).append(true).open(path)?;
-        Ok(Self { file: Some(Arc::new((path.to_owned(), Mutex::new(file)))), ..Self::default() })
+        append_to(path)?;
+        Ok(Self { file: Some(Arc::new(Mutex::new(path.to_owned()))), ..Self::default() })
     }
 
     /// Whether the refusal of a key is to be written: not where one like it just was.
@@ -80,10 +82,11 @@ impl Audit {
         let file = Arc::clone(self.file.as_ref()?);
         let line = serde_json::to_vec(deed).map_err(std::io::Error::from);
         Some(move || {
-            let (path, file) = &*file;
-            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            let path = file.lock().unwrap_or_else(PoisonError::into_inner);
             let written = line.and_then(|mut line| {
                 line.push(b'\n');
+                // Opened each time: who rotates logs moves the file away, and what was opened before would go with it.
+                let mut file = append_to(&path)?;
                 file.write_all(&line)?;
                 file.sync_data()
             });
@@ -94,9 +97,26 @@ impl Audit {
     }
 }
 
+fn append_to(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_was_moved_away_is_begun_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let [path, moved] = ["audit.jsonl", "audit.jsonl.1"].map(|name| directory.path().join(name));
+        let audit = Audit::open(&path).unwrap();
+        let deed = Deed { at_ms: 7, who: "signal", peer: "", action: "SIGHUP", outcome: "taken", request_id: "" };
+        audit.record(&deed);
+        std::fs::rename(&path, &moved).unwrap();
+        audit.record(&deed);
+        let lines = |path: &Path| std::fs::read_to_string(path).unwrap().lines().count();
+        assert_eq!((lines(&moved), lines(&path)), (1, 1));
+    }
 
     #[test]
     fn refusals_of_a_key_are_told_once_a_second() {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use config::{Config, Environment, File, FileFormat};
+use config::{Config, ConfigError, Environment, File, FileFormat, Value, ValueKind};
 use kindred_index::Memory;
 use serde::de::{DeserializeOwned, Error as _, value};
 use serde::{Deserialize, Deserializer};
@@ -246,6 +246,29 @@ fn word<'de, D: Deserializer<'de>, T: DeserializeOwned>(from: D) -> Result<T, D:
     T::deserialize(value::StringDeserializer::<value::Error>::new(text)).map_err(D::Error::custom)
 }
 
+/// Refuses a part of a number where a whole one is expected: it would be rounded, and a quarter of a day of retention be for ever.
+fn check_whole(key: &str, usual: &Value, found: &Value) -> Result<(), SettingsError> {
+    match (&usual.kind, &found.kind) {
+        (ValueKind::Table(usual), ValueKind::Table(found)) => found.iter().try_for_each(|(name, value)| {
+            let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+            usual.get(name).map_or(Ok(()), |usual| check_whole(&key, usual, value))
+        }),
+        (ValueKind::I64(_), ValueKind::Float(number)) if number.fract() != 0.0 || *number < 0.0 => {
+            Err(out_of_range(key, &number.to_string(), "a whole number"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What the parser says without the line that it shows, where a secret stands in that.
+fn without_secret(message: &str) -> String {
+    let shown = |line: &str| match line.split_once("pseudonym_key") {
+        Some((before, after)) if after.contains('=') => format!("{before}pseudonym_key = (not shown)"),
+        _ => line.to_owned(),
+    };
+    message.lines().map(shown).collect::<Vec<_>>().join("\n")
+}
+
 /// What of the environment is ours. What is no text is passed over where it is another program's, and an error where it is ours.
 fn ours(
     variables: impl Iterator<Item = (OsString, OsString)>,
@@ -279,6 +302,11 @@ impl Settings {
     ) -> Result<Self, SettingsError> {
         // As it is: one of digits alone would be taken for a number, and come out as another text.
         let pseudonym_key = environment_variables.remove(PSEUDONYM_KEY);
+        // A secret that did not get here: what is on the disk under plain ids stays there.
+        if pseudonym_key.as_deref() == Some("") {
+            let message = format!("{PSEUDONYM_KEY} is empty: give it the key, or unset it to keep ids as they are");
+            return Err(SettingsError::Invalid { message });
+        }
         let mut builder = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
         if let Some(path) = file {
             let text = std::fs::read_to_string(path)
@@ -292,12 +320,16 @@ impl Settings {
             .into_iter()
             .fold(environment, Environment::with_list_parse_key);
         let environment = environment.source(Some(environment_variables));
-        let settings: Self = builder
+        let invalid = |error: ConfigError| SettingsError::Invalid { message: without_secret(&error.to_string()) };
+        let merged = builder
             .add_source(environment)
             .set_override_option("people.pseudonym_key", pseudonym_key)
             .and_then(|builder| builder.build())
-            .and_then(Config::try_deserialize)
-            .map_err(|error| SettingsError::Invalid { message: error.to_string() })?;
+            .map_err(invalid)?;
+        let usual =
+            Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml)).build().map_err(invalid)?;
+        check_whole("", &usual.cache, &merged.cache)?;
+        let settings: Self = merged.try_deserialize().map_err(invalid)?;
         settings.validate()?;
         Ok(settings)
     }

@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Directive;
 
 use crate::settings::LogSettings;
 
@@ -39,17 +40,29 @@ pub enum TelemetryError {
     Traces(String),
 }
 
+/// What the library has to say of connections on which no HTTP comes: an error each. They are answered with 400, and whoever scans ports, or wants the disk
+/// full, makes as many as they like.
+const STRANGERS: &str = "actix_http::h1::dispatcher=off";
+
 /// Starts logging to stderr for the whole process. A second call changes nothing, so tests may call it often.
 ///
 /// # Errors
 /// [`TelemetryError::Filter`] if the level does not parse.
 pub fn init(settings: &LogSettings) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::try_new(&settings.level)
-        .map_err(|error| TelemetryError::Filter { found: settings.level.clone(), reason: error.to_string() })?;
+    let mut filter = EnvFilter::try_new(&settings.level).map_err(|error| not_a_filter(settings, &error))?;
+    // Who names the library wants to hear it.
+    if !settings.level.contains("actix_http") {
+        let strangers = STRANGERS.parse::<Directive>().map_err(|error| not_a_filter(settings, &error))?;
+        filter = filter.add_directive(strangers);
+    }
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Already started is fine: the first one stays.
     let _ = if settings.json { builder.json().flatten_event(true).try_init() } else { builder.try_init() };
     Ok(())
+}
+
+fn not_a_filter(settings: &LogSettings, reason: &dyn std::error::Error) -> TelemetryError {
+    TelemetryError::Filter { found: settings.level.clone(), reason: reason.to_string() }
 }
 
 /// An error and what caused it, on one line.
@@ -63,6 +76,12 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// Whether an answer is a failure of ours that is told by itself. What is refused for want of room, in the queue (503) or on the disk (507), comes in
+/// thousands: the counters tell it, and the store what ails its disk.
+pub(crate) fn is_failure(status: u16) -> bool {
+    status >= 500 && !matches!(status, 503 | 507)
 }
 
 /// A path as it is logged, from the root on: who reads the log need not know where the server was started.
@@ -199,6 +218,11 @@ impl Route {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_refused_for_want_of_room_is_no_failure() {
+        assert_eq!([404, 500, 503, 507].map(is_failure), [false, true, false, false]);
+    }
 
     #[test]
     fn a_filter_that_does_not_parse_is_refused() {

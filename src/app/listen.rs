@@ -11,6 +11,7 @@ use socket2::SockRef;
 use super::StartError;
 use crate::http;
 use crate::http::state::{State, Worker};
+use crate::limits;
 use crate::settings::{HttpSettings, Settings};
 use crate::tls;
 
@@ -44,6 +45,8 @@ pub(super) fn listen(
     if !bound.ip().to_canonical().is_loopback() && !guarded {
         return Err(StartError::Open { address });
     }
+    // By itself it has room for 128 that are not accepted yet; a moment's halt fills that, and who comes then waits a second for a second try.
+    SockRef::from(&listener).listen(limits::CONNECTIONS_WAITING_MAX).map_err(fail)?;
     cut_off_slow_readers(&listener, &settings.http);
     Ok((listener, bound))
 }

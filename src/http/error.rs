@@ -248,6 +248,11 @@ impl Problem {
             StoreError::TooLarge { .. } => {
                 return Self::new(Code::LimitExceeded, error.to_string(), "send less in one request");
             }
+            // No time mends that, so none is named.
+            StoreError::NotKept => {
+                let remedy = "ask a server that has history.store = \"embedded\"";
+                return Self::new(Code::HistoryFailed, error.to_string(), remedy);
+            }
             StoreError::Full { .. } => Code::StoreFull,
             _ => Code::HistoryFailed,
         };

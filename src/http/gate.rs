@@ -61,7 +61,7 @@ pub(crate) fn pass(state: &State, request: &ServiceRequest, now: Instant) -> Pas
         None if passage.is_admin => only_local(request),
         None => own_name(state, request).and_then(|()| same_site(request, passage.origin.is_some())),
     };
-    match verdict {
+    match verdict.and_then(|()| in_utf8(request.path())) {
         Ok(()) => {}
         Err(problem) => {
             state.metrics.refused(problem.code_name());
@@ -69,6 +69,33 @@ pub(crate) fn pass(state: &State, request: &ServiceRequest, now: Instant) -> Pas
         }
     }
     passage
+}
+
+/// The router puts U+FFFD in the place of what is not UTF-8. As the id of a person that would be one for many: somebody else's data would be shown,
+/// and an erasure would be acknowledged that erased nothing.
+fn in_utf8(path: &str) -> Result<(), Problem> {
+    if !path.contains('%') || std::str::from_utf8(&decoded(path)).is_ok() {
+        return Ok(());
+    }
+    Err(Problem::invalid(
+        "the address does not decode to UTF-8",
+        "percent-encode the bytes of the id in UTF-8: é is %C3%A9",
+    ))
+}
+
+/// The bytes of a path. A percent sign that begins no escape stands for itself, as it does to the router.
+fn decoded(path: &str) -> Vec<u8> {
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    let (mut decoded, mut rest) = (Vec::with_capacity(path.len()), path.as_bytes());
+    while let [first, after @ ..] = rest {
+        let escaped = match after {
+            [high, low, ..] if *first == b'%' => digit(high).zip(digit(low)),
+            _ => None,
+        };
+        decoded.push(escaped.map_or(*first, |(high, low)| (high * 16 + low) as u8));
+        rest = if escaped.is_some() { after.get(2..).unwrap_or_default() } else { after };
+    }
+    decoded
 }
 
 /// What a request needs; nothing for those that a load balancer sends.
@@ -226,7 +253,9 @@ fn allowed_origin(state: &State, request: &ServiceRequest) -> Option<HeaderValue
         return None;
     }
     let origin = request.headers().get(header::ORIGIN)?;
-    state.cors_origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()).then(|| origin.clone())
+    // A browser writes the name in small letters, whatever the settings do.
+    let is_it = |allowed: &String| allowed.as_bytes().eq_ignore_ascii_case(origin.as_bytes());
+    state.cors_origins.iter().any(is_it).then(|| origin.clone())
 }
 
 /// The answer to a browser that asks whether a page may call.
@@ -258,6 +287,17 @@ mod tests {
         {
             assert!(!is_of_this_machine(without_port(host)), "{host}");
         }
+    }
+
+    #[test]
+    fn an_address_decodes_to_utf8_or_is_refused() {
+        for path in ["/", "/v1/users/Ren%C3%A9", "/v1/items/100%", "/items/%2", "/items/%zz", "/items/%EF%BF%BD"] {
+            assert!(in_utf8(path).is_ok(), "{path}");
+        }
+        for path in ["/v1/users/Ren%E9", "/v1/users/Ren%e9/data", "/%ff", "/v1/items/a%C3", "/v1/items/%C3%2F%A9"] {
+            assert!(in_utf8(path).is_err(), "{path}");
+        }
+        assert_eq!(decoded("/%61%2F%%41%4"), b"/a/%A%4");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use super::stopwatch::StageTimes;
 use crate::audit::Deed;
 use crate::clock::Clock;
 use crate::limits;
-use crate::telemetry::{Finished, Route};
+use crate::telemetry::{Finished, Route, is_failure};
 use crate::timestamp::has_text;
 
 const NO_SUCH_ADDRESS: &str = "(no such address)";
@@ -155,14 +155,14 @@ impl Operator {
             return;
         }
         let status = response.status().as_u16();
-        let refused = self.caller.as_ref().filter(|_| matches!(status, 403 | 429));
-        if refused.is_some_and(|who| !self.state.audit.tells_refusal(who, status, Instant::now())) {
+        let who = self.caller.clone().unwrap_or_else(|| Arc::from("local"));
+        if matches!(status, 403 | 429) && !self.state.audit.tells_refusal(&who, status, Instant::now()) {
             return;
         }
         let peer = request.peer_addr().map(|peer| peer.ip().to_string()).unwrap_or_default();
         let write = self.state.audit.log(&Deed {
             at_ms: self.state.now_ms(),
-            who: self.caller.as_deref().unwrap_or("local"),
+            who: &who,
             peer: &peer,
             action: &format!("{} {}", request.method(), without_people(request)),
             outcome: response.status().as_str(),
@@ -210,14 +210,14 @@ fn log<B>(response: &ServiceResponse<B>, id: Option<&HeaderValue>, status: u16, 
         _ => error.to_string(),
     });
     let error = error.unwrap_or_default();
-    if status >= 500 && status != 503 {
+    if is_failure(status) {
         tracing::error!(method, path, status, took_us, request_id, error, "request failed");
     } else if elapsed > slow {
         let stages = response.response().extensions().get::<StageTimes>().copied();
         let stages_us = stages.map(|stages| format!("{stages:?}")).unwrap_or_default();
         tracing::warn!(method, path, status, took_us, request_id, stages_us, error, "request was slow");
     } else {
-        // Refusals by overload come in thousands; the counter tells them, and debug tells each.
+        // Refusals for want of room come in thousands; the counter tells them, and debug tells each.
         tracing::debug!(method, path, status, took_us, request_id, error, "request answered");
     }
 }

@@ -43,6 +43,33 @@ fn values_out_of_range_are_errors_and_are_named() {
 }
 
 #[test]
+fn no_number_is_rounded() {
+    let of = |key: &str, value: &str| Settings::layered(None, environment(&[(key, value)]));
+    for (key, value) in [("RETENTION_DAYS", "0.25"), ("KEEP_PER_ACTOR", "99.6"), ("MAX_MB", "-1.0"), ("QUEUE", "nan")] {
+        let error = of(&format!("KINDRED__HISTORY__{key}"), value).unwrap_err().to_string();
+        let named = format!("history.{} = ", key.to_lowercase());
+        assert!(error.contains(&named) && error.contains("a whole number"), "{error}");
+    }
+    assert!(of("KINDRED__SCENARIOS__HOME__INTERESTS__TASTES", "1.5").is_err());
+    assert_eq!(of("KINDRED__HISTORY__QUEUE", "1e5").unwrap().history.queue, 100_000);
+    assert_eq!(of("KINDRED__TRENDING__WINDOW_HOURS", "3").unwrap().trending.window_hours, 3.0);
+}
+
+#[test]
+fn a_line_that_cannot_be_read_is_not_shown_where_it_holds_the_secret() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("mine.toml");
+    for line in ["pseudonym_key = hush", "pseudonym_key = 'it's hush'"] {
+        std::fs::write(&file, format!("[people]\n{line}\nunmerge_days = 3\n")).unwrap();
+        let error = Settings::layered(Some(&file), HashMap::new()).unwrap_err().to_string();
+        assert!(error.contains("line 2") && !error.contains("hush"), "{error}");
+    }
+    std::fs::write(&file, "[http]\nport = shown\n").unwrap();
+    let error = Settings::layered(Some(&file), HashMap::new()).unwrap_err().to_string();
+    assert!(error.contains("port = shown"), "{error}");
+}
+
+#[test]
 fn what_pages_ask_for_fits_their_requests() {
     for (key, basis) in [("SIMILAR", "visitor"), ("SIMILAR", "list"), ("HOME", "items_together")] {
         let key = format!("KINDRED__SCENARIOS__{key}__BASED_ON");
@@ -90,6 +117,12 @@ fn a_key_of_digits_stays_as_it_is() {
     let key = "000123456789012345678901234567890";
     let settings = Settings::layered(None, environment(&[(PSEUDONYM_KEY, key)])).unwrap();
     assert_eq!(settings.people.pseudonym_key.bytes(), key.as_bytes());
+}
+
+#[test]
+fn a_key_that_did_not_come_is_an_error_and_not_none() {
+    let error = Settings::layered(None, environment(&[(PSEUDONYM_KEY, "")])).unwrap_err().to_string();
+    assert!(error.contains(PSEUDONYM_KEY) && error.contains("unset it"), "{error}");
 }
 
 #[test]

@@ -141,6 +141,7 @@ mod export {
     use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
 
     use super::{Finished, TelemetryError, TraceSettings};
+    use crate::telemetry::is_failure;
 
     /// How long the collector may take.
     const TIMEOUT: Duration = Duration::from_secs(5);
@@ -183,8 +184,7 @@ mod export {
             let failed = request.status >= 500;
             let keep = match &parent {
                 Some(parent) => parent.is_sampled(),
-                // Refusals under overload come in thousands.
-                None => (failed && request.status != 503) || request.is_slow || self.draws(),
+                None => is_failure(request.status) || request.is_slow || self.draws(),
             };
             if !keep {
                 return;

@@ -122,3 +122,17 @@ fn a_batch_is_written_down_where_it_deletes() {
     batch("delete").ok();
     assert_eq!(deeds(&file), [json!(["local", "POST /v1/items/batch", "200"])]);
 }
+
+#[test]
+fn what_is_refused_without_keys_does_not_fill_the_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("audit.jsonl");
+    let server = Server::with(&Fixture::shop(), |settings| settings.admin.audit_log.clone_from(&file));
+    for _ in 0..20 {
+        let sent_on = server.send("POST", "/admin/reload", &[("x-forwarded-for", "192.0.2.7")], &[]);
+        sent_on.problem(403, "forbidden");
+    }
+    let deeds = deeds(&file);
+    assert_eq!(deeds[0], json!(["local", "POST /admin/reload", "403"]));
+    assert!(deeds.len() < 20, "a line for each of {}", deeds.len());
+}

@@ -122,10 +122,13 @@ fn ids_that_cannot_be_are_refused() {
         let problem = server.get(&path).problem(400, "limit_exceeded");
         assert!(problem.detail.contains("257 bytes"), "{problem:?}");
     }
-    for path in ["/v1/items/%FF", "/v1/items/a%C3/similar", "/items/%80"] {
-        // Such an id is read with replacement characters, and no catalogue has it.
-        assert_eq!(server.get(path).status, 404, "{path}");
+    for path in ["/v1/items/%FF", "/v1/items/a%C3/similar", "/items/%80", "/v1/users/Ren%E9/data"] {
+        // With replacement characters one id would stand for many.
+        let problem = server.get(path).problem(400, "invalid_request");
+        assert!(problem.remedy.contains("UTF-8"), "{path}: {problem:?}");
     }
+    let erasure = server.send("DELETE", "/v1/sessions/Ren%E8/data", &[], &[]);
+    erasure.problem(400, "invalid_request");
     server.get("/v1/items/").problem(404, "not_found");
     server.get("/v1/items//similar").problem(404, "not_found");
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kindred::settings::StoreKind;
 use kindred::testing::Fixture;
 use serde_json::json;
 
@@ -26,6 +27,15 @@ fn alive_at_once_and_ready_with_the_first_artifact() {
     assert_eq!(reload, json!({"result": "swapped", "generation": "first"}));
     assert_eq!(server.get("/readyz").ok(), json!({"status": "ready", "generation": "first", "history": "ok"}));
     assert_eq!(server.metric("kindred_ready"), 1.0);
+}
+
+#[test]
+fn a_store_in_memory_has_no_backup_and_names_no_time_for_one() {
+    let server = Server::with(&Fixture::shop(), |settings| settings.history.store = StoreKind::Memory);
+    let answer = server.send("POST", "/admin/backup", &[], &[]);
+    let problem = answer.problem(503, "history_failed");
+    assert!(problem.remedy.contains("history.store") && !problem.remedy.contains("send it again"), "{problem:?}");
+    assert_eq!(answer.header("retry-after"), "");
 }
 
 #[test]

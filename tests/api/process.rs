@@ -3,12 +3,14 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
+use kindred::keys::{NewKey, Role};
 use kindred::testing::Fixture;
 use serde_json::json;
 
-use crate::support::{PATIENCE, Process};
+use crate::support::{PATIENCE, Process, raw};
 
 fn directory_with_shop() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
@@ -183,4 +185,34 @@ fn sighup_takes_a_new_artifact_and_a_damaged_one_is_logged() {
     assert_eq!(client.get("/readyz").ok()["generation"], "g2");
     server.signal("INT");
     assert!(server.ended().success());
+}
+
+#[test]
+fn sighup_before_all_is_open_is_heeded_and_ends_nothing() {
+    let directory = directory_with_shop();
+    let keys = directory.path().join("keys");
+    // A file whose reader waits for its writer: the start takes as long as it is wanted to.
+    assert!(Command::new("mkfifo").arg(&keys).status().unwrap().success());
+    let more = [("SECURITY__KEYS", keys.to_str().unwrap()), ("SECURITY__RELOAD_MS", "0")];
+    let server = Process::start(directory.path(), &more);
+    server.line("the store is open");
+    server.signal("HUP");
+    let line = NewKey::new("boss", Role::Admin).unwrap().line;
+    std::thread::spawn(move || std::fs::write(keys, line));
+    server.line("\"listening\"");
+    server.line("SIGHUP");
+}
+
+#[test]
+fn what_strangers_send_is_no_error_in_the_log() {
+    let directory = directory_with_shop();
+    let server = start(directory.path());
+    let port = server.client().port;
+    for nonsense in ["nonsense\r\n\r\n", "GET /healthz HTTP/9.9\r\n\r\n", "\u{16}\u{3}\u{1}\r\n\r\n"] {
+        let answer = raw(port, nonsense.as_bytes());
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
+    }
+    server.signal("TERM");
+    let log = server.lines_until("\"stopped\"");
+    assert!(!log.iter().any(|line| line.contains("\"ERROR\"")), "{log:?}");
 }

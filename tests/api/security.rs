@@ -247,7 +247,7 @@ fn pages_of_other_sites_may_call_only_where_they_are_named() {
     plain.send("POST", "/v1/interactions", &headers, event().to_string().as_bytes()).ok();
 
     let keys = KeysFile::new();
-    let server = keys.server(|settings| settings.security.cors_origins = vec!["https://shop.example".to_owned()]);
+    let server = keys.server(|settings| settings.security.cors_origins = vec!["https://Shop.example".to_owned()]);
     let ask = |origin| {
         let headers = [("origin", origin), ("access-control-request-method", "POST")];
         server.send("OPTIONS", "/v1/recommendations", &headers, &[])

@@ -173,3 +173,21 @@ fn connections_without_end_do_not_keep_others_out() {
     assert_eq!(server.get("/healthz").status, 200, "once the silent ones have had their time");
     drop(silent);
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn connections_wait_in_the_kernel_for_a_place() {
+    let allowed = std::fs::read_to_string("/proc/sys/net/core/somaxconn");
+    if !allowed.is_ok_and(|allowed| allowed.trim().parse::<u32>().is_ok_and(|allowed| allowed >= 1024)) {
+        return eprintln!("SKIPPED: the system lets fewer connections wait (net.core.somaxconn)");
+    }
+    let server = server(|settings| {
+        settings.http.workers = 1;
+        settings.http.max_connections_per_worker = 1;
+    });
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], server.port));
+    // One that finds no room is tried again after a second.
+    let connect = |_| TcpStream::connect_timeout(&address, Duration::from_millis(900)).unwrap();
+    let waiting: Vec<TcpStream> = (0..200).map(connect).collect();
+    drop(waiting);
+}
