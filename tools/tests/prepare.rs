@@ -200,13 +200,14 @@ fn nonsense_is_refused_with_what_is_wrong() {
     let place = tempfile::tempdir().unwrap();
     let dir = place.path();
     let long = format!("user,item,time\n{},a,1\n", "x".repeat(300));
-    let cases: [(&[u8], &str, &str); 8] = [
+    let cases: [(&[u8], &str, &str); 9] = [
         (b"", "", "is empty"),
         (b"\x7fELF\x00\x01", "", "neither text nor Parquet"),
         (b"user,item\n1,2\n", "--user-column who", "there are: user, item"),
         (b"a,b\n1,2\n", "", "--user-column"),
         (b"user,item,time\n1,,5\n,2,6\n2,3,soon\n", "", "line 4: time is neither a number nor a date: \"soon\""),
         (b"user,item\n1,2\n", "--min-user 2", "lower them"),
+        (b"user,item,time\n1,2,5\n1,3,6\n", "--split time=1969-12-31", "holds out all 2; give one that holds out less"),
         (b"user,item,event\n1,2,hum\n", "", "--kind-weights hum=1"),
         (long.as_bytes(), "", "longer than 256 bytes"),
     ];

@@ -169,4 +169,9 @@ fn a_server_with_keys_is_asked_with_the_key_of_the_environment() {
     assert!(String::from_utf8_lossy(&without.stderr).contains(ADMIN), "the remedy is named");
     let copy = json(kindred().args(["backup", "--server", address, "--json"]).env(ADMIN, key));
     assert_eq!(copy["interactions"], 3);
+    let mut replay = kindred();
+    replay.args(["bench", "replay", "--users", "3", "--url", &url, "--artifacts"]).arg(dir.join("artifacts"));
+    let replayed = replay.arg("--dataset").arg(dir.join("dataset")).env(ADMIN, key).output().unwrap();
+    let said = String::from_utf8_lossy(&replayed.stderr);
+    assert!(!said.contains("answered 401"), "{said}");
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::calendar::Moment;
 use crate::load::ask;
+use crate::load::connection::in_path;
 
 /// Items shown of each list.
 const SHOWN: usize = 5;
@@ -144,26 +145,12 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
-/// An id as a part of a path: all bytes but the plainest are written as `%XX`.
-fn in_path(id: &str) -> String {
-    let mut path = String::with_capacity(id.len());
-    for byte in id.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            path.push(char::from(byte));
-        } else {
-            let _ = write!(path, "%{byte:02X}");
-        }
-    }
-    path
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn ids_survive_paths_and_shells() {
-        assert_eq!(in_path("a/b ü"), "a%2Fb%20%C3%BC");
+    fn a_text_survives_a_shell() {
         assert_eq!(quoted("it's"), r"'it'\''s'");
     }
 

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use kindred::manifest::{SessionLikeness, SessionsBy};
+use kindred::scenario::Scenario;
 use kindred::settings::Settings;
+use kindred::trending::TrendingSettings;
 use kindred::user_vector::Weighting;
 use serde::Serialize;
 
@@ -20,7 +22,7 @@ use super::{Exit, Global};
 use crate::blend;
 use crate::dataset::Dataset;
 use crate::machine::peak_memory_bytes;
-use crate::model_dir::{self, Learned, ModelDir, ModelInfo, ModelMetric};
+use crate::model_dir::{self, ModelDir, ModelInfo, ModelMetric};
 use crate::progress::Progress;
 use crate::report;
 use crate::train::Trainer;
@@ -150,7 +152,8 @@ struct BesideArgs {
     /// Learn no words from the catalogue: a smaller model, that makes the rows of new items of their categories and answers no text query.
     #[arg(long)]
     no_words: bool,
-    /// Different users below which an item has no popularity, so that no single one can be read off the popular list.
+    /// Different users who took an item below which it has no popularity, so that no single one can be read off the popular list. Dislikes do
+    /// not count.
     #[arg(long, value_name = "N", default_value_t = ModelOptions::default().popularity_min_people, conflicts_with = "import")]
     popularity_min_people: u32,
 }
@@ -163,6 +166,21 @@ impl BesideArgs {
         let weighting = Weighting { position_decay, half_life_s: self.half_life, ..default };
         weighting.validate()?;
         Ok(weighting)
+    }
+
+    /// How neighbours are found, checked.
+    fn neighbours(&self, half_life_days: Option<f64>) -> anyhow::Result<NeighbourOptions> {
+        let options = NeighbourOptions {
+            by: self.neighbours_by,
+            k: self.neighbours,
+            shrinkage: self.neighbour_shrinkage,
+            history: self.neighbour_history,
+            half_life_days,
+            reach: self.neighbour_reach,
+            backwards: self.neighbour_backwards,
+        };
+        options.check()?;
+        Ok(options)
     }
 
     fn session_likeness(&self) -> anyhow::Result<SessionLikeness> {
@@ -199,6 +217,18 @@ struct BlendArgs {
     /// The scenario whose weights are learned.
     #[arg(long, value_name = "NAME", default_value = "home", requires = "learn_weights")]
     scenario: String,
+}
+
+impl BlendArgs {
+    /// The scenario whose weights are to be learned, and how trends are counted; none where no weights are.
+    fn wanted(&self) -> anyhow::Result<Option<(Scenario, TrendingSettings)>> {
+        let Self { learn_weights, config, scenario: name } = self;
+        if !learn_weights {
+            return Ok(None);
+        }
+        let Settings { scenarios, trending, .. } = Settings::load(config.as_deref())?;
+        Ok(Some((super::scenario(&scenarios, name)?.clone(), trending)))
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -263,7 +293,6 @@ impl Args {
     fn trained(&self, progress: &Progress) -> anyhow::Result<ModelDir> {
         self.beside.weighting()?;
         let session_likeness = self.beside.session_likeness()?;
-        let material = material(&Dataset::open(&self.dataset)?)?;
         let half_life = self.als.train_half_life_days;
         let trainer: Box<dyn Trainer> = match self.trainer {
             TrainerName::Softmax => Box::new(self.softmax.trainer(self.factors, half_life, self.seed)),
@@ -271,16 +300,12 @@ impl Args {
             TrainerName::Bpr => Box::new(self.bpr.trainer(self.factors, half_life, self.seed)),
             TrainerName::Slist => Box::new(self.slist.trainer(self.factors, half_life, self.seed)),
         };
+        trainer.check()?;
+        let neighbours = self.beside.neighbours(half_life)?;
+        let wanted = self.blend.wanted()?;
+        let material = material(&Dataset::open(&self.dataset)?)?;
         let mut options = ModelOptions {
-            neighbours: NeighbourOptions {
-                by: self.beside.neighbours_by,
-                k: self.beside.neighbours,
-                shrinkage: self.beside.neighbour_shrinkage,
-                history: self.beside.neighbour_history,
-                half_life_days: half_life,
-                reach: self.beside.neighbour_reach,
-                backwards: self.beside.neighbour_backwards,
-            },
+            neighbours,
             decay: self.beside.position_decay.map_or(Decay::Chosen, Decay::Fixed),
             half_life_s: self.beside.half_life,
             sessions: match self.beside {
@@ -297,31 +322,19 @@ impl Args {
         data.check()?;
         // Once for both models, where weights are learned.
         options.neighbours = neighbour_choice::choose(&data, &options.neighbours, self.seed, progress)?;
-        let learned = self.learned(&material, trainer.as_ref(), &options, progress)?;
+        let learn = |(scenario, trending): (Scenario, TrendingSettings)| {
+            blend::learn(&material, trainer.as_ref(), &options, &scenario, &trending, progress)
+        };
+        let learned = wanted.map(learn).transpose()?;
         let mut model = assemble::model(material, trainer.as_ref(), &options, progress)?;
         model.info.learned = learned;
         Ok(model)
     }
 
-    fn learned(
-        &self,
-        material: &Material,
-        trainer: &dyn Trainer,
-        options: &ModelOptions,
-        progress: &Progress,
-    ) -> anyhow::Result<Option<Learned>> {
-        let BlendArgs { learn_weights, config, scenario: name } = &self.blend;
-        if !learn_weights {
-            return Ok(None);
-        }
-        let Settings { scenarios, trending, .. } = Settings::load(config.as_deref())?;
-        let scenario = super::scenario(&scenarios, name)?;
-        blend::learn(material, trainer, options, scenario, &trending, progress).map(Some)
-    }
-
     fn imported(&self, factors: PathBuf, progress: &Progress) -> anyhow::Result<ModelDir> {
         let Some(ids) = self.import.ids.clone() else { bail!("--import needs --ids FILE, the keys of its rows") };
         let weighting = self.beside.weighting()?;
+        let k_neighbours = self.beside.neighbours(None)?.k;
         let metric = self.import.metric.map(|metric| match metric {
             MetricName::Cosine => ModelMetric::Cosine,
             MetricName::InnerProduct => ModelMetric::InnerProduct,
@@ -333,7 +346,7 @@ impl Args {
             items: self.import.items.clone(),
             metric,
             weighting,
-            k_neighbours: self.beside.neighbours,
+            k_neighbours,
             encoder: !self.beside.no_words,
             seed: self.seed,
         };
@@ -421,6 +434,13 @@ mod tests {
             ("--position-decay 0", "position_decay is 0"),
             ("--half-life=-1", "half_life_s is -1"),
             ("--session-shrinkage=-1", "--session-shrinkage is -1"),
+            ("--epochs 1000", "epochs is 1000"),
+            ("--trainer als --alpha 0", "alpha is 0"),
+            ("--trainer bpr --bpr-epochs 0", "epochs is 0"),
+            ("--trainer slist --together 2", "together is 2"),
+            ("--neighbours 1001", "neighbours is 1001"),
+            ("--neighbour-shrinkage=-1", "neighbour_shrinkage is -1"),
+            ("--learn-weights --scenario nowhere", "there is no scenario \"nowhere\""),
         ] {
             let line = format!("--dataset {} --output {} {number}", nothing.display(), nothing.display());
             let error = run(&parsed(&line).unwrap(), &Global { json: true, quiet: true }).unwrap_err().to_string();

@@ -69,8 +69,8 @@ struct Found {
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let started = Instant::now();
     let minutes = Duration::try_from_secs_f64(args.minutes * 60.0).context("--minutes is a number of at least 0")?;
-    std::fs::create_dir_all(&args.output).with_context(|| format!("{}: cannot be made", args.output.display()))?;
     let dataset = Dataset::open(&args.dataset)?;
+    std::fs::create_dir_all(&args.output).with_context(|| format!("{}: cannot be made", args.output.display()))?;
     let search = Search {
         trainer: args.trainer.name().to_owned(),
         settings: args.trainer.settings().iter().map(|setting| setting.name.to_owned()).collect(),
@@ -98,7 +98,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     std::fs::write(&picture, tune::picture(args.trainer.name(), &trials))
         .with_context(|| format!("{}: cannot be written", picture.display()))?;
     trials.sort_by(|a, b| b.ndcg_at_10.total_cmp(&a.ndcg_at_10));
-    let best = trials.first().filter(|trial| trial.failure.is_none());
+    let best = trials.iter().find(|trial| trial.failure.is_none());
     let command = best.map(|trial| args.command(trial));
     let exit = if command.is_some() { Exit::Done } else { Exit::No };
     report::emit(&Found { trainer: args.trainer.name(), trials, journal, picture, command }, global.json)?;
@@ -109,7 +109,7 @@ impl Args {
     fn command(&self, trial: &Trial) -> String {
         let mut command = format!(
             "kindred train --dataset {} --trainer {} --factors {} --seed {}",
-            self.dataset.display(),
+            word(&self.dataset.display().to_string()),
             self.trainer.name(),
             self.factors,
             self.seed
@@ -122,6 +122,15 @@ impl Args {
         }
         command
     }
+}
+
+/// A text as one word of a shell.
+fn word(text: &str) -> String {
+    let is_plain = |letter: char| letter.is_alphanumeric() || "-_./+:=@%,".contains(letter);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 impl Report for Found {
@@ -152,7 +161,8 @@ impl Report for Found {
         text.push_str(&format!("drawn in {}\n", self.picture.display()));
         match &self.command {
             Some(command) => text.push_str(&format!("the best settings:\n  {command}\n")),
-            None => text.push_str("no trial has a result: give it more --minutes\n"),
+            None if failed.is_empty() => text.push_str("no trial has a result: give it more --minutes\n"),
+            None => text.push_str("no trial has a result\n"),
         }
         text
     }
@@ -187,6 +197,11 @@ mod tests {
                 assert!(parsed.is_ok(), "{command}: {parsed:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_directory_is_one_word_of_the_command() {
+        assert_eq!(["data/set-1", "my data", "it's", ""].map(word), ["data/set-1", "'my data'", "'it'\\''s'", "''"]);
     }
 
     #[test]

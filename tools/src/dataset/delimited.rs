@@ -17,6 +17,8 @@ pub(super) struct Records {
     reader: csv::Reader<Bounded>,
     record: csv::ByteRecord,
     path: PathBuf,
+    /// Whether lines end with two bytes.
+    crlf: bool,
 }
 
 /// Ends where a record does not: after a stray quote all the rest of the file would be read into memory as one field.
@@ -39,7 +41,9 @@ impl Records {
     pub(super) fn of(source: &mut Source, separator: u8, quoting: bool) -> Self {
         let inner = std::mem::replace(&mut source.reader, Box::new(io::empty()));
         let reader = builder(separator).quoting(quoting).from_reader(Bounded { inner, left: 0 });
-        Self { reader, record: csv::ByteRecord::new(), path: source.path.clone() }
+        let end = source.head.iter().position(|byte| *byte == b'\n').unwrap_or_default();
+        let crlf = source.head.get(..end).is_some_and(|line| line.ends_with(b"\r"));
+        Self { reader, record: csv::ByteRecord::new(), path: source.path.clone(), crlf }
     }
 
     /// The next record and the line on which it begins; none at the end of the file.
@@ -50,11 +54,20 @@ impl Records {
         // What has been read ahead may belong to the records after this one.
         self.reader.get_mut().left = LINE_BYTES_MAX + BUFFER_BYTES as u64;
         let more = self.reader.read_byte_record(&mut self.record);
-        let line = self.record.position().map_or(0, csv::Position::line);
+        // The second byte of a line break is read with the record after it.
+        let least = |at: &csv::Position| at.line() + u64::from(self.crlf && at.byte() > 0);
+        let least = self.record.position().map_or(0, least);
         match more.map_err(csv::Error::into_kind) {
-            Ok(more) => Ok(more.then_some((line, &self.record))),
-            Err(kind) => Err(self.error(kind, line)),
+            Ok(more) => Ok(more.then_some((self.line(least), &self.record))),
+            Err(kind) => Err(self.error(kind, least)),
         }
+    }
+
+    /// The line on which the record that was read begins, counted back from where it ends: empty lines before it were read with it.
+    fn line(&self, least: u64) -> u64 {
+        let breaks = self.record.as_slice().iter().filter(|byte| **byte == b'\n').count() as u64;
+        let end = self.reader.position().line();
+        end.saturating_sub(breaks + u64::from(!self.crlf)).max(least)
     }
 
     /// What an error says of the file.
@@ -243,6 +256,30 @@ mod tests {
         {
             let row = row(&mapping, |at| cells.get(at).map(|cell| cell.as_bytes()));
             assert_eq!([row.user, row.item], wanted.map(str::as_bytes));
+        }
+    }
+
+    #[test]
+    fn a_row_is_told_by_the_line_that_it_begins_on() {
+        let lines = |text: &str| {
+            let mut source = Source {
+                path: PathBuf::from("log.csv"),
+                format: Format::Csv,
+                head: text.as_bytes().to_vec(),
+                reader: Box::new(io::Cursor::new(text.as_bytes().to_vec())),
+                done: Default::default(),
+                size: 0,
+            };
+            let mut records = Records::of(&mut source, b',', true);
+            let mut lines = Vec::new();
+            while let Some((line, _)) = records.next_record().unwrap() {
+                lines.push(line);
+            }
+            lines
+        };
+        for text in ["user,item\n1,2\n\n3,\"4\n5\"\n6,7", "user,item\n1,2\n\n3,\"4\n5\"\n6,7\n"] {
+            assert_eq!(lines(text), [1, 2, 4, 6]);
+            assert_eq!(lines(&text.replace('\n', "\r\n")), [1, 2, 4, 6]);
         }
     }
 

@@ -105,7 +105,9 @@ pub enum PrepareError {
         examples: String,
     },
     /// Nothing could be trained on.
-    #[error("no interaction is left to train on: all {test} are at or after the time of --split; give an earlier one")]
+    #[error(
+        "no interaction is left to train on: --split holds out all {test}; give one that holds out less, such as a later time"
+    )]
     NothingToTrain {
         /// Interactions in the test part.
         test: u64,

@@ -170,10 +170,9 @@ impl Reader {
         let mut records = Records::of(&mut source, separator, !u_item);
         let mut header: Option<Vec<String>> = u_item.then(|| U_ITEM.map(str::to_owned).to_vec());
         while let Some((line, record)) = records.next_record()? {
-            let mut cells: Vec<String> = Vec::with_capacity(record.len());
-            for cell in record {
-                cells.push(self.text(cell));
-            }
+            let before = self.report.latin_1;
+            let cells: Vec<String> = record.iter().map(|cell| self.text(cell)).collect();
+            self.report.latin_1 = self.report.latin_1.min(before + 1);
             match &header {
                 None => {
                     header = Some(cells);
@@ -472,6 +471,8 @@ mod tests {
         let first = &dat.items["1"];
         assert_eq!((first.title.as_str(), first.attributes["year"].clone()), ("Café \"X\": 2 (1995)", json!(1995)));
         assert_eq!((dat.items["2"].categories.len(), dat.report.latin_1), (0, 1));
+        let csv = table("x.csv", b"id,title,colour\n1,Caf\xe9,ros\xe9\n").unwrap();
+        assert_eq!(csv.report.latin_1, 1, "lines are counted");
         let flags = "0|1|0|1|0|0|0|0|0|0|0|0|0|0|0|0|0|0|0";
         let line = format!("7|Twelve \"Monkeys\" (1995)|01-Jan-1995||http://x|{flags}\n");
         let item = table("u.item", line.as_bytes()).unwrap();

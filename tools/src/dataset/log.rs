@@ -406,6 +406,7 @@ fn usual_kind(text: &str, rules: &RowRules) -> String {
     }
     let lower = text.to_lowercase().replace([' ', '-'], "_");
     let usual = match lower.as_str() {
+        own if rules.kind_weights.contains_key(own) => own,
         "click" | "clicks" | "pv" | "page_view" | "pageview" | "product_view" | "detail_view" | "viewed" => "view",
         "addtocart" | "add_to_cart" | "add" | "basket" | "add_to_basket" => "cart",
         "transaction" | "buy" | "bought" | "order" | "purchased" => "purchase",

@@ -67,13 +67,14 @@ impl TimeUnit {
 
     /// As [`TimeUnit::millis`], of a number that need not be whole.
     pub fn fraction_millis(self, number: f64) -> Option<i64> {
-        let per_ms = match self {
-            Self::Seconds => 1e-3,
-            Self::Milliseconds => 1.0,
-            Self::Microseconds => 1e3,
-            Self::Nanoseconds => 1e6,
+        let ms = match self {
+            Self::Seconds => number * 1e3,
+            Self::Milliseconds => number,
+            Self::Microseconds => number / 1e3,
+            Self::Nanoseconds => number / 1e6,
         };
-        let ms = (number / per_ms).floor();
+        // A number of today is held to a quarter of a microsecond: 0.678 s may lie just below what was written.
+        let ms = (ms + 5e-4).floor();
         // The range is far inside what an f64 holds exactly.
         (ms.is_finite() && RANGE_MS.contains(&(ms as i64))).then_some(ms as i64)
     }
@@ -200,6 +201,15 @@ mod tests {
             ["2017-13-01", "2017-02-29", "2017-10-10T25:00", "10.10.2017", "yesterday", "2017-10-10X", "nan", ""]
         {
             assert_eq!(parse(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_fraction_is_the_milliseconds_that_were_written() {
+        for ms in 1..1_000 {
+            let text = format!("1508194801.{ms:03}");
+            let Some(Time::Fraction(number)) = parse(text.as_bytes()) else { panic!("{text}") };
+            assert_eq!(TimeUnit::Seconds.fraction_millis(number), Some(1_508_194_801_000 + ms), "{text}");
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
-use super::connection::parse_head;
+use super::connection::{key_line, parse_head};
 
 /// Bytes read at once.
 const READ_BYTES: usize = 16 << 10;
@@ -34,9 +34,9 @@ impl Client {
     pub fn json(&mut self, method: &str, path: &str, headers: &str, body: &Value) -> anyhow::Result<Value> {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let content = if body.is_empty() { "" } else { "content-type: application/json\r\n" };
-        let (host, length) = (self.address, body.len());
+        let (host, key, length) = (self.address, key_line(), body.len());
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {host}\r\n{headers}{content}content-length: {length}\r\n\r\n{body}"
+            "{method} {path} HTTP/1.1\r\nhost: {host}\r\n{key}{headers}{content}content-length: {length}\r\n\r\n{body}"
         );
         let fresh = self.stream.is_none();
         let answered = match self.exchange(request.as_bytes()) {

@@ -155,11 +155,29 @@ pub fn parse_head(received: &[u8]) -> io::Result<Option<Head>> {
 /// The environment variable that holds the API key with which commands speak to a server: not an argument, since those are seen by all.
 pub const API_KEY: &str = "KINDRED_API_KEY";
 
-/// A request as it goes over the wire, with a JSON body, and with the key of [`API_KEY`] where there is one.
-pub fn request(method: &str, path: &str, host: &str, body: &str) -> Vec<u8> {
+/// The header with the key of [`API_KEY`], as a whole line; nothing where there is no key.
+pub fn key_line() -> String {
     // What no header may hold is no key, and would end the header.
     let key = std::env::var(API_KEY).ok().filter(|key| key.bytes().all(|byte| byte.is_ascii_graphic()));
-    let key = key.map(|key| format!("api-key: {key}\r\n")).unwrap_or_default();
+    key.map(|key| format!("api-key: {key}\r\n")).unwrap_or_default()
+}
+
+/// An id as a part of a path: all bytes but the plainest are written as `%XX`.
+pub fn in_path(id: &str) -> String {
+    let mut path = String::with_capacity(id.len());
+    for byte in id.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            path.push(char::from(byte));
+        } else {
+            path.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    path
+}
+
+/// A request as it goes over the wire, with a JSON body, and with the key of [`API_KEY`] where there is one.
+pub fn request(method: &str, path: &str, host: &str, body: &str) -> Vec<u8> {
+    let key = key_line();
     let content = if body.is_empty() { "" } else { "content-type: application/json\r\n" };
     let length = body.len();
     format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n{key}{content}content-length: {length}\r\n\r\n{body}")
@@ -217,6 +235,11 @@ mod tests {
         assert!(parse_head(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").is_err());
         assert!(parse_head(b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n").is_err());
         assert!(parse_head(&vec![b'x'; READ_BYTES + 1]).is_err());
+    }
+
+    #[test]
+    fn an_id_survives_a_path() {
+        assert_eq!(in_path("a/b ü"), "a%2Fb%20%C3%BC");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use serde_json::json;
 
-use super::connection::request;
+use super::connection::{in_path, request};
 
 /// Different requests of each sort. Together with their bodies they should not fit the server's caches all too well.
 const DIFFERENT: usize = 8_192;
@@ -106,7 +106,7 @@ fn visitor(random: &mut ChaCha8Rng) -> String {
 /// A new price for an item that is there, so that the catalogue does not grow without end.
 fn change(options: &PlanOptions, random: &mut ChaCha8Rng) -> Vec<u8> {
     let body = json!({"price": f64::from(random.random_range(100..10_000)) / 100.0}).to_string();
-    request("PATCH", &format!("/v1/items/{}", draw(&options.items, random)), &options.host, &body)
+    request("PATCH", &format!("/v1/items/{}", in_path(draw(&options.items, random))), &options.host, &body)
 }
 
 fn read(options: &PlanOptions, random: &mut ChaCha8Rng) -> Vec<u8> {
@@ -157,6 +157,15 @@ mod tests {
         assert_eq!(plan.request(3), plan.request(3 + PATTERN as u64));
         let reads_only = Plan::new(&options(0.0));
         assert!((0..PATTERN as u64).all(|at| reads_only.request(at).0 == Sort::Read));
+    }
+
+    #[test]
+    fn an_item_of_any_id_is_changed() {
+        let items = vec!["a b/ü".to_owned()];
+        let plan = Plan::new(&PlanOptions { items, change_share: 1.0, ..options(0.0) });
+        let (sort, request) = plan.request(0);
+        let text = String::from_utf8_lossy(request).into_owned();
+        assert!(sort == Sort::Change && text.starts_with("PATCH /v1/items/a%20b%2F%C3%BC HTTP/1.1\r\n"), "{text}");
     }
 
     #[test]

@@ -108,6 +108,26 @@ impl Trainer for Als {
         self.seed
     }
 
+    fn check(&self) -> Result<(), TrainError> {
+        let setting = |fine: bool, setting, found: String, expected| {
+            if fine { Ok(()) } else { Err(TrainError::Setting { setting, found, expected }) }
+        };
+        let positive = |value: f64| value.is_finite() && value > 0.0;
+        setting((1..=FACTORS_MAX).contains(&self.factors), "factors", self.factors.to_string(), "1 to 1024")?;
+        setting(positive(self.regularization), "regularization", self.regularization.to_string(), "a number above 0")?;
+        setting(positive(self.alpha), "alpha", self.alpha.to_string(), "a number above 0")?;
+        setting(
+            (1..=ITERATIONS_MAX).contains(&self.iterations),
+            "iterations",
+            self.iterations.to_string(),
+            "1 to 1000",
+        )?;
+        setting((0.0..1.0).contains(&self.tolerance), "tolerance", self.tolerance.to_string(), "0 to 1")?;
+        setting((1..=100).contains(&self.cg_steps), "cg-steps", self.cg_steps.to_string(), "1 to 100")?;
+        let half_life = self.half_life_days.unwrap_or(1.0);
+        setting(positive(half_life), "half-life-days", half_life.to_string(), "a number of days above 0")
+    }
+
     fn shortened(&self) -> Box<dyn Trainer> {
         Box::new(Self { iterations: self.iterations.div_ceil(2).max(self.iterations.min(5)), ..self.clone() })
     }
@@ -128,30 +148,6 @@ impl Trainer for Als {
 }
 
 impl Als {
-    /// Checks every setting.
-    ///
-    /// # Errors
-    /// The first that is out of range.
-    pub fn check(&self) -> Result<(), TrainError> {
-        let setting = |fine: bool, setting, found: String, expected| {
-            if fine { Ok(()) } else { Err(TrainError::Setting { setting, found, expected }) }
-        };
-        let positive = |value: f64| value.is_finite() && value > 0.0;
-        setting((1..=FACTORS_MAX).contains(&self.factors), "factors", self.factors.to_string(), "1 to 1024")?;
-        setting(positive(self.regularization), "regularization", self.regularization.to_string(), "a number above 0")?;
-        setting(positive(self.alpha), "alpha", self.alpha.to_string(), "a number above 0")?;
-        setting(
-            (1..=ITERATIONS_MAX).contains(&self.iterations),
-            "iterations",
-            self.iterations.to_string(),
-            "1 to 1000",
-        )?;
-        setting((0.0..1.0).contains(&self.tolerance), "tolerance", self.tolerance.to_string(), "0 to 1")?;
-        setting((1..=100).contains(&self.cg_steps), "cg-steps", self.cg_steps.to_string(), "1 to 100")?;
-        let half_life = self.half_life_days.unwrap_or(1.0);
-        setting(positive(half_life), "half-life-days", half_life.to_string(), "a number of days above 0")
-    }
-
     /// User factors, item factors and the loss after each iteration.
     fn fit(
         &self,

@@ -187,14 +187,15 @@ fn counts(interactions: &Interactions, n_items: usize) -> Vec<f32> {
     counts
 }
 
-/// Weighted interactions an item, or 0 where they are of fewer than so many users; dislikes do not count against it.
+/// Weighted interactions an item, or 0 where fewer than so many users took it; dislikes count neither against it nor as such users.
 fn popularity(interactions: &Interactions, n_items: usize, min_people: u32) -> Vec<f32> {
     let mut sums = vec![0.0_f64; n_items];
     let mut people = vec![(None, 0_u32); n_items];
     for (_, rows) in by_user(&interactions.user) {
         let user = rows.start;
-        for item in interactions.item.get(rows).into_iter().flatten() {
-            if let Some((last, count)) = people.get_mut(*item as usize).filter(|(last, _)| *last != Some(user)) {
+        for at in rows.filter(|at| interactions.weight[*at] > 0.0) {
+            let item = interactions.item[at] as usize;
+            if let Some((last, count)) = people.get_mut(item).filter(|(last, _)| *last != Some(user)) {
                 (*last, *count) = (Some(user), *count + 1);
             }
         }
@@ -287,6 +288,16 @@ mod tests {
         assert!(loaded.info.loss.iter().zip(&made.info.loss).all(|(a, b)| (a - b).abs() < 1e-12));
         loaded.info.loss.clone_from(&made.info.loss);
         assert!(loaded == made);
+    }
+
+    #[test]
+    fn who_dislikes_an_item_does_not_hide_the_one_who_took_it() {
+        let mut log = Interactions::default();
+        for (user, weight) in [(0, 1.0), (1, -1.0), (2, -1.0)] {
+            log.push(user, 0, 0, weight, 0);
+            log.push(user, 1, 0, 1.0, 1);
+        }
+        assert_eq!(popularity(&log, 2, 3), [0.0, 3.0], "one of three took item 0");
     }
 
     #[test]

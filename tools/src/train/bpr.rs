@@ -69,6 +69,26 @@ impl Trainer for Bpr {
         self.seed
     }
 
+    fn check(&self) -> Result<(), TrainError> {
+        let wrong = |setting, found: String, expected| Err(TrainError::Setting { setting, found, expected });
+        if !(1..=FACTORS_MAX).contains(&self.factors) {
+            return wrong("factors", self.factors.to_string(), "1 to 1024");
+        }
+        if !(1..=EPOCHS_MAX).contains(&self.epochs) {
+            return wrong("epochs", self.epochs.to_string(), "1 to 1000");
+        }
+        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
+            return wrong("learning rate", self.learning_rate.to_string(), "a number above 0");
+        }
+        if !(self.regularization.is_finite() && self.regularization >= 0.0) {
+            return wrong("regularization", self.regularization.to_string(), "a number, 0 or above");
+        }
+        if self.half_life_days.is_some_and(|days| !(days.is_finite() && days > 0.0)) {
+            return wrong("half-life", format!("{:?}", self.half_life_days), "a number of days above 0");
+        }
+        Ok(())
+    }
+
     fn shortened(&self) -> Box<dyn Trainer> {
         Box::new(Self { epochs: self.epochs.div_ceil(2), ..self.clone() })
     }
@@ -147,28 +167,6 @@ impl Trainer for Bpr {
         let context = Some(items.to_unit_length());
         let metric = ModelMetric::InnerProduct;
         Ok(Factors { items, context, metric, loss: losses, position_weights: None, parameters: None })
-    }
-}
-
-impl Bpr {
-    fn check(&self) -> Result<(), TrainError> {
-        let wrong = |setting, found: String, expected| Err(TrainError::Setting { setting, found, expected });
-        if !(1..=FACTORS_MAX).contains(&self.factors) {
-            return wrong("factors", self.factors.to_string(), "1 to 1024");
-        }
-        if !(1..=EPOCHS_MAX).contains(&self.epochs) {
-            return wrong("epochs", self.epochs.to_string(), "1 to 1000");
-        }
-        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
-            return wrong("learning rate", self.learning_rate.to_string(), "a number above 0");
-        }
-        if !(self.regularization.is_finite() && self.regularization >= 0.0) {
-            return wrong("regularization", self.regularization.to_string(), "a number, 0 or above");
-        }
-        if self.half_life_days.is_some_and(|days| !(days.is_finite() && days > 0.0)) {
-            return wrong("half-life", format!("{:?}", self.half_life_days), "a number of days above 0");
-        }
-        Ok(())
     }
 }
 

@@ -47,6 +47,7 @@ fn fill_context(context: &mut Matrix, items: &Matrix) {
 fn fill_cold(factors: &mut Factors, catalog: &[CatalogItem], encoder: Option<&EncoderTable>, seed: u64) -> u64 {
     let norms = factors.items.norms();
     let cold: Vec<usize> = (0..norms.len()).filter(|item| norms[*item] == 0.0).collect();
+    let small_context = factors.context.as_ref().and_then(|context| small(&context.norms())).unwrap_or(1.0);
     let Some(small) = small(&norms).filter(|_| !cold.is_empty()) else { return 0 };
     let means = Means::of(&factors.items, catalog);
     let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0xc01d);
@@ -64,7 +65,7 @@ fn fill_cold(factors: &mut Factors, catalog: &[CatalogItem], encoder: Option<&En
         scaled_into(factors.items.row_mut(*item), &direction, length);
         if let Some(rows) = &mut factors.context {
             let direction = context.map_or(direction, |context| noisy(context, &mut rng));
-            scaled_into(rows.row_mut(*item), &direction, 1.0);
+            scaled_into(rows.row_mut(*item), &direction, small_context);
         }
     }
     cold.len() as u64
@@ -165,6 +166,17 @@ mod tests {
         assert!(everything[0] > 1.0 && everything[1] > 1.0, "{everything:?}");
         assert_eq!(factors.items.row(1), [0.0, 4.0, 0.0], "learned rows stay");
         assert_eq!(fill(&mut factors, &catalog, None, 1), 0);
+    }
+
+    #[test]
+    fn a_cold_item_says_as_little_of_a_visitor_as_those_that_say_least() {
+        let items = Matrix::from_vec(3, 2, vec![2.0, 0.0, 0.0, 4.0, 0.0, 0.0]).unwrap();
+        let context = Some(Matrix::from_vec(3, 2, vec![0.0, 0.5, 0.25, 0.0, 0.0, 0.0]).unwrap());
+        let metric = ModelMetric::InnerProduct;
+        let mut factors = Factors { items, context, metric, loss: vec![], position_weights: None, parameters: None };
+        assert_eq!(fill(&mut factors, &[], None, 1), 1);
+        let length = matrix::norm(factors.context.unwrap().row(2));
+        assert!((length - 0.25).abs() < 1e-5, "{length}");
     }
 
     #[test]

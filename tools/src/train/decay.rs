@@ -53,7 +53,7 @@ pub fn choose(
     let rest = TrainingData { interactions: &held_back.rest, ..*data };
     let factors = match trainer.shortened().train(&rest, &Quiet(progress)) {
         Ok(factors) => factors,
-        Err(TrainError::NoInteractions) => return Ok(None),
+        Err(TrainError::NoInteractions | TrainError::NoSequences | TrainError::Diverged { .. }) => return Ok(None),
         Err(error) => return Err(error),
     };
     let weightings = DECAYS.map(|position_decay| Weighting { position_decay, ..weighting.clone() });
@@ -160,9 +160,14 @@ impl HeldBack {
     /// Holds back an interaction that has a positive weight, an item new to its user, and two others before it.
     pub(crate) fn of(data: &TrainingData<'_>, seed: u64) -> Self {
         let from = data.interactions;
-        let mut users: Vec<u32> = by_user(&from.user).map(|(user, _)| user).collect();
+        let can_be_held = |rows: &std::ops::Range<usize>| {
+            let last = rows.end - 1;
+            rows.len() > 2 && from.weight[last] > 0.0 && !from.item[rows.start..last].contains(&from.item[last])
+        };
+        let mut users: Vec<(u32, bool)> = by_user(&from.user).map(|(user, rows)| (user, can_be_held(&rows))).collect();
         let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0xdeca);
         users.shuffle(&mut rng);
+        users.retain(|(_, can)| *can);
         users.truncate(USERS_MAX);
         users.sort_unstable();
         let mut rest = Interactions::default();
@@ -170,9 +175,7 @@ impl HeldBack {
         for (user, rows) in by_user(&from.user) {
             let start = rest.user.len();
             let last = rows.end - 1;
-            let new =
-                rows.len() > 2 && from.weight[last] > 0.0 && !from.item[rows.start..last].contains(&from.item[last]);
-            let hold = new && users.binary_search(&user).is_ok();
+            let hold = users.binary_search(&(user, true)).is_ok();
             let kept = rows.start..if hold { last } else { rows.end };
             rest.user.extend_from_slice(&from.user[kept.clone()]);
             rest.item.extend_from_slice(&from.item[kept.clone()]);
@@ -371,6 +374,17 @@ mod tests {
     }
 
     #[test]
+    fn users_are_drawn_from_those_who_have_something_to_hold_back() {
+        let mut log = Interactions::default();
+        for user in 0..USERS_MAX as u32 + 10_000 {
+            let n = if user % 300 == 0 { 3 } else { 1 };
+            (0..n).for_each(|item| log.push(user, item, 0, 1.0, i64::from(item)));
+        }
+        let data = TrainingData { interactions: &log, n_users: USERS_MAX + 10_000, n_items: 3 };
+        assert_eq!(HeldBack::of(&data, 1).cases.len(), 100, "one in 300 of 30,000");
+    }
+
+    #[test]
     fn ranks_are_counted_among_unseen_items() {
         let targets = Matrix::from_vec(4, 1, vec![4.0, 3.0, 2.0, 1.0]).unwrap();
         let up = Some(vec![1.0]);
@@ -380,6 +394,43 @@ mod tests {
         };
         assert_eq!(ranks([up.clone(), down]), Some([1, 1]));
         assert_eq!(ranks([up, None]), None);
+    }
+
+    /// Learns nothing from less than all there is.
+    struct Brittle;
+
+    impl Trainer for Brittle {
+        fn name(&self) -> &'static str {
+            "brittle"
+        }
+
+        fn parameters(&self) -> serde_json::Value {
+            serde_json::Value::Null
+        }
+
+        fn seed(&self) -> u64 {
+            1
+        }
+
+        fn check(&self) -> Result<(), TrainError> {
+            Ok(())
+        }
+
+        fn shortened(&self) -> Box<dyn Trainer> {
+            Box::new(Self)
+        }
+
+        fn train(&self, _: &TrainingData<'_>, _: &dyn TrainProgress) -> Result<Factors, TrainError> {
+            Err(TrainError::Diverged { iteration: 1 })
+        }
+    }
+
+    #[test]
+    fn a_trial_that_fails_chooses_nothing_and_costs_no_model() {
+        let interactions = fickle(4);
+        let data = TrainingData { interactions: &interactions, n_users: 300, n_items: 240 };
+        let kinds = ["view".to_owned()];
+        assert_eq!(choose(&Brittle, &data, &kinds, &Weighting::default(), &()).unwrap(), None);
     }
 
     #[test]

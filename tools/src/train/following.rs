@@ -19,7 +19,7 @@ const HORIZON: f64 = 4.0;
 /// What it is worth that many take an item.
 const POPULARITY: f64 = 0.2;
 /// The furthest reach: a table of what each gap weighs is made.
-const REACH_MAX: f64 = 1_000.0;
+pub(super) const REACH_MAX: f64 = 1_000.0;
 /// Interactions of one moment, or within the horizon, that one interaction is paired with at most: bounds the work that a huge basket makes.
 const PAIRS_MAX: usize = 200;
 
@@ -29,21 +29,13 @@ const PAIRS_MAX: usize = 200;
 /// table.
 ///
 /// # Errors
-/// A caller who no longer wants the result; a reach or a share out of range.
+/// A caller who no longer wants the result.
 pub fn by_order(
     data: &TrainingData<'_>,
     options: &NeighbourOptions,
     backwards: f64,
     progress: &dyn TrainProgress,
 ) -> Result<NeighbourTable, TrainError> {
-    if !(0.0..=1.0).contains(&backwards) {
-        let found = backwards.to_string();
-        return Err(TrainError::Setting { setting: "neighbour_backwards", found, expected: "a share, 0 to 1" });
-    }
-    if !(options.reach > 0.0 && options.reach <= REACH_MAX) {
-        let found = options.reach.to_string();
-        return Err(TrainError::Setting { setting: "neighbour_reach", found, expected: "above 0, at most 1000" });
-    }
     let log = Log::new(data, options);
     let places = log.places(data.n_items);
     // Pairs of an item with itself are none.

@@ -37,10 +37,7 @@ pub fn by_linear_model(
     progress: &dyn TrainProgress,
 ) -> Result<NeighbourTable, TrainError> {
     let n = data.n_items;
-    if n > ITEMS_MAX {
-        let expected = "together or following for more than 8192 items";
-        return Err(TrainError::Setting { setting: "neighbours-by", found: "linear".to_owned(), expected });
-    }
+    options.fits(n)?;
     let settings = Slist { together: 0.0, reach: REACH, half_life_days: options.half_life_days, ..Slist::default() };
     let Model { all, behind, .. } = Model::of(&settings, data)?;
     let by_item = all.transposed(n);

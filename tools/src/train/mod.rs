@@ -91,6 +91,12 @@ pub trait Trainer: Sync {
     /// The seed of everything random in it.
     fn seed(&self) -> u64;
 
+    /// Checks its settings.
+    ///
+    /// # Errors
+    /// The first that is out of range.
+    fn check(&self) -> Result<(), TrainError>;
+
     /// The same trainer at a share of its effort, for the trial run on which settings are chosen.
     fn shortened(&self) -> Box<dyn Trainer>;
 
@@ -171,7 +177,10 @@ pub enum TrainError {
         found: f32,
     },
     /// The factors grew beyond what single precision holds.
-    #[error("the factors are no longer finite after iteration {iteration}: use more --regularization or less --alpha")]
+    #[error(
+        "the factors are no longer finite after iteration {iteration}: use more regularization or, with als, less --alpha, \
+         with softmax and bpr shorter steps (--learning-rate, --bpr-learning-rate)"
+    )]
     Diverged {
         /// The iteration, counted from 1.
         iteration: usize,

@@ -27,13 +27,15 @@ const BACKWARDS: [f64; 3] = [0.0, 0.5, 1.0];
 /// The options with what they leave open filled in. Costs a table for each way that is tried.
 ///
 /// # Errors
-/// As [`neighbours::find`].
+/// As [`neighbours::find`]; what is wrong with the options is told before any work.
 pub fn choose(
     data: &TrainingData<'_>,
     options: &NeighbourOptions,
     seed: u64,
     progress: &dyn TrainProgress,
 ) -> Result<NeighbourOptions, TrainError> {
+    options.check()?;
+    options.fits(data.n_items)?;
     let ways = ways(options, data.n_items, data.interactions.len());
     let usual = NeighbourOptions { by: Order::Following, backwards: Some(neighbours::USUAL_BACKWARDS), ..*options };
     let [first, _, ..] = ways[..] else { return Ok(ways.into_iter().next().unwrap_or(usual)) };
@@ -167,6 +169,28 @@ mod tests {
         };
         let (items, interactions) = (linear_neighbours::ITEMS_MAX, linear_neighbours::INTERACTIONS_MAX);
         assert!(tried(items, interactions) && !tried(items + 1, 1) && !tried(40, interactions + 1));
+    }
+
+    #[test]
+    fn what_cannot_be_made_is_told_before_anything_is() {
+        let log = walks(false);
+        let refused = |n_items: usize, options: &NeighbourOptions| {
+            let data = TrainingData { interactions: &log, n_users: 400, n_items };
+            choose(&data, options, 1, &()).unwrap_err().to_string()
+        };
+        // Ways that leave nothing open, so that no table is made to choose by.
+        let linear = NeighbourOptions { by: Order::Linear, ..NeighbourOptions::default() };
+        let many = refused(linear_neighbours::ITEMS_MAX + 1, &linear);
+        assert!(many.contains("neighbours-by is linear"), "{many}");
+        let together = NeighbourOptions { by: Order::Together, ..linear };
+        for (options, told) in [
+            (NeighbourOptions { k: 1_001, ..together }, "neighbours is 1001"),
+            (NeighbourOptions { shrinkage: -2.0, ..together }, "neighbour_shrinkage is -2"),
+            (NeighbourOptions { by: Order::Following, backwards: Some(1.5), ..together }, "neighbour_backwards is 1.5"),
+        ] {
+            let error = refused(40, &options);
+            assert!(error.starts_with(told), "{error}");
+        }
     }
 
     #[test]

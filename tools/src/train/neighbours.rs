@@ -4,9 +4,11 @@
 //! users touched both: `sim(i, j) = Σ_u w_ui w_uj / (‖w_i‖ ‖w_j‖) · n_ij / (n_ij + shrinkage)`.
 //! For models trained elsewhere, which come without interactions, see [`factor_neighbours`](super::factor_neighbours).
 
+use kindred::limits;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::following::REACH_MAX;
 use super::linear_neighbours::ITEMS_MAX;
 use super::ratings::Ratings;
 use super::ratings::knn::{RatingKnn, Side, Similarity};
@@ -70,18 +72,59 @@ impl Default for NeighbourOptions {
     }
 }
 
+impl NeighbourOptions {
+    /// Checks every number, so that none is told after hours of training.
+    ///
+    /// # Errors
+    /// The first that is out of range.
+    pub fn check(&self) -> Result<(), TrainError> {
+        let wrong = |setting, found: String, expected| Err(TrainError::Setting { setting, found, expected });
+        if self.k > limits::NEIGHBOURS_PER_ITEM_MAX {
+            return wrong("neighbours", self.k.to_string(), "0 to 1000");
+        }
+        if !(self.shrinkage.is_finite() && self.shrinkage >= 0.0) {
+            return wrong("neighbour_shrinkage", self.shrinkage.to_string(), "a number, 0 or above");
+        }
+        if !(self.reach > 0.0 && self.reach <= REACH_MAX) {
+            return wrong("neighbour_reach", self.reach.to_string(), "above 0, at most 1000");
+        }
+        match self.backwards.filter(|backwards| !(0.0..=1.0).contains(backwards)) {
+            Some(backwards) => wrong("neighbour_backwards", backwards.to_string(), "a share, 0 to 1"),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether so many items are few enough for what makes them alike.
+    ///
+    /// # Errors
+    /// They are too many for a table of n × n.
+    pub fn fits(&self, n_items: usize) -> Result<(), TrainError> {
+        let found = match self.by {
+            Order::Linear => "linear",
+            Order::Pearson => "pearson",
+            Order::Auto | Order::Together | Order::Following => return Ok(()),
+        };
+        if n_items <= ITEMS_MAX {
+            return Ok(());
+        }
+        let expected = "together or following for more than 8192 items";
+        Err(TrainError::Setting { setting: "neighbours-by", found: found.to_owned(), expected })
+    }
+}
+
 /// What backwards is where there is nothing to choose it by.
 pub(super) const USUAL_BACKWARDS: f64 = 0.5;
 
 /// The table as the options want it, where they leave nothing open ([`neighbour_choice`](super::neighbour_choice)).
 ///
 /// # Errors
-/// As [`by_interactions`] and [`by_order`](super::following::by_order).
+/// As [`by_interactions`]; a number out of range, or more items than a way is for.
 pub fn find(
     data: &TrainingData<'_>,
     options: &NeighbourOptions,
     progress: &dyn TrainProgress,
 ) -> Result<NeighbourTable, TrainError> {
+    options.check()?;
     match (options.by, options.backwards) {
         (Order::Together, _) => by_interactions(data, options, progress),
         (Order::Pearson, _) => by_ratings(data, options),
@@ -94,10 +137,7 @@ pub fn find(
 
 /// Neighbours by what users gave both, where the weight of an interaction is what was given; several of a pair are added up.
 fn by_ratings(data: &TrainingData<'_>, options: &NeighbourOptions) -> Result<NeighbourTable, TrainError> {
-    if data.n_items > ITEMS_MAX {
-        let expected = "together or following for more than 8192 items";
-        return Err(TrainError::Setting { setting: "neighbours-by", found: "pearson".to_owned(), expected });
-    }
+    options.fits(data.n_items)?;
     let pairs = SparseRows::users_by_items(data, Fading { half_life_days: options.half_life_days });
     let mut ratings = Ratings { n_users: data.n_users, n_items: data.n_items, ..Ratings::default() };
     for user in 0..pairs.rows() {

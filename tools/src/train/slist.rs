@@ -67,6 +67,30 @@ impl Trainer for Slist {
         self.seed
     }
 
+    fn check(&self) -> Result<(), TrainError> {
+        let wrong = |setting, found: String, expected| Err(TrainError::Setting { setting, found, expected });
+        if !(1..=FACTORS_MAX).contains(&self.factors) {
+            return wrong("factors", self.factors.to_string(), "1 to 1024");
+        }
+        if !(0.0..=1.0).contains(&self.together) {
+            return wrong("together", self.together.to_string(), "a share, 0 to 1");
+        }
+        let positive = |value: f64| value.is_finite() && value > 0.0;
+        if !positive(self.regularization) {
+            return wrong("regularization", self.regularization.to_string(), "a number above 0");
+        }
+        if !positive(self.reach) {
+            return wrong("reach", self.reach.to_string(), "a number of interactions above 0");
+        }
+        if self.half_life_days.is_some_and(|days| !positive(days)) {
+            return wrong("half-life", format!("{:?}", self.half_life_days), "a number of days above 0");
+        }
+        if self.passes > 20 {
+            return wrong("passes", self.passes.to_string(), "0 to 20");
+        }
+        Ok(())
+    }
+
     fn shortened(&self) -> Box<dyn Trainer> {
         Box::new(Self { passes: self.passes.min(1), ..self.clone() })
     }
@@ -120,32 +144,6 @@ impl Trainer for Slist {
             position_weights: None,
             parameters: None,
         })
-    }
-}
-
-impl Slist {
-    fn check(&self) -> Result<(), TrainError> {
-        let wrong = |setting, found: String, expected| Err(TrainError::Setting { setting, found, expected });
-        if !(1..=FACTORS_MAX).contains(&self.factors) {
-            return wrong("factors", self.factors.to_string(), "1 to 1024");
-        }
-        if !(0.0..=1.0).contains(&self.together) {
-            return wrong("together", self.together.to_string(), "a share, 0 to 1");
-        }
-        let positive = |value: f64| value.is_finite() && value > 0.0;
-        if !positive(self.regularization) {
-            return wrong("regularization", self.regularization.to_string(), "a number above 0");
-        }
-        if !positive(self.reach) {
-            return wrong("reach", self.reach.to_string(), "a number of interactions above 0");
-        }
-        if self.half_life_days.is_some_and(|days| !positive(days)) {
-            return wrong("half-life", format!("{:?}", self.half_life_days), "a number of days above 0");
-        }
-        if self.passes > 20 {
-            return wrong("passes", self.passes.to_string(), "0 to 20");
-        }
-        Ok(())
     }
 }
 

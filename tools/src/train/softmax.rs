@@ -110,6 +110,30 @@ impl Trainer for Softmax {
         self.seed
     }
 
+    fn check(&self) -> Result<(), TrainError> {
+        let setting = |fine: bool, setting, found: String, expected| {
+            if fine { Ok(()) } else { Err(TrainError::Setting { setting, found, expected }) }
+        };
+        let whole = |name, found: usize, most: usize, expected| {
+            setting((1..=most).contains(&found), name, found.to_string(), expected)
+        };
+        let real = |name, found: f64, least: f64, most: f64, expected| {
+            setting((least..=most).contains(&found), name, found.to_string(), expected)
+        };
+        whole("factors", self.factors, FACTORS_MAX, "1 to 1024")?;
+        whole("epochs", self.epochs.unwrap_or(1), EPOCHS_MAX, "1 to 100")?;
+        whole("batch", self.batch, BATCH_MAX, "1 to 65536")?;
+        whole("history", self.history, HISTORY_MAX, "1 to 500")?;
+        // Below 0.01 a score no longer fits the range of single precision's exponential.
+        real("temperature", self.temperature.unwrap_or(1.0), 0.01, 10.0, "0.01 to 10")?;
+        real("dropout", self.dropout.unwrap_or(0.0), 0.0, 0.9, "0 to 0.9")?;
+        real("learning-rate", self.learning_rate, 1e-6, 1.0, "0.000001 to 1")?;
+        real("shift-decay", self.shift_decay, 0.0, 100.0, "0 to 100")?;
+        let half_life = self.half_life_days.unwrap_or(1.0);
+        let is_age = half_life.is_finite() && half_life > 0.0;
+        setting(is_age, "half-life-days", half_life.to_string(), "a number of days above 0")
+    }
+
     fn shortened(&self) -> Box<dyn Trainer> {
         Box::new(Self { epochs: Some(self.epochs.map_or(2, |epochs| epochs.div_ceil(2))), ..self.clone() })
     }
@@ -158,8 +182,8 @@ impl Trainer for Softmax {
         let (mut items, mut context) = (parameters.targets, parameters.contexts);
         // An item in no example still has its random start; a row of zeros leaves it to others.
         let mut taught = vec![false; data.n_items];
-        for item in &examples.items {
-            if let Some(taught) = taught.get_mut(*item as usize) {
+        for item in examples.met() {
+            if let Some(taught) = taught.get_mut(item as usize) {
                 *taught = true;
             }
         }
@@ -179,34 +203,6 @@ impl Trainer for Softmax {
 }
 
 impl Softmax {
-    /// Checks every setting.
-    ///
-    /// # Errors
-    /// The first that is out of range.
-    pub fn check(&self) -> Result<(), TrainError> {
-        let setting = |fine: bool, setting, found: String, expected| {
-            if fine { Ok(()) } else { Err(TrainError::Setting { setting, found, expected }) }
-        };
-        let whole = |name, found: usize, most: usize, expected| {
-            setting((1..=most).contains(&found), name, found.to_string(), expected)
-        };
-        let real = |name, found: f64, least: f64, most: f64, expected| {
-            setting((least..=most).contains(&found), name, found.to_string(), expected)
-        };
-        whole("factors", self.factors, FACTORS_MAX, "1 to 1024")?;
-        whole("epochs", self.epochs.unwrap_or(1), EPOCHS_MAX, "1 to 100")?;
-        whole("batch", self.batch, BATCH_MAX, "1 to 65536")?;
-        whole("history", self.history, HISTORY_MAX, "1 to 500")?;
-        // Below 0.01 a score no longer fits the range of single precision's exponential.
-        real("temperature", self.temperature.unwrap_or(1.0), 0.01, 10.0, "0.01 to 10")?;
-        real("dropout", self.dropout.unwrap_or(0.0), 0.0, 0.9, "0 to 0.9")?;
-        real("learning-rate", self.learning_rate, 1e-6, 1.0, "0.000001 to 1")?;
-        real("shift-decay", self.shift_decay, 0.0, 100.0, "0 to 100")?;
-        let half_life = self.half_life_days.unwrap_or(1.0);
-        let is_age = half_life.is_finite() && half_life > 0.0;
-        setting(is_age, "half-life-days", half_life.to_string(), "a number of days above 0")
-    }
-
     /// The settings with what was chosen filled in, and what it was chosen among.
     fn chosen(&self, plan: &trial::Plan) -> serde_json::Value {
         let Choice { symmetric, temperature, dropout } = plan.choice;

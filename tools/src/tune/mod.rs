@@ -98,7 +98,7 @@ impl TrainProgress for Timed<'_> {
 /// The same seed and the same journal give the same next trial, so a resumed search tries what an uninterrupted one would have.
 ///
 /// # Errors
-/// Too little data to judge by, or a journal that cannot be written. A trial that fails is a result, and the search goes on.
+/// Too little data to judge by, settings out of range, or a journal that cannot be written. A trial that fails is a result, and the search goes on.
 pub fn tune(
     material: &Material,
     options: &TuneOptions,
@@ -132,6 +132,8 @@ pub fn tune(
         };
         let point: Vec<f64> = point.into_iter().map(six_digits).collect();
         let (trainer, settings) = options.tuned.at(&point, options.factors, options.seed)?;
+        // Every place is in range; what was given beside it need not be, and would fail in all trials.
+        trainer.check()?;
         let started = Instant::now();
         let outcome = trainer.train(&rest, &timed);
         let seconds = started.elapsed().as_secs_f64();
@@ -244,6 +246,9 @@ mod tests {
         let (mut journal, before) = Journal::open(&root.path().join("j"), &search()).unwrap();
         let late = TuneOptions { until: Some(Instant::now()), ..options(5) };
         assert!(tune(&material(80), &late, &mut journal, before, &()).unwrap().is_empty());
+        let wrong = TuneOptions { factors: 5_000, ..options(5) };
+        let error = tune(&material(80), &wrong, &mut journal, Vec::new(), &()).unwrap_err();
+        assert!(matches!(error, TuneError::Train(TrainError::Setting { setting: "factors", .. })), "{error}");
         let few = tune(&material(20), &options(5), &mut journal, Vec::new(), &());
         assert!(matches!(few, Err(TuneError::TooFew { found: 20 })), "{few:?}");
     }

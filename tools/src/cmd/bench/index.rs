@@ -67,7 +67,7 @@ pub struct Args {
     /// Rows from a file instead of generated ones: n × d, f32 or f64
     #[arg(long, value_name = "FILE", conflicts_with = "artifact")]
     pub npy: Option<PathBuf>,
-    /// Queries from a file
+    /// Queries from a file; without them rows are asked for that are in the index, which are found more easily than what visitors ask
     #[arg(long, value_name = "FILE")]
     pub query_npy: Option<PathBuf>,
     /// Measure the graph of a published artifact: a directory of artifacts, or of one generation
@@ -248,7 +248,7 @@ fn published(args: &Args, index: &Index<MappedFile>, source: String) -> anyhow::
             Matrix { rows: data.len() / index.dimensions().max(1), cols: index.dimensions(), data }
         }
     };
-    Ok(Subject { peer: None, queries, source, build_seconds: None })
+    Ok(Subject { peer: None, queries, source: by_whom(args, source), build_seconds: None })
 }
 
 /// Graphs over generated rows or those of a file: ours, and that of hnsw_rs in both forms.
@@ -326,7 +326,7 @@ fn data(args: &Args, progress: &Progress) -> anyhow::Result<(Matrix, Matrix, Str
             let step = rows.rows.div_ceil(args.queries).max(1);
             let data: Vec<f32> = rows.iter().step_by(step).flatten().copied().collect();
             let queries = Matrix { rows: rows.rows.div_ceil(step), cols: rows.cols, data };
-            (rows, queries, file.display().to_string())
+            (rows, queries, by_whom(args, file.display().to_string()))
         }
         None => {
             let options =
@@ -343,6 +343,11 @@ fn data(args: &Args, progress: &Progress) -> anyhow::Result<(Matrix, Matrix, Str
         anyhow::bail!("row {row} {fault}: no search could find it");
     }
     Ok((rows, queries, source))
+}
+
+/// Where rows are from, and whether some of them are the queries too.
+fn by_whom(args: &Args, source: String) -> String {
+    if args.query_npy.is_none() { source + " (its own rows as queries)" } else { source }
 }
 
 fn first_rows(mut matrix: Matrix, most: usize) -> Matrix {
@@ -427,4 +432,33 @@ pub(super) fn fits<D: AsRef<[u8]>>(queries: &Matrix, index: &Index<D>) -> anyhow
     ensure!(queries.rows > 0, "there is no query");
     ensure!(found == expected, "queries have {found} numbers, rows have {expected}: give queries of the same model");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn rows_that_stand_in_for_queries_are_told() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("rows.npy");
+        npy::write(&file, &[3, 2], &[1.0_f32, 0.0, 0.0, 1.0, 1.0, 1.0]).unwrap();
+        let file = file.to_str().unwrap();
+        let source = |more: &[&str]| {
+            let given = [&["index", "--npy", file][..], more].concat();
+            data(&Command::parse_from(given).args, &Progress::hidden()).unwrap().2
+        };
+        assert!(source(&[]).ends_with("rows.npy (its own rows as queries)"));
+        assert!(source(&["--query-npy", file]).ends_with("rows.npy"));
+    }
 }

@@ -210,7 +210,7 @@ impl Minute {
 
 impl SoakReport {
     fn bars(&self) -> [(String, bool); 5] {
-        let failed: u64 = self.minutes.iter().map(Minute::failed).sum();
+        let failed: u64 = self.reads_alone.failed() + self.minutes.iter().map(Minute::failed).sum::<u64>();
         let third = self.minutes.len().div_ceil(3);
         let (before, last) = self.minutes.split_at(self.minutes.len() - third);
         let before = before.get(before.len().saturating_sub(third)..).unwrap_or_default();
@@ -274,6 +274,9 @@ impl Report for SoakReport {
         row("reads alone".to_owned(), &self.reads_alone);
         self.minutes.iter().zip(1..).for_each(|(minute, number)| row(number.to_string(), minute));
         text.push_str(&table.text());
+        for (reason, n) in &self.reads_alone.failures {
+            text.push_str(&format!("reads alone: {} requests FAILED: {reason}\n", count(*n)));
+        }
         for (minute, number) in self.minutes.iter().zip(1..) {
             for (reason, n) in &minute.failures {
                 text.push_str(&format!("minute {number}: {} requests FAILED: {reason}\n", count(*n)));
@@ -309,16 +312,11 @@ mod tests {
 
     #[test]
     fn each_bar_can_be_missed() {
-        let held = |minutes: Vec<Minute>| {
-            let report = SoakReport {
-                machine: Machine::here(),
-                rate: 1.0,
-                has_changes: false,
-                reads_alone: minute(100, 1.0, 0),
-                minutes,
-            };
+        let beside = |reads_alone: Minute, minutes: Vec<Minute>| {
+            let report = SoakReport { machine: Machine::here(), rate: 1.0, has_changes: false, reads_alone, minutes };
             report.bars().map(|(_, held)| held)
         };
+        let held = |minutes: Vec<Minute>| beside(minute(100, 1.0, 0), minutes);
         let flat = |n| vec![minute(1000, 1.0, 0); n];
         assert_eq!(held(flat(6)), [true; 5]);
         let grown = [flat(4), vec![minute(1000, 1.0, 0), minute(1100, 1.0, 0)]].concat();
@@ -329,5 +327,6 @@ mod tests {
         assert_eq!(held(early), [true; 5], "what grows at first is no leak");
         assert_eq!(held(vec![minute(1000, 1.6, 0); 6]), [true, true, true, false, true]);
         assert_eq!(held([flat(5), vec![minute(1000, 1.0, 3)]].concat()), [false, true, true, true, true]);
+        assert_eq!(beside(minute(100, 1.0, 3), flat(6)), [false, true, true, true, true]);
     }
 }

@@ -50,6 +50,17 @@ fn rows_are_taken_filled_or_counted() {
 }
 
 #[test]
+fn a_kind_with_a_weight_of_its_own_is_not_taken_for_another() {
+    let mut rules = rules();
+    rules.kind_weights.insert("click".to_owned(), 2.0);
+    let mut log = Log::default();
+    for kind in ["click", "Click", "Clicks"] {
+        log.push(1, &row("u", "a", "1", kind, ""), &rules).unwrap();
+    }
+    assert_eq!((log.kinds.join(" "), log.weight.clone()), ("click view".to_owned(), vec![2.0, 2.0, 1.0]));
+}
+
+#[test]
 fn nobody_and_nothing_are_no_user_and_no_item() {
     let mut log = Log::default();
     for (user, item) in [("", "a"), ("  ", "a"), ("u", ""), ("NA", "NULL")] {

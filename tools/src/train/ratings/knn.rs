@@ -3,7 +3,7 @@
 //! `r_ui = b_ui + Σ_j s_ij (r_uj - b_uj) / Σ_j s_ij` over the k most similar items j that the user has rated, with [`baseline`](super::baseline) b; users
 //! likewise. Similarity is taken over the users who rated both: the cosine (Sarwar et al. 2001), or Pearson's correlation about the baselines,
 //! shrunk by `(n - 1) / (n - 1 + shrinkage)` for n common ones (Koren 2010, section 2.2). Costs the sum of the squared numbers of ratings of the
-//! other side; 16 bytes a pair of items.
+//! other side; 4 bytes a pair of items, or of users.
 
 use rayon::prelude::*;
 

@@ -12,7 +12,7 @@ pub(super) struct Dropout {
 }
 
 impl Dropout {
-    /// A share of at most one half; `key` tells one step and one use from another.
+    /// A share of at most 0.9; `key` tells one step and one use from another.
     pub(super) fn new(share: f64, key: u64) -> Self {
         let threshold = (share * 256.0).round().clamp(0.0, 255.0) as u64;
         Self { threshold, keep: 256.0 / (256 - threshold) as f32, key }

@@ -61,6 +61,17 @@ impl Examples {
         begin.max(at.saturating_sub(self.history))..at
     }
 
+    /// The items of all examples: what is wanted, and what comes before it.
+    pub(super) fn met(&self) -> impl Iterator<Item = u32> + '_ {
+        let mut met = 0;
+        self.targets.iter().flat_map(move |target| {
+            // Examples stand in order, so what an earlier one has had is passed over.
+            let rows = self.context(*target).start.max(met)..*target as usize + 1;
+            met = rows.end;
+            rows.filter_map(move |at| self.items.get(at).copied())
+        })
+    }
+
     /// The chance of an interaction to be an example of an epoch: half of it is gone after the half-life.
     pub(super) fn chance(&self, target: u32) -> f32 {
         self.chances.get(target as usize).copied().unwrap_or(1.0)

@@ -286,6 +286,19 @@ fn it_learns_what_comes_next() {
 }
 
 #[test]
+fn an_item_in_no_example_is_left_for_others_to_fill() {
+    let mut interactions = walks(100, 2, 6, 7);
+    // Somebody took item 20 and nothing else.
+    interactions.push(100, 20, 0, 1.0, 0);
+    let examples = Examples::of(&data(&interactions, 101, 21), &[1.0, 2.0], 3, AGELESS);
+    let met: Vec<u32> = examples.met().collect();
+    assert!((0..20).all(|item| met.contains(&item)) && !met.contains(&20), "{met:?}");
+    let factors = small().train(&data(&interactions, 101, 21), &()).unwrap();
+    assert_eq!(factors.items.row(20), [0.0; 16]);
+    assert_eq!(factors.context.unwrap().row(20), [0.0; 16]);
+}
+
+#[test]
 fn what_is_left_open_is_chosen() {
     // Histories shorter than the walk, so that what follows is new.
     let interactions = walks(300, 4, 7, 3);
