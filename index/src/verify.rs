@@ -37,7 +37,7 @@ pub struct VerifyReport {
 }
 
 /// How far the squared length of a row may be from 1 when the metric is cosine. Normalising in f32 is a thousand times closer.
-const UNIT_TOLERANCE: f32 = 1e-3;
+pub(crate) const UNIT_TOLERANCE: f32 = 1e-3;
 
 impl<D: AsRef<[u8]>> Index<D> {
     /// Checks everything that [`Index::open`] did not. Reads every byte, which also brings a mapped file into memory.

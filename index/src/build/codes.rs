@@ -6,8 +6,9 @@ use crate::codes::{CODE_MOST, Codes, encode};
 use crate::fine::{FineView, encode_fine};
 use crate::format::{code_stride, row_stride};
 use crate::map::Pages;
-use crate::metric::{squared_length, unfold};
+use crate::metric::{Metric, squared_length, unfold};
 use crate::row::RowsView;
+use crate::verify::UNIT_TOLERANCE;
 
 impl Codes {
     /// Codes n rows, which `read` writes. Costs two passes over them.
@@ -30,7 +31,12 @@ impl Codes {
     ///
     /// # Errors
     /// Not enough memory.
-    pub(crate) fn for_rows(n: u32, dimensions: usize, read: &impl Fn(u32, &mut [f32])) -> io::Result<Self> {
+    pub(crate) fn for_rows(
+        n: u32,
+        dimensions: usize,
+        metric: Metric,
+        read: &impl Fn(u32, &mut [f32]),
+    ) -> io::Result<Self> {
         let stride = code_stride(dimensions as u32) as usize;
         if stride >= row_stride(dimensions as u32) as usize * size_of::<f32>() {
             return Self::of(n, dimensions, read);
@@ -46,7 +52,10 @@ impl Codes {
             unfold(codes, fine, &scales, &mut values);
             // In double precision: squares of a very short row would be nothing in single.
             let off = row.iter().zip(&values).map(|(value, found)| (f64::from(*value) - f64::from(*found)).powi(2));
-            if off.sum::<f64>() > OFF_MOST * OFF_MOST * squared_length(&row) {
+            let own = squared_length(&row);
+            let is_far = off.sum::<f64>() > OFF_MOST * OFF_MOST * own;
+            let length_off = (squared_length(&values) - own).abs();
+            if is_far || (metric == Metric::Cosine && length_off > LENGTH_OFF_MOST * own) {
                 return Self::of(n, dimensions, read);
             }
         }
@@ -63,6 +72,10 @@ impl Codes {
 /// How far a row may be from what two bytes a value say of it, as a share of its length. Factors mostly are within a thousandth; a row that is
 /// much shorter than others, or one of very large values in one dimension, makes it more, and then rows stay as they are.
 const OFF_MOST: f64 = 0.01;
+
+/// How far the square of its length may be then where rows are of unit length, as a share of it: half of what verification lets pass, which adds up
+/// in single precision. Only rows of more than two hundred dimensions can be farther.
+const LENGTH_OFF_MOST: f64 = UNIT_TOLERANCE as f64 / 2.0;
 
 /// What steps are worth, so that the largest value of each dimension gets the largest code.
 fn scales(n: u32, dimensions: usize, read: &impl Fn(u32, &mut [f32])) -> Vec<f32> {
@@ -98,6 +111,19 @@ mod tests {
             prop_assert!(view.row(0).as_flattened()[values.len()..].iter().all(|code| *code == CODE_ZERO));
             prop_assert!(view.row(1).is_empty());
         }
+    }
+
+    #[test]
+    fn rows_whose_length_verification_would_refuse_stay_as_they_are() {
+        // One row for each dimension, which makes the steps of all as large as they can be, and one that is half a part of a step off in each.
+        const DIMENSIONS: usize = 1_683;
+        let read = |ordinal: u32, row: &mut [f32]| {
+            row.fill(if ordinal as usize == DIMENSIONS { 1.0 / (DIMENSIONS as f32).sqrt() } else { 0.0 });
+            row.iter_mut().skip(ordinal as usize).take(1).for_each(|value| *value = 1.0);
+        };
+        let codes = |metric| Codes::for_rows(DIMENSIONS as u32 + 1, DIMENSIONS, metric, &read).unwrap();
+        assert!(codes(Metric::Cosine).fine.is_none());
+        assert!(codes(Metric::InnerProduct).fine.is_some(), "where rows may be of any length they are close enough");
     }
 
     #[test]

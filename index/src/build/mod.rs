@@ -208,8 +208,8 @@ pub fn build_index<'a>(
             united::unite(by(Metric::InnerProduct, options)?, &by(Metric::Cosine, &united::second(options))?)
         }
     };
-    let stored =
-        StoredRows::new(options.rows, rows.len(), rows.dimensions(), |ordinal, into| rows.read(ordinal, into))?;
+    let read = |ordinal: u32, into: &mut [f32]| rows.read(ordinal, into);
+    let stored = StoredRows::new(options.rows, rows.len(), rows.dimensions(), input.metric, read)?;
     let unreachable_repaired = repair::repair(&mut graph, &stored, input.keys, progress)?;
     let longest = match input.metric {
         Metric::InnerProduct if stored.codes().is_some() => longest::longest(&stored.view()),

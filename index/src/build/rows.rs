@@ -10,6 +10,7 @@ use crate::codes::{CodeView, Codes};
 use crate::container::cast;
 use crate::format::row_stride;
 use crate::map::Pages;
+use crate::metric::Metric;
 use crate::row::RowsView;
 use crate::vectors::VectorView;
 
@@ -67,11 +68,17 @@ impl StoredRows {
     ///
     /// # Errors
     /// Not enough memory.
-    pub(super) fn new(form: RowForm, n: u32, dimensions: usize, read: impl Fn(u32, &mut [f32])) -> io::Result<Self> {
+    pub(super) fn new(
+        form: RowForm,
+        n: u32,
+        dimensions: usize,
+        metric: Metric,
+        read: impl Fn(u32, &mut [f32]),
+    ) -> io::Result<Self> {
         let codes = match form {
             RowForm::Whole => None,
             RowForm::Coded => Some(Codes::of(n, dimensions, &read)?),
-            RowForm::Fine => Some(Codes::for_rows(n, dimensions, &read)?),
+            RowForm::Fine => Some(Codes::for_rows(n, dimensions, metric, &read)?),
         };
         let stride = row_stride(dimensions as u32) as usize;
         let is_whole = codes.as_ref().is_none_or(|codes| codes.fine.is_none());

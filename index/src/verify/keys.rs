@@ -6,6 +6,7 @@ use crate::keys::{AT_ONCE, KeyView};
 
 pub(super) fn verify(keys: &KeyView<'_>, n: u32) -> Result<(), VerifyError> {
     offsets(keys)?;
+    utf8(keys)?;
     slots(keys, n)?;
     let mut found = Vec::new();
     for start in (0..n).step_by(AT_ONCE) {
@@ -14,10 +15,7 @@ pub(super) fn verify(keys: &KeyView<'_>, n: u32) -> Result<(), VerifyError> {
             std::array::from_fn(|place| keys.bytes_of(start + place as u32).unwrap_or_default());
         found.clear();
         keys.find_all(&batch, &mut found);
-        for ((ordinal, key), found) in (start..n).zip(batch).zip(&found) {
-            if let Err(error) = str::from_utf8(key) {
-                return Err(VerifyError::KeyUtf8 { ordinal, offset: error.valid_up_to() as u64 });
-            }
+        for (ordinal, found) in (start..n).zip(&found) {
             match *found {
                 Some(found) if found == ordinal => {}
                 Some(first) => return Err(VerifyError::KeyTwice { first, second: ordinal }),
@@ -43,6 +41,21 @@ fn offsets(keys: &KeyView<'_>) -> Result<(), VerifyError> {
         let found = to.checked_sub(from).unwrap_or(u64::MAX);
         if found == 0 || found > KEY_BYTES_MAX as u64 {
             return Err(VerifyError::KeyLength { ordinal, found });
+        }
+    }
+    Ok(())
+}
+
+/// Each key is UTF-8: all of them together are, and none begins in the middle of a character.
+fn utf8(keys: &KeyView<'_>) -> Result<(), VerifyError> {
+    let together = str::from_utf8(keys.bytes());
+    let begins = |from: &u64| together.is_ok_and(|text| text.is_char_boundary(*from as usize));
+    if keys.offsets().iter().all(begins) {
+        return Ok(());
+    }
+    for ordinal in 0..keys.offsets().len() as u32 {
+        if let Err(error) = str::from_utf8(keys.bytes_of(ordinal).unwrap_or_default()) {
+            return Err(VerifyError::KeyUtf8 { ordinal, offset: error.valid_up_to() as u64 });
         }
     }
     Ok(())

@@ -131,7 +131,7 @@ impl Ordered {
                 normalise(into);
             }
         };
-        Ok(Self { rows: StoredRows::new(RowForm::Fine, rows.len(), rows.dimensions(), read)?, metric })
+        Ok(Self { rows: StoredRows::new(RowForm::Fine, rows.len(), rows.dimensions(), metric, read)?, metric })
     }
 
     fn codes(&self) -> CodeView<'_> {
