@@ -10,8 +10,8 @@
 //! moment CURRENT is either the old or the new file, and what it names has been synced before.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
-use std::io::{BufWriter, Write};
+use std::fs::{self, DirEntry, File, TryLockError};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use kindred_index::Memory;
@@ -35,7 +35,7 @@ pub struct Publication {
 }
 
 impl Publication {
-    /// Locks the root (made if missing), removes the leftovers of publishers that died, and begins a generation.
+    /// Locks the root (made if missing), removes the leftovers of publishers that died as far as it may, and begins a generation.
     ///
     /// # Errors
     /// A name that no generation may have, one that is taken, another publisher at work, or a directory that cannot be written.
@@ -45,7 +45,7 @@ impl Publication {
         }
         fs::create_dir_all(root).map_err(|source| write_error(root, source))?;
         let lock = lock(root)?;
-        remove_leftovers(root)?;
+        remove_leftovers(root, &[CURRENT_FILE, generation], remove)?;
         if root.join(generation).exists() {
             return Err(ArtifactError::AlreadyPublished { root: root.to_owned(), name: generation.to_owned() });
         }
@@ -144,7 +144,7 @@ pub fn activate(root: &Path, generation: &str) -> Result<(), ArtifactError> {
     }
     let lock = lock(root)?;
     let made = read_manifest(&root.join(generation))
-        .and_then(|_| remove_leftovers(root))
+        .and_then(|_| remove_leftovers(root, &[CURRENT_FILE], remove))
         .and_then(|()| make_current(root, generation));
     let _ = lock.unlock();
     made
@@ -171,19 +171,30 @@ fn lock(root: &Path) -> Result<File, ArtifactError> {
     }
 }
 
-/// Removes whatever ends in `.partial`: under the lock, nobody is writing it any more.
-fn remove_leftovers(root: &Path) -> Result<(), ArtifactError> {
+/// Removes whatever ends in `.partial`: under the lock, nobody is writing it any more. What cannot be removed is an error where it is in the way of
+/// what is about to be made, and stays elsewhere.
+fn remove_leftovers(
+    root: &Path,
+    about_to_be_made: &[&str],
+    remove: impl Fn(&DirEntry) -> io::Result<()>,
+) -> Result<(), ArtifactError> {
     let fail = |source| ArtifactError::Read { path: root.to_owned(), source };
     for entry in fs::read_dir(root).map_err(fail)? {
         let entry = entry.map_err(fail)?;
-        if entry.file_name().to_string_lossy().ends_with(PARTIAL_SUFFIX) {
-            let path = entry.path();
-            let is_directory = entry.file_type().map_err(fail)?.is_dir();
-            let removed = if is_directory { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-            removed.map_err(|source| write_error(&path, source))?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let Some(of) = name.strip_suffix(PARTIAL_SUFFIX) else { continue };
+        if let Err(source) = remove(&entry)
+            && about_to_be_made.contains(&of)
+        {
+            return Err(write_error(&entry.path(), source));
         }
     }
     Ok(())
+}
+
+fn remove(entry: &DirEntry) -> io::Result<()> {
+    if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) }
 }
 
 /// Removes the oldest generations until `keep_last` are left, but never the one that CURRENT names.
@@ -226,6 +237,25 @@ fn sync_directory(path: &Path) -> Result<(), ArtifactError> {
     File::open(path).and_then(|directory| directory.sync_all()).map_err(|source| write_error(path, source))
 }
 
-fn write_error(path: &Path, source: std::io::Error) -> ArtifactError {
+fn write_error(path: &Path, source: io::Error) -> ArtifactError {
     ArtifactError::Write { path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leftover_that_cannot_be_removed_stops_only_what_has_its_name() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("g1.partial")).unwrap();
+        let refuse = |_: &DirEntry| -> io::Result<()> { Err(io::ErrorKind::PermissionDenied.into()) };
+        remove_leftovers(root.path(), &[CURRENT_FILE, "g2"], refuse).unwrap();
+        let error = remove_leftovers(root.path(), &[CURRENT_FILE, "g1"], refuse).unwrap_err();
+        assert!(matches!(error, ArtifactError::Write { .. }), "{error}");
+        fs::write(root.path().join("CURRENT.partial"), "").unwrap();
+        remove_leftovers(root.path(), &[CURRENT_FILE, "g2"], refuse).unwrap_err();
+        remove_leftovers(root.path(), &[CURRENT_FILE, "g2"], remove).unwrap();
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+    }
 }

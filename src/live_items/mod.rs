@@ -8,7 +8,7 @@
 mod entry;
 mod rows;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::{Bound, Range};
 use std::sync::Arc;
 
@@ -17,7 +17,11 @@ use kindred_index::{AllowSet, AttributeView, FilterError, FilterExpr};
 pub use self::entry::{LiveEntry, LiveEntryError};
 pub use self::rows::LiveRows;
 use crate::catalog::attributes::{EXPIRES_AT, HIDDEN};
+use crate::limits;
 use crate::model::Model;
+
+/// How long nobody gets the ordinal of an item that is gone: what was counted by ordinal, as trends are every few seconds, has been counted anew then.
+const ORDINAL_RESTS_MS: i64 = 60_000;
 
 /// Changes laid over one artifact.
 #[derive(Debug)]
@@ -27,7 +31,8 @@ pub struct LiveItems {
     changed: BTreeMap<u32, Arc<LiveEntry>>,
     /// Items beside the artifact, by ordinal from n on; none where one was taken out.
     added: Vec<Option<Added>>,
-    free: Vec<u32>,
+    /// Places that items were taken out of, and when.
+    free: VecDeque<(i64, u32)>,
     by_key: BTreeMap<String, u32>,
     /// Items of the artifact that are there, not hidden and not expired.
     shown: AllowSet,
@@ -82,7 +87,7 @@ impl LiveItems {
             n,
             changed: BTreeMap::new(),
             added: Vec::new(),
-            free: Vec::new(),
+            free: VecDeque::new(),
             by_key: BTreeMap::new(),
             shown,
             recommendable,
@@ -133,13 +138,15 @@ impl LiveItems {
     }
 
     fn add(&mut self, dimensions: usize, entry: Arc<LiveEntry>, rows: Option<LiveRows>) {
-        if let Some(place) = self.by_key.remove(entry.id()) {
-            if let Some(old) = self.added.get_mut(place as usize).and_then(Option::take) {
-                self.forget(self.n + place, &old.entry);
-            }
-            self.free.push(place);
+        let own = self.by_key.remove(entry.id());
+        if let Some(place) = own
+            && let Some(old) = self.added.get_mut(place as usize).and_then(Option::take)
+        {
+            self.forget(self.n + place, &old.entry);
         }
+        let at_ms = entry.updated_at_ms();
         if entry.item().is_none() {
+            self.free.extend(own.map(|place| (at_ms, place)));
             return;
         }
         self.note_fields(&entry);
@@ -147,7 +154,7 @@ impl LiveItems {
         let id = entry.id().to_owned();
         let (shown, expires) = (entry.is_shown(self.now_ms), entry.expires_at_ms());
         let added = Some(Added { entry, rows: rows.unwrap_or_else(nothing), shown });
-        let place = match self.free.pop() {
+        let place = match own.or_else(|| self.rested_place(at_ms)) {
             Some(place) => {
                 if let Some(slot) = self.added.get_mut(place as usize) {
                     *slot = added;
@@ -161,6 +168,17 @@ impl LiveItems {
         };
         self.by_key.insert(id, place);
         self.expiring.extend(expires.map(|at| (at, self.n + place)));
+    }
+
+    /// A place that has been free for long. Where there are as many as there may be, the one that has been so longest.
+    fn rested_place(&mut self, now_ms: i64) -> Option<u32> {
+        let (since_ms, place) = *self.free.front()?;
+        let has_rested = now_ms.saturating_sub(since_ms) >= ORDINAL_RESTS_MS;
+        if has_rested || self.added.len() >= limits::LIVE_ITEMS_MAX {
+            self.free.pop_front();
+            return Some(place);
+        }
+        None
     }
 
     fn mark(&mut self, ordinal: u32, shown: bool, recommendable: bool) {

@@ -268,3 +268,24 @@ fn what_changes_again_and_again_is_noted_once() {
     live.apply(&model, Arc::new(LiveEntry::deleted("new", NOW_MS)), None);
     assert_eq!((live.expiring.len(), live.expired.len()), (0, 0));
 }
+
+#[test]
+fn the_ordinal_of_an_item_that_went_just_now_is_nobody_elses() {
+    let fixture = Fixture::random(11, N, DIMENSIONS, Metric::Cosine);
+    let model = fixture.model();
+    let mut live = LiveItems::new(&model, NOW_MS);
+    let mut put = |entry: LiveEntry| {
+        let id = entry.id().to_owned();
+        live.apply(&model, Arc::new(entry), None);
+        live.ordinal(&id)
+    };
+    let item = |id: &str, at_ms: i64| LiveEntry::put(CatalogItem::new(id), None, at_ms).unwrap();
+    let first = put(item("first", NOW_MS));
+    assert_eq!(put(item("first", NOW_MS + 1)), first, "one that changes keeps its own");
+    assert_eq!(put(LiveEntry::deleted("first", NOW_MS + 2)), None);
+    // What is trending is still that of the first under its ordinal.
+    let second = put(item("second", NOW_MS + 3));
+    assert_ne!(second, first);
+    assert_eq!(put(item("third", NOW_MS + 2 + ORDINAL_RESTS_MS)), first);
+    assert_eq!(put(item("second", NOW_MS + 4)), second);
+}

@@ -46,7 +46,8 @@ pub struct People {
     fleeting_used: AtomicBool,
     links: RwLock<Links>,
     linked: AtomicBool,
-    /// Users whose standing consent is not full, by name.
+    /// Users whose standing consent is not full, by name: one for each of the store's profiles that says so, some hundred bytes each. All are here,
+    /// since none may be missed.
     restricted: RwLock<HashMap<String, Consent>>,
     restricting: AtomicBool,
     profiles: Cache<String, Option<Arc<Profile>>>,

@@ -1,4 +1,4 @@
-//! What a group of changes does to the keyspaces, in one transaction.
+//! What changes do to the keyspaces, in one transaction.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::limits;
 /// What one commit did.
 #[derive(Default)]
 pub(super) struct Committed {
-    /// For each change of the group, in order.
+    /// For each change, in order.
     pub(super) outcomes: Vec<Outcome>,
     /// New interactions by actor.
     pub(super) changed: HashMap<String, Vec<Kept>>,
@@ -28,26 +28,10 @@ pub(super) struct Committed {
 }
 
 impl File {
-    /// Applies a group of changes in their order, durably, each wholly or not at all: all of them in one transaction, except that an erasure has one
-    /// of its own, because it must find what the changes before it keep. After an error nobody knows which were applied.
+    /// Applies changes in their order, durably, all or none: in one transaction. An erasure comes alone, because it must find what the changes before
+    /// it keep. After an error nobody knows whether they were applied.
     pub(super) fn commit(&self, changes: &[Change], arrived_at_ms: i64) -> std::result::Result<Committed, StoreError> {
         let mut committed = Committed::default();
-        let erases = |change: &Change| matches!(change, Change::Erase(..));
-        let mut groups: Vec<&[Change]> = changes.chunk_by(|a, b| !erases(a) && !erases(b)).collect();
-        if groups.is_empty() {
-            // A commit of nothing is asked for to see whether one succeeds.
-            groups.push(&[]);
-        }
-        groups.into_iter().try_for_each(|group| self.commit_group(group, arrived_at_ms, &mut committed))?;
-        Ok(committed)
-    }
-
-    fn commit_group(
-        &self,
-        changes: &[Change],
-        arrived_at_ms: i64,
-        committed: &mut Committed,
-    ) -> std::result::Result<(), StoreError> {
         let encode = |incoming: &Incoming| {
             Record::new(incoming, arrived_at_ms).encode().map_err(|_| StoreError::TooLarge {
                 table: "interactions",
@@ -65,7 +49,7 @@ impl File {
             let mut tables = Tables::open(transaction)?;
             for (change, records) in changes.iter().zip(&records) {
                 let outcome = match change {
-                    Change::Append(batch) => Outcome::Appended(tables.append(batch, records, committed)?),
+                    Change::Append(batch) => Outcome::Appended(tables.append(batch, records, &mut committed)?),
                     Change::Write(writes) => {
                         tables.write(writes);
                         Outcome::Written
@@ -79,7 +63,8 @@ impl File {
             }
             tables.close();
             Ok(())
-        })
+        })?;
+        Ok(committed)
     }
 }
 

@@ -3,11 +3,12 @@
 //! Writer and readers change an entry only through the cache's per-key entry lock. The writer, after a commit, first advances the key's
 //! stripe of `versions`, then merges into the entry if there is one, or removes it when interactions are gone. A reader that missed notes the
 //! stripe before it opens its read transaction, and under the entry lock inserts what it read only if the stripe has not moved. So an old list
-//! either is not inserted or is inserted before the writer's change, which then completes or removes it.
+//! either is not inserted or is inserted before the writer's change, which then completes or removes it. Where everyone is forgotten, which takes no
+//! entry lock, readers that are inserting are waited for instead.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use moka::ops::compute::Op;
 use moka::sync::Cache;
@@ -22,6 +23,8 @@ pub(super) struct RecentCache {
     lists: Cache<String, Recent>,
     keep: usize,
     versions: Vec<AtomicU64>,
+    /// Held by readers while they insert.
+    filling: RwLock<()>,
     hasher: RandomState,
 }
 
@@ -32,7 +35,7 @@ impl RecentCache {
             .weigher(|actor: &String, list: &Recent| cached_size(actor, list))
             .build();
         let versions = (0..VERSION_STRIPES).map(|_| AtomicU64::new(0)).collect();
-        Self { lists, keep, versions, hasher: RandomState::new() }
+        Self { lists, keep, versions, filling: RwLock::default(), hasher: RandomState::new() }
     }
 
     pub(super) fn get(&self, actor: &str) -> Option<Recent> {
@@ -53,10 +56,12 @@ impl RecentCache {
         let version = self.version(actor);
         let before = version.load(Ordering::Acquire);
         let recent: Recent = read()?.into();
+        let filling = self.filling.read().unwrap_or_else(PoisonError::into_inner);
         let result = self.lists.entry(actor.to_owned()).and_compute_with(|entry| match entry {
             None if version.load(Ordering::Acquire) == before => Op::Put(Arc::clone(&recent)),
             _ => Op::Nop,
         });
+        drop(filling);
         // Someone else's entry is at least as new as what was read.
         Ok(result.into_entry().map_or(recent, moka::Entry::into_value))
     }
@@ -81,6 +86,8 @@ impl RecentCache {
         for version in &self.versions {
             version.fetch_add(1, Ordering::AcqRel);
         }
+        // Whoever still inserts what is old began before this, and is done with it now.
+        drop(self.filling.write().unwrap_or_else(PoisonError::into_inner));
         self.lists.invalidate_all();
     }
 

@@ -12,7 +12,7 @@ use fjall::{Keyspace, Readable};
 
 use super::super::{Copied, StoreError};
 use super::Checked;
-use super::engine::{self, Engine, View};
+use super::engine::{Engine, View};
 use super::file::{File, is_full, opening};
 use super::place::{self, beside, failed, require};
 
@@ -58,10 +58,12 @@ impl File {
     }
 
     fn copy_by(&self, partial: &Path, to: &Path) -> Result<Copied, StoreError> {
-        // Where the store is to be opened anew the error is the store's, not that of the place of the copy.
         let filled = self.read("reading everything for a copy", |from| match fill(from, partial, &self.reopening) {
-            Err(error) if self.reopening.load(Ordering::Acquire) => Err(error),
-            filled => Ok(filled),
+            Ok(counts) => Ok(Ok(counts)),
+            Err(Failed::Reading(error)) => Err(error),
+            // Where the store is to be opened anew the error is the store's, not that of the place of the copy.
+            Err(Failed::Writing(error)) if self.reopening.load(Ordering::Acquire) => Err(error),
+            Err(Failed::Writing(error)) => Ok(Err(error)),
         })?;
         let (interactions, documents) =
             filled.map_err(|error| failed("write the copy; make room for it, or choose another place:", to, error))?;
@@ -119,19 +121,48 @@ pub fn restore(from: &Path, to: &Path, replace: bool) -> Result<(Copied, Checked
     }
     if !replace {
         refuse_existing(to)?;
-    } else if place::is_store(to).unwrap_or(false) {
-        // Opened and let go again: who has it open would go on writing to files that have no name any more. One that is damaged may go.
-        if let Err(error @ StoreError::InUse { .. }) = Engine::open(to, 1).map(drop).map_err(|error| opening(to, error))
-        {
-            return Err(error);
+    } else {
+        match place::is_store(to) {
+            Ok(true) => {
+                // Opened and let go again: who has it open would go on writing to files that have no name any more. One that is damaged may go.
+                let opened = Engine::open(to, 1).map(drop).map_err(|error| opening(to, error));
+                if let Err(error @ StoreError::InUse { .. }) = opened {
+                    return Err(error);
+                }
+            }
+            // The copy could not get its name.
+            Err(StoreError::Open { source, .. }) if to.is_dir() => {
+                return Err(StoreError::Copy { operation: REPLACE, path: to.to_path_buf(), source });
+            }
+            _ => {}
         }
     }
     let copied = File::existing(from, TOOL_CACHE_MB, None)?.copy_to(to)?;
     Ok((copied, checked))
 }
 
+/// Why a copy was not made.
+enum Failed {
+    /// What is to be copied cannot be read.
+    Reading(fjall::Error),
+    /// The copy cannot be written.
+    Writing(fjall::Error),
+}
+
+impl From<fjall::Error> for Failed {
+    fn from(error: fjall::Error) -> Self {
+        Self::Writing(error)
+    }
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Self::Writing(error.into())
+    }
+}
+
 /// Everything, into a new database, unless it is to give way; how many interactions and documents there were.
-fn fill(from: &View<'_>, to: &Path, gives_way: &AtomicBool) -> engine::Result<(u64, u64)> {
+fn fill(from: &View<'_>, to: &Path, gives_way: &AtomicBool) -> Result<(u64, u64), Failed> {
     if to.exists() {
         std::fs::remove_dir_all(to)?;
     }
@@ -142,21 +173,22 @@ fn fill(from: &View<'_>, to: &Path, gives_way: &AtomicBool) -> engine::Result<(u
         .into_iter()
         .zip(copy.spaces.all())
         .map(|(source, target)| entries(from, source, target, gives_way))
-        .collect::<engine::Result<_>>()?;
+        .collect::<Result<_, Failed>>()?;
     copy.sync()?;
     let [interactions, _, _, documents, _] = counts[..] else { return Ok((0, 0)) };
     Ok((interactions, documents))
 }
 
 /// They come in order, so that they are written as the segments that merging would make of them.
-fn entries(from: &View<'_>, source: &Keyspace, target: &Keyspace, gives_way: &AtomicBool) -> engine::Result<u64> {
+fn entries(from: &View<'_>, source: &Keyspace, target: &Keyspace, gives_way: &AtomicBool) -> Result<u64, Failed> {
     let mut count = 0;
     let mut segments = target.start_ingestion()?;
     for entry in from.snapshot.iter(source) {
         if gives_way.load(Ordering::Relaxed) {
-            return Err(io::Error::other("the store is opened anew, and its backup gave way; ask for it again").into());
+            let gave_way = io::Error::other("the store is opened anew, and its backup gave way; ask for it again");
+            return Err(Failed::Reading(gave_way.into()));
         }
-        let (key, value) = entry.into_inner()?;
+        let (key, value) = entry.into_inner().map_err(Failed::Reading)?;
         segments.write(key, value)?;
         count += 1;
     }
@@ -164,10 +196,50 @@ fn entries(from: &View<'_>, source: &Keyspace, target: &Keyspace, gives_way: &At
     Ok(count)
 }
 
+/// What is not done, with the remedy.
+const REPLACE: &str = "replace what is there; remove it, or name another place:";
+
 fn refuse_existing(path: &Path) -> Result<(), StoreError> {
     if path.exists() {
-        let exists = io::Error::from(io::ErrorKind::AlreadyExists);
-        return Err(failed("replace what is there; remove it, or name another place:", path, exists));
+        return Err(failed(REPLACE, path, io::Error::from(io::ErrorKind::AlreadyExists)));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Change;
+    use super::super::tests::{damage, incoming};
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_not_blamed_on_the_place_of_the_copy() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = |name: &str| directory.path().join(name);
+        let file = File::open(&place("h"), 4, None).unwrap();
+        file.commit(&[Change::Append(vec![incoming("a", "damaged-item", 1, None)])], 1_000).unwrap();
+        // A copy lies in segments, and nothing of it in memory.
+        file.copy_to(&place("copy")).unwrap();
+        let copy = File::existing(&place("copy"), 4, None).unwrap();
+        damage(&place("copy"), "damaged-item");
+        let unread = copy.copy_to(&place("second")).unwrap_err();
+        assert!(matches!(unread, StoreError::Storage { .. }), "{unread}");
+        std::fs::write(place("taken"), "").unwrap();
+        let unwritten = file.copy_to(&place("taken/copy")).unwrap_err();
+        assert!(matches!(unwritten, StoreError::Copy { .. }), "{unwritten}");
+    }
+
+    #[test]
+    fn a_directory_of_something_else_is_refused_before_anything_is_copied() {
+        let directory = tempfile::tempdir().unwrap();
+        let [store, photos] = ["h", "photos"].map(|name| directory.path().join(name));
+        drop(File::open(&store, 4, None).unwrap());
+        std::fs::create_dir(&photos).unwrap();
+        std::fs::write(photos.join("holiday.jpg"), "").unwrap();
+        let error = restore(&store, &photos, true).unwrap_err();
+        assert!(error.to_string().contains("remove it") && error.to_string().contains("no store"), "{error}");
+        assert_eq!(std::fs::read_dir(&photos).unwrap().count(), 1);
+        std::fs::remove_file(photos.join("holiday.jpg")).unwrap();
+        restore(&store, &photos, true).unwrap();
+    }
 }

@@ -38,6 +38,21 @@ pub(super) async fn items(store: &EmbeddedStore, actor: Actor) -> Vec<String> {
     recent.iter().map(|kept| kept.interaction.item_id.clone()).collect()
 }
 
+/// Turns a byte round of a text in the segments of a store that hold it.
+pub(super) fn damage(store: &Path, text: &str) {
+    for space in std::fs::read_dir(store.join("keyspaces")).unwrap() {
+        let Ok(segments) = std::fs::read_dir(space.unwrap().path().join("tables")) else { continue };
+        for segment in segments {
+            let segment = segment.unwrap().path();
+            let mut bytes = std::fs::read(&segment).unwrap();
+            if let Some(at) = bytes.windows(text.len()).position(|window| window == text.as_bytes()) {
+                bytes[at] ^= 0xff;
+                std::fs::write(&segment, bytes).unwrap();
+            }
+        }
+    }
+}
+
 #[test]
 fn what_is_acknowledged_is_in_the_next_look_up_newest_first() {
     let directory = tempfile::tempdir().unwrap();

@@ -23,6 +23,9 @@ const PRUNE_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// How long after a failure the next change is the first one to be tried; those before it are refused at once.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(250);
 
+/// Where the outcome of a change goes.
+type Answer = oneshot::Sender<Result<Outcome, StoreError>>;
+
 pub(super) struct Writer {
     shared: Arc<Shared>,
     jobs: Receiver<Job>,
@@ -91,22 +94,52 @@ impl Writer {
             refuse(answers, &error);
             return self.still_broken(error);
         }
+        let mut answers = answers.into_iter();
+        let mut outcome: Result<(), StoreError> = Ok(());
+        let erases = |change: &Change| matches!(change, Change::Erase(..));
+        for part in changes.chunk_by(|a, b| !erases(a) && !erases(b)) {
+            let answers = answers.by_ref().take(part.len()).collect();
+            outcome = match outcome {
+                Ok(()) => self.commit_part(part, answers),
+                Err(error) => {
+                    refuse(answers, &error);
+                    Err(error)
+                }
+            };
+        }
+    }
+
+    /// Commits changes in one transaction, and answers; an error where the engine takes nothing more.
+    fn commit_part(&mut self, changes: &[Change], answers: Vec<Answer>) -> Result<(), StoreError> {
         let started = Instant::now();
-        let committed = self.shared.file.commit(&changes, (self.now_ms)());
+        let committed = self.shared.file.commit(changes, (self.now_ms)());
         if let Some(told) = self.shared.on_commit.get() {
             told(started.elapsed());
         }
-        match committed {
+        let error = match committed {
             Ok(committed) => {
                 self.mended();
                 self.publish(committed, answers);
+                return Ok(());
             }
-            Err(error) => {
-                self.doubt(&changes);
-                self.failed(&error, answers.len());
-                refuse(answers, &error);
-            }
+            Err(error) => error,
+        };
+        self.doubt(changes);
+        tracing::error!(%error, waiting = answers.len(), "changes were not stored");
+        let goes_on = self.takes_more().is_ok();
+        if goes_on {
+            self.mended();
+        } else {
+            self.still_broken(error.clone());
         }
+        refuse(answers, &error);
+        if goes_on { Ok(()) } else { Err(error) }
+    }
+
+    /// Whether the engine takes changes, after an error. Where it takes nothing more it says so; a block that cannot be read is no reason to refuse
+    /// what needs another.
+    fn takes_more(&self) -> Result<(), StoreError> {
+        self.shared.file.commit(&[], (self.now_ms)()).map(drop)
     }
 
     /// After a failed commit nobody knows whether it is on the disk, so nothing that is cached of those it touched may be believed.
@@ -124,11 +157,6 @@ impl Writer {
     }
 
     /// The engine takes nothing more after an error of the disk, but reads go on: the store is opened anew before the next try.
-    fn failed(&mut self, error: &StoreError, waiting: usize) {
-        tracing::error!(%error, waiting, "changes were not stored");
-        self.still_broken(error.clone());
-    }
-
     fn still_broken(&mut self, error: StoreError) {
         self.shared.set_failure(Some(error.clone()));
         self.broken = Some((Instant::now(), error));
@@ -155,14 +183,14 @@ impl Writer {
         if self.broken.is_none() {
             return;
         }
-        match self.reopen().and_then(|()| self.shared.file.commit(&[], (self.now_ms)())) {
-            Ok(_) => self.mended(),
+        match self.reopen().and_then(|()| self.takes_more()) {
+            Ok(()) => self.mended(),
             Err(error) => self.still_broken(error),
         }
     }
 
     /// Readers learn of the commit before those who asked for it: what was acknowledged is in the next look-up.
-    fn publish(&self, committed: Committed, answers: Vec<oneshot::Sender<Result<Outcome, StoreError>>>) {
+    fn publish(&self, committed: Committed, answers: Vec<Answer>) {
         for (actor, new) in committed.changed {
             self.shared.cache.committed(actor, new);
         }
@@ -197,16 +225,15 @@ impl Writer {
                 // A part of them may be.
                 self.shared.cache.clear();
                 self.next_prune = Instant::now() + PRUNE_AGAIN_AFTER;
-                // Where the engine takes nothing more it says so; a block that cannot be read is no reason to refuse changes.
-                if let Err(error) = self.shared.file.commit(&[], (self.now_ms)()) {
-                    self.failed(&error, 0);
+                if let Err(error) = self.takes_more() {
+                    self.still_broken(error);
                 }
             }
         }
     }
 }
 
-fn refuse(answers: Vec<oneshot::Sender<Result<Outcome, StoreError>>>, error: &StoreError) {
+fn refuse(answers: Vec<Answer>, error: &StoreError) {
     for answer in answers {
         let _ = answer.send(Err(error.clone()));
     }
@@ -222,7 +249,9 @@ mod tests {
     use super::super::cache::RecentCache;
     use super::super::disk::{DiskOperation, Faults};
     use super::super::file::File;
+    use super::super::tests::{damage, incoming};
     use super::*;
+    use crate::history::Actor;
 
     /// A disk that cannot be read from some moment on.
     #[derive(Debug, Default)]
@@ -235,13 +264,9 @@ mod tests {
         }
     }
 
-    #[test]
-    fn old_interactions_that_cannot_be_read_are_no_reason_to_refuse_changes() {
-        let directory = tempfile::tempdir().unwrap();
-        let disk = Arc::new(Unreadable::default());
-        let faults = Arc::clone(&disk) as Arc<dyn Faults>;
+    fn writer(file: File, retention: Retention) -> Writer {
         let shared = Arc::new(Shared {
-            file: File::open(&directory.path().join("h"), 4, Some(faults)).unwrap(),
+            file,
             cache: RecentCache::new(1, 5),
             keep: 5,
             queued: AtomicU64::new(0),
@@ -255,12 +280,44 @@ mod tests {
             failure: Mutex::new(None),
         });
         let (_sender, jobs) = sync_channel(1);
-        let retention = Retention { all_ms: Some(1), ..Retention::default() };
-        let mut writer = Writer::new(shared, jobs, retention, Box::new(|| 1_000_000));
+        Writer::new(shared, jobs, retention, Box::new(|| 1_000_000))
+    }
+
+    #[test]
+    fn old_interactions_that_cannot_be_read_are_no_reason_to_refuse_changes() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = Arc::new(Unreadable::default());
+        let faults = Arc::clone(&disk) as Arc<dyn Faults>;
+        let file = File::open(&directory.path().join("h"), 4, Some(faults)).unwrap();
+        let mut writer = writer(file, Retention { all_ms: Some(1), ..Retention::default() });
         writer.next_prune = Instant::now();
         disk.0.store(true, Ordering::SeqCst);
         writer.prune();
         assert!(writer.next_prune > Instant::now(), "it was tried");
         assert!(writer.broken.is_none(), "{:?}", writer.broken);
+    }
+
+    #[test]
+    fn an_erasure_that_meets_a_damaged_block_fails_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = File::open(&directory.path().join("h"), 4, None).unwrap();
+        file.commit(&[Change::Append(vec![incoming("gone", "damaged-item", 1, None)])], 1_000).unwrap();
+        // A copy lies in segments, and nothing of it in memory.
+        let path = file.back_up().unwrap().path;
+        let mut writer = writer(File::existing(&path, 4, None).unwrap(), Retention::default());
+        damage(&path, "damaged-item");
+        let append = |user: &str| Change::Append(vec![incoming(user, "x", 2, None)]);
+        let (mut group, mut answers) = (Vec::new(), Vec::new());
+        for change in [append("a"), Change::Erase(vec![Actor::user("gone")], Vec::new()), append("b")] {
+            let (answer, receiver) = oneshot::channel();
+            group.push(Job { size: change.size(), change, answer });
+            answers.push(receiver);
+        }
+        writer.commit(group);
+        let done: Vec<bool> = answers.into_iter().map(|answer| answer.blocking_recv().unwrap().is_ok()).collect();
+        assert_eq!(done, [true, false, true]);
+        assert!(writer.broken.is_none(), "{:?}", writer.broken);
+        let kept = |user: &str| writer.shared.file.recent(Actor::user(user).as_str(), None, 5).unwrap().len();
+        assert_eq!((kept("a"), kept("b")), (1, 1));
     }
 }
