@@ -1,12 +1,12 @@
 //! One server, assembled on one page: settings in, a port out, stopped by a handle or a signal.
 //!
-//! Stopping drains: the listener closes, requests in progress have `http.shutdown_timeout_seconds` to finish, what is queued for the
-//! history store is committed, then the threads end.
+//! Stopping drains: changes whose callers have gone away are waited for, then the listener closes and requests in progress have
+//! `http.shutdown_timeout_seconds` to finish, what is queued for the history store is committed, then the threads end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::web;
@@ -14,12 +14,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::listen::{Surface, listen, serve};
 pub use self::stores::Stores;
+use self::upkeep::{prune, tell_of_rules};
 use crate::audit::{Audit, Deed};
-use crate::clock::{Clock, EvenClock, system_now_ms};
+use crate::clock::{Clock, system_now_ms};
 use crate::history::Actor;
 use crate::http::state::{Names, State};
 use crate::keys::{KeyRing, KeysError, Rate};
-use crate::limits;
 use crate::live_catalog::{ChangeError, LiveCatalog};
 use crate::overload::Placement;
 use crate::people::People;
@@ -36,6 +36,10 @@ use crate::user_vector::Weighting;
 
 mod listen;
 mod stores;
+mod upkeep;
+
+/// How often a stop looks whether there is still something to wait for.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +120,8 @@ pub struct ApplicationHandle {
     server: ServerHandle,
     admin: Option<ServerHandle>,
     rotation: Rotation,
+    /// How long a stop waits for changes whose callers have gone away.
+    patience: Duration,
     state: web::Data<State>,
 }
 
@@ -212,6 +218,7 @@ impl Application {
             draining: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             keeping: AtomicUsize::new(0),
+            left_alone: AtomicUsize::new(0),
             clock,
             default_weighting: Weighting::default(),
             names: Names::default(),
@@ -221,7 +228,8 @@ impl Application {
         let server = serve(&settings.http, surface, listener, speaks, &state)?;
         let admin =
             own.map(|(listener, _)| serve(&settings.http, Surface::Admin, listener, speaks, &state)).transpose()?;
-        actix_web::rt::spawn(upkeep(state.clone()));
+        actix_web::rt::spawn(prune(state.clone()));
+        actix_web::rt::spawn(tell_of_rules(state.clone()));
         let (tls_on, keys_on) = (tls.is_some(), keys.as_ref().map_or(0, |keys| keys.len()));
         tracing::info!(
             host = settings.http.host,
@@ -235,8 +243,9 @@ impl Application {
         );
         let rotation = Rotation { keys, certificates: tls.map(|(_, certificates)| certificates) };
         rotation.watch(settings.security.reload_ms, &state);
-        let handle =
-            ApplicationHandle { server: server.handle(), admin: admin.as_ref().map(Server::handle), rotation, state };
+        let patience = Duration::from_secs(settings.http.shutdown_timeout_seconds);
+        let admin_handle = admin.as_ref().map(Server::handle);
+        let handle = ApplicationHandle { server: server.handle(), admin: admin_handle, rotation, patience, state };
         Ok(Self { server, admin, port: address.port(), admin_port, handle })
     }
 
@@ -311,8 +320,17 @@ impl Application {
 impl ApplicationHandle {
     /// Stops the server gracefully; resolves when requests in progress have finished or their time is over.
     pub async fn stop(&self) {
+        let told = Instant::now();
         self.state.draining.store(true, Ordering::Relaxed);
+        while self.waits(told) {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
         self.server.stop(true).await;
+    }
+
+    /// Whether there are changes whose callers have gone away: a worker stays for connections, and these have none.
+    fn waits(&self, told: Instant) -> bool {
+        told.elapsed() < self.patience && self.state.left_alone.load(Ordering::Relaxed) > 0
     }
 
     /// What SIGHUP does: the operator has changed something.
@@ -446,7 +464,11 @@ impl RunningApplication {
     /// # Errors
     /// What the server ended with.
     pub fn stop(self) -> Result<(), StartError> {
+        let told = Instant::now();
         self.handle.state.draining.store(true, Ordering::Relaxed);
+        while self.handle.waits(told) {
+            std::thread::sleep(LOOK_AGAIN);
+        }
         // The order to stop is sent by the call; the thread's end says that it is done.
         drop(self.handle.server.stop(true));
         joined(self.thread)
@@ -467,25 +489,4 @@ fn open_keys(settings: &SecuritySettings) -> Result<Option<Arc<KeyRing>>, KeysEr
     }
     let usual = Rate { per_second: settings.requests_per_second, burst: settings.burst };
     Ok(Some(Arc::new(KeyRing::open(&settings.keys, usual)?)))
-}
-
-/// Removes what is kept longer than it may be, now and then, for as long as the server runs.
-async fn upkeep(state: web::Data<State>) {
-    const EVERY: Duration = Duration::from_secs(60);
-    let mut clock = EvenClock::new(limits::CLOCK_EVEN_FOR);
-    loop {
-        let Some(now_ms) = clock.believed(state.now_ms()) else {
-            tokio::time::sleep(EVERY).await;
-            continue;
-        };
-        match state.shown.prune(now_ms).await {
-            // More may be due at once.
-            Ok(true) => tokio::time::sleep(Duration::from_millis(100)).await,
-            Ok(false) => tokio::time::sleep(EVERY).await,
-            Err(error) => {
-                tracing::error!(%error, "old recommendations were not removed");
-                tokio::time::sleep(EVERY).await;
-            }
-        }
-    }
 }

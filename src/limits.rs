@@ -82,8 +82,8 @@ pub const CURSOR_BYTES_MAX: usize = BODY_BYTES_MAX / 2;
 /// Neighbours stored per item.
 pub const NEIGHBOURS_PER_ITEM_MAX: usize = 1_000;
 
-/// Longest text of a search by words, in bytes.
-pub const QUERY_TEXT_BYTES_MAX: usize = 1_000;
+/// Longest text of a search by words, in characters.
+pub const QUERY_TEXT_CHARS_MAX: usize = 1_000;
 
 /// Features that the encoder of a model knows: those that most items have.
 pub const ENCODER_FEATURES_MAX: usize = 65_536;

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -140,6 +140,8 @@ impl RecallAudit {
 const REST: u32 = 49;
 /// And for how long at most, so that it can be stopped.
 const REST_MAX: Duration = Duration::from_secs(1);
+/// How often it looks for another artifact where there is nothing to repeat.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The thread's own state.
 struct Auditor {
@@ -153,15 +155,19 @@ struct Auditor {
 impl Auditor {
     fn run(mut self, jobs: &Receiver<Job>, reloader: &Reloader, stopping: &AtomicBool) {
         let mut scratch = Scratch::default();
-        while let Ok(job) = jobs.recv() {
+        loop {
+            let job = match jobs.recv_timeout(LOOK_EVERY) {
+                Ok(job) => Some(job),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             if stopping.load(Ordering::Relaxed) {
                 return;
             }
             let live = reloader.live();
-            let Some(live) = live.as_deref().filter(|live| live.snapshot.generation() == job.generation) else {
-                continue;
-            };
-            self.begin(&job.generation);
+            let Some(live) = live.as_deref() else { continue };
+            self.begin(live.snapshot.generation());
+            let Some(job) = job.filter(|job| job.generation == live.snapshot.generation()) else { continue };
             let began = Instant::now();
             if let Ok(Some(recall)) = job.probe.recall(live.snapshot.model(), &mut scratch) {
                 self.note(job.scenario, &job.probe, recall);
@@ -179,9 +185,10 @@ impl Auditor {
         }
     }
 
-    /// Every breadth as the scenarios say.
+    /// Every breadth as the scenarios say, and nothing known of what that finds.
     fn restart(&mut self) {
         self.windows.clear();
+        self.metrics.recall.forgotten();
         for (scenario, levels) in self.levels.iter() {
             for (shape, level) in FilterShape::ALL.into_iter().zip(levels) {
                 level.store(0, Ordering::Relaxed);

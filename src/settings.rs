@@ -32,6 +32,8 @@ pub const SIMILAR: &str = "similar";
 
 /// The variable that brings the key by which ids become pseudonyms.
 const PSEUDONYM_KEY: &str = "KINDRED__PEOPLE__PSEUDONYM_KEY";
+/// The lists that the environment may bring.
+const LISTS: [&str; 3] = ["security.cors_origins", "security.hosts", "trending.by"];
 /// The committed file with every default, as text.
 pub const DEFAULTS: &str = include_str!("../config/kindred.toml");
 
@@ -316,14 +318,19 @@ impl Settings {
         let environment = Environment::with_prefix("KINDRED").separator("__").try_parsing(true);
         // A list is written with commas: KINDRED__SECURITY__CORS_ORIGINS=https://a.example,https://b.example
         let environment = environment.list_separator(",");
-        let environment = ["security.cors_origins", "security.hosts", "trending.by"]
-            .into_iter()
-            .fold(environment, Environment::with_list_parse_key);
+        let environment = LISTS.into_iter().fold(environment, Environment::with_list_parse_key);
+        // An empty one is no list of one empty text.
+        let is_empty = |list: &&str| {
+            let variable = format!("KINDRED__{}", list.replace('.', "__").to_uppercase());
+            environment_variables.get(&variable).is_some_and(String::is_empty)
+        };
+        let empty: Vec<&str> = LISTS.into_iter().filter(is_empty).collect();
         let environment = environment.source(Some(environment_variables));
         let invalid = |error: ConfigError| SettingsError::Invalid { message: without_secret(&error.to_string()) };
-        let merged = builder
-            .add_source(environment)
-            .set_override_option("people.pseudonym_key", pseudonym_key)
+        let merged = empty
+            .into_iter()
+            .try_fold(builder.add_source(environment), |builder, list| builder.set_override(list, Vec::<String>::new()))
+            .and_then(|builder| builder.set_override_option("people.pseudonym_key", pseudonym_key))
             .and_then(|builder| builder.build())
             .map_err(invalid)?;
         let usual =

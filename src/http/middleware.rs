@@ -4,7 +4,10 @@
 //! warnings; `kindred::http=debug` logs every request.
 
 use std::borrow::Cow;
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use actix_web::body::{EitherBody, MessageBody};
@@ -66,7 +69,7 @@ where
     async move {
         let mut response = match work {
             Err(refused) => told(std::future::ready(Ok(refused)), operator).await?,
-            Ok(answer) if is_change => to_the_end(told(answer, operator)).await?.map_into_left_body(),
+            Ok(answer) if is_change => to_the_end(told(answer, operator), state.clone()).await?.map_into_left_body(),
             Ok(answer) => told(answer, operator).await?.map_into_left_body(),
         };
         let (Some(state), Some(passage)) = (state, passage) else { return Ok(response) };
@@ -88,11 +91,49 @@ where
 }
 
 /// Does a change to its end even where the caller goes away meanwhile: what the store keeps then is also seen, what was refused is in force, and
-/// what the operator did is in the audit log.
-async fn to_the_end<T: 'static>(work: impl Future<Output = Result<T, Error>> + 'static) -> Result<T, Error> {
+/// what the operator did is in the audit log. A stop waits for those that are left alone.
+async fn to_the_end<T: 'static>(
+    work: impl Future<Output = Result<T, Error>> + 'static,
+    state: Option<web::Data<State>>,
+) -> Result<T, Error> {
     let stopped =
         |error| Problem::new(Code::Internal, format!("{error}"), "report this with the request that caused it");
-    actix_web::rt::spawn(work).await.unwrap_or_else(|error| Err(stopped(error).into()))
+    let change = Rc::new(Change { state, is_alone: Cell::new(false) });
+    let caller = Caller(Rc::clone(&change));
+    let work = actix_web::rt::spawn(async move {
+        let _until_it_is_done = change;
+        work.await
+    });
+    let done = work.await.unwrap_or_else(|error| Err(stopped(error).into()));
+    drop(caller);
+    done
+}
+
+/// A change in progress; held by its task to the end.
+struct Change {
+    state: Option<web::Data<State>>,
+    is_alone: Cell<bool>,
+}
+
+impl Drop for Change {
+    fn drop(&mut self) {
+        if let Some(state) = self.state.as_ref().filter(|_| self.is_alone.get()) {
+            state.left_alone.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Whoever waits for a change; dropped before it is done where the caller goes away.
+struct Caller(Rc<Change>);
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        let is_in_progress = Rc::strong_count(&self.0) > 1;
+        if let Some(state) = self.0.state.as_ref().filter(|_| is_in_progress) {
+            state.left_alone.fetch_add(1, Ordering::Relaxed);
+            self.0.is_alone.set(true);
+        }
+    }
 }
 
 /// Headers that every answer has, whatever it is.

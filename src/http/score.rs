@@ -75,7 +75,7 @@ pub(crate) struct ItemScore<'a> {
     /// The item.
     #[schema(value_type = String)]
     pub(crate) item_id: &'a str,
-    /// Its score, as a recommendation would give it; null if the item is not in the artifact.
+    /// Its score, as a recommendation would give it; null if the item is not in the catalogue.
     pub(crate) score: Option<f64>,
 }
 

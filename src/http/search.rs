@@ -217,7 +217,7 @@ fn sum_of_examples(view: &ModelView<'_>, encoder: EncoderView<'_>, request: &Sea
     let mut sum = vec![0.0; view.dimensions()];
     let mut says_something = false;
     if let Some(text) = &request.q {
-        check_count("bytes of q", text.len(), limits::QUERY_TEXT_BYTES_MAX)?;
+        check_count("characters of q", text.chars().count(), limits::QUERY_TEXT_CHARS_MAX)?;
         if encoder.is_empty() {
             return Err(Problem::invalid(
                 "the model has learned no words, so q cannot be answered",

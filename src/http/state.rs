@@ -88,6 +88,8 @@ pub(crate) struct State {
     pub(crate) in_flight: AtomicUsize,
     /// Those that keep something: apart, so that a disk that stalls, which they wait for, refuses nobody a list.
     pub(crate) keeping: AtomicUsize,
+    /// Changes in progress whose callers have gone away.
+    pub(crate) left_alone: AtomicUsize,
     /// What time it is.
     pub(crate) clock: Clock,
     /// Kinds of interaction known while no artifact is loaded.

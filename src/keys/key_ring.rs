@@ -172,6 +172,9 @@ mod tests {
         std::fs::write(&path, "rubbish").unwrap();
         assert!(ring.refresh().is_err());
         assert_eq!(ring.refresh().unwrap(), None, "said once");
+        std::fs::write(&path, format!("{}\n{}\n", new.line, new.line.replace("new ", "again "))).unwrap();
+        assert!(matches!(ring.refresh(), Err(KeysError::Twice { first: 1, second: 2 })));
+        assert!(may(&old, Role::Read).is_ok(), "what was in force stays in force");
         std::fs::remove_file(&path).unwrap();
         assert!(ring.refresh().is_err());
         assert_eq!(ring.refresh().unwrap(), None, "said once");

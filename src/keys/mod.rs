@@ -82,6 +82,17 @@ pub enum KeysError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// Two lines are of one key.
+    #[error(
+        "keys file, lines {first} and {second}: both have the same hash, so they are one key under two names, and to remove one of them would not revoke it; \
+         remove one, or make a key for each caller with `kindred key new`"
+    )]
+    Twice {
+        /// The earlier line, from 1.
+        first: usize,
+        /// The later line.
+        second: usize,
+    },
     /// There is no key, or there are too many.
     #[error("the keys file holds {found} keys, expected 1 to {most}; make one with `kindred key new --role admin`", most = limits::KEYS_MAX)]
     Count {
@@ -163,20 +174,24 @@ impl Keys {
     /// # Errors
     /// [`KeysError`] naming the line, never what stands in it.
     pub fn parse(text: &str, usual: Rate) -> Result<Self, KeysError> {
-        let mut keys = Vec::new();
+        let (mut keys, mut lines): (Vec<Key>, Vec<usize>) = (Vec::new(), Vec::new());
         for (at, line) in text.lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
             let key = Key::parse(line, usual).map_err(|reason| KeysError::Line { line: at + 1, reason })?;
-            if keys.iter().any(|other: &Key| other.name == key.name) {
+            if keys.iter().any(|other| other.name == key.name) {
                 return Err(KeysError::Line {
                     line: at + 1,
                     reason: "an earlier line has the same name: make the key with another --name",
                 });
             }
+            if let Some((_, first)) = keys.iter().zip(&lines).find(|(other, _)| other.hash == key.hash) {
+                return Err(KeysError::Twice { first: *first, second: at + 1 });
+            }
             keys.push(key);
+            lines.push(at + 1);
         }
         if keys.is_empty() || keys.len() > limits::KEYS_MAX {
             return Err(KeysError::Count { found: keys.len() });
@@ -321,6 +336,16 @@ mod tests {
             let error = Keys::parse(&line, USUAL).unwrap_err().to_string();
             assert!(error.contains(says), "{line}: {error}");
         }
+    }
+
+    #[test]
+    fn one_key_under_two_names_is_refused_with_both_lines() {
+        let key = NewKey::new("shop", Role::Read).unwrap();
+        let hash = key.line.split("sha256:").nth(1).unwrap();
+        let text = format!("# keys\n{}\n\nold-shop admin sha256:{}\n", key.line, hash.to_uppercase());
+        let error = Keys::parse(&text, USUAL).unwrap_err().to_string();
+        assert!(error.contains("lines 2 and 4") && error.contains("kindred key new"), "{error}");
+        assert!(!error.contains(hash), "{error}");
     }
 
     #[test]

@@ -51,6 +51,7 @@ pub(crate) use self::context::clock_value;
 use self::explain::Recall;
 pub use self::explain::{Because, Reasons};
 use self::filter::Eligible;
+pub use self::filter::{passing_rule, unheld};
 use self::rank::{Plan, Question, Ranked, Scorer, answer};
 pub use self::signals::{Signals, Trend};
 use self::taste::Taste;
@@ -183,7 +184,7 @@ pub enum Fallback {
 /// Scores of given items.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scores {
-    /// One score per item asked for, none for items that the model does not know.
+    /// One score per item asked for, none for items that are not in the catalogue, or no longer.
     pub scores: Vec<Option<f64>>,
     /// Why the scores are not made from what is known about the visitor, if they are not.
     pub fallback: Option<Fallback>,
@@ -261,7 +262,7 @@ pub enum RecommendError {
     /// Items were named to a scenario that is not based on items.
     #[error("item_ids is of no use to this scenario: leave it out, or name a scenario that is based on items")]
     ItemsUnused,
-    /// The filter names a field that the index does not have, or is too large.
+    /// The request's filter names a field that the index does not have, or a filter is too large.
     #[error("filter")]
     Filter(#[from] FilterError),
     /// The search refused its query.
@@ -336,7 +337,7 @@ fn items_of<H: Borrow<Interaction>>(history: &[H]) -> impl Iterator<Item = &str>
 /// `observe` is told when each stage ends; pass `&mut |_| ()` where nobody times them.
 ///
 /// # Errors
-/// A bound broken by the request, or a filter on a field that the index does not have. Unknown items are no error.
+/// A bound broken by the request, or a filter of the request on a field that the index does not have. Unknown items are no error.
 pub fn recommend<D: AsRef<[u8]>, H: Borrow<Interaction>>(
     model: &Model<D>,
     scenario: &Scenario,
@@ -417,7 +418,11 @@ pub fn score<D: AsRef<[u8]>, H: Borrow<Interaction>>(
     recalls.iter().for_each(|recall| table.add_history(recall.ordinal, recall.value, false));
     followed.iter().for_each(|(ordinal, value)| table.add_followed(*ordinal, *value, false));
     let scorer = Scorer::new(model, view, scenario, fallback, taste, request, recalls, followed);
-    let scores = rank::scores(&scorer, fallback, request.item_ids.iter().map(|key| resolve(key)), table);
+    // An item that was taken out is as unknown as one that was never there.
+    let is_there =
+        |ordinal: &u32| view.live().and_then(|live| live.entry(*ordinal)).is_none_or(|entry| entry.item().is_some());
+    let asked = request.item_ids.iter().map(|key| resolve(key).filter(is_there));
+    let scores = rank::scores(&scorer, fallback, asked, table);
     Ok(Scores { scores, fallback })
 }
 

@@ -254,10 +254,13 @@ fn among<D: AsRef<[u8]>>(
     search: &mut Scratch,
 ) -> Result<(), RecommendError> {
     let scorer = &question.scorer;
-    // A rule about an attribute that no item has is about no item; a misspelt one shows in that nothing is promoted or new.
+    // A rule beyond what a filter may cost is about no item.
     let Ok(set) = question.eligible.those_of(scorer.model, &scorer.view, filter, table) else { return Ok(()) };
     let fits = |ordinal: &u32| passes(scorer.model, &scorer.view, filter, *ordinal);
     let added: Vec<u32> = question.eligible.added().iter().copied().filter(fits).collect();
+    if set.is_empty() && added.is_empty() {
+        return Ok(());
+    }
     if scorer.weights.vector > 0.0 && question.fallback.is_none() {
         find(question, most, Some(&set), &added, true, table, search)?;
         return Ok(());

@@ -69,9 +69,17 @@ impl SecuritySettings {
         in_range("security.requests_per_second", u64::from(self.requests_per_second), 0, 1_000_000)?;
         in_range("security.burst", u64::from(self.burst), 1, 1_000_000)?;
         for origin in &self.cors_origins {
-            let rest = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://")).unwrap_or_default();
+            let (usual, rest) = match origin.split_once("://") {
+                Some(("https", rest)) => (":443", rest),
+                Some(("http", rest)) => (":80", rest),
+                _ => ("", ""),
+            };
             if rest.is_empty() || rest.contains(['/', '*', ' ']) || !origin.is_ascii() {
                 return Err(out_of_range("security.cors_origins", origin, "origins such as \"https://shop.example\""));
+            }
+            if let Some(as_sent) = origin.strip_suffix(usual) {
+                let expected = format!("\"{as_sent}\", as browsers send it: the usual port of a scheme is left out");
+                return Err(out_of_range("security.cors_origins", origin, &expected));
             }
         }
         for host in &self.hosts {
@@ -185,6 +193,10 @@ mod tests {
         for (origin, good) in [
             ("https://a.example", true),
             ("http://b:8080", true),
+            ("http://b:443", true),
+            ("https://[::1]:8443", true),
+            ("https://a.example:443", false),
+            ("http://[::1]:80", false),
             ("*", false),
             ("https://a.example/", false),
             ("a", false),
@@ -192,5 +204,9 @@ mod tests {
             let settings = SecuritySettings { cors_origins: vec![origin.to_owned()], ..SecuritySettings::default() };
             assert_eq!(settings.validate().is_ok(), good, "{origin}");
         }
+        let cors_origins = vec!["https://a.example:443".to_owned()];
+        let settings = SecuritySettings { cors_origins, ..SecuritySettings::default() };
+        let error = settings.validate().unwrap_err().to_string();
+        assert!(error.contains("expected \"https://a.example\""), "{error}");
     }
 }

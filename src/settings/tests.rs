@@ -101,6 +101,20 @@ fn a_list_is_written_with_commas() {
 }
 
 #[test]
+fn an_empty_variable_is_an_empty_list() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("mine.toml");
+    std::fs::write(&file, "[security]\nhosts = ['shop.example']\ncors_origins = ['https://shop.example']\n").unwrap();
+    let keys = ["KINDRED__SECURITY__HOSTS", "KINDRED__SECURITY__CORS_ORIGINS", "KINDRED__TRENDING__BY"];
+    let settings = Settings::layered(Some(&file), environment(&keys.map(|key| (key, "")))).unwrap();
+    assert!(settings.security.hosts.is_empty() && settings.security.cors_origins.is_empty());
+    assert!(settings.trending.by.is_empty());
+    let settings = Settings::layered(Some(&file), environment(&[(keys[0], "")])).unwrap();
+    assert_eq!((settings.security.cors_origins.len(), settings.trending.by.len()), (1, 2), "the others stay");
+    assert!(Settings::layered(None, environment(&[(keys[0], "a.example,,b.example")])).is_err());
+}
+
+#[test]
 fn what_is_no_text_is_passed_over_where_it_is_not_ours_and_named_without_its_value_where_it_is() {
     use std::os::unix::ffi::OsStringExt as _;
     let no_text = || OsString::from_vec(b"secret\xff".to_vec());

@@ -3,6 +3,7 @@
 //! Nothing is looked up per request: each counter and histogram of a known route, stage or reason is resolved once at start.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus::core::Collector;
@@ -92,6 +93,8 @@ pub struct Metrics {
     history: HistoryGauges,
     /// The recall of live searches.
     pub(crate) recall: RecallMetrics,
+    /// Held while the gauges are brought up to now and read: of two scrapes at once neither finds those that the other has only begun to set.
+    rendering: Mutex<()>,
 }
 
 struct HistoryGauges {
@@ -269,6 +272,7 @@ impl Metrics {
             process: ProcessGauges::new(r)?,
             history: HistoryGauges::new(r)?,
             recall: RecallMetrics::new(r)?,
+            rendering: Mutex::default(),
             registry,
         })
     }
@@ -356,6 +360,7 @@ impl Metrics {
         artifact: &ArtifactGauges,
         history: &HistoryStats,
     ) -> Result<Vec<u8>, TelemetryError> {
+        let _one = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
         self.in_flight.set(i64::try_from(in_flight).unwrap_or(i64::MAX));
         self.ready.set(i64::from(artifact.ready));
         self.items.set(i64::from(artifact.items));
@@ -440,6 +445,21 @@ mod tests {
         assert!(text.contains("kindred_stage_seconds_count{stage=\"search\"} 1"), "{text}");
         assert!(text.contains("kindred_artifact_info{generation=\"g1\"} 1"), "{text}");
         assert!(text.contains("kindred_items 7") && text.contains("kindred_in_flight 3"), "{text}");
+    }
+
+    #[test]
+    fn scrapes_at_once_find_all_that_there_is() {
+        let metrics = Metrics::new().unwrap();
+        let artifact = ArtifactGauges { ready: true, generation: "g1".to_owned(), ..Default::default() };
+        let scrape = || {
+            let text = metrics.render(0, &artifact, &HistoryStats::default()).unwrap();
+            String::from_utf8(text).unwrap().contains("kindred_artifact_info{generation=\"g1\"} 1")
+        };
+        let all = || (0..100).all(|_| scrape());
+        std::thread::scope(|scope| {
+            let scrapers = [0; 4].map(|_| scope.spawn(all));
+            assert!(scrapers.into_iter().all(|scraper| scraper.join().unwrap()));
+        });
     }
 
     #[test]

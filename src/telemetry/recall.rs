@@ -39,6 +39,11 @@ impl RecallMetrics {
         self.samples.with_label_values(&labels).inc();
     }
 
+    /// What was measured says nothing of the artifact that is live now.
+    pub(crate) fn forgotten(&self) {
+        self.recall.reset();
+    }
+
     /// How broad searches are.
     pub(crate) fn level(&self, scenario: &str, shape: FilterShape, level: u8) {
         self.level.with_label_values(&[scenario, shape.name()]).set(i64::from(level));

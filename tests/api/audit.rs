@@ -63,31 +63,52 @@ fn deeds(file: &Path) -> Vec<Value> {
     text.lines().map(deed).collect()
 }
 
-#[test]
-fn a_deletion_is_written_down_where_its_caller_goes_away() {
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("audit.jsonl");
+fn until(is_so: &dyn Fn() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < PATIENCE, "it does not come to this");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A server in the midst of a deletion whose caller has gone away, and the gate that it waits at.
+fn left_alone(file: &Path) -> (Server, Arc<Semaphore>) {
     let gate = Arc::new(Semaphore::new(0));
     let inner = Arc::new(MemoryHistory::new(8, 100, PATIENCE));
     let history = Arc::new(Waiting { gate: Arc::clone(&gate), inner });
-    let server = Server::with_history(history, |settings| settings.admin.audit_log.clone_from(&file));
+    let server = Server::with_history(history, |settings| file.clone_into(&mut settings.admin.audit_log));
     let mut caller = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
     caller.write_all(b"DELETE /v1/users/u/data HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
-    let until = |is_so: &dyn Fn() -> bool| {
-        let began = Instant::now();
-        while !is_so() {
-            assert!(began.elapsed() < PATIENCE, "it does not come to this");
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    };
     until(&|| server.metric("kindred_in_flight") >= 1.0);
     // No lingering: the connection is reset.
     socket2::SockRef::from(&caller).set_linger(Some(Duration::ZERO)).unwrap();
     drop(caller);
     std::thread::sleep(Duration::from_millis(50));
-    assert!(deeds(&file).is_empty(), "not done yet");
+    assert!(deeds(file).is_empty(), "not done yet");
+    (server, gate)
+}
+
+#[test]
+fn a_deletion_is_written_down_where_its_caller_goes_away() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("audit.jsonl");
+    let (_server, gate) = left_alone(&file);
     gate.add_permits(1);
     until(&|| deeds(&file) == [json!(["local", "DELETE /v1/users/{id}/data", "200"])]);
+}
+
+#[test]
+fn a_stop_waits_for_a_deletion_whose_caller_has_gone_away() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("audit.jsonl");
+    let (server, gate) = left_alone(&file);
+    let stop = std::thread::spawn(move || drop(server));
+    // Workers look once a second whether all connections are closed.
+    std::thread::sleep(Duration::from_millis(1_500));
+    assert!(!stop.is_finished() && deeds(&file).is_empty());
+    gate.add_permits(1);
+    stop.join().unwrap();
+    assert_eq!(deeds(&file), [json!(["local", "DELETE /v1/users/{id}/data", "200"])]);
 }
 
 #[test]

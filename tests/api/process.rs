@@ -188,6 +188,30 @@ fn sighup_takes_a_new_artifact_and_a_damaged_one_is_logged() {
 }
 
 #[test]
+fn a_scenario_that_asks_for_what_no_item_has_answers_and_is_told_once_an_artifact() {
+    let directory = directory_with_shop();
+    let more = [("SCENARIOS__HOME__FILTER__KEY", "audlt"), ("SCENARIOS__HOME__FILTER__EXISTS", "false")];
+    let server = Process::start(directory.path(), &more);
+    let client = server.client();
+    let line = server.line("a rule asks for an attribute");
+    let says = |line: &str, generation: &str| {
+        ["\"WARN\"", generation, "\"home\"", "\"filter\"", "\"audlt\""].iter().all(|part| line.contains(part))
+    };
+    assert!(says(&line, "\"g1\""), "{line}");
+    for body in [json!({}), json!({"interactions": [{"item_id": "item-4"}]})] {
+        let answer = client.post("/v1/recommendations", body).ok();
+        assert!(!answer["items"].as_array().unwrap().is_empty(), "{answer}");
+    }
+    assert_eq!(client.get("/").status, 200);
+    let asked = json!({"filter": {"key": "audlt", "exists": true}});
+    client.post("/v1/recommendations", asked).problem(400, "invalid_filter");
+    Fixture::shop().publish(&directory.path().join("artifacts"), "g2");
+    server.signal("HUP");
+    let line = server.line("a rule asks for an attribute");
+    assert!(says(&line, "\"g2\""), "once an artifact: {line}");
+}
+
+#[test]
 fn sighup_before_all_is_open_is_heeded_and_ends_nothing() {
     let directory = directory_with_shop();
     let keys = directory.path().join("keys");

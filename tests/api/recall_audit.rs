@@ -65,9 +65,14 @@ fn a_search_that_is_too_narrow_gets_broader_until_it_finds_enough() {
     }
     assert_eq!(value(&server, &metric("", "filtered_below_1_percent")), 1.0);
     assert_eq!(value(&server, &metric("_level", "filtered_below_1_percent")), 0.0);
-    // Another artifact is another graph, of which nothing is known yet.
+    // Another artifact is another graph, of which nothing is known yet, whether or not anybody asks.
     fixture.publish(&server.artifacts(), "g2");
     server.post("/admin/reload", json!({})).ok();
+    let is_told = || server.get("/metrics").text().contains("kindred_ann_recall{");
+    while value(&server, &metric("_level", "plain")) > 0.0 || is_told() {
+        assert!(began.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let before = value(&server, &metric("_samples_total", "plain"));
     while value(&server, &metric("_samples_total", "plain")) == before {
         ask(json!({}));

@@ -40,6 +40,23 @@ fn what_a_request_brings_and_newcomers_are_scored_too() {
 }
 
 #[test]
+fn an_item_that_was_taken_out_has_no_score() {
+    let server = Server::with_shop();
+    let has_score = || {
+        let body = json!({"interactions": [{"item_id": "item-4"}], "item_ids": ["item-8", "item-12", "new"]});
+        let answer = server.post("/v1/score", body).ok();
+        [0_usize, 1, 2].map(|at| answer["scores"][at]["score"].is_number())
+    };
+    assert_eq!(has_score(), [true, true, false]);
+    let json = [("content-type", "application/json")];
+    server.send("PUT", "/v1/items/new", &json, br#"{"categories": ["toys"], "price": 0.5}"#).ok();
+    server.send("DELETE", "/v1/items/item-8", &[], &[]).ok();
+    assert_eq!(has_score(), [false, true, true]);
+    server.send("DELETE", "/v1/items/new", &[], &[]).ok();
+    assert_eq!(has_score(), [false, true, false]);
+}
+
+#[test]
 fn a_request_that_cannot_be_used_is_refused() {
     let server = Server::with_shop();
     let many: Vec<String> = (0..10_001).map(|n| n.to_string()).collect();

@@ -211,7 +211,11 @@ fn words_that_cannot_be_looked_for_are_refused() {
     fixture.learn_words();
     let server = Server::with(&fixture, |_| ());
     server.post("/v1/search", json!({"q": " "})).problem(400, "invalid_request");
-    server.post("/v1/search", json!({"q": "w".repeat(1_001)})).problem(400, "limit_exceeded");
+    for letter in ["w", "\u{fc}", "\u{65e5}"] {
+        assert_eq!(server.post("/v1/search", json!({"q": letter.repeat(1_000)})).status, 200, "{letter}");
+        let problem = server.post("/v1/search", json!({"q": letter.repeat(1_001)})).problem(400, "limit_exceeded");
+        assert!(problem.detail.contains("characters of q: 1001, at most 1000"), "{problem:?}");
+    }
     server.post("/v1/search", json!({"q": "garden", "vector": [1.0]})).problem(400, "invalid_request");
     server.post("/v1/search", json!({})).problem(400, "invalid_request");
 }
