@@ -23,6 +23,7 @@ use crate::matrix::Matrix;
 use crate::model_dir::{ModelDir, ModelMetric};
 use crate::progress::Progress;
 use crate::recall::{self, Agreement, Truth};
+use crate::whole_dir;
 
 mod edges;
 
@@ -195,9 +196,7 @@ pub fn publish(
         "the model has no item, so there is nothing to recommend: prepare a dataset with items in it"
     );
     // Told now and not after the work, which may take an hour.
-    std::fs::create_dir_all(root)
-        .and_then(|()| tempfile::tempfile_in(root))
-        .with_context(|| format!("nothing can be written in {}", root.display()))?;
+    whole_dir::can_be_made(root).with_context(|| format!("nothing can be written in {}", root.display()))?;
     let started = Instant::now();
     let (mut report, built) = build(model, options, progress)?;
     if report.ann_recall_at_10 < options.recall_floor {
@@ -456,9 +455,10 @@ mod tests {
         let publish = |root: &Path| publish(&model, root, &BuildOptions::default(), &Progress::hidden());
         let error = publish(Path::new("/proc/artifacts")).unwrap_err().to_string();
         assert!(error.contains("/proc/artifacts"), "{error}");
-        let root = tempfile::tempdir().unwrap();
-        let error = publish(root.path()).unwrap_err().to_string();
+        let place = tempfile::tempdir().unwrap();
+        let error = publish(&place.path().join("artifacts")).unwrap_err().to_string();
         assert!(error.contains("building the graph"), "{error}");
+        assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "something was left behind");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use kindred::interaction::Interaction;
 use kindred::limits;
 use kindred::live_items::{LiveEntry, LiveItems};
 use kindred::model::Model;
-use kindred::recommend::{RecommendError, RecommendRequest, RecommendScratch, keeps_out, recommend};
+use kindred::recommend::{RecommendError, RecommendRequest, RecommendScratch, keeps_out, passing_rule, recommend};
 use kindred::scenario::{ItemFilter, Scenario};
 use kindred::trending::TrendingSettings;
 use kindred::user_vector::Weighting;
@@ -50,6 +50,8 @@ pub struct HeldOut {
     pub kinds: Vec<String>,
     /// Item keys, by the number in the item columns.
     pub keys: Vec<String>,
+    /// The most recent interactions of a user that are looked at, at most: as many as a server keeps.
+    pub history_max: usize,
 }
 
 /// How to evaluate.
@@ -311,7 +313,7 @@ fn listable<D: AsRef<[u8]>>(
         None => None,
     };
     let Some(filter) = scenario.filter.as_ref().map(ItemFilter::expression) else { return Ok(allowed.cloned()) };
-    let mut set = Arc::unwrap_or_clone(model.passing(live, filter)?);
+    let mut set = Arc::unwrap_or_clone(passing_rule(model, live, filter)?);
     if let Some(allowed) = allowed {
         set.and(allowed);
     }

@@ -82,7 +82,7 @@ impl Hits {
 /// Makes the script of a dataset, for `most` of the users of its test part drawn by `seed`, or for all.
 ///
 /// # Errors
-/// The scenario's filter names a field that the index does not have.
+/// The scenario's filter is beyond the limits.
 pub fn script<D: AsRef<[u8]> + Sync>(
     held_out: &HeldOut,
     model: &Model<D>,
@@ -91,7 +91,7 @@ pub fn script<D: AsRef<[u8]> + Sync>(
     most: Option<usize>,
     seed: u64,
 ) -> Result<Script, RecommendError> {
-    let HeldOut { train, test, kinds, keys } = held_out;
+    let HeldOut { train, test, kinds, keys, history_max } = held_out;
     let mut users: Vec<(u32, Range<usize>)> = by_user(&test.user).collect();
     if let Some(most) = most.filter(|most| *most < users.len()) {
         users.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
@@ -111,7 +111,8 @@ pub fn script<D: AsRef<[u8]> + Sync>(
     let first_ms = before.time_ms.iter().chain(&after.time_ms).copied().min().unwrap_or(LEAST_PLAUSIBLE_MS);
     let later_ms = (LEAST_PLAUSIBLE_MS - first_ms).max(0);
     before.time_ms.iter_mut().chain(&mut after.time_ms).for_each(|time_ms| *time_ms += later_ms);
-    let questions = HeldOut { train: before, test: after, kinds: kinds.clone(), keys: keys.clone() };
+    let (kinds, keys, history_max) = (kinds.clone(), keys.clone(), *history_max);
+    let questions = HeldOut { train: before, test: after, kinds, keys, history_max };
     let options = EvaluateOptions {
         ks: Vec::new(),
         exact_only: false,
@@ -156,6 +157,7 @@ fn copy(from: &Interactions, row: usize, into: &mut Interactions) {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use kindred::limits;
     use kindred::testing::Fixture;
 
     use super::*;
@@ -168,7 +170,8 @@ mod tests {
 
     fn held_out(train: &[(u32, u32, i64)], test: &[(u32, u32, i64)]) -> HeldOut {
         let keys = (0..61).map(Fixture::key).collect();
-        HeldOut { train: rows(train), test: rows(test), kinds: vec!["view".to_owned()], keys }
+        let (kinds, history_max) = (vec!["view".to_owned()], limits::HISTORY_MAX);
+        HeldOut { train: rows(train), test: rows(test), kinds, keys, history_max }
     }
 
     fn scripted(held_out: &HeldOut, most: Option<usize>) -> Script {

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-/// What a directory is called while it is written, and the one before it while it is replaced.
+/// What a directory is called while it is written, and the one before it while it is replaced: names that nobody gives to what they keep.
 const PARTIAL: &str = ".partial";
-const OLD: &str = ".old";
+const OLD: &str = ".replaced";
 
 /// What a directory is, for those who write it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +74,7 @@ pub enum WholeDirError {
 /// # Errors
 /// Something is there and `force` is not given, or is there and is of another kind, or nothing can be written there.
 pub fn writable(dir: &Path, kind: Kind, force: bool) -> Result<(), WholeDirError> {
+    recover(dir, kind)?;
     let path = dir.to_owned();
     match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -91,9 +92,30 @@ pub fn writable(dir: &Path, kind: Kind, force: bool) -> Result<(), WholeDirError
     if dir.file_name().is_none() {
         return Err(WholeDirError::Unnamed { path, kind });
     }
-    // A file without a name, where the directory or the first that is missing above it will be.
-    let place = parent(dir).ancestors().find(|place| place.is_dir()).unwrap_or(Path::new("."));
+    can_be_made(parent(dir))
+}
+
+/// Whether a directory can be made and written into, or is there and can be written into. Makes nothing.
+///
+/// # Errors
+/// It cannot.
+pub fn can_be_made(dir: &Path) -> Result<(), WholeDirError> {
+    // A file without a name, in it or where the first that is missing above it will be.
+    let place = dir.ancestors().find(|place| place.exists()).unwrap_or(Path::new("."));
     tempfile::tempfile_in(place).map(drop).map_err(cannot_write(place))
+}
+
+/// Gives a directory of this kind its name back, where a kill has left it without one: in the middle of being replaced.
+///
+/// # Errors
+/// It cannot be renamed.
+pub fn recover(dir: &Path, kind: Kind) -> Result<(), WholeDirError> {
+    let old = beside(dir, OLD);
+    if dir.exists() || !old.join(kind.mark).is_file() {
+        return Ok(());
+    }
+    fs::rename(&old, dir).map_err(cannot_write(dir))?;
+    sync_directory(parent(dir))
 }
 
 /// Writes a directory: `fill` is given an empty one to write its files into, which then takes the place of `dir`.
@@ -119,8 +141,14 @@ pub fn write<E: From<WholeDirError>>(
 /// # Errors
 /// One of them cannot be removed.
 pub fn remove(dir: &Path) -> Result<(), WholeDirError> {
-    remove_one(dir)?;
-    [PARTIAL, OLD].iter().try_for_each(|suffix| remove_one(&beside(dir, suffix)))
+    [PARTIAL, OLD].iter().try_for_each(|suffix| remove_one(&beside(dir, suffix)))?;
+    // Without its name first, so that a kill leaves nothing that has lost a part and looks whole.
+    let partial = beside(dir, PARTIAL);
+    match fs::rename(dir, &partial) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(cannot_write(dir)(source)),
+        Ok(()) => remove_one(&partial),
+    }
 }
 
 /// Writes one file and waits until it is on disk.
@@ -217,9 +245,42 @@ mod tests {
         fs::create_dir(dir.join("inside")).unwrap();
         let unnamed = writable(&dir.join("inside/.."), THING, true).unwrap_err();
         assert!(matches!(unnamed, WholeDirError::Unnamed { .. }), "{unnamed}");
+        let in_a_file = dir.join(THING.mark).join("deep/thing");
+        for nowhere in [Path::new("/proc/no/thing"), in_a_file.as_path()] {
+            let error = can_be_made(nowhere).unwrap_err();
+            assert!(matches!(error, WholeDirError::Write { .. }), "{error}");
+        }
+        can_be_made(&place.path().join("deep/thing")).unwrap();
         let nowhere = writable(Path::new("/proc/no/thing"), THING, false).unwrap_err();
         assert!(matches!(nowhere, WholeDirError::Write { .. }), "{nowhere}");
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "something was left behind");
+    }
+
+    #[test]
+    fn a_kill_between_two_names_costs_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = place.path().join("thing");
+        put(&dir, "1", false).unwrap();
+        fs::rename(&dir, beside(&dir, OLD)).unwrap();
+        fs::create_dir(beside(&dir, PARTIAL)).unwrap();
+        assert!(matches!(writable(&dir, THING, false), Err(WholeDirError::Exists { .. })));
+        assert_eq!(fs::read_to_string(dir.join(THING.mark)).unwrap(), "1");
+        put(&dir, "2", true).unwrap();
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "something was left behind");
+        remove(&dir).unwrap();
+        remove(&dir).unwrap();
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_somebody_else_has_put_aside_stays() {
+        let place = tempfile::tempdir().unwrap();
+        let (dir, aside) = (place.path().join("thing"), place.path().join("thing.old"));
+        put(&dir, "1", false).unwrap();
+        fs::rename(&dir, &aside).unwrap();
+        put(&dir, "2", false).unwrap();
+        put(&dir, "3", true).unwrap();
+        assert_eq!(fs::read_to_string(aside.join(THING.mark)).unwrap(), "1");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! A file that is written whole or not at all: under another name beside it, renamed when all of it is on disk.
 
-use std::fs::File;
+use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -14,16 +15,38 @@ pub struct WholeFile {
 }
 
 impl WholeFile {
-    /// Begins a file.
+    /// Begins a file that has the permissions of the one it replaces, or else those that a new file has.
     ///
     /// # Errors
     /// Something that is no file has the name, or nothing can be written beside it.
     pub fn begin(path: &Path) -> io::Result<Self> {
+        let file = Self::with_mode(path, 0o666)?;
+        if let Ok(replaced) = fs::metadata(path) {
+            let partial = file.out.get_ref().as_file();
+            // Not asked of a disk that knows no permissions.
+            if partial.metadata()?.permissions() != replaced.permissions() {
+                partial.set_permissions(replaced.permissions())?;
+            }
+        }
+        Ok(file)
+    }
+
+    /// Begins a file that nobody else may read.
+    ///
+    /// # Errors
+    /// As [`WholeFile::begin`].
+    pub fn begin_private(path: &Path) -> io::Result<Self> {
+        Self::with_mode(path, 0o600)
+    }
+
+    /// Begins a file with these permissions, less what the process takes from all its files (umask).
+    fn with_mode(path: &Path, mode: u32) -> io::Result<Self> {
         // A device or a pipe would be replaced instead of written to.
         if path.exists() && !path.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is there and is not a file: name a file"));
         }
-        let partial = NamedTempFile::new_in(directory(path))?;
+        let mut builder = tempfile::Builder::new();
+        let partial = builder.permissions(Permissions::from_mode(mode)).tempfile_in(directory(path))?;
         Ok(Self { path: path.to_owned(), out: BufWriter::new(partial) })
     }
 
@@ -76,5 +99,20 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
         assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 1, "something was left behind");
         assert!(WholeFile::begin(place.path()).is_err(), "a directory is no file");
+    }
+
+    #[test]
+    fn a_file_may_be_read_by_whom_a_plain_one_may_unless_it_is_private() {
+        let place = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let (plain, path) = (place.path().join("plain"), place.path().join("page.html"));
+        File::create(&plain).unwrap();
+        WholeFile::begin(&path).unwrap().publish().unwrap();
+        assert_eq!(mode(&path), mode(&plain));
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        WholeFile::begin(&path).unwrap().publish().unwrap();
+        assert_eq!(mode(&path), 0o640, "the one that is replaced");
+        WholeFile::begin_private(&path).unwrap().publish().unwrap();
+        assert_eq!(mode(&path), 0o600);
     }
 }

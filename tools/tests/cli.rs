@@ -5,6 +5,7 @@ mod support;
 
 use std::fs;
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Command as Process, Stdio};
 use std::time::Duration;
 
@@ -177,6 +178,33 @@ fn an_older_artifact_comes_back_and_a_damaged_one_does_not() {
     activate("nothing").assert().code(2);
     activate("../artifacts").assert().code(2);
     assert_eq!(current(), older, "it stays");
+    assert_eq!(json(activate(&older))["before"], older.as_str(), "there already");
+}
+
+#[test]
+fn whoever_activates_in_the_wrong_place_is_told_so() {
+    let shop = Workshop::new(100);
+    let generation = json(shop.build())["generation"].as_str().unwrap().to_owned();
+    let (artifacts, above) = (shop.artifacts(), shop.artifacts().parent().unwrap().to_owned());
+    let path = artifacts.join(&generation);
+    let remedy = format!("`kindred activate {generation} --artifacts {}`", artifacts.display());
+    let nothing = format!("there is no artifact artifacts in {}", above.display());
+    for (given, place, told) in [(path.to_str().unwrap(), &above, remedy), ("artifacts", &above, nothing)] {
+        let refused = kindred().args(["activate", given, "--artifacts"]).arg(place).output().unwrap();
+        let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(refused.status.code() == Some(2) && text.contains(&told), "{text}");
+    }
+    assert!(!above.join(artifact::LOCK_FILE).exists(), "something was left behind");
+    let list = |place: &Path| {
+        let listed = kindred().arg("activate").arg("--artifacts").arg(place).output().unwrap();
+        assert!(listed.status.success(), "{listed:?}");
+        String::from_utf8(listed.stdout).unwrap()
+    };
+    let empty = list(&above);
+    assert!(empty.contains(&format!("there is no artifact in {}", above.display())), "{empty}");
+    fs::remove_file(artifacts.join(artifact::CURRENT_FILE)).unwrap();
+    let unnamed = list(&artifacts);
+    assert!(unnamed.contains(&generation) && unnamed.contains("there is no CURRENT"), "{unnamed}");
 }
 
 #[test]

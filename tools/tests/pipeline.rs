@@ -119,7 +119,7 @@ fn the_steps_one_by_one_refuse_to_overwrite() {
     let train = |more: &[&str]| {
         let mut command = kindred();
         command.arg("train").arg("--dataset").arg(dir.join("dataset")).arg("--output").arg(dir.join("model"));
-        command.args(["--factors", "8", "--iterations", "2"]).args(more).output().unwrap()
+        command.args(["--trainer", "als", "--factors", "8", "--iterations", "2"]).args(more).output().unwrap()
     };
     let refused = train(&[]);
     assert_eq!(refused.status.code(), Some(2));

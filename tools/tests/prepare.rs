@@ -6,8 +6,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arrow_array::types::{Int8Type, UInt32Type};
 use arrow_array::{
-    ArrayRef, Date32Array, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    ArrayRef, Date32Array, Decimal128Array, DictionaryArray, Float64Array, Int64Array, LargeStringArray, RecordBatch,
+    StringArray, StringViewArray, TimestampMicrosecondArray, UInt32Array,
 };
 use assert_cmd::Command;
 use kindred::timestamp::Timestamp;
@@ -104,6 +106,26 @@ fn the_same_content_in_every_form_is_the_same_dataset() {
     assert_ne!(different.report.fingerprint, first.report.fingerprint);
 }
 
+#[test]
+fn categoricals_views_and_decimals_of_parquet_are_texts_and_numbers() {
+    let place = tempfile::tempdir().unwrap();
+    let (plain, other) = (place.path().join("plain.parquet"), place.path().join("other.parquet"));
+    parquet_file(&plain);
+    let rows = rows();
+    let items = LargeStringArray::from_iter_values(rows.iter().map(|row| row.1.as_str()));
+    let keys = UInt32Array::from_iter_values(0..rows.len() as u32);
+    let hundredths = Decimal128Array::from_iter_values(rows.iter().map(|row| (row.4 * 100.0) as i128));
+    let columns: [(&str, ArrayRef); 5] = [
+        ("user_id", Arc::new(rows.iter().map(|row| row.0.as_str()).collect::<DictionaryArray<Int8Type>>())),
+        ("item_id", Arc::new(DictionaryArray::<UInt32Type>::new(keys, Arc::new(items)))),
+        ("timestamp", Arc::new(TimestampMicrosecondArray::from_iter_values(rows.iter().map(|row| row.2 * 1_000)))),
+        ("event", Arc::new(StringViewArray::from_iter_values(rows.iter().map(|row| row.3)))),
+        ("value", Arc::new(hundredths.with_precision_and_scale(10, 2).unwrap())),
+    ];
+    write_parquet(&other, columns);
+    assert_eq!(prepared(other).report.fingerprint, prepared(plain).report.fingerprint);
+}
+
 trait Counts {
     fn n_bad_and_kept(&self) -> (u64, u64);
 }
@@ -112,6 +134,26 @@ impl Counts for kindred_tools::dataset::DatasetReport {
     fn n_bad_and_kept(&self) -> (u64, u64) {
         (self.read.n_bad(), self.n_train + self.n_test)
     }
+}
+
+#[test]
+fn a_field_of_json_lines_that_was_named_may_come_late() {
+    let place = tempfile::tempdir().unwrap();
+    let early = text("", |(u, i, t, ..)| {
+        serde_json::json!({"user": u, "item": i, "time": t, "page": "x".repeat(500)}).to_string()
+    });
+    let late = "{\"user\": \"u1\", \"item\": \"late\", \"time\": 1508194801000, \"amount\": 7}\n";
+    let log = put(place.path(), "log.jsonl", early + late);
+    let by = |value: &str| {
+        let mut options = PrepareOptions::new(vec![log.clone()]);
+        (options.read.columns.value, options.split) = (Some(value.to_owned()), Split::None);
+        prepare(&options, &Progress::hidden())
+    };
+    let Parts { train, report, .. } = by("amount").unwrap();
+    assert_eq!((train.weight.iter().filter(|weight| **weight == 7.0).count(), report.read.filled_value), (1, 200));
+    let error = by("amuont").unwrap_err();
+    let said = std::error::Error::source(&error).unwrap().to_string();
+    assert!(said.contains("\"amuont\"") && said.contains("there are: "), "{said}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Each preset of `config/presets`, served: it is read, and its live lists are those that the offline evaluator makes.
+//! Each preset of `config/presets`, served: it is read, and its live lists are those that the offline evaluator makes. A setting that is wrong is told at once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -12,6 +12,18 @@ fn presets() -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     found.sort();
     found
+}
+
+#[test]
+fn a_wrong_setting_is_told_before_the_demo_has_worked() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("demo");
+    let mut command = kindred();
+    command.args(["demo", "--port", "0", "--dir"]).arg(&dir).env("KINDRED__HISTORY__KEEP_PER_ACTOR", "many");
+    let refused = command.output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(2) && said.contains("reading the settings from the environment"), "{said}");
+    assert!(!dir.exists());
 }
 
 #[test]

@@ -13,6 +13,7 @@ pub mod fit;
 use std::collections::HashSet;
 
 use anyhow::{Context as _, bail};
+use kindred::limits;
 use kindred::recommend::{Reasons, RecommendError, RecommendRequest, RecommendScratch, recommend};
 use kindred::scenario::{Basis, LearnedWeights, Scenario, SourceWeights};
 use kindred::snapshot::Snapshot;
@@ -90,7 +91,10 @@ pub fn learn(
     }
     if cases.len() < LISTS_MIN {
         let found = cases.len();
-        bail!("{found} lists to learn weights on, at least {LISTS_MIN} are needed: train without --learn-weights");
+        bail!(
+            "{found} lists to learn weights on, of items that the scenario may list, at least {LISTS_MIN} are needed: \
+             train without --learn-weights"
+        );
     }
     // Cases stand in the order of the users, so every so manieth is a fair sample.
     let every = cases.len().div_ceil(LISTS_MAX);
@@ -118,6 +122,8 @@ fn proposing(scenario: &Scenario) -> Scenario {
         exclude_within_hours: scenario.exclude_within_hours,
         hide_kinds: scenario.hide_kinds.clone(),
         interests: scenario.interests,
+        require_available: scenario.require_available,
+        filter: scenario.filter.clone(),
         boosts: scenario.boosts.iter().filter(|boost| boost.learned).cloned().collect(),
         ..Scenario::default()
     }
@@ -164,7 +170,7 @@ fn divided(material: &Material, is_held: impl Fn(usize) -> bool) -> (Material, H
     }
     let keys = material.items.iter().map(|item| item.id.clone()).collect();
     let rest = Material { interactions: train.clone(), ..material.clone() };
-    (rest, HeldOut { train, test, kinds: material.kinds.clone(), keys })
+    (rest, HeldOut { train, test, kinds: material.kinds.clone(), keys, history_max: limits::HISTORY_MAX })
 }
 
 /// What the sources say about each candidate of a list.

@@ -131,4 +131,9 @@ fn lists_for_nobody_and_too_few_lists_are_refused() {
     let keep: Vec<bool> = few.interactions.user.iter().map(|user| *user < 100).collect();
     few.interactions.retain(&keep);
     assert!(learn(&few, &Scenario::home()).contains("--learn-weights"));
+    // Of the three lists that each of the last forty users is asked for, one is of what is taken by the hour.
+    let hourly: Vec<String> = (20..60).map(|i| format!("item-{i}")).collect();
+    let filter = Some(serde_json::from_value(serde_json::json!({ "has_id": hourly })).unwrap());
+    let told = learn(&news(), &Scenario { filter, ..Scenario::home() });
+    assert!(told.starts_with("40 lists to learn weights on"), "{told}");
 }

@@ -1,10 +1,11 @@
 //! `kindred activate`: back to an artifact that was published before.
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context;
-use kindred::artifact::{self, ArtifactError};
+use anyhow::{Context, bail, ensure};
+use kindred::artifact::{self, ArtifactError, MANIFEST_FILE};
+use kindred::telemetry::chain;
 use serde::Serialize;
 
 use super::verify::verify;
@@ -16,7 +17,7 @@ use crate::report::{Report, Table, count, emit};
 ///
 /// Every byte of it is checked first; then CURRENT names it, and a server takes it when it looks next (`artifacts.poll_ms`, SIGHUP or
 /// `POST /admin/reload`). What changed in the catalogue since is laid over it, as far back as changes are kept (seven days). Exit code 0:
-/// done; 1: the artifact is damaged, and CURRENT names what it named; 2: there is none of this name.
+/// done; 1: the artifact is damaged, and CURRENT names what it named; 2: there is none of this name, or it cannot be read.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  kindred activate\n  kindred activate 20261130T134845Z-e8c61fb3 --artifacts artifacts"
@@ -33,8 +34,12 @@ pub struct Args {
 /// The artifacts that there are.
 #[derive(Clone, Debug, Serialize)]
 struct Listed {
+    /// Where they are, whatever directory this is asked in.
+    artifacts: PathBuf,
     /// The one that CURRENT names; none if it names nothing.
     current: Option<String>,
+    /// Why it names nothing, or not one of these.
+    problem: Option<String>,
     /// The oldest first.
     generations: Vec<Generation>,
 }
@@ -64,27 +69,50 @@ struct Activated {
 /// # Errors
 /// There is no such directory or artifact, something else publishes there, or CURRENT cannot be written.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
-    let root = &args.artifacts;
-    let before = artifact::current(root).ok().map(|current| current.generation);
+    let root = std::path::absolute(&args.artifacts).context("--artifacts")?;
+    let (before, problem) = match artifact::current(&root) {
+        Ok(current) => (Some(current.generation), None),
+        Err(ArtifactError::NothingPublished { .. }) => (None, Some("there is no CURRENT: choose one".to_owned())),
+        Err(error) => (None, Some(chain(&error))),
+    };
     let Some(generation) = args.generation.clone() else {
-        emit(&Listed { current: before, generations: list(args)? }, global.json)?;
+        let generations = list(&root)?;
+        let is_listed = generations.iter().any(|one| before.as_ref() == Some(&one.generation));
+        let unread = || (!is_listed).then(|| "the manifest of the one that CURRENT names cannot be read".to_owned());
+        let problem = problem.or_else(unread);
+        emit(&Listed { artifacts: root, current: before, problem, generations }, global.json)?;
         return Ok(Exit::Done);
     };
-    if !artifact::is_generation_name(&generation) {
-        return Err(ArtifactError::GenerationName { name: generation }.into());
-    }
+    check_name(&generation)?;
+    let directory = root.join(&generation);
+    ensure!(
+        directory.join(MANIFEST_FILE).is_file(),
+        "there is no artifact {generation} in {}: without a name, `kindred activate` lists those there are",
+        root.display()
+    );
     let progress = Progress::bar("verifying", 0);
-    let verified = verify(&root.join(&generation)).context("`kindred activate` alone lists what there is")?;
+    let verified = verify(&directory)?;
     progress.finish();
-    if verified.ok {
-        artifact::activate(root, &generation)?;
+    if verified.ok && before.as_ref() != Some(&generation) {
+        artifact::activate(&root, &generation)?;
     }
     emit(&Activated { ok: verified.ok, generation, before, problem: verified.problem }, global.json)?;
     Ok(if verified.ok { Exit::Done } else { Exit::No })
 }
 
-fn list(args: &Args) -> anyhow::Result<Vec<Generation>> {
-    let root = &args.artifacts;
+/// Refuses what names no artifact; whoever gave the path of one is told its name.
+fn check_name(given: &str) -> anyhow::Result<()> {
+    if artifact::is_generation_name(given) {
+        return Ok(());
+    }
+    let path = Path::new(given);
+    let name = path.file_name().and_then(|name| name.to_str()).filter(|name| artifact::is_generation_name(name));
+    let Some(name) = name else { return Err(ArtifactError::GenerationName { name: given.to_owned() }.into()) };
+    let beside = path.parent().filter(|beside| !beside.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    bail!("{given} is a path: give the name, `kindred activate {name} --artifacts {}`", beside.display())
+}
+
+fn list(root: &Path) -> anyhow::Result<Vec<Generation>> {
     let names = artifact::generations(root).with_context(|| format!("listing the artifacts in {}", root.display()))?;
     let one = |generation: String| {
         let manifest = artifact::read_manifest(&root.join(&generation)).ok()?;
@@ -96,6 +124,12 @@ fn list(args: &Args) -> anyhow::Result<Vec<Generation>> {
 
 impl Report for Listed {
     fn text(&self) -> String {
+        if self.generations.is_empty() && self.current.is_none() {
+            return format!(
+                "there is no artifact in {}: name the directory with --artifacts, or run `kindred build`\n",
+                self.artifacts.display()
+            );
+        }
         let mut table = Table::new(["generation", "built", "trainer", "items", "current"]);
         for Generation { generation, created_at, trainer, n_items } in &self.generations {
             let is_current = self.current.as_ref() == Some(generation);
@@ -107,7 +141,8 @@ impl Report for Listed {
                 if is_current { "yes" } else { "" }.to_owned(),
             ]);
         }
-        table.text()
+        let problem = self.problem.as_ref().map(|problem| format!("{problem}\n")).unwrap_or_default();
+        table.text() + &problem
     }
 }
 
@@ -116,7 +151,14 @@ impl Report for Activated {
         let mut text = String::new();
         let before = self.before.as_deref().unwrap_or("nothing");
         let _ = match &self.problem {
-            None => writeln!(text, "CURRENT names {}, before it named {before}", self.generation),
+            None if self.before.as_ref() == Some(&self.generation) => {
+                writeln!(text, "CURRENT names {before} already, and it is whole")
+            }
+            None => writeln!(
+                text,
+                "CURRENT names {}, before it named {before}; a running server takes it when it looks next",
+                self.generation
+            ),
             Some(problem) => writeln!(text, "{} is damaged, CURRENT still names {before}: {problem}", self.generation),
         };
         text

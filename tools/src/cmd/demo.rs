@@ -92,8 +92,10 @@ struct Log {
 /// # Errors
 /// The port is taken, the directory is somebody else's, an earlier demo is still served from it, or a step fails.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
-    if !args.no_serve {
-        // Now, and not after minutes of work; the same goes for the files.
+    // Now, and not after minutes of work; the same goes for the files.
+    let settings = (!args.no_serve).then(|| Settings::load(None)).transpose();
+    let settings = settings.context("reading the settings from the environment")?;
+    if settings.is_some() {
         drop(port_is_free(args.port)?);
     }
     for given in args.data.iter().chain(&args.item_table) {
@@ -110,11 +112,10 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         emit(&report, global.json)?;
         return Ok(Exit::No);
     }
-    if args.no_serve {
-        emit(&report, global.json)?;
-        return Ok(Exit::Done);
+    match settings {
+        Some(settings) => serve(args, &places, report, settings, global)?,
+        None => emit(&report, global.json)?,
     }
-    serve(args, &places, report, global)?;
     Ok(Exit::Done)
 }
 
@@ -217,8 +218,13 @@ fn train(args: &Args, places: &Places, progress: &Progress) -> anyhow::Result<(M
 }
 
 /// Serves, shows what it can do, and waits for Ctrl-C.
-fn serve(args: &Args, places: &Places, mut report: DemoReport, global: &Global) -> anyhow::Result<()> {
-    let mut settings = Settings::load(None).context("reading the settings from the environment")?;
+fn serve(
+    args: &Args,
+    places: &Places,
+    mut report: DemoReport,
+    mut settings: Settings,
+    global: &Global,
+) -> anyhow::Result<()> {
     settings.http.port = args.port;
     settings.http.host = "127.0.0.1".to_owned();
     settings.artifacts.dir = places.at("artifacts");

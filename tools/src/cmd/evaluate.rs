@@ -4,6 +4,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use clap::builder::RangedU64ValueParser;
+use kindred::limits;
 use kindred::scenario::Basis;
 use kindred::settings::Settings;
 use kindred::snapshot::Snapshot;
@@ -26,7 +28,7 @@ pub struct Args {
     /// Read the recommendation log ([recommendation_log] in the settings) of a store or a backup, or of the directory that holds one: click-through,
     /// conversion, and what the lists would have been worth without exploration. The store must not be open elsewhere.
     #[arg(long, value_name = "PATH", conflicts_with_all = ["artifacts", "dataset", "k", "scenario", "config", "protocol"])]
-    #[arg(conflicts_with_all = ["allow_seen", "only_new", "exact_only", "users", "lists", "html"])]
+    #[arg(conflicts_with_all = ["allow_seen", "only_new", "exact_only", "history", "users", "lists", "html"])]
     from_log: Option<PathBuf>,
     /// With --from-log: the kinds of interaction that count as a click; may be given several times. All but not_interested if left out.
     #[arg(long, value_name = "KIND", requires = "from_log")]
@@ -59,6 +61,11 @@ pub struct Args {
     /// Leave the approximate search out.
     #[arg(long)]
     exact_only: bool,
+    /// Most recent interactions of a user that are looked at, at most. A server looks at no more than it keeps: `history.keep_per_actor` in its
+    /// settings, 100 unless set.
+    #[arg(long, value_name = "N", default_value_t = limits::HISTORY_MAX)]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=limits::HISTORY_MAX as u64))]
+    history: usize,
     /// Ask this many users, drawn at random, instead of all.
     #[arg(long, value_name = "N")]
     users: Option<usize>,
@@ -81,6 +88,10 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     if let Some(log) = &args.from_log {
         return evaluate_log::run(log, &args.click, args.seed, global);
     }
+    let cannot_be_written = |path: &Path| format!("{}: cannot be written", path.display());
+    let begin = |path: &Path| WholeFile::begin(path).with_context(|| cannot_be_written(path));
+    let mut lists = args.lists.as_deref().map(begin).transpose()?;
+    let page = args.html.as_deref().map(begin).transpose()?;
     let snapshot = Snapshot::open(&super::verify::directory(&args.artifacts)?)?;
     let Settings { scenarios, trending, .. } = Settings::load(args.config.as_deref())?;
     let scenario = super::scenario(&scenarios, &args.scenario)?;
@@ -109,10 +120,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     };
     let progress = Progress::bar("evaluating", 0);
     let step = |done, total| progress.step("evaluating", done, total);
-    let held_out = held_out(&dataset)?;
-    let cannot_be_written = |path: &Path| format!("{}: cannot be written", path.display());
-    let begin = |path: &Path| WholeFile::begin(path).with_context(|| cannot_be_written(path));
-    let mut lists = args.lists.as_deref().map(begin).transpose()?;
+    let held_out = HeldOut { history_max: args.history, ..held_out(&dataset)? };
     let into = lists.as_mut().map(|lists| lists as &mut dyn Write);
     let (model, weighting) = (snapshot.model(), &manifest.weighting);
     let evaluation = evaluate::evaluate(model, &held_out, &scenario, weighting, &options, &step, into)?;
@@ -131,8 +139,9 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
             && scenario.based_on == Basis::Visitor,
         evaluation,
     };
-    if let Some(path) = &args.html {
-        std::fs::write(path, evaluated.page()).with_context(|| cannot_be_written(path))?;
+    if let (Some(path), Some(mut page)) = (&args.html, page) {
+        let written = page.write_all(evaluated.page().as_bytes()).and_then(|()| page.publish());
+        written.with_context(|| cannot_be_written(path))?;
     }
     report::emit(&evaluated, global.json)?;
     Ok(Exit::Done)
@@ -148,6 +157,7 @@ pub fn held_out(dataset: &Dataset) -> anyhow::Result<HeldOut> {
         test: dataset.test().context("reading the test part")?,
         kinds: dataset.report.kinds.clone(),
         keys: dataset.items().context("reading the catalogue")?.into_iter().map(|item| item.id).collect(),
+        history_max: limits::HISTORY_MAX,
     })
 }
 
@@ -170,6 +180,18 @@ mod tests {
         let line = Line::try_parse_from(["evaluate", "--k", "5,20", "--users", "100", "--exact-only"]).unwrap();
         assert_eq!((line.args.k, line.args.users, line.args.exact_only), (vec![5, 20], Some(100), true));
         assert_eq!(Line::try_parse_from(["evaluate"]).unwrap().args.k, [10, 20]);
+        assert_eq!(Line::try_parse_from(["evaluate", "--history", "100"]).unwrap().args.history, 100);
+        assert!(Line::try_parse_from(["evaluate", "--history", "1001"]).is_err(), "no server keeps so many");
+    }
+
+    #[test]
+    fn where_nothing_can_be_written_is_told_before_the_work() {
+        for flag in ["--html", "--lists"] {
+            let line = ["evaluate", "--artifacts", "/proc/no", flag, "/proc/no/page"];
+            let Line { args } = Line::try_parse_from(line).unwrap();
+            let error = run(&args, &Global { json: true, quiet: true }).unwrap_err().to_string();
+            assert_eq!(error, "/proc/no/page: cannot be written", "{flag}");
+        }
     }
 
     #[test]

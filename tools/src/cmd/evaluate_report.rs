@@ -66,10 +66,11 @@ impl Evaluated {
             }
         }
         if self.learned_weights_unused {
+            let variable = format!("KINDRED__SCENARIOS__{}__LEARNED_WEIGHTS=true, or ", self.scenario.to_uppercase());
             lines.push(format!(
                 "the artifact has learned weights, which this scenario does not use: to measure and serve with them set \
-                 KINDRED__SCENARIOS__{}__LEARNED_WEIGHTS=true, or learned_weights = true in the settings file",
-                self.scenario.to_uppercase()
+                 {}learned_weights = true in the settings file",
+                if has_variables(&self.scenario) { variable.as_str() } else { "" }
             ));
         }
         if let Some(latency) = latency {
@@ -166,6 +167,12 @@ impl Evaluated {
     }
 }
 
+/// Whether a scenario can be set by environment variables: a shell exports them, and they are read in lower case and in parts between `__`.
+fn has_variables(scenario: &str) -> bool {
+    let is_plain = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit();
+    scenario.split('_').all(|part| !part.is_empty() && part.chars().all(is_plain))
+}
+
 impl Report for Evaluated {
     fn text(&self) -> String {
         let mut text = self.heading().join("\n") + "\n";
@@ -258,6 +265,14 @@ mod tests {
         assert!(!used.text().contains("learned"), "{}", used.text());
         let unused = Evaluated { learned_weights_unused: true, scenario, ..used };
         assert!(unused.text().contains("KINDRED__SCENARIOS__HOME__LEARNED_WEIGHTS=true"), "{}", unused.text());
+        // No shell exports the first, and the others are read back as other names.
+        for scenario in ["front-page", "Home", "front__page", "page_"] {
+            let unused = Evaluated { learned_weights_unused: true, scenario: scenario.to_owned(), ..evaluated() };
+            let text = unused.text();
+            assert!(text.contains("set learned_weights = true in the settings file"), "{text}");
+            assert!(!text.contains("KINDRED__"), "{text}");
+        }
+        assert!(has_variables("also_bought"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod als;
 mod bpr;
+mod own;
 mod slist;
 mod softmax;
 mod trained;
@@ -33,12 +34,16 @@ use crate::train::import::{self, Import};
 use crate::train::neighbours::{NeighbourOptions, Order};
 use crate::train::sessions::Cut;
 use crate::train::{TrainingData, neighbour_choice};
+use crate::whole_dir;
 
 /// Train item factors, item-to-item neighbours and everything else a model has; or import factors trained elsewhere.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  kindred train --dataset dataset --output model\n  \
     kindred train --import factors.npy --ids ids.txt --output model")]
 pub struct Args {
+    /// Refuses settings of other trainers.
+    #[command(flatten)]
+    own: own::OwnSettings,
     /// The dataset that `kindred prepare` wrote.
     #[arg(long, value_name = "DIR", default_value = "dataset", conflicts_with = "import")]
     dataset: PathBuf,
@@ -61,6 +66,10 @@ pub struct Args {
     /// Seed of everything random: the same seed makes the same model, for any number of threads.
     #[arg(long, value_name = "N", default_value_t = Als::default().seed)]
     seed: u64,
+    /// Days after which an interaction (with `slist`, a session) counts half in training, or with `softmax` and `bpr` is half as often an example;
+    /// for every trainer and for neighbours. Without it age does not matter.
+    #[arg(long, value_name = "DAYS", conflicts_with = "import")]
+    train_half_life_days: Option<f64>,
     /// Settings of the `softmax` trainer.
     #[command(flatten, next_help_heading = "Trainer softmax")]
     softmax: softmax::SoftmaxArgs,
@@ -270,7 +279,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     model_dir::writable(&args.output, args.force)?;
     let started = Instant::now();
     if let Some(dir) = &args.checkpoint {
-        std::fs::create_dir_all(dir).with_context(|| format!("--checkpoint {}: cannot be made", dir.display()))?;
+        whole_dir::can_be_made(dir).with_context(|| format!("--checkpoint {} is of no use", dir.display()))?;
     }
     let checkpoints = args.checkpoint.as_deref().map(|dir| Checkpoints::below(dir, CHECKPOINT_EVERY));
     let progress = Progress::bar("reading", 0).keeping(checkpoints.clone());
@@ -293,10 +302,10 @@ impl Args {
     fn trained(&self, progress: &Progress) -> anyhow::Result<ModelDir> {
         self.beside.weighting()?;
         let session_likeness = self.beside.session_likeness()?;
-        let half_life = self.als.train_half_life_days;
+        let half_life = self.train_half_life_days;
         let trainer: Box<dyn Trainer> = match self.trainer {
             TrainerName::Softmax => Box::new(self.softmax.trainer(self.factors, half_life, self.seed)),
-            TrainerName::Als => Box::new(self.als.trainer(self.factors, self.seed)),
+            TrainerName::Als => Box::new(self.als.trainer(self.factors, half_life, self.seed)),
             TrainerName::Bpr => Box::new(self.bpr.trainer(self.factors, half_life, self.seed)),
             TrainerName::Slist => Box::new(self.slist.trainer(self.factors, half_life, self.seed)),
         };
@@ -394,14 +403,14 @@ mod tests {
     #[test]
     fn the_defaults_are_those_of_the_trainer() {
         let args = parsed("--dataset d").unwrap();
-        assert_eq!(args.als.trainer(args.factors, args.seed), Als::default());
+        assert_eq!(args.als.trainer(args.factors, None, args.seed), Als::default());
         assert_eq!(args.softmax.trainer(args.factors, None, args.seed), Softmax::default());
         assert_eq!(args.slist.trainer(args.factors, None, args.seed), Slist::default());
         assert_eq!(args.bpr.trainer(args.factors, None, args.seed), Bpr::default());
         assert_eq!(args.output, PathBuf::from("model"));
-        let args = parsed("--dataset d --solver cholesky --context-factors same --factors 7").unwrap();
+        let args = parsed("--trainer als --solver cholesky --context-factors same --factors 7").unwrap();
         let wanted = Als { factors: 7, solver: Solver::Cholesky, context: Context::Same, ..Als::default() };
-        assert_eq!(args.als.trainer(args.factors, args.seed), wanted);
+        assert_eq!(args.als.trainer(args.factors, None, args.seed), wanted);
         let args =
             parsed("--dataset d --trainer softmax --symmetry asymmetric --epochs 3 --history 9 --seed 5").unwrap();
         let wanted = Softmax { symmetric: Some(false), epochs: Some(3), history: 9, seed: 5, ..Softmax::default() };
@@ -420,7 +429,7 @@ mod tests {
         let of_trainers = ["--trainer als", "--factors 8", "--epochs 3", "--alpha 2", "--bpr-epochs 3", "--together 0"];
         let of_datasets =
             ["--neighbours-by together", "--neighbour-history 3", "--user-sessions", "--popularity-min-people 2"];
-        for ignored in of_trainers.iter().chain(&of_datasets) {
+        for ignored in of_trainers.iter().chain(&of_datasets).chain(&["--train-half-life-days 9"]) {
             let refused = parsed(&format!("{import} {ignored}")).unwrap_err();
             assert_eq!(refused.kind(), clap::error::ErrorKind::ArgumentConflict, "{ignored}");
         }
@@ -430,7 +439,11 @@ mod tests {
     fn numbers_that_are_none_are_told_before_the_work() {
         let root = tempfile::tempdir().unwrap();
         let nothing = root.path().join("nothing");
+        std::fs::write(root.path().join("file"), "").unwrap();
+        let [in_a_file, new] = ["file", "new"].map(|dir| format!("--checkpoint {}", root.path().join(dir).display()));
         for (number, expected) in [
+            (in_a_file.as_str(), "is of no use"),
+            (new.as_str(), "nothing"),
             ("--position-decay 0", "position_decay is 0"),
             ("--half-life=-1", "half_life_s is -1"),
             ("--session-shrinkage=-1", "--session-shrinkage is -1"),
@@ -446,6 +459,7 @@ mod tests {
             let error = run(&parsed(&line).unwrap(), &Global { json: true, quiet: true }).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1, "something was left behind");
     }
 
     #[test]

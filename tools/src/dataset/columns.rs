@@ -83,6 +83,12 @@ pub enum MappingError {
         /// The columns there are.
         there: String,
     },
+    /// One column for two things that are never the same.
+    #[error("column {name:?} is taken for both user and item: name another with --user-column or --item-column")]
+    Same {
+        /// Its name.
+        name: String,
+    },
 }
 
 /// Names without case and punctuation, the likeliest first.
@@ -148,7 +154,7 @@ impl ColumnNames {
     /// Finds the columns in a header.
     ///
     /// # Errors
-    /// A named column that is not there, or no column for the user or the item.
+    /// A named column that is not there, no column for the user or the item, or the same one for both.
     pub fn find(&self, header: &[String]) -> Result<(Mapping, ColumnsTaken), MappingError> {
         let plain: Vec<String> = header.iter().map(|name| plain(name)).collect();
         let finder = Finder { header, plain: &plain };
@@ -156,6 +162,10 @@ impl ColumnNames {
             |role, found: Option<usize>| found.ok_or_else(|| MappingError::Unknown { role, there: there(header) });
         let user = need("user", finder.find("user", self.user.as_ref(), USER)?)?;
         let item = need("item", finder.find("item", self.item.as_ref(), ITEM)?)?;
+        let name = |at: usize| header.get(at).cloned().unwrap_or_default();
+        if user == item {
+            return Err(MappingError::Same { name: name(user) });
+        }
         let mapping = Mapping {
             user,
             item,
@@ -164,7 +174,6 @@ impl ColumnNames {
             value: finder.find("value", self.value.as_ref(), VALUE)?,
             rating: finder.find("rating", self.rating.as_ref(), RATING)?,
         };
-        let name = |at: usize| header.get(at).cloned().unwrap_or_default();
         let taken = ColumnsTaken {
             user: name(user),
             item: name(item),
@@ -174,6 +183,12 @@ impl ColumnNames {
             rating: mapping.rating.map(name),
         };
         Ok((mapping, taken))
+    }
+
+    /// The names that were given.
+    pub fn given(&self) -> impl Iterator<Item = &String> {
+        let Self { user, item, time, kind, value, rating } = self;
+        [user, item, time, kind, value, rating].into_iter().flatten().filter(|name| !name.is_empty())
     }
 }
 
@@ -253,6 +268,13 @@ mod tests {
             ColumnNames { user: Some("session_id".to_owned()), time: Some(String::new()), ..ColumnNames::default() };
         let (mapping, _) = names.find(&header("user_id,item_id,session_id,time")).unwrap();
         assert_eq!((mapping.user, mapping.time), (2, None));
+    }
+
+    #[test]
+    fn nobody_is_their_own_item() {
+        let names = ColumnNames { user: Some("item_id".to_owned()), ..ColumnNames::default() };
+        let error = names.find(&header("user_id,item_id,time")).unwrap_err().to_string();
+        assert!(error.contains("\"item_id\"") && error.contains("--user-column"), "{error}");
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub(super) fn keys(source: &Source) -> Vec<String> {
     keys
 }
 
-/// Reads rows into the log.
+/// Reads rows into the log. The names of those fields that some row had.
 ///
 /// # Errors
 /// The file cannot be read, or there is more than a log can hold.
@@ -35,9 +35,10 @@ pub(super) fn read(
     mut source: Source,
     taken: &ColumnsTaken,
     Reading { log, rules, progress }: Reading<'_>,
-) -> Result<(), PrepareError> {
+) -> Result<Vec<String>, PrepareError> {
     let ColumnsTaken { user, item, time, kind, value, rating } = taken;
     let wanted = [Some(user), Some(item), time.as_ref(), kind.as_ref(), value.as_ref(), rating.as_ref()];
+    let mut came = [false; 6];
     let mut text = Vec::new();
     let mut line = 0_u64;
     while next_line(&mut source.reader, &mut text, &source.path)? {
@@ -49,7 +50,7 @@ pub(super) fn read(
         if json.is_empty() {
             continue;
         }
-        match fields(json, &wanted) {
+        match fields(json, &wanted, &mut came) {
             Ok(fields) => {
                 let [user, item, time, kind, value, rating] = &fields;
                 let time = RowTime::Text(time);
@@ -58,16 +59,22 @@ pub(super) fn read(
             Err(reason) => log.push_bad(line, reason, json),
         }
     }
-    Ok(())
+    Ok(wanted.into_iter().zip(came).filter(|(_, came)| *came).filter_map(|(name, _)| name.cloned()).collect())
 }
 
 type Fields<'a> = [Cow<'a, [u8]>; 6];
 
-fn fields<'a>(json: &'a [u8], wanted: &[Option<&String>; 6]) -> Result<Fields<'a>, &'static str> {
+/// The fields of a row; those that it has are marked in `present`.
+fn fields<'a>(
+    json: &'a [u8],
+    wanted: &[Option<&String>; 6],
+    present: &mut [bool; 6],
+) -> Result<Fields<'a>, &'static str> {
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let raw = Wanted(wanted).deserialize(&mut deserializer).map_err(|_| "not a JSON object")?;
     deserializer.end().map_err(|_| "more than a JSON object")?;
     let mut fields: Fields<'a> = Default::default();
+    present.iter_mut().zip(&raw).for_each(|(present, raw)| *present |= raw.is_some());
     for (field, raw) in fields.iter_mut().zip(raw) {
         *field = raw.map_or(Ok(Cow::Borrowed(b"".as_slice())), field_text)?;
     }
@@ -132,7 +139,7 @@ mod tests {
     fn three(json: &str) -> Result<[String; 3], &'static str> {
         let names = ["user", "item", "value"].map(str::to_owned);
         let wanted = [Some(&names[0]), Some(&names[1]), None, None, Some(&names[2]), None];
-        let [user, item, _, _, value, _] = fields(json.as_bytes(), &wanted)?;
+        let [user, item, _, _, value, _] = fields(json.as_bytes(), &wanted, &mut [false; 6])?;
         Ok([user, item, value].map(|field| String::from_utf8(field.into_owned()).unwrap()))
     }
 

@@ -3,6 +3,7 @@
 //! 22 bytes a row, and each distinct user and item identifier once; the log itself is never held as text.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 use kindred::limits;
 use serde::{Deserialize, Serialize};
@@ -118,6 +119,8 @@ pub struct Log {
     pub counts: ReadCounts,
     seen_kinds: HashMap<Box<[u8]>, SeenKind>,
     file: String,
+    /// The row that each file begins with.
+    starts: Vec<usize>,
     columns: Mapping,
 }
 
@@ -128,6 +131,7 @@ enum Stamp {
     /// The bits of a number that is not whole.
     Fraction,
     Millis,
+    Impossible,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -151,6 +155,7 @@ impl Log {
     /// Begins a file: its name for messages, and its columns.
     pub fn begin(&mut self, file: String, columns: Mapping) {
         (self.file, self.columns) = (file, columns);
+        self.starts.push(self.user.len());
         // What a row without a kind is depends on the columns of its file.
         self.seen_kinds.clear();
     }
@@ -289,37 +294,28 @@ impl Log {
         u8::try_from(number).map_or(SeenKind::Unknown, |number| SeenKind::Known(number, *weight))
     }
 
-    /// Makes all times milliseconds, when every row has been read, and says the unit that numbers were taken to be in.
+    /// Makes all times milliseconds, when every row has been read, and says for each file the unit that its numbers were taken to be in.
     ///
-    /// The unit is the one that most numbers look like, so that a single odd one does not decide. A row without a time gets
+    /// The unit is the one that most numbers of the file look like, so that a single odd one does not decide. A row without a time gets
     /// the time of the row before it, and those before the first that has one get that. If no row has a time, the place in the log stands in for
     /// it, one second a row. Rows whose time is none are removed, and so are those without one where no row has one that is.
-    pub fn settle_times(&mut self, given: Option<TimeUnit>) -> Option<TimeUnit> {
-        let mut votes = TimeUnit::ALL.map(|unit| (0_u64, unit));
-        for (time, stamp) in self.time.iter().zip(&self.stamp) {
-            let told = match stamp {
-                Stamp::Number => TimeUnit::told_by(*time),
-                Stamp::Fraction => TimeUnit::told_by(fraction(*time) as i64),
-                Stamp::Missing | Stamp::Millis => continue,
-            };
-            votes.iter_mut().filter(|(_, unit)| *unit == told).for_each(|(votes, _)| *votes += 1);
+    pub fn settle_times(&mut self, given: Option<TimeUnit>) -> Vec<Option<TimeUnit>> {
+        let mut starts = std::mem::take(&mut self.starts);
+        if starts.is_empty() {
+            starts.push(0);
         }
-        let told = votes.iter().max_by_key(|(votes, _)| *votes).filter(|(votes, _)| *votes > 0).map(|(_, unit)| *unit);
-        let unit = given.or(told).unwrap_or(TimeUnit::Seconds);
+        let ends = starts.iter().skip(1).copied().chain([self.len()]);
+        let units = starts.iter().zip(ends).map(|(start, end)| self.settle_unit(*start..end, given)).collect();
         let no_times = self.stamp.iter().all(|stamp| *stamp == Stamp::Missing);
-        let millis = |time: i64, stamp: &Stamp| match stamp {
-            Stamp::Missing => None,
-            Stamp::Number => unit.millis(time),
-            Stamp::Fraction => unit.fraction_millis(fraction(time)),
-            Stamp::Millis => TimeUnit::Milliseconds.millis(time),
-        };
-        let mut before = self.time.iter().zip(&self.stamp).find_map(|(time, stamp)| millis(*time, stamp));
+        let mut rows = self.time.iter().zip(&self.stamp);
+        let mut before = rows.find(|(_, stamp)| **stamp == Stamp::Millis).map(|(time, _)| *time);
         let mut impossible = Vec::new();
         for (row, (time, stamp)) in self.time.iter_mut().zip(&self.stamp).enumerate() {
             let ms = match stamp {
                 Stamp::Missing if no_times => Some(row as i64 * 1_000),
                 Stamp::Missing => before,
-                _ => millis(*time, stamp),
+                Stamp::Millis => Some(*time),
+                _ => None,
             };
             match ms {
                 Some(ms) => {
@@ -330,6 +326,32 @@ impl Log {
             }
         }
         self.remove(&impossible);
+        units
+    }
+
+    /// Makes the times of the rows of one file milliseconds, and says the unit of its numbers; none where it has no number.
+    fn settle_unit(&mut self, rows: Range<usize>, given: Option<TimeUnit>) -> Option<TimeUnit> {
+        let (times, stamps) = (&mut self.time[rows.clone()], &mut self.stamp[rows]);
+        let mut votes = TimeUnit::ALL.map(|unit| (0_u64, unit));
+        for (time, stamp) in times.iter().zip(stamps.iter()) {
+            let told = match stamp {
+                Stamp::Number => TimeUnit::told_by(*time),
+                Stamp::Fraction => TimeUnit::told_by(fraction(*time) as i64),
+                _ => continue,
+            };
+            votes.iter_mut().filter(|(_, unit)| *unit == told).for_each(|(votes, _)| *votes += 1);
+        }
+        let told = votes.iter().max_by_key(|(votes, _)| *votes).filter(|(votes, _)| *votes > 0).map(|(_, unit)| *unit);
+        let unit = given.or(told).unwrap_or(TimeUnit::Seconds);
+        for (time, stamp) in times.iter_mut().zip(stamps) {
+            let ms = match stamp {
+                Stamp::Number => unit.millis(*time),
+                Stamp::Fraction => unit.fraction_millis(fraction(*time)),
+                Stamp::Millis => TimeUnit::Milliseconds.millis(*time),
+                Stamp::Missing | Stamp::Impossible => continue,
+            };
+            (*time, *stamp) = ms.map_or((0, Stamp::Impossible), |ms| (ms, Stamp::Millis));
+        }
         told.is_some().then_some(unit)
     }
 

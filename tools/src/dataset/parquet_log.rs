@@ -5,15 +5,15 @@ use std::path::Path;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
-    Date32Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType,
-    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type,
-    UInt64Type,
+    Date32Type, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type,
+    UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::{DataType, TimeUnit as ArrowUnit};
 use kindred::timestamp::Timestamp;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
 
 use super::columns::ColumnsTaken;
@@ -111,7 +111,9 @@ pub(super) fn each_row(
 fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, PrepareError> {
     let file = File::open(path).map_err(|source| PrepareError::Read { path: path.to_owned(), source })?;
     let fail = |source| PrepareError::Parquet { path: path.to_owned(), source };
-    ParquetRecordBatchReaderBuilder::try_new(file).map_err(fail)
+    // What a column was in the memory of who wrote it, a categorical or a view, is of no matter: texts are read as texts.
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    ParquetRecordBatchReaderBuilder::try_new_with_options(file, options).map_err(fail)
 }
 
 /// How the values of one column are read.
@@ -129,10 +131,9 @@ impl<'a> Cells<'a> {
         let array = batch.column_by_name(name).ok_or_else(|| wrong("nothing".to_owned()))?;
         use DataType as T;
         match array.data_type() {
-            T::Utf8 | T::LargeUtf8 | T::Utf8View | T::Binary | T::Boolean | T::Null | T::Date32 => {}
+            T::Utf8 | T::Binary | T::Boolean | T::Null | T::Date32 => {}
             T::Int8 | T::Int16 | T::Int32 | T::Int64 | T::UInt8 | T::UInt16 | T::UInt32 | T::UInt64 => {}
-            T::Float32 | T::Float64 | T::Timestamp(_, _) => {}
-            T::Dictionary(key, value) if **key == T::Int32 && **value == T::Utf8 => {}
+            T::Float32 | T::Float64 | T::Decimal128(_, _) | T::Decimal256(_, _) | T::Timestamp(_, _) => {}
             other => return Err(wrong(other.to_string())),
         }
         Ok(Self { array })
@@ -182,16 +183,15 @@ impl<'a> Cells<'a> {
             DataType::Float32 => write!(text, "{}", array.as_primitive::<Float32Type>().value(row)),
             // Whole identifiers next to missing ones are often stored as 17.0; `{}` writes that as 17.
             DataType::Float64 => write!(text, "{}", array.as_primitive::<Float64Type>().value(row)),
+            DataType::Decimal128(_, _) => {
+                text.write_all(array.as_primitive::<Decimal128Type>().value_as_string(row).as_bytes())
+            }
+            DataType::Decimal256(_, _) => {
+                text.write_all(array.as_primitive::<Decimal256Type>().value_as_string(row).as_bytes())
+            }
             DataType::Boolean => write!(text, "{}", array.as_boolean().value(row)),
             DataType::Utf8 => text.write_all(array.as_string::<i32>().value(row).as_bytes()),
-            DataType::LargeUtf8 => text.write_all(array.as_string::<i64>().value(row).as_bytes()),
-            DataType::Utf8View => text.write_all(array.as_string_view().value(row).as_bytes()),
             DataType::Binary => text.write_all(array.as_binary::<i32>().value(row)),
-            DataType::Dictionary(_, _) => {
-                let dictionary = array.as_dictionary::<Int32Type>();
-                let key = dictionary.key(row).unwrap_or_default();
-                text.write_all(dictionary.values().as_string::<i32>().value(key).as_bytes())
-            }
             _ => self.millis(row).map_or(Ok(()), |ms| write!(text, "{}", Timestamp(ms))),
         };
     }

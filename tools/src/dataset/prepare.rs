@@ -58,7 +58,11 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Parts, P
         sources.push(read::read(path, &options.read, &mut log, progress)?);
     }
     progress.start("cleaning", 0);
-    let time_unit = log.settle_times(options.read.time_unit);
+    for (source, unit) in sources.iter_mut().zip(log.settle_times(options.read.time_unit)) {
+        source.time_unit = unit;
+    }
+    let mut units = sources.iter().filter_map(|source| source.time_unit);
+    let time_unit = units.next().filter(|first| units.all(|unit| unit == *first));
     let counts = std::mem::take(&mut log.counts);
     let Clean { interactions, users, items, kinds, cleaned } = clean::clean(log, &options.clean);
     if interactions.is_empty() {

@@ -38,7 +38,7 @@ pub struct ReadOptions {
     pub columns: ColumnNames,
     /// Whether the first line is a row; columns are then named 1, 2, 3...
     pub no_header: bool,
-    /// What numbers of the time column count; told by their size without it.
+    /// What numbers of the time column count; told by their size, for each file, without it.
     pub time_unit: Option<TimeUnit>,
     /// What rows are worth.
     pub rules: RowRules,
@@ -54,6 +54,9 @@ pub struct SourceReport {
     /// The columns that were taken; none for sequences.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub columns: Option<ColumnsTaken>,
+    /// What the numbers of its time column were taken to count; none where there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_unit: Option<TimeUnit>,
     /// Rows read, good or bad.
     pub rows: u64,
 }
@@ -102,9 +105,15 @@ pub fn read(
             None
         }
         Format::JsonLines => {
-            let (mapping, taken) = columns(&json_lines::keys(&source))?;
+            let mut keys = json_lines::keys(&source);
+            // Not every row has every field: one that was named may come later.
+            let late: Vec<String> = options.columns.given().filter(|name| !keys.contains(*name)).cloned().collect();
+            let (mapping, taken) = columns(&[keys.as_slice(), &late].concat())?;
             log.begin(name, mapping);
-            json_lines::read(source, &taken, Reading { log, rules: &options.rules, progress })?;
+            let came = json_lines::read(source, &taken, Reading { log, rules: &options.rules, progress })?;
+            keys.extend(late.into_iter().filter(|name| came.contains(name)));
+            // One that never came is missing.
+            columns(&keys)?;
             Some(taken)
         }
         Format::Parquet => {
@@ -126,7 +135,7 @@ pub fn read(
             Some(taken)
         }
     };
-    Ok(SourceReport { path, format: form, columns: taken, rows: log.counts.rows - before })
+    Ok(SourceReport { path, format: form, columns: taken, time_unit: None, rows: log.counts.rows - before })
 }
 
 fn form(source: &Source, options: &ReadOptions) -> Format {

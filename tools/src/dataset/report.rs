@@ -39,7 +39,7 @@ pub struct DatasetReport {
     pub first_ms: i64,
     /// Time of the last interaction.
     pub last_ms: i64,
-    /// What numbers of the time column were taken to count; none where there were none.
+    /// What numbers of the time column were taken to count; none where there were none, or where the files differ.
     pub time_unit: Option<TimeUnit>,
     /// What is held out.
     pub split: Split,
@@ -187,6 +187,9 @@ fn columns(source: &SourceReport) -> String {
         if let Some(name) = name {
             let _ = write!(text, ", {role}: {name}");
         }
+    }
+    if let Some(unit) = source.time_unit {
+        let _ = write!(text, ", times in {unit}");
     }
     text.push(')');
     text

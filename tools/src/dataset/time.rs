@@ -1,7 +1,10 @@
 //! When something happened, from how a log says it.
 //!
-//! A number counts from 1970-01-01T00:00:00Z in a unit that the whole column shares; a date is `2017-10-10`, or with a time
-//! of day after `T` or a space: `10:23`, `10:23:45` or `10:23:45.678`, then nothing (which means UTC), `Z` or an offset `+02:00`.
+//! A number counts from 1970-01-01T00:00:00Z in a unit that all of a file share; a date is `2017-10-10`, or with a time
+//! of day after `T` or a space: `10:23`, `10:23:45` or `10:23:45.678`, then nothing (which means UTC), `Z` or an offset
+//! `+02:00`, which may stand after a space.
+
+use std::fmt;
 
 use clap::ValueEnum;
 use kindred::timestamp::{days_in_month, days_since_1970};
@@ -80,6 +83,17 @@ impl TimeUnit {
     }
 }
 
+impl fmt::Display for TimeUnit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Seconds => "seconds",
+            Self::Milliseconds => "milliseconds",
+            Self::Microseconds => "microseconds",
+            Self::Nanoseconds => "nanoseconds",
+        })
+    }
+}
+
 /// Reads a time. None if it is neither a number nor a date.
 pub fn parse(text: &[u8]) -> Option<Time> {
     let text = text.trim_ascii();
@@ -129,16 +143,21 @@ fn time_of_day(text: &[u8]) -> Option<i64> {
         _ => (0, rest),
     };
     // 60 is a leap second; clocks that have them repeat or smear it.
-    if hour > 24 || minute > 59 || second > 60 {
+    if minute > 59 || second > 60 {
         return None;
     }
-    Some((hour * 3_600 + minute * 60 + second) * 1_000 + fraction - offset(rest)?)
+    let of_day = (hour * 3_600 + minute * 60 + second) * 1_000 + fraction;
+    // 24:00 is the end of a day.
+    if hour > 23 && of_day > MS_PER_DAY {
+        return None;
+    }
+    Some(of_day - offset(rest)?)
 }
 
 /// Milliseconds that a local clock is ahead of UTC.
 fn offset(text: &[u8]) -> Option<i64> {
-    let (sign, h, m) = match text {
-        [] | [b'Z' | b'z'] | [b' ', b'U', b'T', b'C'] => return Some(0),
+    let (sign, h, m) = match text.strip_prefix(b" ").unwrap_or(text) {
+        [] | [b'Z' | b'z'] | [b'U', b'T', b'C'] => return Some(0),
         [sign, h1, h2, b':', m1, m2] | [sign, h1, h2, m1, m2] => (sign, digits(&[*h1, *h2])?, digits(&[*m1, *m2])?),
         [sign, h1, h2] => (sign, digits(&[*h1, *h2])?, 0),
         _ => return None,
@@ -190,16 +209,34 @@ mod tests {
     #[test]
     fn dates_are_read_as_they_are_usually_written() {
         let at = Some(1_507_630_980_000);
-        for text in ["2017-10-10T10:23:00Z", "2017-10-10 10:23", "2017-10-10T12:23:00+02:00", "2017-10-10 10:23:00 UTC"]
-        {
+        for text in [
+            "2017-10-10T10:23:00Z",
+            "2017-10-10 10:23",
+            "2017-10-10T12:23:00+02:00",
+            "2017-10-10 10:23:00 UTC",
+            "2017-10-10 12:23:00 +0200",
+            "2017-10-10 10:23:00.000000+00",
+            "2017-10-10 05:23:00 -05",
+        ] {
             assert_eq!(millis(text), at, "{text}");
         }
+        assert_eq!(millis("2017-10-09T24:00:00Z"), millis("2017-10-10"));
         assert_eq!(millis("2017-10-10T10:23:00.5-0000"), at.map(|ms| ms + 500));
         assert_eq!(millis("2017-10-10"), Some(1_507_593_600_000));
         assert_eq!(millis("1969-12-31T23:59:59Z"), Some(-1_000));
-        for text in
-            ["2017-13-01", "2017-02-29", "2017-10-10T25:00", "10.10.2017", "yesterday", "2017-10-10X", "nan", ""]
-        {
+        for text in [
+            "2017-13-01",
+            "2017-02-29",
+            "2017-10-10T25:00",
+            "2017-10-10 24:59",
+            "2017-10-10 24:00:01",
+            "2017-10-10 10:23:00  +0200",
+            "10.10.2017",
+            "yesterday",
+            "2017-10-10X",
+            "nan",
+            "",
+        ] {
             assert_eq!(parse(text.as_bytes()), None, "{text}");
         }
     }

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use kindred::limits;
 use kindred::model::Model;
 use kindred::recommend::{RecommendError, keeps_out};
 use kindred::scenario::Scenario;
@@ -50,7 +49,7 @@ struct Maker<'a> {
 /// The cases, by user and time, and what was left out. Costs one look-up an item, and for each test row a pass over what its user did before.
 ///
 /// # Errors
-/// The scenario's filter names a field that the index does not have.
+/// The scenario's filter is beyond the limits.
 pub(super) fn cases<D: AsRef<[u8]>>(
     model: &Model<D>,
     held_out: &HeldOut,
@@ -107,10 +106,10 @@ fn sample(cases: &mut Vec<Case>, options: &EvaluateOptions, skipped: &mut Skippe
 impl Case {
     /// What its user did before, as far back as the service would look: rows of the training part, then of the test part.
     pub(super) fn before<'a>(&self, held_out: &'a HeldOut) -> impl Iterator<Item = (&'a Interactions, usize)> {
-        let HeldOut { train, test, .. } = held_out;
+        let HeldOut { train, test, history_max, .. } = held_out;
         let history = self.history.clone().map(move |row| (train, row));
         let prefix = self.prefix.clone().map(move |row| (test, row));
-        let too_old = (self.history.len() + self.prefix.len()).saturating_sub(limits::HISTORY_MAX);
+        let too_old = (self.history.len() + self.prefix.len()).saturating_sub(*history_max);
         history.chain(prefix).skip(too_old)
     }
 }

@@ -32,7 +32,8 @@ fn options(ks: &[usize]) -> EvaluateOptions {
 fn held_out(fixture: &Fixture, train: &[(u32, u32, f32, i64)], test: &[(u32, u32, f32, i64)]) -> HeldOut {
     let mut keys = fixture.keys();
     keys.push("not-in-the-artifact".to_owned());
-    HeldOut { train: table(train), test: table(test), kinds: vec!["view".to_owned()], keys }
+    let (kinds, history_max) = (vec!["view".to_owned()], limits::HISTORY_MAX);
+    HeldOut { train: table(train), test: table(test), kinds, keys, history_max }
 }
 
 fn list<D: AsRef<[u8]>>(model: &Model<D>, history: &[Interaction], limit: usize) -> Vec<u32> {
@@ -213,22 +214,43 @@ fn what_may_be_listed_again_is_looked_for() {
 fn the_popular_are_those_that_the_scenario_may_list() {
     let fixture = Fixture::shop();
     let model = fixture.model();
-    let toys: ItemFilter =
-        serde_json::from_value(serde_json::json!({ "key": "category", "match": { "value": "toys" } })).unwrap();
+    let toys = serde_json::json!({ "key": "category", "match": { "value": "toys" } });
+    // What no item can be asked for is no error, as it is none for a server.
+    let or_wintry = serde_json::json!({ "should": [toys, { "key": "season", "match": { "value": "winter" } }] });
     let toy = |ordinal: &&u32| ordinal.is_multiple_of(4) && **ordinal % 10 != 9;
     let wanted: Vec<u32> = model.popular().iter().filter(toy).take(3).copied().collect();
     // The user has seen the most popular toy, and goes on to the next one and to a book.
     let held_out = held_out(&fixture, &[(1, wanted[0], 1.0, 0)], &[(1, wanted[1], 1.0, 9), (1, 5, 1.0, 10)]);
-    let popular = |exclude_seen: bool| {
-        let scenario = Scenario { exclude_seen, filter: Some(toys.clone()), ..Scenario::home() };
+    let popular = |exclude_seen: bool, filter: &serde_json::Value| {
+        let filter = Some(serde_json::from_value(filter.clone()).unwrap());
+        let scenario = Scenario { exclude_seen, filter, ..Scenario::home() };
         let (weighting, options, mut lines) = (Weighting::default(), options(&[2]), Vec::new());
         let found = evaluate(&model, &held_out, &scenario, &weighting, &options, &|_, _| (), Some(&mut lines)).unwrap();
         assert_eq!((found.n_relevant, found.skipped.unavailable), (1, 1));
         serde_json::from_slice::<serde_json::Value>(&lines).unwrap()["popular"].clone()
     };
     let keys = |ordinals: &[u32]| ordinals.iter().map(|ordinal| Fixture::key(*ordinal as usize)).collect::<Vec<_>>();
-    assert_eq!(popular(true), serde_json::json!(keys(&wanted[1..3])));
-    assert_eq!(popular(false), serde_json::json!(keys(&wanted[..2])));
+    for filter in [&toys, &or_wintry] {
+        assert_eq!(popular(true, filter), serde_json::json!(keys(&wanted[1..3])));
+        assert_eq!(popular(false, filter), serde_json::json!(keys(&wanted[..2])));
+    }
+}
+
+#[test]
+fn no_more_of_the_past_is_known_than_a_server_keeps() {
+    let fixture = Fixture::shop();
+    let model = fixture.model();
+    let all = held_out(&fixture, &[(1, 0, 1.0, 0), (1, 4, 1.0, 1)], &[(1, 0, 1.0, 9), (1, 4, 1.0, 10)]);
+    let asked = |history_max: usize| {
+        let held_out = HeldOut { history_max, ..all.clone() };
+        let (scenario, weighting, options) = (Scenario::home(), Weighting::default(), options(&[60]));
+        evaluate(&model, &held_out, &scenario, &weighting, &options, &|_, _| (), None)
+    };
+    let error = asked(2).unwrap_err();
+    assert!(matches!(error, EvaluateError::NoUsers { skipped } if skipped.seen_before == 2), "{error}");
+    let forgotten = asked(1).unwrap();
+    assert_eq!((forgotten.n_relevant, forgotten.skipped.seen_before), (1, 1));
+    assert!(forgotten.systems.iter().all(|system| system.at[0].hit_rate == 1.0), "item 0 is listed again");
 }
 
 #[test]

@@ -34,7 +34,7 @@ impl<'a> Trends<'a> {
 
     /// What a server would have added up by then.
     pub(super) fn at(&mut self, now_ms: i64, ordinal: impl Fn(&str) -> Option<u32>) -> Arc<Tables> {
-        let HeldOut { train, test, kinds, keys } = self.held_out;
+        let HeldOut { train, test, kinds, keys, .. } = self.held_out;
         while let Some((time_ms, is_test, row)) = self.rows.get(self.counted).filter(|(time_ms, ..)| *time_ms < now_ms)
         {
             let part = if *is_test { test } else { train };

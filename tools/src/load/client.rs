@@ -40,8 +40,9 @@ impl Client {
         );
         let fresh = self.stream.is_none();
         let answered = match self.exchange(request.as_bytes()) {
-            // The server may close a connection that has been idle; a fresh one is tried once.
-            Err(_) if !fresh => self.exchange(request.as_bytes()),
+            // The server may close a connection that has been idle; a fresh one is tried once. Not where no answer came in time: the
+            // server has what was sent, and would be told it twice.
+            Err(error) if !fresh && !is_timeout(&error) => self.exchange(request.as_bytes()),
             other => other,
         };
         let (status, from) =
@@ -93,5 +94,62 @@ impl Client {
                 return Ok((head.status, head.head_bytes));
             }
         }
+    }
+}
+
+/// Whether waiting took too long, which systems call by two names.
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    /// Takes a request, which comes in one piece, and answers it.
+    fn answer(listener: &TcpListener) -> TcpStream {
+        let (mut stream, _) = listener.accept().unwrap();
+        assert!(stream.read(&mut [0; READ_BYTES]).unwrap() > 0);
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").unwrap();
+        stream
+    }
+
+    fn tell(client: &mut Client) -> anyhow::Result<Value> {
+        client.json("POST", "/v1/interactions", "", &serde_json::json!({"item_id": "a"}))
+    }
+
+    #[test]
+    fn a_connection_that_was_closed_is_opened_anew() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = Client::new(listener.local_addr().unwrap(), Duration::from_secs(10));
+        let server = thread::spawn(move || {
+            drop(answer(&listener));
+            drop(answer(&listener));
+        });
+        tell(&mut client).unwrap();
+        tell(&mut client).unwrap();
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn what_was_not_answered_in_time_is_not_sent_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = Client::new(listener.local_addr().unwrap(), Duration::from_millis(500));
+        let server = thread::spawn(move || {
+            let mut unanswered = Vec::new();
+            answer(&listener).read_to_end(&mut unanswered).unwrap();
+            (unanswered, listener)
+        });
+        tell(&mut client).unwrap();
+        assert!(tell(&mut client).is_err());
+        let (unanswered, listener) = server.join().unwrap();
+        assert!(unanswered.starts_with(b"POST /v1/interactions"));
+        listener.set_nonblocking(true).unwrap();
+        assert!(listener.accept().is_err(), "it was sent twice");
     }
 }

@@ -1,14 +1,14 @@
 //! Swapping artifacts under load: CURRENT points at one generation and the other in turn, and the server is told to look.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
-use kindred::artifact::{self, INDEX_FILE, MODEL_FILE, Publication, activate};
+use anyhow::{Context, ensure};
+use kindred::artifact::{self, INDEX_FILE, MODEL_FILE, PARTIAL_SUFFIX, Publication, activate};
 use serde::Serialize;
 
 use super::connection::call;
@@ -16,8 +16,10 @@ use super::connection::call;
 /// A server verifies a whole artifact before it takes it.
 const PATIENCE: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// What the name of a copy ends in.
+const COPY: &str = "-copy";
 
-/// Two generations to swap between. When dropped, CURRENT names the one it named before.
+/// Two generations to swap between. When dropped, CURRENT names the one it named before, and the copy is removed.
 #[derive(Debug)]
 pub struct Swapper {
     root: PathBuf,
@@ -39,18 +41,26 @@ pub struct Swaps {
 }
 
 impl Swapper {
-    /// Takes the live generation below `root` and a copy of it, which is published if there is none yet.
+    /// Takes the live generation below `root` and a copy of it, which is published if there is none yet. Where CURRENT names the copy that one
+    /// who was killed has left behind, its original is taken, and is live again.
     ///
     /// # Errors
-    /// Nothing is published there, or the copy cannot be written.
+    /// Nothing is published there, the copy cannot be written, or another generation has its name.
     pub fn new(root: &Path) -> anyhow::Result<Self> {
-        let live = artifact::current(root)?;
-        let away = format!("{}-copy", live.generation);
-        let swapper = Self { root: root.to_owned(), home: live.generation, away };
-        if !root.join(&swapper.away).is_dir() {
-            copy(root, &live.directory, &swapper.away).context("publishing a copy to swap with")?;
-            activate(root, &swapper.home)?;
+        let live = artifact::current(root)?.generation;
+        let home = live.strip_suffix(COPY).filter(|original| same(root, original, &live)).unwrap_or(&live).to_owned();
+        let away = format!("{home}{COPY}");
+        let is_there = root.join(&away).is_dir();
+        ensure!(
+            !is_there || same(root, &home, &away),
+            "{away} is no copy of {home}: remove it, or give it another name"
+        );
+        // From here on the copy is ours, and removed whatever happens.
+        let swapper = Self { root: root.to_owned(), home, away };
+        if !is_there {
+            copy(root, &root.join(&swapper.home), &swapper.away).context("publishing a copy to swap with")?;
         }
+        activate(root, &swapper.home)?;
         Ok(swapper)
     }
 
@@ -104,9 +114,20 @@ impl Swapper {
 
 impl Drop for Swapper {
     fn drop(&mut self) {
-        // Best effort: both generations hold the same, so a failure here harms nobody.
-        let _ = activate(&self.root, &self.home);
+        // Best effort: both generations hold the same, so a failure here harms nobody. What was published meanwhile stays current.
+        let elsewhere = artifact::current(&self.root).is_ok_and(|live| live.generation != self.away);
+        if elsewhere || activate(&self.root, &self.home).is_ok() {
+            // Not by its own name, by which half of it would be taken for a generation.
+            let doomed = self.root.join(format!("{}{PARTIAL_SUFFIX}", self.away));
+            let _ = fs::rename(self.root.join(&self.away), &doomed).and_then(|()| fs::remove_dir_all(&doomed));
+        }
     }
+}
+
+/// Whether two generations hold the same files.
+fn same(root: &Path, one: &str, other: &str) -> bool {
+    let files = |name: &str| artifact::read_manifest(&root.join(name)).map(|manifest| manifest.files);
+    matches!((files(one), files(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 /// Sleeps until so long after `started`, or until `stop`.
@@ -151,5 +172,34 @@ mod tests {
         assert_eq!(live(), "g1-copy");
         drop(swapper);
         assert_eq!(live(), "g1");
+        assert_eq!(artifact::generations(root.path()).unwrap(), ["g1"], "the copy is removed");
+    }
+
+    #[test]
+    fn a_copy_that_was_left_behind_is_taken_for_what_it_is() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        Fixture::shop().publish(root, "g1");
+        let killed = Swapper::new(root).unwrap();
+        activate(root, &killed.away).unwrap();
+        std::mem::forget(killed);
+        drop(Swapper::new(root).unwrap());
+        assert_eq!(artifact::current(root).unwrap().generation, "g1");
+        assert_eq!(artifact::generations(root).unwrap(), ["g1"]);
+        // A name says nothing: this one is nobody's copy.
+        std::fs::create_dir(root.join("g1-copy")).unwrap();
+        let refused = Swapper::new(root).unwrap_err().to_string();
+        assert!(refused.contains("g1-copy is no copy of g1"), "{refused}");
+        assert!(root.join("g1-copy").is_dir());
+    }
+
+    #[test]
+    fn what_was_published_meanwhile_stays_current() {
+        let root = tempfile::tempdir().unwrap();
+        Fixture::shop().publish(root.path(), "g1");
+        let swapper = Swapper::new(root.path()).unwrap();
+        Fixture::shop().publish(root.path(), "g2");
+        drop(swapper);
+        assert_eq!(artifact::current(root.path()).unwrap().generation, "g2");
     }
 }

@@ -2,6 +2,7 @@
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 
 /// How often users are drawn anew.
 const RESAMPLES: usize = 1_000;
@@ -13,13 +14,14 @@ pub fn interval(users: &[(f64, u32)], seed: u64) -> [f64; 2] {
     ratio_interval(&parts, seed)
 }
 
-/// The same for any ratio of two sums: each entry is what one user, or one list, adds to them.
+/// The same for any ratio of two sums: each entry is what one user, or one list, adds to them. Over all threads; their number changes nothing.
 pub fn ratio_interval(parts: &[(f64, f64)], seed: u64) -> [f64; 2] {
     if parts.is_empty() {
         return [0.0; 2];
     }
-    let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0xb007);
-    let mut resample = || {
+    let resample = |number: usize| {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0xb007);
+        rng.set_stream(number as u64);
         let (mut sum, mut of) = (0.0, 0.0);
         for _ in parts {
             let (value, weight) = parts[rng.random_range(0..parts.len())];
@@ -28,7 +30,7 @@ pub fn ratio_interval(parts: &[(f64, f64)], seed: u64) -> [f64; 2] {
         }
         if of == 0.0 { 0.0 } else { sum / of }
     };
-    let mut means: Vec<f64> = (0..RESAMPLES).map(|_| resample()).collect();
+    let mut means: Vec<f64> = (0..RESAMPLES).into_par_iter().map(resample).collect();
     means.sort_unstable_by(f64::total_cmp);
     let at = |share: f64| means[((RESAMPLES as f64 * share) as usize).min(RESAMPLES - 1)];
     [at(0.025), at(0.975)]
@@ -45,6 +47,16 @@ mod tests {
         let [low, high] = interval(&users, 1);
         assert!((low - (0.5 - 1.96 * 0.025)).abs() < 0.01, "{low}");
         assert!((high - (0.5 + 1.96 * 0.025)).abs() < 0.01, "{high}");
+    }
+
+    #[test]
+    fn the_number_of_threads_changes_nothing() {
+        let users: Vec<(f64, u32)> = (0..300_u32).map(|user| (f64::from(user % 3) / 2.0, 1 + user % 4)).collect();
+        let found = [1, 3].map(|threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| interval(&users, 5))
+        });
+        assert_eq!(found[0], found[1]);
     }
 
     #[test]

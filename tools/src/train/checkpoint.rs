@@ -1,8 +1,8 @@
 //! What a training run has reached, kept on disk, so that a run that was stopped goes on from there.
 //!
 //! Each run has a directory of its own below the one that `--checkpoint` names, called after its trainer and a hash of all its settings and
-//! interactions: what belongs to other settings or other data is never taken up. It is written whole or not at all. A run that goes on ends
-//! with the same factors, to the bit, as one that was never stopped.
+//! interactions and of the program's version: what belongs to other settings, other data or another way to train is never taken up. It is written
+//! whole or not at all. A run that goes on ends with the same factors, to the bit, as one that was never stopped.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -86,9 +86,7 @@ impl Checkpoint {
     /// The place of a run of this trainer on this data; one that keeps nothing where nobody asked for it.
     pub(crate) fn of(trainer: &dyn Trainer, data: &TrainingData<'_>, progress: &dyn TrainProgress) -> Self {
         let place = progress.checkpoints().map(|checkpoints| {
-            let settings = trainer.parameters().to_string();
-            let hash = fingerprint::of_rows(data.interactions, &[&settings, &data.n_items.to_string()]);
-            let place = checkpoints.dir.join(format!("{}-{hash}", trainer.name()));
+            let place = checkpoints.dir.join(name(trainer, data, env!("CARGO_PKG_VERSION")));
             checkpoints.own.lock().unwrap_or_else(PoisonError::into_inner).insert(place.clone());
             (place, checkpoints.every)
         });
@@ -107,11 +105,12 @@ impl Checkpoint {
     /// It cannot be read.
     pub(crate) fn reached(&self, shapes: &[(usize, usize)]) -> Result<Option<Reached>, TrainError> {
         let Some((dir, _)) = &self.place else { return Ok(None) };
+        let damaged = |what: String| TrainError::Checkpoint { path: dir.clone(), what };
+        whole_dir::recover(dir, KIND).map_err(|error| damaged(error.to_string()))?;
         let mark = dir.join(KIND.mark);
         if !mark.is_file() {
             return Ok(None);
         }
-        let damaged = |what: String| TrainError::Checkpoint { path: dir.clone(), what };
         let text = fs::read(&mark).map_err(|error| damaged(error.to_string()))?;
         let Mark { iterations, losses, notes, n_tables } =
             serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
@@ -167,6 +166,13 @@ impl From<WholeDirError> for Unkept {
     fn from(error: WholeDirError) -> Self {
         Self(error.to_string())
     }
+}
+
+/// What the directory of a run is called.
+fn name(trainer: &dyn Trainer, data: &TrainingData<'_>, version: &str) -> String {
+    let (settings, n_items) = (trainer.parameters().to_string(), data.n_items.to_string());
+    let hash = fingerprint::of_rows(data.interactions, &[&settings, &n_items, version]);
+    format!("{}-{hash}", trainer.name())
 }
 
 fn table(at: usize) -> String {
@@ -253,6 +259,26 @@ mod tests {
             checkpoints.remove().unwrap();
             assert!(!root.path().join("c").exists());
         }
+    }
+
+    #[test]
+    fn what_lost_its_name_in_a_kill_is_taken_up_and_what_another_version_kept_is_not() {
+        let root = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::below(root.path(), Duration::ZERO);
+        let progress = Stopping { checkpoints: Some(checkpoints), left: AtomicUsize::new(usize::MAX) };
+        let (als, log) = (Als::default(), log());
+        let data = TrainingData { interactions: &log, n_users: 80, n_items: 21 };
+        let tables = vec![Matrix::from_vec(1, 2, vec![1.0, 2.0]).unwrap()];
+        let kept = Reached { iterations: 2, losses: vec![0.5, 0.25], tables, ..Reached::default() };
+        Checkpoint::of(&als, &data, &progress).keep(|| kept.clone()).unwrap();
+        let reached = || Checkpoint::of(&als, &data, &progress).reached(&[(1, 2)]).unwrap();
+        let name_now = name(&als, &data, env!("CARGO_PKG_VERSION"));
+        let (place, aside) = (root.path().join(&name_now), root.path().join(format!("{name_now}.replaced")));
+        // A kill in the middle of keeping what was reached next.
+        fs::rename(&place, aside).unwrap();
+        assert_eq!(reached(), Some(kept));
+        fs::rename(&place, root.path().join(name(&als, &data, "0.0.1"))).unwrap();
+        assert_eq!(reached(), None);
     }
 
     #[test]

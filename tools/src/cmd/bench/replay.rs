@@ -35,7 +35,7 @@ const TOLERANCE: f64 = 0.01;
 /// Sends what users did before the test part began; then what happened in the order of time, and for each interaction of the test part asks for a list
 /// first and looks where it stands in it. Without --url it starts a server on --artifacts whose clock is the replayed time (`http.clock = "request"`). With --url the
 /// server must serve the same artifacts; each request names the replayed time, which the server heeds if it is set to. Exit code 1: the hit rate
-/// or the mean reciprocal rank is further than 0.01 from the evaluator's.
+/// or the mean reciprocal rank is further than 0.01 from the evaluator's, or an answer was degraded, which no evaluator's is.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
     after_help = "Example: kindred bench replay --artifacts artifacts --dataset dataset --scenario home --users 20000"
@@ -77,10 +77,11 @@ struct Replayed {
     events_before: u64,
     events: u64,
     asked: u64,
-    /// Answers that were less than they could be: their share must be nothing for the comparison to hold.
+    /// Answers that were less than they could be: there must be none for the comparison to hold.
     degraded: u64,
     live: Quality,
     offline: Quality,
+    /// Whether the two agree, and no answer was degraded.
     within_tolerance: bool,
     ask_ms: Latency,
     send_ms: Latency,
@@ -147,9 +148,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let at = system.at.first().context("no list was judged")?;
     let offline = Quality { questions: evaluation.n_lists, hit_rate: at.hit_rate, mrr: at.mrr };
     let found = Quality { questions: live.hits.asked, hit_rate: live.hits.hit_rate(), mrr: live.hits.mrr() };
-    let near = |a: f64, b: f64| (a - b).abs() <= TOLERANCE;
-    let within =
-        offline.questions == found.questions && near(found.hit_rate, offline.hit_rate) && near(found.mrr, offline.mrr);
+    let within = agree(found, offline, live.degraded);
     let replayed = Replayed {
         generation: snapshot.generation().to_owned(),
         scenario: args.scenario.clone(),
@@ -270,6 +269,13 @@ fn latency(histogram: &Histogram<u64>) -> Latency {
     Latency { p50: at(0.5), p99: at(0.99), max: histogram.max() as f64 / 1_000.0 }
 }
 
+/// Whether the live lists are as good as the evaluator's, who gives no degraded ones.
+fn agree(live: Quality, offline: Quality, degraded: u64) -> bool {
+    let near = |a: f64, b: f64| (a - b).abs() <= TOLERANCE;
+    let as_many = degraded == 0 && live.questions == offline.questions;
+    as_many && near(live.hit_rate, offline.hit_rate) && near(live.mrr, offline.mrr)
+}
+
 impl Report for Replayed {
     fn text(&self) -> String {
         let Self { live, offline, k, .. } = self;
@@ -295,11 +301,25 @@ impl Report for Replayed {
         if self.degraded > 0 {
             text.push_str(&format!("  {} answers were degraded\n", report::count(self.degraded)));
         }
-        text.push_str(if self.within_tolerance {
-            "within 0.01\n"
-        } else {
-            "NOT within 0.01 of the offline evaluator\n"
+        text.push_str(match (self.within_tolerance, self.degraded) {
+            (true, _) => "within 0.01\n",
+            (false, 0) => "NOT within 0.01 of the offline evaluator\n",
+            (false, _) => "NOT to be compared with the offline evaluator: answers were degraded\n",
         });
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn degraded_answers_are_not_compared() {
+        let quality = |questions, hit_rate| Quality { questions, hit_rate, mrr: 0.1 };
+        let (live, near) = (quality(10, 0.3), quality(10, 0.305));
+        assert!(agree(live, near, 0));
+        assert!(!agree(live, near, 1));
+        assert!(!agree(live, quality(10, 0.32), 0) && !agree(live, quality(9, 0.3), 0));
     }
 }

@@ -42,17 +42,13 @@ pub(super) struct AlsArgs {
     /// Steps of conjugate gradients per row and pass.
     #[arg(long, value_name = "N", default_value_t = Als::default().cg_steps)]
     cg_steps: usize,
-    /// Days after which an interaction (with `slist`, a session) counts half in training, or with `softmax` and `bpr` is half as often an example;
-    /// for every trainer and for neighbours. Without it age does not matter.
-    #[arg(long, value_name = "DAYS")]
-    pub(super) train_half_life_days: Option<f64>,
     /// What an item says about the visitor who touched it.
     #[arg(long, value_enum, default_value = "unit")]
     context_factors: ContextName,
 }
 
 impl AlsArgs {
-    pub(super) fn trainer(&self, factors: usize, seed: u64) -> Als {
+    pub(super) fn trainer(&self, factors: usize, half_life_days: Option<f64>, seed: u64) -> Als {
         Als {
             factors,
             regularization: self.regularization,
@@ -64,7 +60,7 @@ impl AlsArgs {
                 SolverName::Cholesky => Solver::Cholesky,
             },
             cg_steps: self.cg_steps,
-            half_life_days: self.train_half_life_days,
+            half_life_days,
             context: match self.context_factors {
                 ContextName::Unit => Context::UnitLength,
                 ContextName::Same => Context::Same,

@@ -39,7 +39,7 @@ fn rows_are_taken_filled_or_counted() {
     log.push(11, &Row { user: b"\xff", item: b"a", ..Row::default() }, &rules()).unwrap();
     assert_eq!((log.user.clone(), log.item.clone()), (vec![0, 0, 1], vec![0, 1, 0]));
     assert_eq!((log.kind.clone(), log.weight.clone()), (vec![0, 1, 0], vec![2.0, 3.0, 1.0]));
-    assert_eq!(log.settle_times(None), Some(TimeUnit::Seconds));
+    assert_eq!(log.settle_times(None), [Some(TimeUnit::Seconds)]);
     assert_eq!(log.time, [10_000, 10_000, 30_000]);
     let counts = &log.counts;
     assert_eq!((counts.rows, counts.n_bad(), counts.weightless), (10, 5, 1));
@@ -88,9 +88,23 @@ fn one_odd_number_does_not_decide_the_unit() {
     for time in ["1508194801000", "9223372036854775807", "1508194802000", "2017-10-16"] {
         log.push(1, &row("u", "a", time, "", ""), &rules()).unwrap();
     }
-    assert_eq!(log.settle_times(None), Some(TimeUnit::Milliseconds));
+    assert_eq!(log.settle_times(None), [Some(TimeUnit::Milliseconds)]);
     assert_eq!(log.time, [1_508_194_801_000, 1_508_194_802_000, 1_508_112_000_000]);
     assert_eq!(log.counts.n_bad(), 1);
+}
+
+#[test]
+fn the_numbers_of_each_file_are_in_its_own_unit() {
+    let mut log = Log::default();
+    let files = [("ms", vec!["1508194801000", "1508194802000"]), ("none", vec![]), ("s", vec!["1508194803", ""])];
+    for (file, times) in files {
+        log.begin(file.to_owned(), Mapping::default());
+        for time in times {
+            log.push(1, &row("u", "a", time, "", ""), &rules()).unwrap();
+        }
+    }
+    assert_eq!(log.settle_times(None), [Some(TimeUnit::Milliseconds), None, Some(TimeUnit::Seconds)]);
+    assert_eq!(log.time, [1_508_194_801_000, 1_508_194_802_000, 1_508_194_803_000, 1_508_194_803_000]);
 }
 
 #[test]
@@ -99,7 +113,7 @@ fn without_any_time_the_place_in_the_log_is_the_time() {
     for item in ["a", "b", "c"] {
         log.push(1, &row("u", item, "", "", ""), &rules()).unwrap();
     }
-    assert_eq!(log.settle_times(None), None);
+    assert_eq!(log.settle_times(None), [None]);
     assert_eq!((log.time.clone(), log.counts.filled_time), (vec![0, 1_000, 2_000], 3));
     let mut log = Log::default();
     for time in ["", "", "7"] {
