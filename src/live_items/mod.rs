@@ -173,7 +173,8 @@ impl LiveItems {
     /// A place that has been free for long. Where there are as many as there may be, the one that has been so longest.
     fn rested_place(&mut self, now_ms: i64) -> Option<u32> {
         let (since_ms, place) = *self.free.front()?;
-        let has_rested = now_ms.saturating_sub(since_ms) >= ORDINAL_RESTS_MS;
+        // One that was freed by a clock that was ahead does not hold up those behind it until then.
+        let has_rested = now_ms.abs_diff(since_ms) >= ORDINAL_RESTS_MS.unsigned_abs();
         if has_rested || self.added.len() >= limits::LIVE_ITEMS_MAX {
             self.free.pop_front();
             return Some(place);

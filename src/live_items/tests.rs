@@ -288,4 +288,7 @@ fn the_ordinal_of_an_item_that_went_just_now_is_nobody_elses() {
     assert_ne!(second, first);
     assert_eq!(put(item("third", NOW_MS + 2 + ORDINAL_RESTS_MS)), first);
     assert_eq!(put(item("second", NOW_MS + 4)), second);
+    // A clock that was a day ahead for a moment keeps no place for a day.
+    assert_eq!(put(LiveEntry::deleted("third", NOW_MS + 86_400_000)), None);
+    assert_eq!(put(item("fourth", NOW_MS + 2 * ORDINAL_RESTS_MS)), first);
 }

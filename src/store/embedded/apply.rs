@@ -20,7 +20,7 @@ use crate::limits;
 #[derive(Default)]
 pub(super) struct Committed {
     /// For each change, in order.
-    pub(super) outcomes: Vec<Outcome>,
+    pub(super) outcomes: Vec<std::result::Result<Outcome, StoreError>>,
     /// New interactions by actor.
     pub(super) changed: HashMap<String, Vec<Kept>>,
     /// Actors some of whose interactions are gone: what is cached of them is void.
@@ -28,8 +28,9 @@ pub(super) struct Committed {
 }
 
 impl File {
-    /// Applies changes in their order, durably, all or none: in one transaction. An erasure comes alone, because it must find what the changes before
-    /// it keep. After an error nobody knows whether they were applied.
+    /// Applies changes in their order, durably, all or none: in one transaction. Only interactions of which it cannot be read whether they are there
+    /// already are left out of it. An erasure comes alone, because it must find what the changes before it keep. After an error nobody knows whether
+    /// they were applied.
     pub(super) fn commit(&self, changes: &[Change], arrived_at_ms: i64) -> std::result::Result<Committed, StoreError> {
         let mut committed = Committed::default();
         let encode = |incoming: &Incoming| {
@@ -49,14 +50,17 @@ impl File {
             let mut tables = Tables::open(transaction)?;
             for (change, records) in changes.iter().zip(&records) {
                 let outcome = match change {
-                    Change::Append(batch) => Outcome::Appended(tables.append(batch, records, &mut committed)?),
+                    Change::Append(batch) => {
+                        let appended = tables.append(batch, records, &mut committed).map(Outcome::Appended);
+                        appended.map_err(|error| self.failed("looking for duplicates", error))
+                    }
                     Change::Write(writes) => {
                         tables.write(writes);
-                        Outcome::Written
+                        Ok(Outcome::Written)
                     }
                     Change::Erase(actors, writes) => {
                         tables.write(writes);
-                        Outcome::Erased(tables.erase(actors, &mut committed.gone)?)
+                        Ok(Outcome::Erased(tables.erase(actors, &mut committed.gone)?))
                     }
                 };
                 committed.outcomes.push(outcome);
@@ -111,18 +115,24 @@ impl<'t, 'e> Tables<'t, 'e> {
         }
     }
 
+    /// Keeps interactions. Where it fails it has changed nothing.
     fn append(&mut self, batch: &[Incoming], records: &[Vec<u8>], committed: &mut Committed) -> Result<Ack> {
         let spaces = self.transaction.spaces();
+        let snapshot = &self.transaction.view.snapshot;
+        let look_up = |incoming: &Incoming| match incoming.interaction.interaction_id.as_deref().map(keys::id) {
+            Some(id) => snapshot.contains_key(&spaces.ids, id).map(|is_stored| (Some(id), is_stored)),
+            None => Ok((None, false)),
+        };
+        let ids = batch.iter().map(look_up).collect::<Result<Vec<_>>>()?;
         let mut ack = Ack::default();
-        for (incoming, record) in batch.iter().zip(records) {
+        for ((incoming, record), (id, is_stored)) in batch.iter().zip(records).zip(ids) {
             let sequence = keys::sequence(self.next);
-            if let Some(id) = incoming.interaction.interaction_id.as_deref().map(keys::id) {
-                if self.ids.contains(&id) || self.transaction.view.snapshot.contains_key(&spaces.ids, id)? {
+            if let Some(id) = id {
+                if is_stored || !self.ids.insert(id) {
                     ack.duplicates += 1;
                     continue;
                 }
                 self.transaction.insert(&spaces.ids, &id, &sequence);
-                self.ids.insert(id);
             }
             ack.accepted += 1;
             self.transaction.insert(&spaces.log, &sequence, record);

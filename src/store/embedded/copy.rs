@@ -221,7 +221,7 @@ mod tests {
         // A copy lies in segments, and nothing of it in memory.
         file.copy_to(&place("copy")).unwrap();
         let copy = File::existing(&place("copy"), 4, None).unwrap();
-        damage(&place("copy"), "damaged-item");
+        damage(&place("copy"), b"damaged-item");
         let unread = copy.copy_to(&place("second")).unwrap_err();
         assert!(matches!(unread, StoreError::Storage { .. }), "{unread}");
         std::fs::write(place("taken"), "").unwrap();
@@ -241,5 +241,18 @@ mod tests {
         assert_eq!(std::fs::read_dir(&photos).unwrap().count(), 1);
         std::fs::remove_file(photos.join("holiday.jpg")).unwrap();
         restore(&store, &photos, true).unwrap();
+    }
+
+    #[test]
+    fn a_path_may_end_in_a_slash() {
+        let directory = tempfile::tempdir().unwrap();
+        let [store, restored] = ["h/", "restored/"].map(|name| directory.path().join(name));
+        drop(File::open(&store, 4, None).unwrap());
+        restore(&store, &restored, false).unwrap();
+        restore(&store, &restored, true).unwrap();
+        let names = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        assert_eq!(names, ["h", "restored"]);
     }
 }

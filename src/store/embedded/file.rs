@@ -161,7 +161,8 @@ impl File {
         self.damaged.load(Ordering::Relaxed)
     }
 
-    fn failed(&self, operation: &'static str, mut error: fjall::Error) -> StoreError {
+    /// What an error of the engine means.
+    pub(super) fn failed(&self, operation: &'static str, mut error: fjall::Error) -> StoreError {
         // The engine gave up earlier, when it wrote or merged segments, and does not say of what.
         if matches!(error, fjall::Error::Poisoned)
             && let Err(cause) = self.disk.try_out(&self.path)

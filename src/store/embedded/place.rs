@@ -121,8 +121,10 @@ fn sync_name(path: &Path) -> io::Result<()> {
     std::fs::File::open(directory)?.sync_all()
 }
 
+/// The path with a suffix on its name.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
+    // `kindred/` and `kindred` are the same directory, but only the second can take a suffix.
+    let mut name = path.components().as_path().as_os_str().to_owned();
     name.push(".");
     name.push(suffix);
     PathBuf::from(name)

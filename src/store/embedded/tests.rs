@@ -38,14 +38,14 @@ pub(super) async fn items(store: &EmbeddedStore, actor: Actor) -> Vec<String> {
     recent.iter().map(|kept| kept.interaction.item_id.clone()).collect()
 }
 
-/// Turns a byte round of a text in the segments of a store that hold it.
-pub(super) fn damage(store: &Path, text: &str) {
+/// Turns a byte round of something in the segments of a store that hold it.
+pub(super) fn damage(store: &Path, what: &[u8]) {
     for space in std::fs::read_dir(store.join("keyspaces")).unwrap() {
         let Ok(segments) = std::fs::read_dir(space.unwrap().path().join("tables")) else { continue };
         for segment in segments {
             let segment = segment.unwrap().path();
             let mut bytes = std::fs::read(&segment).unwrap();
-            if let Some(at) = bytes.windows(text.len()).position(|window| window == text.as_bytes()) {
+            if let Some(at) = bytes.windows(what.len()).position(|window| window == what) {
                 bytes[at] ^= 0xff;
                 std::fs::write(&segment, bytes).unwrap();
             }
@@ -192,7 +192,7 @@ fn old_interactions_go_with_their_ids_and_lists() {
     let keep = |user: &str, id: &str, now| {
         let change = Change::Append(vec![incoming(user, "x", 1, Some(id))]);
         match file.commit(&[change], now).unwrap().outcomes[..] {
-            [Outcome::Appended(ack)] => ack.accepted,
+            [Ok(Outcome::Appended(ack))] => ack.accepted,
             _ => panic!("an append is answered as one"),
         }
     };

@@ -199,12 +199,16 @@ impl Writer {
             self.shared.cache.forget(actor);
         }
         for (outcome, answer) in committed.outcomes.into_iter().zip(answers) {
-            if let Outcome::Appended(ack) = outcome {
-                self.shared.watermark.store(ack.watermark, Ordering::Release);
-                self.shared.committed.fetch_add(u64::from(ack.accepted), Ordering::Relaxed);
+            match &outcome {
+                Ok(Outcome::Appended(ack)) => {
+                    self.shared.watermark.store(ack.watermark, Ordering::Release);
+                    self.shared.committed.fetch_add(u64::from(ack.accepted), Ordering::Relaxed);
+                }
+                Ok(_) => {}
+                Err(error) => tracing::error!(%error, "interactions were not stored, the others of their group were"),
             }
             // A caller that has gone away is no reason to stop.
-            let _ = answer.send(Ok(outcome));
+            let _ = answer.send(outcome);
         }
     }
 
@@ -249,6 +253,7 @@ mod tests {
     use super::super::cache::RecentCache;
     use super::super::disk::{DiskOperation, Faults};
     use super::super::file::File;
+    use super::super::keys;
     use super::super::tests::{damage, incoming};
     use super::*;
     use crate::history::Actor;
@@ -298,26 +303,32 @@ mod tests {
     }
 
     #[test]
-    fn an_erasure_that_meets_a_damaged_block_fails_alone() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = File::open(&directory.path().join("h"), 4, None).unwrap();
-        file.commit(&[Change::Append(vec![incoming("gone", "damaged-item", 1, None)])], 1_000).unwrap();
-        // A copy lies in segments, and nothing of it in memory.
-        let path = file.back_up().unwrap().path;
-        let mut writer = writer(File::existing(&path, 4, None).unwrap(), Retention::default());
-        damage(&path, "damaged-item");
-        let append = |user: &str| Change::Append(vec![incoming(user, "x", 2, None)]);
-        let (mut group, mut answers) = (Vec::new(), Vec::new());
-        for change in [append("a"), Change::Erase(vec![Actor::user("gone")], Vec::new()), append("b")] {
-            let (answer, receiver) = oneshot::channel();
-            group.push(Job { size: change.size(), change, answer });
-            answers.push(receiver);
+    fn a_change_that_meets_a_damaged_block_fails_alone() {
+        let sent_again = Change::Append(vec![incoming("b", "x", 2, None), incoming("gone", "x", 2, Some("sent"))]);
+        let erased = Change::Erase(vec![Actor::user("gone")], Vec::new());
+        let id = keys::id("sent");
+        for (change, damaged) in [(erased, &b"damaged-item"[..]), (sent_again, &id[..])] {
+            let directory = tempfile::tempdir().unwrap();
+            let file = File::open(&directory.path().join("h"), 4, None).unwrap();
+            let stored = incoming("gone", "damaged-item", 1, Some("sent"));
+            file.commit(&[Change::Append(vec![stored])], 1_000).unwrap();
+            // A copy lies in segments, and nothing of it in memory.
+            let path = file.back_up().unwrap().path;
+            let mut writer = writer(File::existing(&path, 4, None).unwrap(), Retention::default());
+            damage(&path, damaged);
+            let append = |user: &str| Change::Append(vec![incoming(user, "x", 2, None)]);
+            let (mut group, mut answers) = (Vec::new(), Vec::new());
+            for change in [append("a"), change, append("b")] {
+                let (answer, receiver) = oneshot::channel();
+                group.push(Job { size: change.size(), change, answer });
+                answers.push(receiver);
+            }
+            writer.commit(group);
+            let done: Vec<bool> = answers.into_iter().map(|answer| answer.blocking_recv().unwrap().is_ok()).collect();
+            assert_eq!(done, [true, false, true]);
+            assert!(writer.broken.is_none(), "{:?}", writer.broken);
+            let kept = |user: &str| writer.shared.file.recent(Actor::user(user).as_str(), None, 5).unwrap().len();
+            assert_eq!((kept("a"), kept("b")), (1, 1));
         }
-        writer.commit(group);
-        let done: Vec<bool> = answers.into_iter().map(|answer| answer.blocking_recv().unwrap().is_ok()).collect();
-        assert_eq!(done, [true, false, true]);
-        assert!(writer.broken.is_none(), "{:?}", writer.broken);
-        let kept = |user: &str| writer.shared.file.recent(Actor::user(user).as_str(), None, 5).unwrap().len();
-        assert_eq!((kept("a"), kept("b")), (1, 1));
     }
 }
