@@ -187,9 +187,11 @@ impl<'a> CatalogView<'a> {
         if self.offsets.first() != Some(&0) || self.offsets.last() != Some(&(self.json.len() as u64)) {
             return Err(0);
         }
+        // Where all of it is UTF-8, so is what stands between two braces; else it is asked of each entry, to say which.
+        let together = std::str::from_utf8(self.json).is_ok();
         for ordinal in 0..self.len() {
-            let whole = self.raw(ordinal).is_some_and(|text| text.starts_with('{') && text.ends_with('}'));
-            if !whole {
+            let bytes = self.bytes(ordinal).filter(|bytes| together || std::str::from_utf8(bytes).is_ok());
+            if !bytes.is_some_and(|bytes| bytes.starts_with(b"{") && bytes.ends_with(b"}")) {
                 return Err(ordinal);
             }
         }
@@ -246,5 +248,7 @@ mod tests {
         let cut = CatalogView::new(&[0, 9, 20], json);
         assert!(matches!(cut.item(0), Err(CatalogError::Entry { ordinal: 0, .. })));
         assert_eq!(cut.check(), Err(0));
+        let torn = CatalogView::new(&[0, 10, 20], b"{\"id\":\"a\"}{\"id\":\"\xff\"}");
+        assert_eq!((torn.raw(1), torn.check()), (None, Err(1)));
     }
 }
