@@ -142,13 +142,7 @@ pub fn write<E: From<WholeDirError>>(
 /// One of them cannot be removed.
 pub fn remove(dir: &Path) -> Result<(), WholeDirError> {
     [PARTIAL, OLD].iter().try_for_each(|suffix| remove_one(&beside(dir, suffix)))?;
-    // Without its name first, so that a kill leaves nothing that has lost a part and looks whole.
-    let partial = beside(dir, PARTIAL);
-    match fs::rename(dir, &partial) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(source) => Err(cannot_write(dir)(source)),
-        Ok(()) => remove_one(&partial),
-    }
+    discard(dir, &beside(dir, PARTIAL))
 }
 
 /// Writes one file and waits until it is on disk.
@@ -174,11 +168,20 @@ fn publish(partial: &Path, dir: &Path) -> Result<(), WholeDirError> {
         remove_one(&old)?;
         fs::rename(dir, &old).map_err(cannot_write(dir))?;
         fs::rename(partial, dir).map_err(cannot_write(dir))?;
-        remove_one(&old)?;
+        discard(&old, partial)?;
     } else {
         fs::rename(partial, dir).map_err(cannot_write(dir))?;
     }
     sync_directory(parent(dir))
+}
+
+/// Removes one that is whole: under the name of an unfinished one, so that a kill leaves nothing that has lost a part and is taken for whole.
+fn discard(whole: &Path, partial: &Path) -> Result<(), WholeDirError> {
+    match fs::rename(whole, partial) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(cannot_write(whole)(source)),
+        Ok(()) => remove_one(partial),
+    }
 }
 
 /// The directory that one is in.

@@ -45,9 +45,11 @@ impl WholeFile {
         if path.exists() && !path.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is there and is not a file: name a file"));
         }
+        // What a link leads to is replaced, and not the link.
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let mut builder = tempfile::Builder::new();
-        let partial = builder.permissions(Permissions::from_mode(mode)).tempfile_in(directory(path))?;
-        Ok(Self { path: path.to_owned(), out: BufWriter::new(partial) })
+        let partial = builder.permissions(Permissions::from_mode(mode)).tempfile_in(directory(&path))?;
+        Ok(Self { path, out: BufWriter::new(partial) })
     }
 
     /// Gives it its name, when it is on disk.
@@ -99,6 +101,19 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
         assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 1, "something was left behind");
         assert!(WholeFile::begin(place.path()).is_err(), "a directory is no file");
+    }
+
+    #[test]
+    fn what_a_link_leads_to_is_replaced_and_not_the_link() {
+        let place = tempfile::tempdir().unwrap();
+        let (page, link) = (place.path().join("served/page.html"), place.path().join("page.html"));
+        fs::create_dir(place.path().join("served")).unwrap();
+        fs::write(&page, "old").unwrap();
+        std::os::unix::fs::symlink(&page, &link).unwrap();
+        let mut file = WholeFile::begin(&link).unwrap();
+        file.write_all(b"new").unwrap();
+        file.publish().unwrap();
+        assert_eq!((fs::read_to_string(&page).unwrap().as_str(), link.is_symlink()), ("new", true));
     }
 
     #[test]

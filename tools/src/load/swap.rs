@@ -48,12 +48,13 @@ impl Swapper {
     /// Nothing is published there, the copy cannot be written, or another generation has its name.
     pub fn new(root: &Path) -> anyhow::Result<Self> {
         let live = artifact::current(root)?.generation;
-        let home = live.strip_suffix(COPY).filter(|original| same(root, original, &live)).unwrap_or(&live).to_owned();
+        let home =
+            live.strip_suffix(COPY).filter(|original| is_copy(root, original, &live)).unwrap_or(&live).to_owned();
         let away = format!("{home}{COPY}");
         let is_there = root.join(&away).is_dir();
         ensure!(
-            !is_there || same(root, &home, &away),
-            "{away} is no copy of {home}: remove it, or give it another name"
+            !is_there || is_copy(root, &home, &away),
+            "{away} is no copy of {home} to swap with: remove it, or give it another name"
         );
         // From here on the copy is ours, and removed whatever happens.
         let swapper = Self { root: root.to_owned(), home, away };
@@ -116,7 +117,9 @@ impl Drop for Swapper {
     fn drop(&mut self) {
         // Best effort: both generations hold the same, so a failure here harms nobody. What was published meanwhile stays current.
         let elsewhere = artifact::current(&self.root).is_ok_and(|live| live.generation != self.away);
-        if elsewhere || activate(&self.root, &self.home).is_ok() {
+        let is_idle = elsewhere || activate(&self.root, &self.home).is_ok();
+        // Its original may have been removed meanwhile, as an old one: what it held stays.
+        if is_idle && is_copy(&self.root, &self.home, &self.away) {
             // Not by its own name, by which half of it would be taken for a generation.
             let doomed = self.root.join(format!("{}{PARTIAL_SUFFIX}", self.away));
             let _ = fs::rename(self.root.join(&self.away), &doomed).and_then(|()| fs::remove_dir_all(&doomed));
@@ -124,10 +127,12 @@ impl Drop for Swapper {
     }
 }
 
-/// Whether two generations hold the same files.
-fn same(root: &Path, one: &str, other: &str) -> bool {
-    let files = |name: &str| artifact::read_manifest(&root.join(name)).map(|manifest| manifest.files);
-    matches!((files(one), files(other)), (Ok(one), Ok(other)) if one == other)
+/// Whether a generation was copied from another by [`copy`]: the same files of the same time, under its own name. One that somebody has put aside by
+/// copying its directory has the name of the original in it.
+fn is_copy(root: &Path, original: &str, name: &str) -> bool {
+    let manifest = |name: &str| artifact::read_manifest(&root.join(name));
+    let (Ok(original), Ok(made)) = (manifest(original), manifest(name)) else { return false };
+    made.generation == name && made.created_at == original.created_at && made.files == original.files
 }
 
 /// Sleeps until so long after `started`, or until `stop`.
@@ -191,6 +196,13 @@ mod tests {
         let refused = Swapper::new(root).unwrap_err().to_string();
         assert!(refused.contains("g1-copy is no copy of g1"), "{refused}");
         assert!(root.join("g1-copy").is_dir());
+        // Nor is what somebody has put aside ours to remove.
+        for entry in std::fs::read_dir(root.join("g1")).unwrap() {
+            let from = entry.unwrap().path();
+            std::fs::copy(&from, root.join("g1-copy").join(from.file_name().unwrap())).unwrap();
+        }
+        assert!(Swapper::new(root).unwrap_err().to_string().contains("g1-copy is no copy of g1"));
+        assert!(artifact::read_manifest(&root.join("g1-copy")).is_ok());
     }
 
     #[test]
@@ -201,5 +213,17 @@ mod tests {
         Fixture::shop().publish(root.path(), "g2");
         drop(swapper);
         assert_eq!(artifact::current(root.path()).unwrap().generation, "g2");
+        assert_eq!(artifact::generations(root.path()).unwrap(), ["g1", "g2"]);
+    }
+
+    #[test]
+    fn the_copy_of_what_was_removed_meanwhile_stays() {
+        let root = tempfile::tempdir().unwrap();
+        Fixture::shop().publish(root.path(), "g1");
+        let swapper = Swapper::new(root.path()).unwrap();
+        Fixture::shop().publish(root.path(), "g2");
+        std::fs::remove_dir_all(root.path().join("g1")).unwrap();
+        drop(swapper);
+        assert!(root.path().join("g1-copy").is_dir());
     }
 }
