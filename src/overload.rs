@@ -6,8 +6,8 @@
 //! of its queue when a request comes; how long it takes to get its turn is how long a request takes.
 //!
 //! A queue after a pause (a swap of artifacts, a core that was taken away for a moment) is worked off by itself and no reason to refuse
-//! anything; one that does not get empty is. So what begins it is the least wait of a while, as in CoDel (Nichols, Jacobson 2012): only
-//! when no task of the last 100 ms had its turn at once does anything give way. From then on a controller (proportional and integral, as in
+//! anything; one that does not get empty is. So what begins it is how long no wait was short, as in CoDel (Nichols, Jacobson 2012): only
+//! when no task has had its turn at once for 100 ms does anything give way. From then on a controller (proportional and integral, as in
 //! PIE, RFC 8033) gives up as much as keeps the wait at its target: a request that has to be refused is so after a target's time, not
 //! after it has waited in vain.
 
@@ -30,6 +30,9 @@ const STEPS: f32 = Step::ALL.len() as f32;
 /// Steps to the least answer. Where that is enough in the long run, a single long wait leads no further: the popular list late is more than a
 /// refusal late.
 const ANSWERED: f32 = STEPS - 1.0;
+/// Targets after which a request is late: it is refused only where much more comes than can be answered, and new ones in its place.
+const LATE: u32 = 4;
+const MUCH_MORE: f32 = ANSWERED + 0.5;
 /// Targets that something that was sent to be kept may wait.
 const KEPT_WAITS: u32 = 8;
 
@@ -130,20 +133,13 @@ impl Deref for Placement {
     }
 }
 
-/// When a window began, and the least wait in it.
-#[derive(Debug, Clone, Copy)]
-struct Window {
-    began: Instant,
-    least: Duration,
-}
-
 /// How long a task of one worker waits for its turn, and what gives way therefore.
 #[derive(Debug)]
 pub struct Pulse {
     /// The wait that is aimed at where there is more to do than can be done.
     target: Duration,
-    /// The waits of a while.
-    window: Cell<Option<Window>>,
+    /// Since when no wait was as short as the target.
+    waiting_since: Cell<Option<Instant>>,
     /// Whether the queue stands.
     overloaded: Cell<bool>,
     /// Steps that are given up in the long run.
@@ -163,7 +159,7 @@ impl Pulse {
     pub fn new(target: Duration) -> Self {
         Self {
             target,
-            window: Cell::default(),
+            waiting_since: Cell::default(),
             overloaded: Cell::default(),
             level: Cell::default(),
             owed: Cell::default(),
@@ -190,25 +186,26 @@ impl Pulse {
             self.level.set(level.clamp(0.0, STEPS));
             self.overloaded.set(level > 0.0);
         } else {
-            self.watch(now, waited);
+            let asked_before = before.is_some_and(|(at, _)| now.saturating_duration_since(at) <= WINDOW + waited);
+            self.watch(now, waited, asked_before);
         }
         Some(waited)
     }
 
-    /// Learns from a wait whether the queue stands.
-    fn watch(&self, now: Instant, waited: Duration) {
-        let window = match self.window.get() {
-            Some(window) if now.saturating_duration_since(window.began) < WINDOW => {
-                Some(Window { least: window.least.min(waited), ..window })
-            }
-            Some(ended) if ended.least > self.target => {
-                self.overloaded.set(true);
-                self.level.set(ANSWERED);
-                None
-            }
-            _ => Some(Window { began: now, least: waited }),
-        };
-        self.window.set(window);
+    /// Learns from a wait whether the queue stands. One before which nobody asked for a while is the first of a new queue.
+    fn watch(&self, now: Instant, waited: Duration, asked_before: bool) {
+        if waited <= self.target {
+            self.waiting_since.set(None);
+            return;
+        }
+        let since = self.waiting_since.get().filter(|_| asked_before).unwrap_or(now);
+        let stands = now.saturating_duration_since(since) >= WINDOW;
+        self.waiting_since.set((!stands).then_some(since));
+        if stands {
+            self.overloaded.set(true);
+            // What stands is worked off first.
+            self.level.set(STEPS);
+        }
     }
 
     /// By how many targets a wait is longer than the target; -1 where there was none.
@@ -227,7 +224,8 @@ impl Pulse {
             return Some(Step::Full);
         }
         let level = self.level.get();
-        let most = if level < ANSWERED { ANSWERED } else { STEPS };
+        let is_late = waited > LATE * self.target;
+        let most = if level < ANSWERED || (is_late && level < MUCH_MORE) { ANSWERED } else { STEPS };
         let given_up = (level + AT_ONCE * self.excess(waited)).clamp(0.0, most);
         // Between two steps some requests get the one and some the other, as many as it says.
         let owed = self.owed.get() + given_up.fract();
@@ -309,6 +307,28 @@ mod tests {
         assert_eq!(pulse.step(now), Some(Step::Full));
         let (pulse, now) = after((0..100).map(|turn| if turn % 20 == 0 { US } else { 4 * MS }));
         assert_eq!(pulse.step(now), Some(Step::Full), "it gets empty now and then");
+        let (pulse, mut now) = after([60 * MS]);
+        for _ in 0..5 {
+            now += Duration::from_secs(1);
+            assert_eq!(pulse.step(now), Some(Step::Full), "pauses far from each other are no queue");
+            pulse.beat(Waker::noop(), now + 60 * MS);
+        }
+    }
+
+    #[test]
+    fn what_is_late_is_answered_with_little_while_that_is_enough() {
+        let (pulse, mut now) = after([3 * MS; 36]);
+        while pulse.level.get() > ANSWERED + 0.2 {
+            now += 5 * MS;
+            pulse.step(now);
+            pulse.beat(Waker::noop(), now);
+        }
+        assert!(pulse.level.get() > ANSWERED);
+        pulse.step(now);
+        pulse.beat(Waker::noop(), now + 2 * MS);
+        assert_eq!(pulse.step(now + 2 * MS), None, "one that has not waited for long makes room");
+        pulse.beat(Waker::noop(), now + 9 * MS);
+        assert_eq!(pulse.step(now + 9 * MS), Some(Step::Popular), "seven targets are late");
     }
 
     #[test]
