@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::Directive;
+use tracing_subscriber::filter::{Directive, LevelFilter};
 
 use crate::settings::LogSettings;
 
@@ -40,9 +40,10 @@ pub enum TelemetryError {
     Traces(String),
 }
 
-/// What the library has to say of connections on which no HTTP comes: an error each. They are answered with 400, and whoever scans ports, or wants the disk
-/// full, makes as many as they like.
-const STRANGERS: &str = "actix_http::h1::dispatcher=off";
+/// What libraries say that is of no use to who runs a server, unless they name the library: an error for each connection on which no HTTP comes
+/// (it is answered with 400, and whoever scans ports, or wants the disk full, makes as many as they like), and each step of the store's engine.
+const QUIETER: [(&str, &str); 3] =
+    [("actix_http", "actix_http::h1::dispatcher=off"), ("fjall", "fjall=warn"), ("lsm_tree", "lsm_tree=warn")];
 
 /// Starts logging to stderr for the whole process. A second call changes nothing, so tests may call it often.
 ///
@@ -50,10 +51,13 @@ const STRANGERS: &str = "actix_http::h1::dispatcher=off";
 /// [`TelemetryError::Filter`] if the level does not parse.
 pub fn init(settings: &LogSettings) -> Result<(), TelemetryError> {
     let mut filter = EnvFilter::try_new(&settings.level).map_err(|error| not_a_filter(settings, &error))?;
-    // Who names the library wants to hear it.
-    if !settings.level.contains("actix_http") {
-        let strangers = STRANGERS.parse::<Directive>().map_err(|error| not_a_filter(settings, &error))?;
-        filter = filter.add_directive(strangers);
+    let is_chatty = filter.max_level_hint().is_none_or(|level| level > LevelFilter::WARN);
+    for (library, quieter) in QUIETER {
+        let is_quieter = is_chatty || quieter.ends_with("off");
+        if is_quieter && !settings.level.contains(library) {
+            let quieter = quieter.parse::<Directive>().map_err(|error| not_a_filter(settings, &error))?;
+            filter = filter.add_directive(quieter);
+        }
     }
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Already started is fine: the first one stays.
