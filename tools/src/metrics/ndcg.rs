@@ -7,9 +7,9 @@ pub fn ndcg(list: &[u32], relevant: &[u32], k: usize) -> f64 {
     if best == 0.0 {
         return 0.0;
     }
-    let gained: f64 =
-        super::hits(list, relevant, k).enumerate().filter(|(_, hit)| *hit).map(|(place, _)| worth(place)).sum();
-    gained / best
+    let hits = super::hits(list, relevant, k).enumerate().filter(|(_, hit)| *hit);
+    // Not `sum`, which is -0 where there is none.
+    hits.fold(0.0, |gained, (place, _)| gained + worth(place)) / best
 }
 
 #[cfg(test)]
@@ -27,6 +27,7 @@ mod tests {
         assert!((ndcg(&list, &[5, 7, 9], 2) - 1.0 / 1.630_929_753_571_457).abs() < 1e-12);
         assert_eq!(ndcg(&list, &[7], 1), 1.0);
         assert_eq!(ndcg(&list, &[1], 3), 0.0);
+        assert!(ndcg(&list, &[1], 3).is_sign_positive(), "it is shown");
         assert_eq!(ndcg(&list, &[], 3), 0.0);
     }
 }
