@@ -127,6 +127,7 @@ const NAMED_ONCE: &[(&str, &[&str])] = &[
     ("subtle", &["src/keys/mod.rs"]),
     ("rustls", &["src/tls.rs"]),
     ("socket2", &["src/app/listen.rs"]),
+    ("percent_encoding", &["src/http/gate.rs"]),
     ("StatusCode", &["src/http/error.rs"]),
 ];
 

@@ -184,9 +184,9 @@ fn discard(whole: &Path, partial: &Path) -> Result<(), WholeDirError> {
     }
 }
 
-/// The directory that one is in.
-fn parent(dir: &Path) -> &Path {
-    dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+/// The directory that something is in.
+pub(crate) fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn sync_directory(dir: &Path) -> Result<(), WholeDirError> {

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
+use crate::whole_dir::parent;
+
 /// A file in the making. Dropped before [`WholeFile::publish`], it leaves nothing behind, and what had its name still has it.
 #[derive(Debug)]
 pub struct WholeFile {
@@ -48,7 +50,7 @@ impl WholeFile {
         // What a link leads to is replaced, and not the link.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let mut builder = tempfile::Builder::new();
-        let partial = builder.permissions(Permissions::from_mode(mode)).tempfile_in(directory(&path))?;
+        let partial = builder.permissions(Permissions::from_mode(mode)).tempfile_in(parent(&path))?;
         Ok(Self { path, out: BufWriter::new(partial) })
     }
 
@@ -61,13 +63,8 @@ impl WholeFile {
         partial.as_file().sync_all()?;
         partial.persist(&self.path)?;
         // Its name too has to be there after a power cut.
-        File::open(directory(&self.path))?.sync_all()
+        File::open(parent(&self.path))?.sync_all()
     }
-}
-
-/// The directory that a file is in.
-fn directory(path: &Path) -> &Path {
-    path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 impl Write for WholeFile {

@@ -116,6 +116,25 @@ struct Shared {
     failure: Mutex<Option<StoreError>>,
 }
 
+impl Shared {
+    fn new(file: File, cache_mb: u64, keep: usize) -> Result<Self, StoreError> {
+        Ok(Self {
+            watermark: AtomicU64::new(file.last_sequence()?),
+            file,
+            cache: RecentCache::new(cache_mb, keep),
+            keep,
+            queued: AtomicU64::new(0),
+            queued_bytes: AtomicU64::new(0),
+            committed: AtomicU64::new(0),
+            on_commit: OnceLock::new(),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+            pruned: AtomicU64::new(0),
+            failure: Mutex::new(None),
+        })
+    }
+}
+
 impl EmbeddedStore {
     /// Opens or creates the store in the directory `path` and starts the writer. `now_ms` is asked once a commit, for the time of arrival.
     /// What a killed process left opens within a second, whatever its size.
@@ -141,21 +160,7 @@ impl EmbeddedStore {
         faults: Option<Arc<dyn Faults>>,
     ) -> Result<Self, StoreError> {
         let file = File::open(path, options.page_cache_mb, faults)?;
-        let watermark = AtomicU64::new(file.last_sequence()?);
-        let shared = Arc::new(Shared {
-            file,
-            watermark,
-            cache: RecentCache::new(options.cache_mb, options.keep),
-            keep: options.keep,
-            queued: AtomicU64::new(0),
-            queued_bytes: AtomicU64::new(0),
-            committed: AtomicU64::new(0),
-            on_commit: OnceLock::new(),
-            hits: AtomicU64::new(0),
-            misses: AtomicU64::new(0),
-            pruned: AtomicU64::new(0),
-            failure: Mutex::new(None),
-        });
+        let shared = Arc::new(Shared::new(file, options.cache_mb, options.keep)?);
         // Every job counts for at least one, so a queue of `queue` jobs never fills before the count does.
         let (sender, receiver) = sync_channel(options.queue);
         let writer = writer::Writer::new(Arc::clone(&shared), receiver, options.retention, Box::new(now_ms));

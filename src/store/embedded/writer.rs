@@ -246,11 +246,9 @@ fn refuse(answers: Vec<Answer>, error: &StoreError) {
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::sync::atomic::{AtomicBool, AtomicU64};
+    use std::sync::atomic::AtomicBool;
     use std::sync::mpsc::sync_channel;
-    use std::sync::{Mutex, OnceLock};
 
-    use super::super::cache::RecentCache;
     use super::super::disk::{DiskOperation, Faults};
     use super::super::file::File;
     use super::super::keys;
@@ -270,20 +268,7 @@ mod tests {
     }
 
     fn writer(file: File, retention: Retention) -> Writer {
-        let shared = Arc::new(Shared {
-            file,
-            cache: RecentCache::new(1, 5),
-            keep: 5,
-            queued: AtomicU64::new(0),
-            queued_bytes: AtomicU64::new(0),
-            committed: AtomicU64::new(0),
-            on_commit: OnceLock::new(),
-            hits: AtomicU64::new(0),
-            misses: AtomicU64::new(0),
-            pruned: AtomicU64::new(0),
-            watermark: AtomicU64::new(0),
-            failure: Mutex::new(None),
-        });
+        let shared = Arc::new(Shared::new(file, 1, 5).unwrap());
         let (_sender, jobs) = sync_channel(1);
         Writer::new(shared, jobs, retention, Box::new(|| 1_000_000))
     }

@@ -12,6 +12,7 @@ use super::verify::verify;
 use super::{Exit, Global};
 use crate::progress::Progress;
 use crate::report::{Report, Table, count, emit};
+use crate::whole_dir::parent;
 
 /// Go back to an artifact that was published before, or list those there are
 ///
@@ -108,8 +109,7 @@ fn check_name(given: &str) -> anyhow::Result<()> {
     let path = Path::new(given);
     let name = path.file_name().and_then(|name| name.to_str()).filter(|name| artifact::is_generation_name(name));
     let Some(name) = name else { return Err(ArtifactError::GenerationName { name: given.to_owned() }.into()) };
-    let beside = path.parent().filter(|beside| !beside.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    bail!("{given} is a path: give the name, `kindred activate {name} --artifacts {}`", beside.display())
+    bail!("{given} is a path: give the name, `kindred activate {name} --artifacts {}`", parent(path).display())
 }
 
 fn list(root: &Path) -> anyhow::Result<Vec<Generation>> {
