@@ -133,7 +133,7 @@ impl Nearest {
     pub(crate) fn begin(&mut self, k: usize, margin: f32) {
         self.entries.clear();
         (self.k, self.margin, self.bound) = (k, margin, None);
-        self.full = 2 * k.max(BLOCK);
+        self.full = k.max(BLOCK).saturating_mul(2);
     }
 
     #[inline]

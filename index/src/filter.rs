@@ -58,7 +58,8 @@ pub enum FilterExpr {
         /// The numbers.
         numbers: Vec<f64>,
     },
-    /// The point of this name is at most so far from another on the sphere. A point is the two numbers `NAME.lat` and `NAME.lon`.
+    /// The point of this name is at most so far from another on the sphere. A point is the two numbers `NAME.lat`, -90 to 90, and `NAME.lon`,
+    /// -180 to 180, in degrees.
     GeoRadius {
         /// The name of the point.
         field: String,
@@ -255,9 +256,12 @@ impl Evaluation<'_> {
             for (ordinal, lon) in within {
                 let first = band.partition_point(|(other, _)| *other < ordinal);
                 let same = band.get(first..).unwrap_or_default().iter().take_while(|(other, _)| *other == ordinal);
-                if same.into_iter().any(|(_, lat)| circle.contains(*lat, lon)) {
+                let mut compared = 0_usize;
+                if same.inspect(|_| compared += 1).any(|(_, lat)| circle.contains(*lat, lon)) {
                     into.insert(ordinal);
                 }
+                // One was counted above. An item may have very many, each to be compared with each.
+                self.charge(compared.saturating_sub(1))?;
             }
         }
         Ok(())

@@ -202,7 +202,7 @@ const _: () = {
 pub mod section {
     /// [`super::IndexHeader`].
     pub const INDEX_HEADER: u32 = 1;
-    /// n × row_stride f32.
+    /// n × row_stride f32, or nothing where there are [`FINE_CODES`].
     pub const VECTORS: u32 = 2;
     /// n × m0_stride u32.
     pub const LINKS0: u32 = 3;

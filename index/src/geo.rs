@@ -32,9 +32,9 @@ impl Circle {
         self.lat.abs() <= 90.0 && self.lon.abs() <= 180.0 && self.radius_m.is_finite() && self.radius_m >= 0.0
     }
 
-    /// Whether a point lies in it, by the haversine formula.
+    /// Whether a point lies in it, by the haversine formula. Numbers that are no latitude and longitude are no point.
     pub(crate) fn contains(&self, lat: f64, lon: f64) -> bool {
-        distance_m((self.lat, self.lon), (lat, lon)) <= self.radius_m
+        lat.abs() <= 90.0 && lon.abs() <= 180.0 && distance_m((self.lat, self.lon), (lat, lon)) <= self.radius_m
     }
 
     /// The latitudes it can hold, in degrees.
@@ -84,6 +84,8 @@ mod tests {
         assert_eq!(distance_m(zurich, zurich), 0.0);
         let across = Circle { lat: 0.0, lon: 179.9, radius_m: 30_000.0 };
         assert!(across.contains(0.0, -179.9) && !across.contains(0.0, -179.0));
+        assert!(!across.contains(0.0, 180.1) && !across.contains(0.0, f64::NAN));
+        assert!(!Circle { lat: 89.9, lon: 0.0, radius_m: 1e6 }.contains(90.1, 0.0));
     }
 
     proptest! {

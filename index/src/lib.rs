@@ -8,8 +8,8 @@
 //!
 //! - *Item*: a row and a key. Its *ordinal* is its dense number, `0 .. n`, a `u32`; its *key* is the caller's own name for it,
 //!   opaque UTF-8 of 1 to 256 bytes.
-//! - *Similarity*: larger is nearer, everywhere. With [`Metric::Cosine`] rows have unit length and similarity is -1 to 1;
-//!   with [`Metric::InnerProduct`] rows are as trained and similarity is their dot product.
+//! - *Similarity*: larger is nearer, everywhere. With [`Metric::Cosine`] rows have unit length, to within a two-thousandth, and
+//!   similarity is -1 to 1, to within as much; with [`Metric::InnerProduct`] rows are as trained and similarity is their dot product.
 //! - *m*, *m0*, *ef_construction*, *ef_search*, *level*, *entry point*, *link*: as in the paper on HNSW.
 //!
 //! # The way of a file

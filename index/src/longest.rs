@@ -57,7 +57,7 @@ pub(crate) fn step(compared: usize) -> usize {
 
 impl Searcher<'_, ByCodes<'_>> {
     /// Finds the k nearest among the longest, if the rest is too short to be among them and a walk is not expected to be faster; the hits
-    /// are then in the scratch.
+    /// are then in the scratch. Else says how many were compared for nothing.
     pub(crate) fn search_longest(
         &self,
         longest: LongestView<'_>,
@@ -65,11 +65,16 @@ impl Searcher<'_, ByCodes<'_>> {
         params: &SearchParams,
         allow: Option<&AllowSet>,
         scratch: &mut Scratch,
-    ) -> Option<SearchStats> {
+    ) -> Result<SearchStats, u32> {
         let k = params.k;
         let share = allow.map_or(1.0, |allow| allow.cardinality() as f32 / self.graph.n.max(1) as f32);
         if share < ALLOWED_LEAST || k == 0 || k.saturating_mul(HITS_MOST) > longest.ordinals.len() {
-            return None;
+            return Err(0);
+        }
+        let margin = kept_below(self.near);
+        if !margin.is_finite() {
+            // Codes say nothing of the query, so no rest is ever too short.
+            return Err(0);
         }
         // A walk would be broader by as much.
         let ef = params.ef_search.max(k) as f32 / share;
@@ -77,12 +82,11 @@ impl Searcher<'_, ByCodes<'_>> {
         let ordinal = |place: u32| longest.ordinals.get(place as usize).copied().unwrap_or(u32::MAX);
         let (mut places, mut similarities) = ([0; BLOCK], [0.0; BLOCK]);
         let nearest = &mut scratch.nearest;
-        let margin = kept_below(self.near);
         nearest.begin(k, margin);
         let mut compared = 0;
         loop {
             if compared == longest.ordinals.len() {
-                return None;
+                return Err(compared as u32);
             }
             let next = (compared + step(compared)).min(longest.ordinals.len());
             while compared < next {
@@ -107,7 +111,7 @@ impl Searcher<'_, ByCodes<'_>> {
             }
             let left = enough.saturating_sub(compared) as f32 * COMPARED;
             if compared >= TOLD && left > walk {
-                return None;
+                return Err(compared as u32);
             }
         }
         nearest.rename(ordinal);
@@ -115,6 +119,6 @@ impl Searcher<'_, ByCodes<'_>> {
         self.answer_scan(k, scratch, &mut stats);
         // In a file that was not verified, copies may be of items that are not there.
         scratch.hits.retain(|hit| hit.ordinal < self.graph.n);
-        Some(stats)
+        Ok(stats)
     }
 }

@@ -35,14 +35,14 @@ pub struct SearchParams {
 pub struct Hit {
     /// The item.
     pub ordinal: u32,
-    /// Its cosine with the query, or its dot product with it, by the index's metric.
+    /// Its cosine with the query, or its dot product with it, by the index's metric. Infinite where single precision does not hold it.
     pub similarity: f32,
 }
 
 /// What a search did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SearchStats {
-    /// Rows that were compared with the query.
+    /// Rows, or codes of rows, that were compared with the query.
     pub distances: u32,
     /// Items whose links were followed.
     pub hops: u32,
@@ -154,10 +154,13 @@ impl<D: AsRef<[u8]>> Index<D> {
             Some(codes) if !params.exact => {
                 coded.set(whole.values(), codes.scales);
                 let searcher = Searcher { graph, near: ByCodes::new(&coded, codes), rows };
-                let among_longest = self.longest().and_then(|longest| {
+                let among_longest = self.longest().map_or(Err(0), |longest| {
                     searcher.search_longest(longest, length(whole.values()), params, allow, scratch)
                 });
-                among_longest.unwrap_or_else(|| searcher.search(params, allow, scratch))
+                among_longest.unwrap_or_else(|compared| {
+                    let stats = searcher.search(params, allow, scratch);
+                    SearchStats { distances: stats.distances.saturating_add(compared), ..stats }
+                })
             }
             _ => Searcher { graph, near: rows, rows }.search(params, allow, scratch),
         };

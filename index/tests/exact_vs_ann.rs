@@ -163,6 +163,8 @@ fn small_indexes_and_small_questions() {
             }
             let stats = index.search(&[1.0; 5], &broadly(0, 10), None, &mut scratch).unwrap();
             assert!(scratch.hits().is_empty() && stats.distances == 0);
+            let compared = exact_search(index.rows(), &[1.0; 5], usize::MAX, None, &mut scratch).unwrap();
+            assert_eq!((compared as usize, scratch.hits().len()), (n, n));
         }
     }
 }

@@ -64,19 +64,38 @@ fn rows_that_they_are_not_close_to_stay_as_they_are() {
     factors.rows[..64].iter_mut().for_each(|value| *value *= 1e6);
     let index = Index::open(bytes(&factors, Metric::InnerProduct, RowForm::Fine)).unwrap();
     index.verify().unwrap();
-    assert!(!index.is_fine() && index.is_coded());
+    assert!(!index.is_fine() && !index.is_coded(), "nor could one byte");
     assert_eq!(index.row(3).unwrap().as_ref(), factors.row(3));
     // Or so short that single precision takes its square for zero.
     let mut short = clustered(72, 500, 64, 1.0);
     short.rows[..64].iter_mut().for_each(|value| *value *= 1e-28);
     let index = Index::open(bytes(&short, Metric::InnerProduct, RowForm::Fine)).unwrap();
-    assert!(!index.is_fine());
+    assert!(!index.is_fine() && index.is_coded());
     assert_eq!(index.row(0).unwrap().as_ref(), short.row(0));
     // By direction they are alike.
     assert!(Index::open(bytes(&factors, Metric::Cosine, RowForm::Fine)).unwrap().is_fine());
     // At 16 dimensions nothing would be saved.
     let short = clustered(73, 500, 16, 1.0);
     assert!(!Index::open(bytes(&short, Metric::Cosine, RowForm::Fine)).unwrap().is_fine());
+}
+
+/// By codes the other rows would all be zeros, and walks go nowhere.
+#[test]
+fn one_very_long_row_does_not_hide_the_others() {
+    let mut factors = clustered(75, 4_000, 24, 1.0);
+    factors.rows[..24].iter_mut().for_each(|value| *value *= 1e3);
+    let index = Index::open(bytes(&factors, Metric::InnerProduct, RowForm::Fine)).unwrap();
+    index.verify().unwrap();
+    assert!(!index.is_coded());
+    let (mut scratch, mut found) = (Scratch::default(), 0.0);
+    let queries = factors.queries(76, 50);
+    for query in &queries {
+        index.search(query, &exactly(10), None, &mut scratch).unwrap();
+        let truth = ordinals(&scratch);
+        index.search(query, &broadly(10, 64), None, &mut scratch).unwrap();
+        found += share(&truth, &ordinals(&scratch)) / queries.len() as f64;
+    }
+    assert!(found > 0.7, "{found}");
 }
 
 #[test]

@@ -163,7 +163,9 @@ fn bad_keys() {
         parts.set_u64(section::KEY_OFFSETS, 5, before);
     });
     assert_eq!(empty, VerifyError::KeyLength { ordinal: 4, found: 0 });
-    assert!(matches!(forged(|p| p.set_u64(section::KEY_OFFSETS, 5, 0)), VerifyError::KeyLength { ordinal: 4, .. }));
+    let backwards = forged(|p| p.set_u64(section::KEY_OFFSETS, 5, 0));
+    assert!(matches!(backwards, VerifyError::KeyLength { ordinal: 4, found: u64::MAX }));
+    assert!(backwards.to_string().starts_with("the key of item 4 ends before it starts, expected 1 to 256 bytes"));
     assert!(matches!(
         forged(|p| p.set_u64(section::KEY_OFFSETS, 5, 1 << 60)),
         VerifyError::KeyLength { ordinal: 4, .. }

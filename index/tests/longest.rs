@@ -102,7 +102,47 @@ fn many_hits_and_odd_queries() {
     assert_eq!(search(&[0.0; 24], 10).unwrap().1, 10);
     assert_eq!(search(&[1e30; 24], 10).unwrap().1, 10);
     assert_eq!(search(&[1.0; 24], 0).unwrap().1, 0);
+    // Nothing is left of it in steps of codes, so no rest can be told to be too short.
+    assert_eq!(search(&[1e-42; 24], 10).unwrap().0.plan, Plan::Graph);
     assert!(search(&[f32::NAN; 24], 10).is_err());
+}
+
+/// No row is too short for a query of zeros, so all of the longest are compared with before the walk.
+#[test]
+fn what_is_compared_for_nothing_counts_too() {
+    let with = Parts::of(&bytes());
+    let mut without = with.clone();
+    without.sections.retain(|kind, _| !(section::LONGEST_ORDINALS..=section::LONGEST_CODES).contains(kind));
+    let search = |parts: &Parts| {
+        let index = Index::open(parts.write()).unwrap();
+        let stats = index.search(&[0.0; 24], &broadly(10, 64), None, &mut Scratch::default()).unwrap();
+        assert_eq!(stats.plan, Plan::Graph);
+        (stats.distances, index.n_longest() as u32)
+    };
+    let ((all, n_longest), (of_the_walk, none)) = (search(&with), search(&without));
+    assert!(n_longest > 0 && none == 0);
+    assert_eq!(all, n_longest + of_the_walk);
+}
+
+/// All products are as many times as large, so nothing else changes: not what is compared, nor where a search ends.
+#[test]
+fn the_length_of_a_query_changes_nothing_but_similarities() {
+    let index = Index::open(bytes()).unwrap();
+    let mut scratch = Scratch::default();
+    let mut found = |query: &[f32], times: f32, allow: Option<&AllowSet>| {
+        let scaled: Vec<f32> = query.iter().map(|value| value * times).collect();
+        let stats = index.search(&scaled, &broadly(10, 64), allow, &mut scratch).unwrap();
+        (stats, ordinals(&scratch))
+    };
+    let mut half = AllowSet::new_empty(N);
+    (0..N).step_by(2).for_each(|ordinal| assert!(half.insert(ordinal)));
+    for query in skewed().queries(3, 50) {
+        for allow in [None, Some(&half)] {
+            // Powers of two, so that no bit of a value changes; single precision does not hold their squares.
+            let [usual, long, short] = [1.0, 2_f32.powi(80), 2_f32.powi(-80)].map(|times| found(&query, times, allow));
+            assert_eq!((&long, &short), (&usual, &usual));
+        }
+    }
 }
 
 #[test]

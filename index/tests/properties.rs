@@ -313,3 +313,42 @@ fn conditions_that_pass_every_item_are_counted_too() {
         assert!(matches!(evaluate(&part, 4_000), Err(FilterError::TooCostly { .. })), "{part:?}");
     }
 }
+
+/// Nor is a circle cheap over items that have very many points each: every latitude goes with every longitude.
+#[test]
+fn very_many_points_of_one_item_are_counted() {
+    let keys: Vec<String> = (0..24).map(|i| i.to_string()).collect();
+    let points = |count: u32| {
+        // In the circle's band of latitudes and in its longitudes, and beyond its corner.
+        let degrees = |i: u32| 8.5 + f64::from(i) * 1e-5;
+        let axis = |name: &'static str| (0..count).map(move |i| (name.to_owned(), degrees(i)));
+        ItemAttributes { numbers: axis("p.lat").chain(axis("p.lon")).collect(), ..ItemAttributes::default() }
+    };
+    let circle = FilterExpr::GeoRadius { field: "p".to_owned(), lat: 0.0, lon: 0.0, radius_m: 1e6 };
+    let evaluate = |count: u32| {
+        let index = index_with(&keys, &vec![points(count); 24]);
+        index.attributes().evaluate(&circle, 24).map(|set| set.cardinality())
+    };
+    assert_eq!(evaluate(10), Ok(0));
+    assert!(matches!(evaluate(2_000), Err(FilterError::TooCostly { .. })));
+}
+
+/// Where a longitude is written as 190, the tables and the plain reading agree that it is none.
+#[test]
+fn what_is_no_latitude_or_longitude_is_in_no_circle() {
+    let keys: Vec<String> = (0..24).map(|i| i.to_string()).collect();
+    let places = [(0.0, -170.0), (0.0, 190.0), (0.1, -169.9), (91.0, -170.0)];
+    let item = |i: usize| {
+        let (lat, lon) = places.get(i).copied().unwrap_or((50.0, 50.0));
+        let numbers = vec![("p.lat".to_owned(), lat), ("p.lon".to_owned(), lon)];
+        ItemAttributes { numbers, ..ItemAttributes::default() }
+    };
+    let items: Vec<ItemAttributes> = (0..24).map(item).collect();
+    let index = index_with(&keys, &items);
+    for (lat, radius_m, expected) in [(0.0, 50_000.0, vec![0, 2]), (89.9, 200_000.0, Vec::new())] {
+        let circle = FilterExpr::GeoRadius { field: "p".to_owned(), lat, lon: -170.0, radius_m };
+        let set = index.attributes().evaluate(&circle, 24).unwrap();
+        assert_eq!(set.iter().collect::<Vec<_>>(), expected);
+        assert!((0..24_u32).all(|i| circle.matches("", &items[i as usize]) == set.contains(i)));
+    }
+}

@@ -6,7 +6,7 @@ use crate::codes::{CODE_MOST, Codes, encode};
 use crate::fine::{FineView, encode_fine};
 use crate::format::{code_stride, row_stride};
 use crate::map::Pages;
-use crate::metric::{Metric, squared_length, unfold};
+use crate::metric::{CODE_ZERO, Metric, length, squared_length, unfold};
 use crate::row::RowsView;
 use crate::verify::UNIT_TOLERANCE;
 
@@ -62,6 +62,31 @@ impl Codes {
         Ok(Self { bytes, scales, fine: Some(fine) })
     }
 
+    /// Whether walks by inner product find their way by them: whether they are close to most of the longest rows, of which answers are
+    /// made. A few rows that are hundreds of times as long as all others make steps so large that the others have the codes of zeros.
+    ///
+    /// Costs a pass over the rows.
+    pub(crate) fn tell_apart(&self, n: u32, dimensions: usize, read: &impl Fn(u32, &mut [f32])) -> bool {
+        let view = self.view();
+        let mut row = vec![0.0; dimensions];
+        let mut rows: Vec<(f32, bool)> = (0..n)
+            .map(|ordinal| {
+                read(ordinal, &mut row);
+                let codes = view.row(ordinal).as_flattened();
+                let off = row.iter().zip(codes).zip(view.scales).map(|((value, code), scale)| {
+                    let steps = f64::from(*code) - f64::from(CODE_ZERO);
+                    (f64::from(*value) - steps * f64::from(*scale)).powi(2)
+                });
+                let is_close = off.sum::<f64>() <= CODES_OFF_MOST * CODES_OFF_MOST * squared_length(&row);
+                (length(&row), is_close)
+            })
+            .collect();
+        let count = rows.len().div_ceil(OF_THE_LONGEST);
+        let Some(last) = count.checked_sub(1) else { return true };
+        rows.select_nth_unstable_by(last, |a, b| b.0.total_cmp(&a.0));
+        2 * rows.iter().take(count).filter(|(_, is_close)| *is_close).count() >= count
+    }
+
     /// The rows that they stand for; none where they do not.
     pub(crate) fn rows(&self, n: u32) -> Option<RowsView<'_>> {
         let fine = self.fine.as_ref()?.as_ref().as_chunks().0;
@@ -76,6 +101,12 @@ const OFF_MOST: f64 = 0.01;
 /// How far the square of its length may be then where rows are of unit length, as a share of it: half of what verification lets pass, which adds up
 /// in single precision. Only rows of more than two hundred dimensions can be farther.
 const LENGTH_OFF_MOST: f64 = UNIT_TOLERANCE as f64 / 2.0;
+
+/// How far a row may be from what codes of one byte say of it for them to be of use, as a share of its length.
+const CODES_OFF_MOST: f64 = 0.5;
+
+/// One in so many rows, the longest, are what codes must be of use for: by inner product what is short is near to nothing.
+const OF_THE_LONGEST: usize = 10;
 
 /// What steps are worth, so that the largest value of each dimension gets the largest code.
 fn scales(n: u32, dimensions: usize, read: &impl Fn(u32, &mut [f32])) -> Vec<f32> {
@@ -97,7 +128,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::metric::CODE_ZERO;
 
     proptest! {
         #[test]
@@ -124,6 +154,23 @@ mod tests {
         let codes = |metric| Codes::for_rows(DIMENSIONS as u32 + 1, DIMENSIONS, metric, &read).unwrap();
         assert!(codes(Metric::Cosine).fine.is_none());
         assert!(codes(Metric::InnerProduct).fine.is_some(), "where rows may be of any length they are close enough");
+    }
+
+    #[test]
+    fn a_few_very_long_rows_hide_the_others_and_many_short_ones_do_not_matter() {
+        let are_told_apart = |length: &dyn Fn(u32) -> f32| {
+            let read = |ordinal: u32, row: &mut [f32]| {
+                for (d, value) in (0_u32..).zip(row) {
+                    *value = length(ordinal) * (((ordinal * 7 + d * 13) % 17) as f32 - 8.0) / 8.0;
+                }
+            };
+            Codes::of(200, 8, &read).unwrap().tell_apart(200, 8, &read)
+        };
+        assert!(are_told_apart(&|_| 1.0));
+        assert!(are_told_apart(&|ordinal| if ordinal < 3 { 20.0 } else { 1.0 }));
+        assert!(!are_told_apart(&|ordinal| if ordinal < 3 { 1_000.0 } else { 1.0 }));
+        assert!(are_told_apart(&|ordinal| if ordinal % 10 == 0 { 1.0 } else { 1e-4 }));
+        assert!(Codes::of(0, 8, &|_, _: &mut [f32]| {}).unwrap().tell_apart(0, 8, &|_, _: &mut [f32]| {}));
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub(super) struct StoredRows {
 }
 
 impl StoredRows {
-    /// Reads n rows, some of them more than once.
+    /// Reads n rows, some of them more than once. Where codes would lead walks nowhere, rows are whole, whatever the form.
     ///
     /// # Errors
     /// Not enough memory.
@@ -80,6 +80,9 @@ impl StoredRows {
             RowForm::Coded => Some(Codes::of(n, dimensions, &read)?),
             RowForm::Fine => Some(Codes::for_rows(n, dimensions, metric, &read)?),
         };
+        // Rows of unit length are told apart by their codes always.
+        let is_of_use = |codes: &Codes| metric == Metric::Cosine || codes.tell_apart(n, dimensions, &read);
+        let codes = codes.filter(is_of_use);
         let stride = row_stride(dimensions as u32) as usize;
         let is_whole = codes.as_ref().is_none_or(|codes| codes.fine.is_none());
         let mut whole =

@@ -109,7 +109,10 @@ pub enum VerifyError {
         problem: LongestProblem,
     },
     /// The offsets of the keys do not cut the key bytes into pieces of 1 to 256 bytes.
-    #[error("the key of item {ordinal} has {found} bytes, expected 1 to {KEY_BYTES_MAX}: build the index again")]
+    #[error(
+        "the key of item {ordinal} {}, expected 1 to {KEY_BYTES_MAX} bytes: build the index again",
+        key_length(*found)
+    )]
     KeyLength {
         /// The item.
         ordinal: u32,
@@ -170,6 +173,10 @@ pub enum VerifyError {
     },
 }
 
+fn key_length(found: u64) -> String {
+    if found == u64::MAX { "ends before it starts".to_owned() } else { format!("has {found} bytes") }
+}
+
 /// What is wrong with a link.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
@@ -190,6 +197,7 @@ pub enum LinkProblem {
 
 /// What is wrong with one of the longest items.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LongestProblem {
     /// Its ordinal is not below n.
     #[error("there is no such item")]

@@ -58,7 +58,8 @@ fn portable(words: &mut Iter<'_, u64>, first: &mut u32, block: &mut Ordinals) ->
             left &= left.wrapping_sub(1);
             count += 1;
         }
-        *first += BITS as u32;
+        // Behind the last word of all there are, the next would be beyond what 32 bits hold.
+        *first = first.wrapping_add(BITS as u32);
     }
     count
 }
@@ -70,5 +71,15 @@ mod tests {
     #[test]
     fn this_machine_agrees_with_the_portable_way() {
         assert!(available().is_none_or(agrees));
+    }
+
+    #[test]
+    fn the_last_word_of_all_there_are_can_be_taken() {
+        for unpack in available().into_iter().chain([portable as Unpack]) {
+            let set = [1 | 1 << 63];
+            let (mut words, mut first, mut block) = (set.iter(), u32::MAX - 63, [0; BLOCK]);
+            assert_eq!(unpack(&mut words, &mut first, &mut block), 2);
+            assert_eq!(block[..2], [u32::MAX - 63, u32::MAX]);
+        }
     }
 }

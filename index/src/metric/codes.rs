@@ -33,7 +33,7 @@ pub(crate) struct CodedQuery {
     /// What a sum is multiplied with.
     pub(super) scale: f32,
     /// The standard deviation that rounding a row to codes gives a product, if its errors are even: the square root of
-    /// `Σ (query_d · scale_d)² / 12`.
+    /// `Σ (query_d · scale_d)² / 12`. Infinite for a query that codes say nothing of.
     pub(crate) deviation: f32,
 }
 
@@ -47,8 +47,10 @@ impl CodedQuery {
         let scaled = || query.iter().zip(scales).map(|(value, scale)| value * scale);
         let most = scaled().fold(0.0_f32, |most, value| most.max(value.abs()));
         let largest = LARGEST.min(((1_u64 << 31) as f32 / (127.0 * width as f32) - 1.0).floor());
-        // A query of zeros, or one too small to be told from it, is similar to everything alike.
-        let unit = if most > 0.0 && most.is_finite() { most / largest } else { 1.0 };
+        let unit = most / largest;
+        // A query of zeros is similar to everything alike. One that single precision cannot divide into steps is not told by codes.
+        let is_told = unit.is_normal() || most == 0.0;
+        let unit = if unit > 0.0 && unit.is_finite() { unit } else { 1.0 };
         // Cut once more as whole numbers: what is not a number, as scales of an unverified file may be, passes the first cut.
         let whole = |value: f32| nearest_whole((value / unit).clamp(-LARGEST, LARGEST)) as i16;
         self.whole.extend(scaled().map(|value| whole(value).clamp(-(LARGEST as i16), LARGEST as i16)));
@@ -61,7 +63,9 @@ impl CodedQuery {
         let sum: i64 = self.whole.iter().map(|value| i64::from(*value)).sum();
         self.bias = (i64::from(CODE_ZERO) * sum) as i32;
         self.scale = unit;
-        self.deviation = (scaled().map(|value| value * value).sum::<f32>() / 12.0).sqrt();
+        // In double precision, which holds the squares of all that single precision holds.
+        let squares = scaled().map(|value| f64::from(value) * f64::from(value)).sum::<f64>();
+        self.deviation = if is_told { (squares / 12.0).sqrt() as f32 } else { f32::INFINITY };
     }
 
     /// Groups of a row.
@@ -249,6 +253,22 @@ mod tests {
                 assert!((found[0] - expected).abs() <= expected * 1e-3, "{} {width}: {found:?}", kernel.name());
             }
         }
+    }
+
+    #[test]
+    fn a_query_of_any_length_has_its_deviation() {
+        let deviation = |value: f32| {
+            let mut query = CodedQuery::default();
+            query.set(&[value; 64], &[0.5; 64]);
+            query.deviation
+        };
+        let usual = deviation(1.0);
+        assert!(usual > 1.0);
+        for times in [2_f32.powi(100), 2_f32.powi(-100)] {
+            assert_eq!(deviation(times), usual * times);
+        }
+        assert_eq!(deviation(0.0), 0.0);
+        assert_eq!(deviation(1e-40), f32::INFINITY, "nothing is left of it in steps");
     }
 
     #[test]

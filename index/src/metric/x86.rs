@@ -63,7 +63,7 @@ fn unpack_avx512(words: &mut Iter<'_, u64>, first: &mut u32, block: &mut Ordinal
             store_ordinals(room, _mm512_maskz_compress_epi32(bits, ordinals));
             count += bits.count_ones() as usize;
         }
-        *first += BITS as u32;
+        *first = first.wrapping_add(BITS as u32);
     }
     count
 }

@@ -10,9 +10,10 @@
 //!   the bit for any number of threads. A batch is small beside what is there already, so that missing each other costs its items little.
 //! - **Links** are chosen with a slack: see [`select`].
 //!
-//! Walks compare codes; what they find is compared by rows before links are chosen. Memory, beside the rows that come in: a copy of them in the
-//! order of insertion, of two bytes a value where that is close to every row, and 12 · m bytes an item of links. How near a link is, is not kept: it
-//! is compared again when a list is cut back, which happens about twice in the growth of a list.
+//! Walks compare codes, or rows where codes would say too little of them; what they find is compared by rows before links are chosen.
+//! Memory, beside the rows that come in: a copy of them in the order of insertion, of two bytes a value where that is close to every row, and
+//! 12 · m bytes an item of links. How near a link is, is not kept: it is compared again when a list is cut back, which happens about twice in
+//! the growth of a list.
 
 mod layer;
 mod select;
@@ -26,8 +27,7 @@ use self::select::{SelectScratch, Selector};
 use super::rows::StoredRows;
 use super::{BuildError, GraphBuilder, GraphOptions, Progress, RowForm, Rows, check_options};
 use crate::assemble::FlatGraph;
-use crate::codes::CodeView;
-use crate::compare::{ByCodes, ByRows};
+use crate::compare::{ByCodes, ByRows, Compare};
 use crate::format::{LEVEL_MAX, NONE, STRIDE_UNIT};
 use crate::keys::mix;
 use crate::metric::{CodedQuery, Kernel, Metric, normalise};
@@ -134,13 +134,50 @@ impl Ordered {
         Ok(Self { rows: StoredRows::new(RowForm::Fine, rows.len(), rows.dimensions(), metric, read)?, metric })
     }
 
-    fn codes(&self) -> CodeView<'_> {
-        // Rows of this form always have them.
-        self.rows.codes().unwrap_or(CodeView { rows: &[], scales: &[] })
-    }
-
     fn selector(&self) -> Selector<'_> {
         Selector { rows: self.rows.view(), kernel: Kernel::get(), metric: self.metric }
+    }
+}
+
+/// What walks compare: codes, or rows where there are none.
+#[derive(Clone, Copy)]
+enum Near<'a> {
+    Codes(ByCodes<'a>),
+    Rows(ByRows<'a>),
+}
+
+impl Compare for Near<'_> {
+    // Whatever a walk comes by is compared by rows, when links are chosen.
+    const EXACT: bool = false;
+
+    fn n(&self) -> u32 {
+        match self {
+            Self::Codes(codes) => codes.n(),
+            Self::Rows(rows) => rows.n(),
+        }
+    }
+
+    #[inline(always)]
+    fn ask(&self, item: u32) {
+        match self {
+            Self::Codes(codes) => codes.ask(item),
+            Self::Rows(rows) => rows.ask(item),
+        }
+    }
+
+    #[inline(always)]
+    fn many(&self, items: &[u32], similarities: &mut [f32]) {
+        match self {
+            Self::Codes(codes) => codes.many(items, similarities),
+            Self::Rows(rows) => rows.many(items, similarities),
+        }
+    }
+
+    fn margin(&self) -> f32 {
+        match self {
+            Self::Codes(codes) => codes.margin(),
+            Self::Rows(rows) => rows.margin(),
+        }
     }
 }
 
@@ -236,18 +273,26 @@ impl Growth<'_> {
         self.ordered.selector().select(way.item, &found, self.layer.most(), select)
     }
 
-    /// The row of an item as a query, to be compared by codes and by rows.
+    /// The row of an item as a query, to be compared by codes, if there are any, and by rows.
     fn compare<'q>(
         &'q self,
         item: u32,
         query: &'q mut Query,
         in_parts: &'q mut Query,
         coded: &'q mut CodedQuery,
-    ) -> (ByCodes<'q>, ByRows<'q>) {
-        let (rows, codes) = (self.ordered.rows.view(), self.ordered.codes());
+    ) -> (Near<'q>, ByRows<'q>) {
+        let rows = self.ordered.rows.view();
         query.set(&rows.row(item).unwrap_or_default().values(), 1.0, rows.stride());
-        coded.set(query.values(), codes.scales);
-        (ByCodes::new(coded, codes), ByRows::of(rows, query, in_parts))
+        let query: &'q Query = query;
+        let by_rows = ByRows::of(rows, query, in_parts);
+        let near = match self.ordered.rows.codes() {
+            Some(codes) => {
+                coded.set(query.values(), codes.scales);
+                Near::Codes(ByCodes::new(coded, codes))
+            }
+            None => Near::Rows(by_rows),
+        };
+        (near, by_rows)
     }
 
     /// Gives items their links, and those that are linked to links back.
