@@ -1,7 +1,7 @@
 //! One server, assembled on one page: settings in, a port out, stopped by a handle or a signal.
 //!
-//! Stopping drains: changes whose callers have gone away are waited for, then the listener closes and requests in progress have
-//! `http.shutdown_timeout_seconds` to finish, what is queued for the history store is committed, then the threads end.
+//! Stopping drains: changes whose callers have gone away are waited for, then the listener closes and requests in progress are finished, both
+//! together for `http.shutdown_timeout_seconds` at most; what is queued for the history store is committed, then the threads end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::web;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch::Sender;
 
 use self::listen::{Surface, listen, serve};
+use self::rotation::Rotation;
 pub use self::stores::Stores;
 use self::upkeep::{prune, tell_of_rules};
 use crate::audit::{Audit, Deed};
@@ -30,11 +32,12 @@ use crate::reload::Reloader;
 use crate::settings::{SecuritySettings, Settings, SettingsError};
 use crate::store::StoreError;
 use crate::telemetry::{Metrics, TelemetryError, Traces, from_root};
-use crate::tls::{self, Certificates, TlsError};
+use crate::tls::{self, TlsError};
 use crate::trending::{Refresher, Trending};
 use crate::user_vector::Weighting;
 
 mod listen;
+mod rotation;
 mod stores;
 mod upkeep;
 
@@ -120,8 +123,9 @@ pub struct ApplicationHandle {
     server: ServerHandle,
     admin: Option<ServerHandle>,
     rotation: Rotation,
-    /// How long a stop waits for changes whose callers have gone away.
+    /// How long a stop may take, and until when one may that has begun.
     patience: Duration,
+    deadline: Sender<Option<Instant>>,
     state: web::Data<State>,
 }
 
@@ -159,7 +163,8 @@ impl Application {
         let commits = metrics.commit_seconds.clone();
         stores.history.watch_commits(Box::new(move |took| commits.observe(took.as_secs_f64())));
         let poll = (settings.artifacts.poll_ms > 0).then(|| Duration::from_millis(settings.artifacts.poll_ms));
-        let catalog = Arc::new(LiveCatalog::load(Arc::clone(&stores.documents))?);
+        let catalog = LiveCatalog::load(Arc::clone(&stores.documents))?;
+        let catalog = Arc::new(catalog.with_trends_every(settings.trending.refresh_ms));
         let kept = Arc::clone(&catalog);
         let reloader = Reloader::start(
             &settings.artifacts.dir,
@@ -245,7 +250,9 @@ impl Application {
         rotation.watch(settings.security.reload_ms, &state);
         let patience = Duration::from_secs(settings.http.shutdown_timeout_seconds);
         let admin_handle = admin.as_ref().map(Server::handle);
-        let handle = ApplicationHandle { server: server.handle(), admin: admin_handle, rotation, patience, state };
+        let (server_handle, deadline) = (server.handle(), Sender::new(None));
+        let handle =
+            ApplicationHandle { server: server_handle, admin: admin_handle, rotation, patience, deadline, state };
         Ok(Self { server, admin, port: address.port(), admin_port, handle })
     }
 
@@ -301,7 +308,15 @@ impl Application {
     pub async fn run_until_stopped(self) -> Result<(), StartError> {
         // The operator's server goes on while requests in progress are finished, and is stopped after it.
         let admin = self.admin.map(actix_web::rt::spawn);
-        let outcome = self.server.await;
+        let outcome = tokio::select! {
+            biased;
+            outcome = self.server => outcome,
+            // Let go of, the server closes them.
+            () = self.handle.time_is_over() => {
+                tracing::warn!("http.shutdown_timeout_seconds are over: connections that are still open are closed");
+                Ok(())
+            }
+        };
         if let Some((server, handle)) = admin.zip(self.handle.admin.clone()) {
             handle.stop(false).await;
             // It has been told to stop, and nothing is served by it any more.
@@ -320,17 +335,34 @@ impl Application {
 impl ApplicationHandle {
     /// Stops the server gracefully; resolves when requests in progress have finished or their time is over.
     pub async fn stop(&self) {
-        let told = Instant::now();
-        self.state.draining.store(true, Ordering::Relaxed);
-        while self.waits(told) {
+        self.begin_to_stop();
+        while self.waits() {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
         self.server.stop(true).await;
     }
 
+    /// The time of a stop runs from when it is first told.
+    fn begin_to_stop(&self) {
+        self.state.draining.store(true, Ordering::Relaxed);
+        let deadline = Instant::now() + self.patience;
+        self.deadline.send_if_modified(|told| told.is_none() && told.replace(deadline).is_none());
+    }
+
     /// Whether there are changes whose callers have gone away: a worker stays for connections, and these have none.
-    fn waits(&self, told: Instant) -> bool {
-        told.elapsed() < self.patience && self.state.left_alone.load(Ordering::Relaxed) > 0
+    fn waits(&self) -> bool {
+        let is_in_time = self.deadline.borrow().is_some_and(|deadline| Instant::now() < deadline);
+        is_in_time && self.state.left_alone.load(Ordering::Relaxed) > 0
+    }
+
+    /// Resolves when a stop has taken as long as it may.
+    async fn time_is_over(&self) {
+        let mut deadline = self.deadline.subscribe();
+        let told = deadline.wait_for(Option::is_some).await.ok().and_then(|told| *told);
+        match told {
+            Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+            None => std::future::pending().await,
+        }
     }
 
     /// What SIGHUP does: the operator has changed something.
@@ -340,47 +372,6 @@ impl ApplicationHandle {
         self.state.audit.record(&deed);
         self.state.reloader.nudge();
         self.rotation.look(&self.state);
-    }
-}
-
-/// What is replaced while the server runs.
-#[derive(Clone)]
-struct Rotation {
-    keys: Option<Arc<KeyRing>>,
-    certificates: Option<Arc<Certificates>>,
-}
-
-impl Rotation {
-    /// Looks at the files at a fixed pace, for as long as the runtime lives.
-    fn watch(&self, every_ms: u64, state: &web::Data<State>) {
-        if every_ms == 0 || (self.keys.is_none() && self.certificates.is_none()) {
-            return;
-        }
-        let (rotation, state) = (self.clone(), state.clone());
-        actix_web::rt::spawn(async move {
-            loop {
-                tokio::time::sleep(Duration::from_millis(every_ms)).await;
-                rotation.look(&state);
-            }
-        });
-    }
-
-    /// Takes what has changed. What cannot be used is logged, and what is in force stays in force.
-    fn look(&self, state: &State) {
-        let note = |action: &str, outcome: &str| {
-            let at_ms = state.now_ms();
-            state.audit.record(&Deed { at_ms, who: "file", peer: "", action, outcome, request_id: "" });
-        };
-        match self.keys.as_ref().map(|keys| keys.refresh()) {
-            Some(Ok(Some(count))) => note("keys replaced", &format!("{count} keys")),
-            Some(Err(error)) => tracing::error!(%error, "keys refused; those in force stay"),
-            Some(Ok(None)) | None => {}
-        }
-        match self.certificates.as_ref().map(|certificates| certificates.refresh()) {
-            Some(Ok(true)) => note("certificate replaced", "in force"),
-            Some(Err(error)) => tracing::error!(%error, "certificate refused; the one in force stays"),
-            Some(Ok(false)) | None => {}
-        }
     }
 }
 
@@ -464,9 +455,8 @@ impl RunningApplication {
     /// # Errors
     /// What the server ended with.
     pub fn stop(self) -> Result<(), StartError> {
-        let told = Instant::now();
-        self.handle.state.draining.store(true, Ordering::Relaxed);
-        while self.handle.waits(told) {
+        self.handle.begin_to_stop();
+        while self.handle.waits() {
             std::thread::sleep(LOOK_AGAIN);
         }
         // The order to stop is sent by the call; the thread's end says that it is done.

@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use crate::digest::sha256;
 use crate::limits;
-use crate::scenario::Scenario;
+use crate::scenario::{Basis, Scenario};
 
 /// One experiment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,9 +66,9 @@ pub enum ExperimentError {
         /// How many.
         found: usize,
     },
-    /// A variant that cannot stand in for the scenario: requests for one are no requests for the other.
+    /// A variant that cannot stand in for the scenario: requests for one are no requests for the other, or ask for something else.
     #[error(
-        "scenario {found:?} takes other requests than {scenario:?}: both or neither are for item_ids, and have pages"
+        "scenario {found:?} answers other requests than {scenario:?}: both make a list for item_ids, or rank item_ids, or take none; and both or neither have pages"
     )]
     Unlike {
         /// The variant's.
@@ -149,9 +149,9 @@ pub fn validate(
         if let Some(found) = named.chain([&experiment.scenario]).find(|name| !scenarios.contains_key(*name)) {
             return fail(ExperimentError::Scenario { found: found.clone() });
         }
-        let takes = |name: &String| scenarios.get(name).map(|one| (one.based_on.takes_items(), one.paged));
+        let asked = |name: &String| scenarios.get(name).map(what_is_asked);
         let mut variants = experiment.variants.values().filter_map(|variant| variant.scenario.as_ref());
-        if let Some(found) = variants.find(|name| takes(name) != takes(&experiment.scenario)) {
+        if let Some(found) = variants.find(|name| asked(name) != asked(&experiment.scenario)) {
             let scenario = experiment.scenario.clone();
             return fail(ExperimentError::Unlike { found: found.clone(), scenario });
         }
@@ -172,6 +172,12 @@ pub fn validate(
         }
     }
     Ok(())
+}
+
+/// What a request of a scenario asks: whether for a list for the items that it names, for these in order, and for one page of several. A list for
+/// somebody and one for nobody in particular are asked for alike.
+fn what_is_asked(scenario: &Scenario) -> (bool, bool, bool) {
+    (scenario.based_on.has_seeds(), scenario.based_on == Basis::List, scenario.paged)
 }
 
 #[cfg(test)]
@@ -231,10 +237,20 @@ mod tests {
         assert!(matches!(of(experiment(&[("a b", 1)])), Err(ExperimentError::Name { .. })));
         let nowhere = Experiment { scenario: "attic".to_owned(), ..experiment(&[("a", 1)]) };
         assert!(matches!(of(nowhere), Err(ExperimentError::Scenario { .. })));
-        let mut cart = experiment(&[("a", 1)]);
-        for (other, is_like) in [("cart", false), ("next_page", false), ("popular", true)] {
-            cart.variants.get_mut("a").unwrap().scenario = Some(other.to_owned());
-            assert_eq!(of(cart.clone()).is_ok(), is_like, "{other}");
+        for (scenario, other, is_like) in [
+            ("home", "cart", false),
+            ("home", "next_page", false),
+            ("home", "rerank", false),
+            ("home", "popular", true),
+            ("cart", "rerank", false),
+            ("rerank", "similar", false),
+            ("cart", "similar", true),
+        ] {
+            let mut one = Experiment { scenario: scenario.to_owned(), ..experiment(&[("a", 1)]) };
+            one.variants.get_mut("a").unwrap().scenario = Some(other.to_owned());
+            let found = of(one);
+            let is_unlike = matches!(found, Err(ExperimentError::Unlike { .. }));
+            assert_eq!((found.is_ok(), is_unlike), (is_like, !is_like), "{scenario} {other}");
         }
         let twice = BTreeMap::from(["x", "y"].map(|name| (name.to_owned(), experiment(&[("a", 1)]))));
         assert!(matches!(validate(&twice, &scenarios), Err((name, ExperimentError::Overlap { .. })) if name == "y"));

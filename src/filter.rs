@@ -14,41 +14,36 @@ use utoipa::ToSchema;
 use crate::limits;
 use crate::timestamp::parse_rfc3339;
 
+mod read;
+
+// The serde attributes are for the description and for writing, here and at `GeoPoint`; `read` reads.
 /// A condition on one key, or a group of conditions. An item passes a group if it passes all of `must`, at least one of `should` (when
 /// there are any) and none of `must_not`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Filter {
     /// All of these.
-    #[serde(default)]
     #[schema(no_recursion)]
     pub must: Option<Vec<Filter>>,
     /// At least one of these.
-    #[serde(default)]
     #[schema(no_recursion)]
     pub should: Option<Vec<Filter>>,
     /// None of these.
-    #[serde(default)]
     #[schema(no_recursion)]
     pub must_not: Option<Vec<Filter>>,
     /// The attribute a condition is about: `category`, `price`, `available` or an attribute of the catalogue.
-    #[serde(default)]
     #[schema(example = "category")]
     pub key: Option<String>,
     /// The attribute has this value, or any of these.
-    #[serde(default, rename = "match")]
+    #[serde(rename = "match")]
     pub matches: Option<Match>,
     /// The attribute is a number or a time within these bounds.
-    #[serde(default)]
     pub range: Option<Range>,
     /// The attribute is a point within this circle.
-    #[serde(default)]
     pub geo_radius: Option<GeoRadius>,
     /// The item is one of these. A condition without a key.
-    #[serde(default)]
     pub has_id: Option<Vec<String>>,
     /// The attribute is there (true) or is not (false).
-    #[serde(default)]
     pub exists: Option<bool>,
 }
 
@@ -59,13 +54,13 @@ pub struct Match {
     /// This value.
     #[serde(default)]
     #[schema(example = "toys")]
-    pub value: Option<Value>,
+    pub value: Option<MatchValue>,
     /// Any of these values.
     #[serde(default)]
-    pub any: Option<Vec<Value>>,
+    pub any: Option<Vec<MatchValue>>,
     /// A value that is none of these.
     #[serde(default)]
-    pub except: Option<Vec<Value>>,
+    pub except: Option<Vec<MatchValue>>,
 }
 
 /// A circle on the Earth.
@@ -80,7 +75,7 @@ pub struct GeoRadius {
 }
 
 /// A point on the Earth, in degrees.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GeoPoint {
     /// Degrees north, -90 to 90.
@@ -129,7 +124,7 @@ impl<'de> Deserialize<'de> for Bound {
 /// A value of an attribute: text, true or false, or a number.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged, expecting = "expected a string, true, false or a number")]
-pub enum Value {
+pub enum MatchValue {
     /// Text.
     Text(String),
     /// True or false, kept as the text `true` or `false`.
@@ -323,18 +318,19 @@ impl Range {
     }
 }
 
-fn equals(field: String, value: Value) -> FilterExpr {
+fn equals(field: String, value: MatchValue) -> FilterExpr {
     match value {
-        Value::Text(value) => FilterExpr::Match { field, value },
-        Value::Flag(flag) => FilterExpr::Match { field, value: flag.to_string() },
-        Value::Number(n) => FilterExpr::Range { field, gt: None, gte: Some(n), lt: None, lte: Some(n) },
+        MatchValue::Text(value) => FilterExpr::Match { field, value },
+        MatchValue::Flag(flag) => FilterExpr::Match { field, value: flag.to_string() },
+        MatchValue::Number(n) => FilterExpr::Range { field, gt: None, gte: Some(n), lt: None, lte: Some(n) },
     }
 }
 
 /// One look-up for all texts together, one range for each number.
-fn any_of(field: String, values: Vec<Value>) -> FilterExpr {
+fn any_of(field: String, values: Vec<MatchValue>) -> FilterExpr {
     let (values, numbers) = texts_and_numbers(values);
-    let mut parts: Vec<_> = numbers.into_iter().map(|number| equals(field.clone(), Value::Number(number))).collect();
+    let is = |number| equals(field.clone(), MatchValue::Number(number));
+    let mut parts: Vec<_> = numbers.into_iter().map(is).collect();
     if parts.is_empty() {
         return FilterExpr::Any { field, values };
     }
@@ -344,13 +340,13 @@ fn any_of(field: String, values: Vec<Value>) -> FilterExpr {
     FilterExpr::Or(parts)
 }
 
-fn texts_and_numbers(values: Vec<Value>) -> (Vec<String>, Vec<f64>) {
+fn texts_and_numbers(values: Vec<MatchValue>) -> (Vec<String>, Vec<f64>) {
     let (mut texts, mut numbers) = (Vec::new(), Vec::new());
     for value in values {
         match value {
-            Value::Text(text) => texts.push(text),
-            Value::Flag(flag) => texts.push(flag.to_string()),
-            Value::Number(number) => numbers.push(number),
+            MatchValue::Text(text) => texts.push(text),
+            MatchValue::Flag(flag) => texts.push(flag.to_string()),
+            MatchValue::Number(number) => numbers.push(number),
         }
     }
     (texts, numbers)

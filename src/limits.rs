@@ -146,7 +146,7 @@ pub const BATCH_INTERACTIONS_MAX: usize = 1_000;
 /// Deepest nesting of groups in a filter. Conversion recurses, so this bounds the stack.
 pub const FILTER_DEPTH_MAX: usize = 8;
 
-/// Most conditions and values in one filter, all groups together.
+/// Most conditions and values in one filter, all groups together. No more conditions are held while one is read.
 pub const FILTER_CONDITIONS_MAX: usize = 256;
 
 /// Most example items in one similarity query, positive and negative together.
@@ -230,7 +230,7 @@ pub const FOLLOWED_INTERACTIONS_MAX: usize = 20;
 /// Labels of one user.
 pub const LABELS_MAX: usize = 64;
 
-/// Interactions in one page of a listing or an export.
+/// Entries in one page of a listing or an export: interactions, items, lists that were shown.
 pub const LISTED_MAX: usize = 1_000;
 
 /// Profiles held in memory, those that are not there too. One of several KiB counts for as many.
@@ -259,9 +259,6 @@ pub const CONTAINED_KEPT_MS: i64 = 7 * 24 * 60 * 60 * 1000;
 
 /// Most items changed by one request.
 pub const BATCH_ITEMS_MAX: usize = 1_000;
-
-/// Most items on one page of the catalogue.
-pub const PAGE_ITEMS_MAX: usize = 1_000;
 
 /// Longest vector that an item may bring, in floats.
 pub const VECTOR_FLOATS_MAX: usize = 4_096;

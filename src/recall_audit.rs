@@ -138,8 +138,8 @@ impl RecallAudit {
 
 /// How much longer the thread rests than it has worked: it takes a fiftieth of a core at most.
 const REST: u32 = 49;
-/// And for how long at most, so that it can be stopped.
-const REST_MAX: Duration = Duration::from_secs(1);
+/// After how long, as it rests, it looks whether it is to be stopped, and for another artifact.
+const REST_PART_MAX: Duration = Duration::from_secs(1);
 /// How often it looks for another artifact where there is nothing to repeat.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -164,16 +164,26 @@ impl Auditor {
             if stopping.load(Ordering::Relaxed) {
                 return;
             }
-            let live = reloader.live();
-            let Some(live) = live.as_deref() else { continue };
+            let guard = reloader.live();
+            let Some(live) = guard.as_deref() else { continue };
             self.begin(live.snapshot.generation());
             let Some(job) = job.filter(|job| job.generation == live.snapshot.generation()) else { continue };
             let began = Instant::now();
             if let Ok(Some(recall)) = job.probe.recall(live.snapshot.model(), &mut scratch) {
                 self.note(job.scenario, &job.probe, recall);
             }
+            // An artifact that another replaces meanwhile is not held.
+            drop(guard);
             // A large catalogue takes long to compare with; the requests' cores are not for that.
-            std::thread::sleep((began.elapsed() * REST).min(REST_MAX));
+            for part in rests(began.elapsed()) {
+                std::thread::sleep(part);
+                if stopping.load(Ordering::Relaxed) {
+                    return;
+                }
+                if let Some(live) = reloader.live().as_deref() {
+                    self.begin(live.snapshot.generation());
+                }
+            }
         }
     }
 
@@ -221,6 +231,16 @@ impl Auditor {
         self.metrics.recall.measured(&scenario, shape, mean);
         self.metrics.recall.level(&scenario, shape, window.level);
     }
+}
+
+/// The rest after so much work, in parts.
+fn rests(worked: Duration) -> impl Iterator<Item = Duration> {
+    let mut left = worked.saturating_mul(REST);
+    std::iter::from_fn(move || {
+        let part = left.min(REST_PART_MAX);
+        left = left.saturating_sub(part);
+        (!part.is_zero()).then_some(part)
+    })
 }
 
 /// The last recalls of one scenario and shape, and what they have led to.
@@ -314,6 +334,15 @@ mod tests {
             window.note(0.0, &SETTINGS);
         }
         assert_eq!(window.level, Breadth::EXACT);
+    }
+
+    #[test]
+    fn it_rests_as_long_as_it_should_also_after_much_work_and_can_be_stopped() {
+        for worked in [0, 1, 30, 700].map(Duration::from_millis) {
+            let parts: Vec<Duration> = rests(worked).collect();
+            assert_eq!(parts.iter().sum::<Duration>(), worked * REST);
+            assert!(parts.iter().all(|part| *part <= REST_PART_MAX), "{parts:?}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
+pub use crate::filter::GeoPoint;
 use crate::limits;
 use crate::manifest::Manifest;
 
@@ -19,7 +20,7 @@ pub use explore::{Exploration, ExploreMethod};
 pub use interests::Interests;
 pub use learned::LearnedWeights;
 pub(crate) use rules::WEEKDAYS;
-pub use rules::{Boost, Cap, Decay, DecayFunction, GeoPoint, ItemFilter, Pin, Promotion, RequestTarget, Target};
+pub use rules::{Boost, Cap, Decay, DecayFunction, ItemFilter, Pin, Promotion, RequestTarget, Target};
 
 /// How one kind of list is made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -96,11 +97,6 @@ pub enum Basis {
 }
 
 impl Basis {
-    /// Whether a request has to name items.
-    pub fn takes_items(self) -> bool {
-        self.has_seeds() || self == Self::List
-    }
-
     /// Whether a list is made for the items that a request names.
     pub fn has_seeds(self) -> bool {
         matches!(self, Self::SimilarItems | Self::ItemsTogether)

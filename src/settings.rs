@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use config::{Config, ConfigError, Environment, File, FileFormat, Value, ValueKind};
+use config::{Config, ConfigError, Environment, File, FileFormat};
 use kindred_index::Memory;
 use serde::de::{DeserializeOwned, Error as _, value};
 use serde::{Deserialize, Deserializer};
@@ -21,9 +21,11 @@ use crate::telemetry::TraceSettings;
 use crate::trending::TrendingSettings;
 
 mod edge;
+mod whole;
 
 pub use self::edge::{AdminSettings, OverloadSettings, SecuritySettings, TlsSettings};
 use self::edge::{in_range, out_of_range};
+use self::whole::{check_named, check_whole};
 
 /// The scenario of a request that names none.
 pub const HOME: &str = "home";
@@ -98,7 +100,7 @@ pub struct HttpSettings {
     pub client_body_timeout_ms: u64,
     /// Milliseconds after which a client that does not take its answer is cut off.
     pub client_write_timeout_ms: u64,
-    /// Seconds that requests in progress have to finish after a stop.
+    /// Seconds that requests in progress, and changes whose callers have gone away, have together to finish after a stop.
     pub shutdown_timeout_seconds: u64,
     /// Sets TCP_NODELAY on every connection.
     pub tcp_nodelay: bool,
@@ -248,20 +250,6 @@ fn word<'de, D: Deserializer<'de>, T: DeserializeOwned>(from: D) -> Result<T, D:
     T::deserialize(value::StringDeserializer::<value::Error>::new(text)).map_err(D::Error::custom)
 }
 
-/// Refuses a part of a number where a whole one is expected: it would be rounded, and a quarter of a day of retention be for ever.
-fn check_whole(key: &str, usual: &Value, found: &Value) -> Result<(), SettingsError> {
-    match (&usual.kind, &found.kind) {
-        (ValueKind::Table(usual), ValueKind::Table(found)) => found.iter().try_for_each(|(name, value)| {
-            let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
-            usual.get(name).map_or(Ok(()), |usual| check_whole(&key, usual, value))
-        }),
-        (ValueKind::I64(_), ValueKind::Float(number)) if number.fract() != 0.0 || *number < 0.0 => {
-            Err(out_of_range(key, &number.to_string(), "a whole number"))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// What the parser says without the line that it shows, where a secret stands in that.
 fn without_secret(message: &str) -> String {
     let shown = |line: &str| match line.split_once("pseudonym_key") {
@@ -336,7 +324,9 @@ impl Settings {
         let usual =
             Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml)).build().map_err(invalid)?;
         check_whole("", &usual.cache, &merged.cache)?;
+        let found = merged.cache.clone();
         let settings: Self = merged.try_deserialize().map_err(invalid)?;
+        check_named(&settings, &found)?;
         settings.validate()?;
         Ok(settings)
     }

@@ -136,7 +136,7 @@ pub struct HistoryStats {
     pub misses: u64,
     /// Interactions dropped because they were older than the retention, or because there were too many.
     pub pruned: u64,
-    /// Bytes of the store's file.
+    /// Bytes that the store takes of the disk.
     pub file_bytes: u64,
     /// Records met that did not decode and were left out.
     pub damaged: u64,

@@ -259,7 +259,7 @@ pub(crate) fn json_of_any_form<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result
 }
 
 /// The parser's message; it may quote the caller's text, so its length is bounded.
-fn shown_error(error: &serde_json::Error) -> String {
+pub(super) fn shown_error(error: &serde_json::Error) -> String {
     const CHARS_MAX: usize = 400;
     error.to_string().chars().take(CHARS_MAX).collect()
 }
@@ -329,7 +329,7 @@ pub(crate) fn page_limit(asked: Option<usize>, usual: usize) -> Result<usize, Pr
         return Ok(limit);
     }
     let detail = format!("limit is {limit}, expected 1 to {}", limits::LISTED_MAX);
-    Err(Problem::new(Code::LimitExceeded, detail, "ask for fewer, and go on with next_cursor"))
+    Err(Problem::new(Code::LimitExceeded, detail, "ask for so many, and go on with next_cursor"))
 }
 
 /// A cursor that no page has given.

@@ -1,7 +1,7 @@
 //! Every error as it goes over the wire: `application/problem+json` (RFC 9457) with a stable `code` and the mend.
 //!
-//! The only place with status codes: 4xx is the caller's mistake, 503 is overload or not ready, 500 is ours. Programs branch on `code`; the
-//! texts may change.
+//! The only place with status codes: 4xx is the caller's mistake, 503 is overload or not ready, 507 is no room, 500 is ours. Programs branch on
+//! `code`; the texts may change.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -84,6 +84,7 @@ pub(crate) enum Code {
     HistoryBusy,
     HistoryFailed,
     StoreFull,
+    CatalogFull,
     Internal,
 }
 
@@ -130,9 +131,12 @@ impl Code {
                 (StatusCode::SERVICE_UNAVAILABLE, "history_busy", "the history store has too much to do")
             }
             Self::HistoryFailed => {
-                (StatusCode::SERVICE_UNAVAILABLE, "history_failed", "the store did not keep what was sent")
+                (StatusCode::SERVICE_UNAVAILABLE, "history_failed", "the store cannot do what was asked")
             }
             Self::StoreFull => (StatusCode::INSUFFICIENT_STORAGE, "store_full", "the store's disk is full"),
+            Self::CatalogFull => {
+                (StatusCode::INSUFFICIENT_STORAGE, "catalog_full", "no more items may change before the next build")
+            }
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "the server made a mistake"),
         }
     }
@@ -228,10 +232,12 @@ impl Problem {
     pub(crate) fn change(error: &ChangeError, retry_after: u32) -> Self {
         let again = "nothing of this request is in force: send it again; if a failing disk kept it all the same, it is in force after the next start";
         match error {
-            ChangeError::Store(StoreError::TooLarge { .. }) => Self::new(Code::LimitExceeded, error.to_string(), again),
+            ChangeError::Store(error @ StoreError::TooLarge { .. }) => Self::history(error, retry_after),
             ChangeError::Store(error) => Self { remedy: again.to_owned(), ..Self::history(error, retry_after) },
+            // No time mends that, so none is named.
             ChangeError::TooMany { .. } => {
-                Self::new(Code::LimitExceeded, error.to_string(), "run `kindred build` first")
+                let remedy = "export the catalogue (GET /v1/items), build with it, then send this again";
+                Self::new(Code::CatalogFull, error.to_string(), remedy)
             }
             ChangeError::Entry(_) => Self::new(Code::Internal, error.to_string(), again),
         }
@@ -350,11 +356,11 @@ impl From<FilterSyntaxError> for Problem {
 
 impl From<FilterError> for Problem {
     fn from(error: FilterError) -> Self {
-        Self::new(
-            Code::InvalidFilter,
-            chain(&error),
-            "use attributes that the catalogue had when the artifact was built",
-        )
+        let remedy = match error {
+            FilterError::UnknownField { .. } => "use attributes that the catalogue had when the artifact was built",
+            _ => "see /openapi.json for the conditions of a filter, and GET /v1/items/{id} for the values of an item",
+        };
+        Self::new(Code::InvalidFilter, chain(&error), remedy)
     }
 }
 
@@ -413,4 +419,25 @@ pub(crate) fn shown(text: &str) -> String {
         return text.to_owned();
     }
     text.chars().take(CHARS_MAX).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_many_changes_are_no_mistake_of_the_request() {
+        let problem = Problem::change(&ChangeError::TooMany { found: 200_001 }, 1);
+        assert_eq!((problem.status_code().as_u16(), problem.code_name()), (507, "catalog_full"));
+        assert!(problem.detail.contains("200001") && problem.remedy.contains("build"), "{problem}");
+        assert!(problem.error_response().headers().get(RETRY_AFTER).is_none(), "to wait does not help");
+    }
+
+    #[test]
+    fn a_change_that_is_too_large_is_not_to_be_sent_again_as_it_is() {
+        let error = StoreError::TooLarge { table: "items", what: "document", found: 2, limit: 1 };
+        let problem = Problem::change(&ChangeError::Store(error), 1);
+        assert_eq!((problem.status_code().as_u16(), problem.code_name()), (400, "limit_exceeded"));
+        assert!(problem.remedy.contains("less") && !problem.remedy.contains("again"), "{problem}");
+    }
 }

@@ -53,7 +53,7 @@ pub(crate) enum Operation {
 #[derive(ToSchema)]
 #[allow(dead_code, reason = "describes a body that is read item by item, so that each error has its place")]
 pub(crate) struct BatchItem {
-    /// What is done.
+    /// What is done; `put` if left out.
     op: Option<Operation>,
     /// Which item.
     id: String,
@@ -219,7 +219,7 @@ fn operations(body: &Lines) -> Result<Vec<Change>, Problem> {
     };
     let change = |(at, mut fields): (usize, Map<String, Value>)| {
         let place = format!("items[{at}]: ");
-        let op = fields.remove("op").unwrap_or_else(|| Value::from("put"));
+        let op = fields.remove("op").filter(|op| !op.is_null()).unwrap_or_else(|| Value::from("put"));
         let op = serde_json::from_value(op).map_err(|_| {
             Problem::invalid(format!("{place}op is not known"), "send put, patch or delete, or leave op out to put")
         })?;

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::body::{check_count, check_id};
+use super::body::{check_count, check_id, shown_error};
 use super::error::{Code, Problem, shown};
 use super::time::{Timestamp, TimestampDto};
 use crate::catalog::attributes::check_attributes;
@@ -221,7 +221,7 @@ pub(super) fn input(value: Value, place: &str) -> Result<ItemInput, Problem> {
 fn not_an_item(error: &serde_json::Error, place: &str) -> Problem {
     Problem::new(
         Code::InvalidJson,
-        format!("{place}{}", shown(&error.to_string())),
+        format!("{place}{}", shown_error(error)),
         "see /openapi.json for the fields of an item and their types",
     )
 }
@@ -257,5 +257,7 @@ mod tests {
         assert!(refused(json!({"colour": null, "price": 3})));
         assert!(refused(json!({"price": "3"})));
         assert!(!refused(json!({"title": null, "attributes": null, "hidden": null})));
+        let told = input(json!({"colour": "red"}), "items[3]: ").unwrap_err().to_string();
+        assert!(told.contains("items[3]: unknown field `colour`") && told.contains("`vector`"), "{told}");
     }
 }

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use actix_web::body::{BodySize, MessageBody};
+use actix_web::http::Method;
 use actix_web::http::header::ACCEPT;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
+use super::body::page_limit;
 use super::error::Problem;
 use super::items::ItemDto;
 use super::state::{State, Worker};
@@ -19,6 +21,8 @@ use crate::limits;
 use crate::model::ModelView;
 use crate::reload::Live;
 
+/// Items in a page that asks for no number.
+const LISTED: usize = 100;
 /// Lines rendered at once; a few hundred kilobytes.
 const LINES_AT_ONCE: usize = 256;
 
@@ -31,6 +35,14 @@ pub(crate) struct ListQuery {
     pub(crate) limit: Option<usize>,
     /// `next_cursor` of the page before; left out for the first.
     pub(crate) cursor: Option<String>,
+}
+
+impl ListQuery {
+    /// How many, and after which id.
+    fn checked(&self) -> Result<(usize, Option<String>), Problem> {
+        let limit = page_limit(self.limit, LISTED)?;
+        Ok((limit, self.cursor.as_deref().map(decode).transpose()?))
+    }
 }
 
 /// A page of the catalogue, in the order of the ids' bytes.
@@ -64,22 +76,15 @@ pub(crate) async fn get(
     let live = state.reloader.live().as_ref().map(Arc::clone).ok_or_else(Problem::not_ready)?;
     let accepts = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let whole = accepts.contains("ndjson") || accepts.contains("jsonl");
-    let limit = query.limit.unwrap_or(100);
-    if !(1..=limits::PAGE_ITEMS_MAX).contains(&limit) {
-        return Err(Problem::invalid(
-            format!("limit is {limit}, expected 1 to {}", limits::PAGE_ITEMS_MAX),
-            "ask for a smaller page and follow next_cursor",
-        ));
-    }
-    let after = query.cursor.as_deref().map(decode).transpose()?;
+    let asked = if whole { None } else { Some(query.checked()?) };
     // Sorting the ids of a large catalogue takes a second the first time, which is too long for a worker.
     let sorted = Arc::clone(&live);
     let sorting = web::block(move || sorted.sorted().len()).await;
     sorting.map_err(|_| Problem::stopping())?;
-    if whole {
-        let lines = LinesOfItems { live, after: None, ended: false };
+    let Some((limit, after)) = asked else {
+        let lines = LinesOfItems::new(live, request.method());
         return Ok(HttpResponse::Ok().content_type("application/x-ndjson").body(lines));
-    }
+    };
     let changes = live.changes(state.now_ms());
     let view = live.snapshot.model().view_with(changes.as_deref());
     let page = page(&view, live.sorted(), after.as_deref(), limit);
@@ -132,6 +137,13 @@ struct LinesOfItems {
     live: Arc<Live>,
     after: Option<String>,
     ended: bool,
+}
+
+impl LinesOfItems {
+    /// HEAD asks for none: all would be made in one go, since nothing waits for room on the way, and thrown away.
+    fn new(live: Arc<Live>, method: &Method) -> Self {
+        Self { live, after: None, ended: *method == Method::HEAD }
+    }
 }
 
 impl MessageBody for LinesOfItems {
@@ -188,7 +200,7 @@ mod tests {
         let item = CatalogItem { expires_at: Some(Timestamp(10)), ..CatalogItem::new("new") };
         let entry = Arc::new(LiveEntry::put(item, None, 0).unwrap());
         live.overlay.write(|items| items.apply(live.snapshot.model(), entry, None));
-        let mut lines = LinesOfItems { live: Arc::clone(&live), after: None, ended: false };
+        let mut lines = LinesOfItems::new(Arc::clone(&live), &Method::GET);
         assert!(live.changes(10).unwrap().added(true, None).is_empty(), "it has expired");
         let mut sent = 0;
         let mut context = Context::from_waker(Waker::noop());
@@ -196,6 +208,8 @@ mod tests {
             sent += part.iter().filter(|byte| **byte == b'\n').count();
         }
         assert_eq!(sent, 61, "as all of the catalogue");
+        let mut head = LinesOfItems::new(Arc::clone(&live), &Method::HEAD);
+        assert!(matches!(Pin::new(&mut head).poll_next(&mut context), Poll::Ready(None)), "no line is made for HEAD");
         assert!(live.overlay.as_it_is().added(true, None).is_empty(), "and stays so");
     }
 

@@ -220,6 +220,10 @@ pub(crate) async fn get_similar(
     let permit = state.admit(&worker)?;
     check_id(&"item id", &id)?;
     let (name, placement) = state.scenario(query.scenario.as_deref().unwrap_or(SIMILAR))?;
+    if !placement.based_on.has_seeds() {
+        let detail = format!("scenario {name:?} makes no list of what resembles an item, or goes with it");
+        return Err(Problem::invalid(detail, "name one that does, such as similar or also_bought"));
+    }
     state.with_live(|live| {
         let model = live.snapshot.model();
         let changes = live.changes(state.now_ms());

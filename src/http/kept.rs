@@ -292,7 +292,7 @@ pub(crate) async fn export_user(
     get, path = "/v1/sessions/{id}/data", operation_id = "export_session", tag = "people",
     params(("id" = String, Path, description = "the session's id", example = "session-8f3a"), PageQuery),
     responses((status = 200, description = "a page of everything", body = PersonData, example = json!({
-            "names": ["u:user-17"], "profiles": {"u:user-17": {"country": "DE", "device": "mobile", "labels": ["garden"], "follows": [], "consent": "full"}},
+            "names": ["s:session-8f3a"], "profiles": {},
             "interactions": [{"item_id": "item-42", "kind": "view", "occurred_at": "2026-11-24T14:25:01Z"}], "in_memory": [], "next_cursor": null
         })))
 )]

@@ -88,8 +88,10 @@ const NOT_YOU: [(&str, &str); 3] = [
     ("403", "this key, or this caller, may not do this"),
     ("429", "the key calls too often; see Retry-After"),
 ];
-/// What each request to `/v1` that keeps something may meet.
+/// What each request to `/v1` that keeps something may meet, and one that changes items.
 const NO_ROOM: (&str, &str) = ("507", "the store's disk is full; nothing was kept");
+const NO_ROOM_FOR_ITEMS: (&str, &str) =
+    ("507", "the store's disk is full, or too many items have changed since the last build; nothing was kept");
 
 impl Modify for Problems {
     fn modify(&self, description: &mut utoipa::openapi::OpenApi) {
@@ -124,7 +126,7 @@ impl Modify for Problems {
                 if path.starts_with("/v1/") {
                     add(operation, NOT_NOW);
                     if !gate::only_asks(&method, path) {
-                        add(operation, NO_ROOM);
+                        add(operation, if path.starts_with("/v1/items") { NO_ROOM_FOR_ITEMS } else { NO_ROOM });
                     }
                 }
             }

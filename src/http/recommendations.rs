@@ -151,6 +151,8 @@ pub(crate) struct RecommendationsAnswer<'a> {
 /// A request after every check.
 struct Checked {
     body: Vec<Interaction>,
+    /// Whether the caller says when each of those was; the others have the present for a time.
+    dated: Vec<bool>,
     filter: Option<FilterExpr>,
     /// None where the request says nothing of its circumstances.
     context: Option<RequestContext>,
@@ -230,6 +232,9 @@ pub(crate) async fn post(
     let allowed = deadline.saturating_duration_since(watch.started());
     let by_time = Step::by_time(watch.started().elapsed(), allowed);
     let lesser = Lesser { step: permit.step.max(by_time), is_late: by_time > permit.step };
+    if behind {
+        state.metrics.degraded_watermark.inc();
+    }
     let degraded = degraded(&state, failed, lesser).or(behind.then_some("watermark_not_reached"));
     // From here on nothing waits, and everything is of one artifact.
     let mut answer = state.with_live(|live| {
@@ -237,8 +242,8 @@ pub(crate) async fn post(
         let used = if lesser.step == Step::Popular { &[] } else { history.as_slice() };
         let changes = live.changes(state.now_ms());
         let drawn_before = checked.cursor.as_ref().filter(|cursor| !cursor.shown.is_empty()).map(|cursor| cursor.seed);
-        let seed = || drawn_before.or(request.seed).unwrap_or_else(|| seed_of(&request, name, used, &state, placement));
-        let seed = placement.explore.is_some().then(seed);
+        let made = || seed_of(&request, name, &history, &checked).unwrap_or_else(|| fresh_seed(&state, placement));
+        let seed = placement.explore.is_some().then(|| drawn_before.or(request.seed).unwrap_or_else(made));
         let shown_before = checked.cursor.as_ref().map_or(0, |cursor| cursor.shown.len());
         let list = compute(
             live,
@@ -339,10 +344,11 @@ fn check(request: &mut RecommendationsRequest, state: &State) -> Result<Checked,
     check_count("exclude", request.exclude.len(), limits::EXCLUDE_MAX)?;
     check_count("item_ids", request.item_ids.len(), limits::SCORE_ITEMS_MAX)?;
     request.item_ids.iter().try_for_each(|id| check_id(&"item id", id))?;
+    let dated = request.interactions.iter().map(|one| one.occurred_at.is_some()).collect();
     let body = recent_to_history(std::mem::take(&mut request.interactions), state)?;
     let filter = request.filter.take().map(Filter::expression).transpose()?.flatten();
     let context = context::checked(std::mem::take(&mut request.context), request.utc_offset_minutes, request.location)?;
-    Ok(Checked { body, filter, context, cursor: None, excluded: None })
+    Ok(Checked { body, dated, filter, context, cursor: None, excluded: None })
 }
 
 /// The cursor that a request brings; what it has shown is left out like anything else that the request leaves out.
@@ -374,22 +380,22 @@ fn next_cursor(cursor: &Cursor, seed: u64, shown: &[RecommendedItem<'_>]) -> Opt
 }
 
 /// The seed of a request that explores and brings none: the same visitor with the same history has the same luck, until something is done;
-/// those of whom nothing is known are not one visitor. Below 2^53, so that it survives JSON numbers.
-fn seed_of(
-    request: &RecommendationsRequest,
-    name: &str,
-    history: &[&Interaction],
-    state: &State,
-    scenario: &Scenario,
-) -> u64 {
+/// none for those of whom nothing is known, who are not one visitor. Below 2^53, so that it survives JSON numbers.
+fn seed_of(request: &RecommendationsRequest, name: &str, history: &[&Interaction], checked: &Checked) -> Option<u64> {
     if request.user_id.is_none() && request.session_id.is_none() && history.is_empty() {
-        return fresh_seed(state, scenario);
+        return None;
     }
     let texts = [request.user_id.as_deref(), request.session_id.as_deref(), Some(name)];
     let ids = texts.into_iter().flatten().fold(0, |seed, text| key_hash(seed, text.as_bytes()));
-    let last = history.last().map_or(0, |interaction| interaction.occurred_at_ms);
-    let seed = key_hash(ids ^ history.len() as u64, &last.to_le_bytes());
-    seed >> 11
+    let last = history.last();
+    // The present, which is another for each request, is nothing done.
+    let is_dated = |last: &&&Interaction| {
+        !checked.body.iter().zip(&checked.dated).any(|(sent, dated)| !dated && std::ptr::eq(sent, **last))
+    };
+    let at_ms = last.filter(is_dated).map_or(0, |last| last.occurred_at_ms);
+    let done = last.map_or([""; 2], |last| [last.item_id.as_str(), last.kind.as_str()]);
+    let seed = key_hash(ids ^ history.len() as u64, &at_ms.to_le_bytes());
+    Some(done.into_iter().fold(seed, |seed, text| key_hash(seed, text.as_bytes())) >> 11)
 }
 
 /// A seed for a list that nobody in particular asks for; 0 where the scenario leaves nothing to chance.

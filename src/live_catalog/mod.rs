@@ -62,6 +62,8 @@ pub struct LiveCatalog {
     turns: Vec<Turn<()>>,
     hasher: RandomState,
     damaged: u64,
+    /// Milliseconds between two rounds of adding up what is trending, by ordinal.
+    trends_every_ms: u64,
 }
 
 /// The right to change certain items: nobody else changes them meanwhile.
@@ -94,7 +96,14 @@ impl LiveCatalog {
             }
         }
         let turns = (0..TURNS).map(|_| Turn::new(())).collect();
-        Ok(Self { documents, kept: Mutex::new(kept), turns, hasher: RandomState::new(), damaged })
+        let (kept, hasher) = (Mutex::new(kept), RandomState::new());
+        Ok(Self { documents, kept, turns, hasher, damaged, trends_every_ms: 0 })
+    }
+
+    /// The same, where trends are added up every so many milliseconds: so long no new item gets the ordinal of one that is gone.
+    #[must_use]
+    pub fn with_trends_every(self, refresh_ms: u64) -> Self {
+        Self { trends_every_ms: refresh_ms, ..self }
     }
 
     /// Kept changes that did not decode when they were read.
@@ -195,7 +204,7 @@ impl LiveCatalog {
         swap: impl FnOnce(Snapshot, LiveItems) -> T,
     ) -> T {
         let model = snapshot.model();
-        let mut items = LiveItems::new(model, now_ms);
+        let mut items = LiveItems::new(model, now_ms).with_trends_every(self.trends_every_ms);
         let apply = |items: &mut LiveItems, entry: Arc<LiveEntry>| {
             if !LiveItems::is_contained(model, &entry) {
                 let rows = rows(model, &entry);
@@ -347,6 +356,25 @@ mod tests {
         assert_eq!(left(), [false, false, true, true, true], "nothing is old by a clock that is not believed");
         tidy(Some(5 + limits::CONTAINED_KEPT_MS), 5).unwrap();
         assert_eq!((left(), stored()), ([false, false, false, false, true], 1));
+    }
+
+    #[test]
+    fn a_new_item_gets_no_ordinal_by_which_the_trend_of_another_is_kept() {
+        let root = tempfile::tempdir().unwrap();
+        Fixture::shop().publish(root.path(), "g1");
+        let catalog = LiveCatalog::load(Arc::new(Refusing::default())).unwrap().with_trends_every(600_000);
+        let snapshot = Snapshot::open_current(root.path()).unwrap();
+        let (snapshot, mut items) = catalog.put_into_service(snapshot, 0, |snapshot, items| (snapshot, items));
+        let mut apply = |entry: LiveEntry| {
+            let id = entry.id().to_owned();
+            items.apply(snapshot.model(), Arc::new(entry), None);
+            items.ordinal(&id)
+        };
+        let item = |id: &str, at_ms: i64| LiveEntry::put(CatalogItem::new(id), None, at_ms).unwrap();
+        let first = apply(item("first", 0));
+        assert_eq!(apply(LiveEntry::deleted("first", 1)), None);
+        assert_ne!(apply(item("second", 600_000)), first, "what was added up before the first went is in use");
+        assert_eq!(apply(item("third", 700_000)), first);
     }
 
     #[test]

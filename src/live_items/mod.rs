@@ -20,7 +20,8 @@ use crate::catalog::attributes::{EXPIRES_AT, HIDDEN};
 use crate::limits;
 use crate::model::Model;
 
-/// How long nobody gets the ordinal of an item that is gone: what was counted by ordinal, as trends are every few seconds, has been counted anew then.
+/// How long nobody gets the ordinal of an item that is gone, beside the time between two rounds of adding up trends: what was counted by ordinal has
+/// been counted anew then.
 const ORDINAL_RESTS_MS: i64 = 60_000;
 
 /// Changes laid over one artifact.
@@ -33,6 +34,8 @@ pub struct LiveItems {
     added: Vec<Option<Added>>,
     /// Places that items were taken out of, and when.
     free: VecDeque<(i64, u32)>,
+    /// How long those are nobody's.
+    rests_ms: i64,
     by_key: BTreeMap<String, u32>,
     /// Items of the artifact that are there, not hidden and not expired.
     shown: AllowSet,
@@ -88,6 +91,7 @@ impl LiveItems {
             changed: BTreeMap::new(),
             added: Vec::new(),
             free: VecDeque::new(),
+            rests_ms: ORDINAL_RESTS_MS,
             by_key: BTreeMap::new(),
             shown,
             recommendable,
@@ -99,6 +103,13 @@ impl LiveItems {
         };
         items.expire(now_ms);
         items
+    }
+
+    /// The same, where trends are added up by ordinal every so many milliseconds.
+    #[must_use]
+    pub fn with_trends_every(self, refresh_ms: u64) -> Self {
+        let refresh_ms = i64::try_from(refresh_ms).unwrap_or(i64::MAX);
+        Self { rests_ms: ORDINAL_RESTS_MS.saturating_add(refresh_ms), ..self }
     }
 
     /// Whether requests can do without: nothing changed, and the artifact hides nothing.
@@ -174,7 +185,7 @@ impl LiveItems {
     fn rested_place(&mut self, now_ms: i64) -> Option<u32> {
         let (since_ms, place) = *self.free.front()?;
         // One that was freed by a clock that was ahead does not hold up those behind it until then.
-        let has_rested = now_ms.abs_diff(since_ms) >= ORDINAL_RESTS_MS.unsigned_abs();
+        let has_rested = now_ms.abs_diff(since_ms) >= self.rests_ms.unsigned_abs();
         if has_rested || self.added.len() >= limits::LIVE_ITEMS_MAX {
             self.free.pop_front();
             return Some(place);

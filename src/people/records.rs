@@ -21,13 +21,9 @@ struct LinkRecord {
 /// All merges of a store, and how many do not decode. Those are left out.
 pub(super) fn links(documents: &dyn Documents) -> Result<(Links, u64), StoreError> {
     let (mut links, mut damaged) = (Links::default(), 0_u64);
-    each(documents, Table::Merges, |key, value| {
-        let record = serde_json::from_slice::<LinkRecord>(&value).ok();
-        let link = record.and_then(|record| Some((Actor::named(&record.target)?, record.at_ms)));
-        match link.zip(Actor::named(key)) {
-            Some(((target, at_ms), source)) => links.insert(source, Link { target, at_ms }),
-            None => damaged += 1,
-        }
+    each(documents, Table::Merges, |key, value| match read_link(key, &value) {
+        Some((source, link)) => links.insert(source, link),
+        None => damaged += 1,
     })?;
     // How many, and not whose: the log is no place for the names of people.
     if damaged > 0 {
@@ -37,6 +33,13 @@ pub(super) fn links(documents: &dyn Documents) -> Result<(Links, u64), StoreErro
         );
     }
     Ok((links, damaged))
+}
+
+/// A merge as it lies in the store: who was merged, and where they have gone; none if that cannot be read.
+#[must_use]
+pub fn read_link(key: &str, value: &[u8]) -> Option<(Actor, Link)> {
+    let record = serde_json::from_slice::<LinkRecord>(value).ok()?;
+    Some((Actor::named(key)?, Link { target: Actor::named(&record.target)?, at_ms: record.at_ms }))
 }
 
 /// What is to be known of all profiles at start.

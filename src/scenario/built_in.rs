@@ -39,7 +39,7 @@ impl Scenario {
         Self { based_on: Basis::Nobody, weights, ..Self::default() }
     }
 
-    /// What the visitor has looked at, the last first.
+    /// What the visitor has looked at: the more lately, and the more often, the further up.
     pub fn recently_viewed() -> Self {
         let mut scenario = Self::of_history(&["view", "click", "search_click"]);
         scenario.history.half_life_hours = 24.0;

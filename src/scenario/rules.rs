@@ -6,7 +6,7 @@ use kindred_index::FilterExpr;
 use serde::{Deserialize, Serialize};
 
 use super::{ScenarioError, at_most};
-use crate::filter::{Filter, FilterSyntaxError};
+use crate::filter::{Filter, FilterSyntaxError, GeoPoint};
 use crate::limits;
 
 /// What the clock says of `weekday`.
@@ -96,16 +96,6 @@ pub enum RequestTarget {
     Now,
     /// The place that the request names as the visitor's. Where it names none the boost adds nothing.
     Visitor,
-}
-
-/// A place on the earth, in degrees.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct GeoPoint {
-    /// Latitude, -90 to 90.
-    pub lat: f64,
-    /// Longitude, -180 to 180.
-    pub lon: f64,
 }
 
 /// At most so many items of the list share a value of an attribute. Items without the attribute are not counted.
@@ -327,6 +317,8 @@ mod tests {
         assert_eq!((decay.target, decay.midpoint), (Target::OfRequest(RequestTarget::Now), 0.5));
         let place: Target = serde_json::from_str(r#"{"lat": 1.0, "lon": 2.0}"#).unwrap();
         assert_eq!(place, Target::Place(GeoPoint { lat: 1.0, lon: 2.0 }));
+        let array = serde_json::from_str::<Target>("[2.0, 1.0]").unwrap_err();
+        assert!(array.to_string().contains("{ lat, lon }"), "{array}");
         let bad = serde_json::from_str::<ItemFilter>(r#"{"key": "category"}"#).unwrap_err();
         assert!(bad.to_string().contains("exactly one of"), "{bad}");
     }

@@ -56,6 +56,38 @@ fn no_number_is_rounded() {
 }
 
 #[test]
+fn no_number_is_rounded_where_names_are_ones_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("mine.toml");
+    let of = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        Settings::layered(Some(&file), HashMap::new()).map_err(|error| error.to_string())
+    };
+    let explore = "explore = { method = 'epsilon_greedy', new_within_hours = 1.5";
+    let pool = format!("[scenarios.mine]\n{explore}, pool = 9.5 }}");
+    for (text, named) in [
+        ("[scenarios.mine]\nlimit = 2.5", "scenarios.mine.limit = 2.5"),
+        ("[scenarios.cart]\ncandidates = 1.5", "scenarios.cart.candidates = 1.5"),
+        ("[scenarios.mine]\ninterests = { tastes = 1.5 }", "scenarios.mine.interests.tastes = 1.5"),
+        ("[scenarios.home]\ncaps = [{ key = 'a', at_most = 1.5 }]", "scenarios.home.caps[0].at_most = 1.5"),
+        ("[scenarios.mine]\npins = [{ item_id = 'a', position = 0.5 }]", "scenarios.mine.pins[0].position = 0.5"),
+        (pool.as_str(), "scenarios.mine.explore.pool = 9.5"),
+        (
+            "[experiments.e]\nscenario = 'home'\nvariants = { a = { share = 0.7 }, b = { share = 1 } }",
+            "experiments.e.variants.a.share = 0.7",
+        ),
+        ("[history.retention_days_by_kind]\nview = 1.5", "history.retention_days_by_kind.view = 1.5"),
+    ] {
+        let error = of(text).unwrap_err();
+        assert!(error.contains(named) && error.contains("a whole number"), "{error}");
+    }
+    let bury = "bury = { key = 'price', range = { lt = 1.5 } }";
+    let fine = format!("[scenarios.mine]\nlimit = 5.0\nweights = {{ vector = 0.5 }}\n{bury}\n{explore} }}");
+    let mine = of(&fine).unwrap().scenarios.remove("mine").unwrap();
+    assert_eq!((mine.limit, mine.weights.vector), (5, 0.5));
+}
+
+#[test]
 fn a_line_that_cannot_be_read_is_not_shown_where_it_holds_the_secret() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("mine.toml");

@@ -60,7 +60,7 @@ pub enum StoreError {
     },
     /// An operation on the open store failed.
     #[error(
-        "store {path}: {operation} failed: {source}; check that the disk is healthy, the server goes on by itself once it is"
+        "store {path}: {operation} failed: {source}; check that the disk is healthy, a server that runs goes on by itself once it is; where a block is damaged, `kindred fsck` names it, and a backup is to be restored"
     )]
     Storage {
         /// The file.
@@ -69,6 +69,16 @@ pub enum StoreError {
         operation: &'static str,
         /// What the engine said.
         source: Cause,
+    },
+    /// The engine takes nothing more: what it wrote or merged by itself failed.
+    #[error(
+        "store {path}: {operation} failed: the engine gave up writing or merging its files, and the lines of fjall in the log of the server say of what; it is opened anew by itself. If it gives up again and again, make room on the disk; where a block cannot be read, stop the server, let `kindred fsck` name it and put a backup in its place with `kindred restore`"
+    )]
+    GaveUp {
+        /// The file.
+        path: PathBuf,
+        /// What was being done.
+        operation: &'static str,
     },
     /// A record does not decode.
     #[error(

@@ -58,6 +58,8 @@ pub struct Metrics {
     pub degraded_deadline: IntCounter,
     /// Answers that were less because others waited.
     pub degraded_overload: IntCounter,
+    /// Answers that do not know all that they were asked to.
+    pub degraded_watermark: IntCounter,
     fallbacks: Vec<(&'static str, IntCounter)>,
     variants: IntCounterVec,
     /// Interactions that were not kept, by consent.
@@ -198,6 +200,7 @@ impl Metrics {
             degraded_history: degraded.with_label_values(&["history_unavailable"]),
             degraded_deadline: degraded.with_label_values(&["deadline"]),
             degraded_overload: degraded.with_label_values(&["overload"]),
+            degraded_watermark: degraded.with_label_values(&["watermark_not_reached"]),
             variants: register(
                 r,
                 IntCounterVec::new(
@@ -388,7 +391,7 @@ impl HistoryGauges {
             hits: gauge(r, "kindred_history_hits", "look-ups answered from memory since start")?,
             misses: gauge(r, "kindred_history_misses", "look-ups that went to the disk since start")?,
             pruned: gauge(r, "kindred_history_pruned", "interactions removed after their retention since start")?,
-            file_bytes: gauge(r, "kindred_store_file_bytes", "bytes of the store's file")?,
+            file_bytes: gauge(r, "kindred_store_file_bytes", "bytes that the store takes of the disk")?,
             damaged: gauge(r, "kindred_store_damaged_records", "records that do not decode, met since start")?,
         })
     }

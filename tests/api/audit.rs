@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use kindred::history::memory::MemoryHistory;
 use kindred::history::{Ack, Actor, Erased, HistoryStats, Incoming, Kept, Lookup, RecentInteractions};
 use kindred::keys::{NewKey, Role};
+use kindred::settings::Settings;
 use kindred::store::{BoxFuture, StoreError, Write};
 use kindred::testing::Fixture;
 use serde_json::{Value, json};
@@ -72,11 +73,14 @@ fn until(is_so: &dyn Fn() -> bool) {
 }
 
 /// A server in the midst of a deletion whose caller has gone away, and the gate that it waits at.
-fn left_alone(file: &Path) -> (Server, Arc<Semaphore>) {
+fn left_alone(file: &Path, change: impl FnOnce(&mut Settings)) -> (Server, Arc<Semaphore>) {
     let gate = Arc::new(Semaphore::new(0));
     let inner = Arc::new(MemoryHistory::new(8, 100, PATIENCE));
     let history = Arc::new(Waiting { gate: Arc::clone(&gate), inner });
-    let server = Server::with_history(history, |settings| file.clone_into(&mut settings.admin.audit_log));
+    let server = Server::with_history(history, |settings| {
+        file.clone_into(&mut settings.admin.audit_log);
+        change(settings);
+    });
     let mut caller = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
     caller.write_all(b"DELETE /v1/users/u/data HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
     until(&|| server.metric("kindred_in_flight") >= 1.0);
@@ -92,7 +96,7 @@ fn left_alone(file: &Path) -> (Server, Arc<Semaphore>) {
 fn a_deletion_is_written_down_where_its_caller_goes_away() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("audit.jsonl");
-    let (_server, gate) = left_alone(&file);
+    let (_server, gate) = left_alone(&file, |_| ());
     gate.add_permits(1);
     until(&|| deeds(&file) == [json!(["local", "DELETE /v1/users/{id}/data", "200"])]);
 }
@@ -101,7 +105,7 @@ fn a_deletion_is_written_down_where_its_caller_goes_away() {
 fn a_stop_waits_for_a_deletion_whose_caller_has_gone_away() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("audit.jsonl");
-    let (server, gate) = left_alone(&file);
+    let (server, gate) = left_alone(&file, |_| ());
     let stop = std::thread::spawn(move || drop(server));
     // Workers look once a second whether all connections are closed.
     std::thread::sleep(Duration::from_millis(1_500));
@@ -109,6 +113,22 @@ fn a_stop_waits_for_a_deletion_whose_caller_has_gone_away() {
     gate.add_permits(1);
     stop.join().unwrap();
     assert_eq!(deeds(&file), [json!(["local", "DELETE /v1/users/{id}/data", "200"])]);
+}
+
+#[test]
+fn a_stop_waits_no_longer_for_several_than_for_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("audit.jsonl");
+    let (server, _gate) = left_alone(&file, |settings| settings.http.shutdown_timeout_seconds = 5);
+    // Beside the one whose caller has gone away another, whose caller waits for its answer.
+    let mut caller = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+    caller.write_all(b"DELETE /v1/users/v/data HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+    until(&|| server.metric("kindred_in_flight") >= 2.0);
+    let began = Instant::now();
+    drop(server);
+    let took = began.elapsed();
+    // Waited for one after the other they would take ten seconds.
+    assert!((5_000..9_500).contains(&took.as_millis()), "{took:?}");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The live catalogue: a change is in the very next answer, from every source, and after a restart.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kindred::app::Stores;
 use kindred::history::memory::MemoryHistory;
@@ -13,7 +14,7 @@ use kindred::timestamp::Timestamp;
 use kindred_index::Metric;
 use serde_json::{Value, json};
 
-use crate::support::{Client, Process, Server, ids};
+use crate::support::{Client, PATIENCE, Process, Server, ids};
 
 impl Client {
     fn change(&self, method: &str, path: &str, body: &Value) -> crate::support::Answer {
@@ -80,6 +81,61 @@ fn hidden_deleted_and_expired_items_are_in_no_list_and_lists_stay_full() {
     assert!(server.searched().contains(&"item-20".to_owned()));
 }
 
+/// Everything speaks for them: they are popular, trending, pinned, looked at, bought, and named in the list that is to be ranked.
+#[test]
+fn what_is_gone_is_in_the_list_of_no_scenario_whatever_speaks_for_it() {
+    let gone = ["item-16", "item-20", "item-24"];
+    let server = Server::with(&Fixture::shop(), |settings| {
+        settings.trending.refresh_ms = 20;
+        settings.trending.minimum_count = 2;
+        let pins = json!([{"item_id": "item-16", "position": 1}]);
+        settings.scenarios.get_mut("home").unwrap().pins = serde_json::from_value(pins).unwrap();
+    });
+    for user in ["v", "w"] {
+        gone.iter().for_each(|id| server.view(user, id));
+    }
+    let trending = || {
+        let answer = server.post("/v1/recommendations", json!({"scenario": "trending", "explain": true})).ok();
+        answer["items"].as_array().unwrap().iter().filter(|item| item["source"] == "trending").count()
+    };
+    let began = Instant::now();
+    while trending() < gone.len() {
+        assert!(began.elapsed() < PATIENCE, "what was looked at is not counted");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let now = i64::try_from(std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap();
+    let month_ago = now - 30 * 86_400_000;
+    let viewed: Value = gone.iter().map(|id| json!({"item_id": id, "kind": "view"})).collect();
+    let bought: Value =
+        gone.iter().map(|id| json!({"item_id": id, "kind": "purchase", "occurred_at": month_ago})).collect();
+    let histories = [json!([{"item_id": "item-4"}]), viewed, bought];
+    let listed = |scenario: &str| {
+        let named = match scenario {
+            "similar" | "also_bought" | "cart" => json!(["item-4"]),
+            "rerank" => json!(["item-4", "item-16", "item-20", "item-24"]),
+            _ => json!([]),
+        };
+        let mut found = BTreeSet::new();
+        for history in &histories {
+            let body = json!({"scenario": scenario, "interactions": history, "item_ids": named, "limit": 60});
+            let answer = server.post("/v1/recommendations", body).ok();
+            found.extend(ids(&answer).into_iter().filter(|id| gone.contains(id)).map(str::to_owned));
+        }
+        found
+    };
+    let model = server.get("/v1/model").ok();
+    let scenarios: Vec<&str> = model["scenarios"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    for scenario in &scenarios {
+        assert_eq!(listed(scenario).len(), gone.len(), "{scenario} lists them while they are there");
+    }
+    server.change("PATCH", "/v1/items/item-16", &json!({"hidden": true})).ok();
+    server.change("DELETE", "/v1/items/item-20", &Value::Null).ok();
+    server.change("PATCH", "/v1/items/item-24", &json!({"expires_at": "2020-01-01T00:00:00Z"})).ok();
+    for scenario in &scenarios {
+        assert_eq!(listed(scenario), BTreeSet::new(), "{scenario}");
+    }
+}
+
 #[test]
 fn a_price_and_a_stock_are_those_of_the_last_change() {
     let server = Server::with_shop();
@@ -129,7 +185,7 @@ fn a_new_item_is_recommended_at_once() {
 fn a_batch_is_all_or_nothing_as_a_list_or_as_lines() {
     let server = Server::with_shop();
     let batch = json!([
-        {"id": "a", "title": "A"}, {"op": "patch", "id": "a", "price": 3}, {"op": "delete", "id": "item-1"}
+        {"op": null, "id": "a", "title": "A"}, {"op": "patch", "id": "a", "price": 3}, {"op": "delete", "id": "item-1"}
     ]);
     let done = server.post("/v1/items/batch", batch).ok();
     assert_eq!(done, json!({"put": 1, "patched": 1, "deleted": 1}));
@@ -236,11 +292,18 @@ fn the_catalogue_is_listed_page_by_page_and_line_by_line() {
     assert_eq!(keys.len(), 60);
     assert!(keys.is_sorted() && keys.contains(&"item-10a") && !keys.contains(&"item-11"), "{keys:?}");
     assert!(listed.iter().any(|item| item["id"] == "item-12" && item["price"] == 99.0));
-    let whole = server.send("GET", "/v1/items", &[("accept", "application/x-ndjson")], b"");
+    let lines = |method: &str, path: &str| server.send(method, path, &[("accept", "application/x-ndjson")], b"");
+    let whole = lines("GET", "/v1/items");
     assert_eq!(whole.header("content-type"), "application/x-ndjson");
-    let lines: Vec<Value> = whole.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines, listed);
-    server.get("/v1/items?limit=0").problem(400, "invalid_request");
+    let items: Vec<Value> = whole.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(items, listed);
+    assert_eq!(lines("GET", "/v1/items?limit=0").text(), whole.text(), "all of it, whatever the limit");
+    let head = lines("HEAD", "/v1/items");
+    assert_eq!((head.status, head.header("content-type"), head.body.len()), (200, "application/x-ndjson", 0));
+    for limit in [0, 1_001] {
+        let problem = server.get(&format!("/v1/items?limit={limit}")).problem(400, "limit_exceeded");
+        assert!(problem.detail.contains("expected 1 to 1000"), "{problem:?}");
+    }
     server.get("/v1/items?cursor=zz").problem(400, "invalid_request");
     server.get("/v1/items?page=2").problem(400, "invalid_request");
     Server::empty().get("/v1/items").problem(503, "not_ready");

@@ -150,6 +150,18 @@ fn with_a_key_no_id_reaches_the_disk() {
 }
 
 #[test]
+fn what_was_erased_is_in_no_file_of_a_backup_that_begins_afterwards() {
+    let server = Server::with_shop();
+    server.view("u", "marker-erased");
+    server.view("v", "marker-kept");
+    server.send("DELETE", "/v1/users/u/data", &[], &[]).ok();
+    let copied = server.send("POST", "/admin/backup", &[], &[]).ok();
+    let files = files(std::path::Path::new(copied["file"].as_str().unwrap()));
+    assert!(files.iter().any(|file| holds(file, b"marker-kept")), "what is kept is in a file");
+    assert!(!files.iter().any(|file| holds(file, b"marker-erased")), "what was erased is in a file");
+}
+
+#[test]
 fn no_id_of_a_person_is_in_the_log_or_the_metrics() {
     let directory = tempfile::tempdir().unwrap();
     Fixture::shop().publish(&directory.path().join("artifacts"), "g1");
@@ -189,24 +201,28 @@ fn no_id_of_a_person_is_in_the_log_or_the_metrics() {
 
 #[test]
 fn a_read_waits_for_a_watermark_or_says_that_it_did_not_reach_it() {
-    let server = Server::with(&Fixture::shop(), |settings| {
-        settings.scenarios.get_mut("home").unwrap().deadline_ms = 2_000;
-        settings.history.read_timeout_ms = 300;
-    });
+    let server = Server::with_shop();
     let watermark = server.post("/v1/interactions", event("u", "item-1", "full")).ok()["watermark"].as_u64().unwrap();
-    let ask = |wanted: u64| server.post("/v1/recommendations", json!({"user_id": "u", "min_watermark": wanted})).ok();
-    let answer = ask(watermark);
+    let ask = |server: &Server, wanted: u64| {
+        server.post("/v1/recommendations", json!({"user_id": "u", "min_watermark": wanted})).ok()
+    };
+    let answer = ask(&server, watermark);
     assert_eq!((&answer["degraded"], &answer["events_used"]), (&Value::Null, &json!(1)));
     assert!(answer["watermark"].as_u64().unwrap() >= watermark);
-    assert_eq!(ask(watermark + 1)["degraded"], "watermark_not_reached");
     // Someone else's event brings it there while the read waits.
     let client = server.client.clone();
     let later = std::thread::spawn(move || {
         std::thread::sleep(std::time::Duration::from_millis(50));
         client.view("v", "item-2");
     });
-    assert_eq!(ask(watermark + 1)["degraded"], Value::Null);
+    assert_eq!(ask(&server, watermark + 1)["degraded"], Value::Null);
     later.join().unwrap();
+    // Nobody brings it there.
+    let server = server.restarted(|settings| settings.history.read_timeout_ms = 1_000);
+    let counted = || server.metric("kindred_degraded_total{reason=\"watermark_not_reached\"}");
+    assert_eq!(counted(), 0.0);
+    assert_eq!(ask(&server, watermark + 2)["degraded"], "watermark_not_reached");
+    assert_eq!(counted(), 1.0);
 }
 
 /// What is in the files of a directory and of those in it.

@@ -40,6 +40,7 @@ fn a_morning_at_a_news_site() {
         let preset = format!("{}/config/presets/news.toml", env!("CARGO_MANIFEST_DIR"));
         let preset = Settings::load(Some(preset.as_ref())).unwrap();
         settings.scenarios = preset.scenarios;
+        settings.scenarios.values_mut().for_each(|scenario| scenario.deadline_ms = 60_000);
         settings.trending = preset.trending;
         settings.trending.refresh_ms = 50;
     });

@@ -103,6 +103,34 @@ fn a_backup_through_the_server_is_whole_and_serves() {
 }
 
 #[test]
+fn a_server_that_starts_where_nothing_usable_is_published_keeps_events_and_waits() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("artifacts");
+    let index = Fixture::shop().publish(&root, "g1").join("index.kin");
+    let bytes = std::fs::read(&index).unwrap();
+    std::fs::remove_file(&index).unwrap();
+    std::fs::write(&index, &bytes[..bytes.len() / 2]).unwrap();
+    let start = |content: &str| {
+        std::fs::remove_file(root.join("CURRENT")).unwrap();
+        std::fs::write(root.join("CURRENT"), content).unwrap();
+        let server = Process::start(directory.path(), &[]);
+        let client = server.client();
+        client.get("/readyz").problem(503, "not_ready");
+        assert_eq!(client.get("/healthz").status, 200, "{content:?}");
+        client.view("u", "item-4");
+        (server, client)
+    };
+    start("g1\n").0.kill();
+    start("nothing\n").0.kill();
+    let (server, client) = start("");
+    Fixture::shop().publish(&root, "g2");
+    server.signal("HUP");
+    server.line("artifact is live");
+    let answer = client.post("/v1/recommendations", json!({"user_id": "u"})).ok();
+    assert_eq!((&answer["generation"], &answer["events_used"]), (&json!("g2"), &json!(3)));
+}
+
+#[test]
 fn a_pointer_that_is_missing_empty_or_names_nothing_is_no_reason_to_stop_serving() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().join("artifacts");

@@ -68,6 +68,7 @@ fn each_refusal_says_where_and_what() {
         (json!({"key": "color", "exists": true}), "invalid_filter", "the fields are available, category, colour"),
         (json!({"key": "category", "range": {"lt": 3}}), "invalid_filter", "holds text"),
         (json!({"key": "price", "match": {"value": "cheap"}}), "invalid_filter", "holds numbers"),
+        (json!({"key": "price", "match": {"any": [null]}}), "invalid_json", "a string, true, false or a number"),
         (json!({"must": [{"key": "size"}]}), "invalid_filter", "filter.must[0] needs exactly one"),
         (json!({"key": "size", "match": {}}), "invalid_filter", "exactly one of value, any and except"),
         (json!({"key": "size", "range": {}}), "invalid_filter", "a range without bounds"),
@@ -86,6 +87,9 @@ fn each_refusal_says_where_and_what() {
         ),
         (json!({"key": "shop", "geo_radius": {"center": {"lat": 0}, "radius": 1}}), "invalid_json", "lon"),
         (json!({"must": {"key": "size"}}), "invalid_json", "invalid type"),
+        (json!([]), "invalid_json", "as an object"),
+        (json!({"key": "price", "range": [5, 10]}), "invalid_json", "an object"),
+        (json!({"key": "shop", "geo_radius": {"center": [8.54, 47.37], "radius": 1}}), "invalid_json", "an object"),
         (json!({"key": "size", "matches": {"value": 1}}), "invalid_json", "unknown field"),
         (json!({"has_id": vec!["x"; 300]}), "limit_exceeded", "256"),
     ] {
@@ -96,6 +100,8 @@ fn each_refusal_says_where_and_what() {
             }
             let problem = server.post(path, body).problem(400, code);
             assert!(problem.detail.contains(what), "{filter}: {problem:?}");
+            let is_of_names = problem.detail.contains("there is no field");
+            assert_eq!(problem.remedy.contains("use attributes that"), is_of_names, "{filter}: {problem:?}");
         }
     }
 }

@@ -109,6 +109,8 @@ fn a_query_that_cannot_be_used_is_refused() {
         ("ef_search=0", "invalid_request"),
         ("ef_search=99999999", "invalid_request"),
         ("scenario=attic", "unknown_scenario"),
+        ("scenario=home", "invalid_request"),
+        ("scenario=rerank", "invalid_request"),
     ] {
         server.get(&format!("/v1/items/item-4/similar?{query}")).problem(400, code);
     }

@@ -5,9 +5,11 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kindred::app::Stores;
 use kindred::history::memory::MemoryHistory;
 use kindred::history::{Ack, Actor, Erased, HistoryStats, Incoming, Kept, Lookup, Recent, RecentInteractions};
-use kindred::store::{BoxFuture, StoreError, Write};
+use kindred::store::memory::MemoryDocuments;
+use kindred::store::{BoxFuture, Documents, Page, StoreError, Table, Write};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
@@ -41,11 +43,7 @@ impl Faulty {
     fn error(&self) -> Option<StoreError> {
         match self.fault {
             Fault::Slow => None,
-            Fault::Broken => Some(StoreError::Storage {
-                path: "history".into(),
-                operation: "committing",
-                source: Arc::new(std::io::Error::other("no space left on device")),
-            }),
+            Fault::Broken => Some(broken()),
             Fault::Full => Some(StoreError::Busy { queued: 7, limit: 7 }),
         }
     }
@@ -92,6 +90,48 @@ impl RecentInteractions for Faulty {
 
     fn check(&self) -> Result<(), StoreError> {
         self.error().map_or(Ok(()), Err)
+    }
+}
+
+fn broken() -> StoreError {
+    StoreError::Storage {
+        path: "history".into(),
+        operation: "committing",
+        source: Arc::new(std::io::Error::other("no space left on device")),
+    }
+}
+
+/// Documents in memory, where changes of items wait until the gate is opened, and fail once it is closed for good.
+struct Gated {
+    gate: Arc<Semaphore>,
+    inner: Arc<MemoryDocuments>,
+}
+
+impl Documents for Gated {
+    fn write(&self, writes: Vec<Write>) -> BoxFuture<'static, Result<(), StoreError>> {
+        let (gate, inner) = (Arc::clone(&self.gate), Arc::clone(&self.inner));
+        Box::pin(async move {
+            if writes.iter().any(|write| matches!(write, Write::Put { table: Table::Items, .. })) {
+                gate.acquire().await.map_err(|_| broken())?.forget();
+            }
+            inner.write_now(writes)
+        })
+    }
+
+    fn blocking_get(&self, table: Table, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.inner.blocking_get(table, key)
+    }
+
+    fn blocking_scan(&self, table: Table, after: Option<&str>, limit: usize) -> Result<Page, StoreError> {
+        self.inner.blocking_scan(table, after, limit)
+    }
+
+    fn get(&self, table: Table, key: &str) -> BoxFuture<'static, Result<Option<Vec<u8>>, StoreError>> {
+        self.inner.get(table, key)
+    }
+
+    fn scan(&self, table: Table, after: Option<&str>, limit: usize) -> BoxFuture<'static, Result<Page, StoreError>> {
+        self.inner.scan(table, after, limit)
     }
 }
 
@@ -217,6 +257,24 @@ fn a_passed_deadline_is_the_fallback_and_says_so() {
 }
 
 #[test]
+fn a_list_that_is_late_draws_by_what_was_done_too() {
+    let (history, _gate) = Faulty::new(Fault::Slow);
+    let explore = json!({"method": "epsilon_greedy", "filter": {"key": "category", "match": {"value": "garden"}}});
+    let server = Server::with_history(history, |settings| {
+        let home = settings.scenarios.get_mut("home").unwrap();
+        (home.deadline_ms, home.explore) = (1, serde_json::from_value(explore).unwrap());
+    });
+    let seed = |item: &str| {
+        let body = json!({"user_id": "u", "interactions": [{"item_id": item}]});
+        let answer = server.post("/v1/recommendations", body).ok();
+        assert_eq!(answer["degraded"], "deadline", "{answer}");
+        answer["seed"].as_u64().unwrap()
+    };
+    assert_ne!(seed("item-4"), seed("item-8"));
+    assert_eq!(seed("item-4"), seed("item-4"));
+}
+
+#[test]
 fn a_broken_store_is_said_and_answers_go_on() {
     let (history, _gate) = Faulty::new(Fault::Broken);
     let server = Server::with_history(history, |_| ());
@@ -228,6 +286,26 @@ fn a_broken_store_is_said_and_answers_go_on() {
     assert!(ready["history"].as_str().unwrap().contains("no space left"), "{ready}");
     let answer = server.post("/v1/recommendations", json!({"user_id": "u"})).ok();
     assert_eq!(answer["degraded"], "history_unavailable");
+}
+
+#[test]
+fn a_change_of_an_item_is_in_force_once_it_is_kept_and_not_where_the_disk_fails() {
+    let gate = Arc::new(Semaphore::new(0));
+    let documents = Arc::new(Gated { gate: Arc::clone(&gate), inner: Arc::default() });
+    let history = Arc::new(MemoryHistory::new(8, 100, PATIENCE));
+    let server = Server::with_stores(Stores { history, documents }, |_| ());
+    let price = || server.get("/v1/items/item-4").ok()["price"].clone();
+    let change = |price: u32| json!([{"op": "patch", "id": "item-4", "price": price}]);
+    let before = price();
+    let meanwhile = || assert_eq!(price(), before, "it is not kept yet");
+    let done = while_waiting(&server, &gate, "/v1/items/batch", change(77), meanwhile);
+    assert_eq!((&done["patched"], price()), (&json!(1), json!(77.0)));
+    gate.close();
+    server.post("/v1/items/batch", change(78)).problem(503, "history_failed");
+    server.send("DELETE", "/v1/items/item-4", &[], &[]).problem(503, "history_failed");
+    assert_eq!(price(), json!(77.0));
+    let body = json!({"filter": {"has_id": ["item-4"]}, "with_items": true});
+    assert_eq!(server.post("/v1/recommendations", body).ok()["items"][0]["item"]["price"], 77.0);
 }
 
 #[test]

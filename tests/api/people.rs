@@ -56,6 +56,21 @@ fn a_profile_is_set_changed_shown_and_removed() {
 }
 
 #[test]
+fn who_is_called_by_a_dot_or_two_is_shown_and_erased_where_the_dots_are_sent_encoded() {
+    let server = Server::with_shop();
+    for (id, encoded) in [(".", "%2E"), ("..", "%2e%2e")] {
+        server.view(id, "item-4");
+        view_in(&server, id, "item-8");
+        for (kind, item) in [("users", "item-4"), ("sessions", "item-8")] {
+            assert_eq!(listed(&server, &format!("/v1/{kind}/{encoded}/interactions")), [item]);
+            let erased = server.send("DELETE", &format!("/v1/{kind}/{encoded}/data"), &[], &[]).ok();
+            assert_eq!(erased["removed"]["interactions"], 1, "{kind}");
+        }
+        assert_eq!(events_used(&server, json!({"user_id": id, "session_id": id})), 0);
+    }
+}
+
+#[test]
 fn a_session_is_merged_into_a_user_and_taken_out_again() {
     let server = Server::with_shop();
     server.view("u", "item-1");

@@ -4,7 +4,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use kindred::keys::{NewKey, Role};
 use kindred::testing::Fixture;
@@ -28,21 +29,30 @@ fn what_was_acknowledged_survives_a_kill() {
     let server = start(directory.path());
     let client = server.client();
     // The kill comes while others are still sending: what was acknowledged until then is what must be there.
+    let answered = AtomicUsize::new(0);
     let acknowledged: Vec<usize> = std::thread::scope(|scope| {
         let senders: Vec<_> = (0..4)
             .map(|sender| {
-                let client = client.clone();
+                let (client, answered) = (client.clone(), &answered);
                 scope.spawn(move || {
                     let event = |at: usize| {
                         let id = format!("{sender}-{at}");
                         let event = json!({"interaction_id": id, "user_id": format!("u{sender}"), "item_id": "item-4", "kind": "view"});
                         client.try_send("POST", "/v1/interactions", &[("content-type", "application/json")], event.to_string().as_bytes())
                     };
-                    (0..90).take_while(|at| event(*at).is_ok_and(|answer| answer.status == 200)).count()
+                    let is_kept = |at: &usize| event(*at).is_ok_and(|answer| answer.status == 200);
+                    let count = |_: &usize| {
+                        answered.fetch_add(1, Ordering::Relaxed);
+                    };
+                    (0..90).take_while(is_kept).inspect(count).count()
                 })
             })
             .collect();
-        std::thread::sleep(Duration::from_millis(150));
+        // Counted in answers and not in time, so that it comes in the midst of them on a slow machine and on a fast one.
+        let began = Instant::now();
+        while answered.load(Ordering::Relaxed) < 60 && began.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         server.kill();
         senders.into_iter().map(|sender| sender.join().unwrap()).collect()
     });
@@ -73,13 +83,16 @@ fn a_stop_finishes_what_is_in_progress() {
     let mut stream = TcpStream::connect(("127.0.0.1", client.port)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let head = format!(
-        "POST /v1/interactions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        "POST /v1/interactions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
     stream.write_all(head.as_bytes()).unwrap();
+    // The server says that it has begun with the request.
+    let mut begun = [0; 25];
+    stream.read_exact(&mut begun).unwrap();
+    assert_eq!(&begun, b"HTTP/1.1 100 Continue\r\n\r\n");
     stream.write_all(&body.as_bytes()[..10]).unwrap();
-    std::thread::sleep(Duration::from_millis(100));
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     server.signal("TERM");
     server.line("stopping");
     std::thread::sleep(Duration::from_millis(100));

@@ -199,11 +199,19 @@ fn entries(from: &View<'_>, source: &Keyspace, target: &Keyspace, gives_way: &At
 /// What is not done, with the remedy.
 const REPLACE: &str = "replace what is there; remove it, or name another place:";
 
+/// The same, where the name is free only because a restore was cut off.
+const REPLACE_ASIDE: &str = "take a name whose store a restore that was cut off has put aside (a server that is started takes it back, \
+                             `kindred restore --force` replaces it):";
+
 fn refuse_existing(path: &Path) -> Result<(), StoreError> {
+    let there = io::Error::from(io::ErrorKind::AlreadyExists);
     if path.exists() {
-        return Err(failed(REPLACE, path, io::Error::from(io::ErrorKind::AlreadyExists)));
+        return Err(failed(REPLACE, path, there));
     }
-    Ok(())
+    match place::put_aside(path) {
+        Some(aside) => Err(failed(REPLACE_ASIDE, &aside, there)),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -241,6 +249,24 @@ mod tests {
         assert_eq!(std::fs::read_dir(&photos).unwrap().count(), 1);
         std::fs::remove_file(photos.join("holiday.jpg")).unwrap();
         restore(&store, &photos, true).unwrap();
+    }
+
+    #[test]
+    fn what_a_restore_that_was_cut_off_has_put_aside_is_removed_only_where_it_may_be_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let [store, aside, other] = ["h", "h.replaced", "other"].map(|name| directory.path().join(name));
+        let file = File::open(&store, 4, None).unwrap();
+        file.commit(&[Change::Append(vec![incoming("a", "x", 1, None)])], 1_000).unwrap();
+        drop(file);
+        drop(File::open(&other, 4, None).unwrap());
+        std::fs::rename(&store, &aside).unwrap();
+        for error in [restore(&other, &store, false).unwrap_err(), copy(&other, &store).unwrap_err()] {
+            assert!(error.to_string().contains("--force") && error.to_string().contains("h.replaced"), "{error}");
+        }
+        assert_eq!(super::super::check(&aside).unwrap().interactions, 1, "it is as it was");
+        restore(&other, &store, true).unwrap();
+        assert_eq!(super::super::check(&store).unwrap().interactions, 0);
+        assert!(!aside.exists());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::tests::{incoming, items, options, runtime};
@@ -18,8 +18,8 @@ struct Told {
     good: AtomicU64,
     /// The error of those that do not.
     error: AtomicU64,
-    /// Milliseconds that a sync waits.
-    wait_ms: AtomicU64,
+    /// Whether a sync waits.
+    holds: AtomicBool,
 }
 
 const ALL: u64 = u64::MAX;
@@ -41,8 +41,8 @@ impl Told {
 
 impl Faults for Told {
     fn before(&self, operation: DiskOperation) -> io::Result<()> {
-        if operation == DiskOperation::Sync {
-            std::thread::sleep(Duration::from_millis(self.wait_ms.load(Ordering::SeqCst)));
+        while operation == DiskOperation::Sync && self.holds.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
         }
         // Reads are not what a full or write-protected disk refuses.
         let reads = matches!(operation, DiskOperation::Read);
@@ -189,13 +189,15 @@ fn a_slow_disk_holds_up_writers_and_nobody_else() {
     let store = open_on(&directory.path().join("h"), &disk);
     runtime().block_on(async {
         store.append(vec![incoming("a", "x", 1, None)]).await.unwrap();
-        disk.wait_ms.store(300, Ordering::SeqCst);
+        disk.holds.store(true, Ordering::SeqCst);
         let slow = store.append(vec![incoming("b", "y", 1, None)]);
         tokio::pin!(slow);
-        assert!(tokio::time::timeout(Duration::from_millis(50), &mut slow).await.is_err(), "not before it is synced");
+        let early = tokio::time::timeout(Duration::from_millis(50), &mut slow).await;
         store.shared.cache.clear();
-        assert_eq!(items(&store, Actor::user("a")).await, ["x"], "read from the file while the commit waits");
-        disk.wait_ms.store(0, Ordering::SeqCst);
+        let read = tokio::time::timeout(Duration::from_secs(60), items(&store, Actor::user("a"))).await;
+        disk.holds.store(false, Ordering::SeqCst);
+        assert!(early.is_err(), "not before it is synced");
+        assert_eq!(read.unwrap(), ["x"], "read from the file while the commit waits");
         assert_eq!(slow.await.unwrap().accepted, 1);
     });
 }
@@ -434,7 +436,9 @@ fn a_backup_made_while_the_server_writes_is_consistent_and_can_be_restored() {
                 writer.erase(vec![Actor::user(&name)], vec![note]).await.unwrap();
             }
         });
-        tokio::time::sleep(Duration::from_millis(30)).await;
+        while store.stats().committed < 20 && !writing.is_finished() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         let copied = store.backup().await.unwrap();
         writing.await.unwrap();
         copied

@@ -48,7 +48,7 @@ impl File {
             tracing::info!(path = %path.display(), "there was no store: an empty one was made");
         }
         let file = Self::existing(path, page_cache_mb, faults)?;
-        place::forget_replaced(path);
+        place::forget_left(path);
         Ok(file)
     }
 
@@ -112,7 +112,6 @@ impl File {
     ) -> Result<T, StoreError> {
         let guard = self.engine.read().unwrap_or_else(PoisonError::into_inner);
         // Not for each look-up is the disk tried: the writer does it, four times a second.
-        let closed = || io::Error::other("the store is not open, and is opened anew once the disk works");
         let run = || {
             let engine = guard.as_ref().ok_or_else(closed)?;
             self.disk.before(DiskOperation::Read)?;
@@ -129,7 +128,7 @@ impl File {
     ) -> Result<T, StoreError> {
         let guard = self.engine.read().unwrap_or_else(PoisonError::into_inner);
         let run = || {
-            let engine = guard.as_ref().ok_or(fjall::Error::Poisoned)?;
+            let engine = guard.as_ref().ok_or_else(closed)?;
             engine.wait_for_room()?;
             let mut transaction = engine.begin();
             let value = body(&mut transaction)?;
@@ -163,11 +162,12 @@ impl File {
 
     /// What an error of the engine means.
     pub(super) fn failed(&self, operation: &'static str, mut error: fjall::Error) -> StoreError {
-        // The engine gave up earlier, when it wrote or merged segments, and does not say of what.
-        if matches!(error, fjall::Error::Poisoned)
-            && let Err(cause) = self.disk.try_out(&self.path)
-        {
-            error = cause.into();
+        // The engine gave up earlier, when it wrote or merged segments, and says of what only in the log.
+        if matches!(error, fjall::Error::Poisoned) {
+            match self.disk.try_out(&self.path) {
+                Ok(()) => return StoreError::GaveUp { path: self.path.clone(), operation },
+                Err(cause) => error = cause.into(),
+            }
         }
         let (path, full) = (self.path.clone(), is_full(&error));
         let source = Arc::new(error);
@@ -177,6 +177,11 @@ impl File {
             StoreError::Storage { path, operation, source }
         }
     }
+}
+
+/// What is said while there is no engine.
+fn closed() -> io::Error {
+    io::Error::other("the store is not open, and is opened anew once the disk works")
 }
 
 /// What an error of opening means to an operator.

@@ -23,12 +23,11 @@ pub struct Logged {
 }
 
 impl EmbeddedStore {
-    /// Opens a store that is there, to look at it: nothing is removed by age or size while it is open.
+    /// Opens a store that is there, to look at it: nothing is removed by age or size while it is open, nor what a restore has put aside.
     ///
     /// # Errors
     /// As [`EmbeddedStore::open`], or there is no such file.
     pub fn open_existing(path: &std::path::Path) -> Result<Self, StoreError> {
-        super::place::require(path)?;
         let page_cache_mb = super::copy::TOOL_CACHE_MB;
         let options = super::EmbeddedOptions {
             keep: 1,
@@ -37,7 +36,7 @@ impl EmbeddedStore {
             queue: 8_192,
             retention: Retention::default(),
         };
-        Self::open(path, options, || 0)
+        Self::over(super::file::File::existing(path, page_cache_mb, None)?, options, || 0)
     }
 
     /// At most `limit` interactions after a sequence (0: from the first), in order of arrival, and the sequence to go on from; none at the end.

@@ -159,7 +159,16 @@ impl EmbeddedStore {
         now_ms: impl Fn() -> i64 + Send + 'static,
         faults: Option<Arc<dyn Faults>>,
     ) -> Result<Self, StoreError> {
-        let file = File::open(path, options.page_cache_mb, faults)?;
+        Self::over(File::open(path, options.page_cache_mb, faults)?, options, now_ms)
+    }
+
+    /// Starts the writer of a store.
+    fn over(
+        file: File,
+        options: EmbeddedOptions,
+        now_ms: impl Fn() -> i64 + Send + 'static,
+    ) -> Result<Self, StoreError> {
+        let path = file.path().to_path_buf();
         let shared = Arc::new(Shared::new(file, options.cache_mb, options.keep)?);
         // Every job counts for at least one, so a queue of `queue` jobs never fills before the count does.
         let (sender, receiver) = sync_channel(options.queue);
@@ -167,7 +176,7 @@ impl EmbeddedStore {
         let thread = std::thread::Builder::new()
             .name("kindred-store".to_owned())
             .spawn(move || writer.run())
-            .map_err(|source| StoreError::Directory { path: path.to_path_buf(), source: Arc::new(source) })?;
+            .map_err(|source| StoreError::Directory { path, source: Arc::new(source) })?;
         Ok(Self {
             shared,
             queue_limit: options.queue as u64,

@@ -45,7 +45,8 @@ pub(super) fn is_store(path: &Path) -> Result<bool, StoreError> {
     if std::fs::read_dir(path).map_err(wrong)?.next().is_some() {
         return Err(wrong(io::Error::other("the directory holds something that is no store")));
     }
-    Ok(false)
+    // Somebody may have made the directory that was missing.
+    restored_halfway(path)
 }
 
 pub(super) fn require(path: &Path) -> Result<(), StoreError> {
@@ -78,15 +79,18 @@ pub(super) fn publish(partial: &Path, to: &Path) -> Result<(), StoreError> {
     let replaced = beside(to, "replaced");
     let rename = || {
         sync(partial)?;
-        let _ = std::fs::remove_dir_all(&replaced);
-        if to.join(MARKER).exists() {
+        let replaces = to.join(MARKER).exists();
+        if replaces {
+            let _ = std::fs::remove_dir_all(&replaced);
             std::fs::rename(to, &replaced)?;
         } else if to.is_file() {
             std::fs::remove_file(to)?;
         }
         std::fs::rename(partial, to)?;
         sync_name(to)?;
-        let _ = std::fs::remove_dir_all(&replaced);
+        if replaces {
+            let _ = std::fs::remove_dir_all(&replaced);
+        }
         Ok(())
     };
     rename().map_err(|source: io::Error| failed("give the copy its name", to, source))
@@ -94,24 +98,32 @@ pub(super) fn publish(partial: &Path, to: &Path) -> Result<(), StoreError> {
 
 /// A power cut between the two renames of [`publish`] left no store under the name: the former one gets it back.
 fn restored_halfway(path: &Path) -> Result<bool, StoreError> {
-    let replaced = beside(path, "replaced");
-    if !replaced.join(MARKER).exists() {
-        return Ok(false);
-    }
+    let Some(replaced) = put_aside(path) else { return Ok(false) };
     std::fs::rename(&replaced, path)
         .map_err(|source| failed("finish a restore that was cut off, by renaming back", &replaced, source))?;
+    tracing::warn!(path = %path.display(), "a restore was cut off: what it was to replace is back; restore again");
     Ok(true)
 }
 
-/// Removes what [`publish`] replaced and was kept from removing: else it would come back where the store is moved away one day.
-pub(super) fn forget_replaced(path: &Path) {
-    let replaced = beside(path, "replaced");
-    if !replaced.exists() {
-        return;
-    }
-    // Not before the store in its place has its name for good.
-    if let Err(error) = sync_name(path).and_then(|()| std::fs::remove_dir_all(&replaced)) {
-        tracing::warn!(path = %replaced.display(), %error, "what a restore replaced is still there; remove it by hand");
+/// The store that a restore put aside for another one of this name, if it is still there.
+pub(super) fn put_aside(path: &Path) -> Option<PathBuf> {
+    Some(beside(path, "replaced")).filter(|replaced| replaced.join(MARKER).exists())
+}
+
+/// Removes what a restore has left: what [`publish`] replaced and was kept from removing, which else would come back where the store is moved away
+/// one day, and a copy that was cut off. Both take room, and hold what is erased from now on.
+pub(super) fn forget_left(path: &Path) {
+    for left in ["replaced", "partial"].map(|suffix| beside(path, suffix)) {
+        if !left.exists() {
+            continue;
+        }
+        // Not before the store in its place has its name for good.
+        let removed = sync_name(path).and_then(|()| std::fs::remove_dir_all(&left));
+        let path = left.display();
+        match removed {
+            Ok(()) => tracing::info!(%path, "what a restore had left was removed"),
+            Err(error) => tracing::warn!(%path, %error, "what a restore has left is still there; remove it by hand"),
+        }
     }
 }
 

@@ -152,22 +152,31 @@ fn a_restore_that_a_power_cut_interrupts_leaves_the_old_store() {
     let path = directory.path().join("h");
     runtime().block_on(async { open(&path).append(vec![incoming("a", "x", 1, None)]).await }).unwrap();
     let replaced = directory.path().join("h.replaced");
-    std::fs::rename(&path, &replaced).unwrap();
-    runtime().block_on(async { assert_eq!(items(&open(&path), Actor::user("a")).await, ["x"]) });
-    assert!(!replaced.exists());
+    // Also where somebody makes the directory that is missing.
+    for is_made in [false, true] {
+        std::fs::rename(&path, &replaced).unwrap();
+        if is_made {
+            std::fs::create_dir(&path).unwrap();
+        }
+        runtime().block_on(async { assert_eq!(items(&open(&path), Actor::user("a")).await, ["x"]) });
+        assert!(!replaced.exists());
+    }
 }
 
 #[test]
-fn what_a_restore_replaced_does_not_come_back_where_the_store_is_moved_away() {
+fn what_a_restore_has_left_does_not_stay_or_come_back_where_the_store_is_moved_away() {
     let directory = tempfile::tempdir().unwrap();
-    let [path, replaced] = ["h", "h.replaced"].map(|name| directory.path().join(name));
+    let [path, replaced, partial] = ["h", "h.replaced", "h.partial"].map(|name| directory.path().join(name));
     runtime().block_on(async { open(&path).append(vec![incoming("a", "of the past", 1, None)]).await }).unwrap();
     // A power cut after the new store got its name.
     std::fs::rename(&path, &replaced).unwrap();
     drop(open(&directory.path().join("new")));
     std::fs::rename(directory.path().join("new"), &path).unwrap();
+    std::fs::create_dir(&partial).unwrap();
+    drop(EmbeddedStore::open_existing(&path).unwrap());
+    assert!(replaced.exists() && partial.exists(), "who only looks removes nothing");
     drop(open(&path));
-    assert!(!replaced.exists());
+    assert!(!replaced.exists() && !partial.exists());
     std::fs::remove_dir_all(&path).unwrap();
     runtime().block_on(async { assert!(items(&open(&path), Actor::user("a")).await.is_empty()) });
 }

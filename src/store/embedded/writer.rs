@@ -23,6 +23,13 @@ const PRUNE_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// How long after a failure the next change is the first one to be tried; those before it are refused at once.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(250);
 
+/// The same at last, twice as long each time, where the engine gives up again and again although the disk works: opening it anew holds reads up, and
+/// empties the caches.
+const TRY_AGAIN_AT_LAST: Duration = Duration::from_secs(4);
+
+/// An engine that gives up so soon after it was opened anew gives up again.
+const RELAPSE: Duration = Duration::from_secs(10);
+
 /// Where the outcome of a change goes.
 type Answer = oneshot::Sender<Result<Outcome, StoreError>>;
 
@@ -36,6 +43,9 @@ pub(super) struct Writer {
     next_prune: Instant,
     /// Since when the disk fails, and how.
     broken: Option<(Instant, StoreError)>,
+    /// How long after that the store is opened anew, and when it was last.
+    again_after: Duration,
+    opened: Option<Instant>,
 }
 
 impl Writer {
@@ -45,14 +55,23 @@ impl Writer {
         retention: Retention,
         now_ms: Box<dyn Fn() -> i64 + Send>,
     ) -> Self {
-        let clock = EvenClock::new(retention.clock_even_for);
-        Self { shared, jobs, retention, now_ms, clock, next_prune: Instant::now() + PRUNE_EVERY, broken: None }
+        Self {
+            clock: EvenClock::new(retention.clock_even_for),
+            next_prune: Instant::now() + PRUNE_EVERY,
+            broken: None,
+            again_after: TRY_AGAIN_AFTER,
+            opened: None,
+            shared,
+            jobs,
+            retention,
+            now_ms,
+        }
     }
 
     /// Runs until every sender is gone and the queue is empty.
     pub(super) fn run(mut self) {
         loop {
-            let patience = if self.broken.is_some() { TRY_AGAIN_AFTER } else { PRUNE_EVERY };
+            let patience = if self.broken.is_some() { self.again_after } else { PRUNE_EVERY };
             match self.jobs.recv_timeout(patience) {
                 Ok(first) => {
                     let group = self.collect(first);
@@ -86,7 +105,7 @@ impl Writer {
             changes.push(job.change);
             answers.push(job.answer);
         }
-        if let Some((since, error)) = self.broken.as_ref().filter(|(since, _)| since.elapsed() < TRY_AGAIN_AFTER) {
+        if let Some((since, error)) = self.broken.as_ref().filter(|(since, _)| since.elapsed() < self.again_after) {
             tracing::debug!(waiting = answers.len(), for_ms = since.elapsed().as_millis(), "refused without a try");
             return refuse(answers, error);
         }
@@ -158,14 +177,18 @@ impl Writer {
 
     /// The engine takes nothing more after an error of the disk, but reads go on: the store is opened anew before the next try.
     fn still_broken(&mut self, error: StoreError) {
+        let gave_up = matches!(error, StoreError::GaveUp { .. });
+        let is_again = gave_up && self.opened.is_some_and(|at| at.elapsed() < RELAPSE);
+        self.again_after = if is_again { (2 * self.again_after).min(TRY_AGAIN_AT_LAST) } else { TRY_AGAIN_AFTER };
         self.shared.set_failure(Some(error.clone()));
         self.broken = Some((Instant::now(), error));
     }
 
     /// Opens the store anew if it is broken. What a failed commit left in the journal is applied then, so nothing cached may be believed.
-    fn reopen(&self) -> Result<(), StoreError> {
+    fn reopen(&mut self) -> Result<(), StoreError> {
         if self.broken.is_some() {
             self.shared.file.reopen()?;
+            self.opened = Some(Instant::now());
             self.shared.cache.clear();
         }
         Ok(())
@@ -285,6 +308,25 @@ mod tests {
         writer.prune();
         assert!(writer.next_prune > Instant::now(), "it was tried");
         assert!(writer.broken.is_none(), "{:?}", writer.broken);
+    }
+
+    #[test]
+    fn an_engine_that_gives_up_again_and_again_is_opened_anew_less_often() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = File::open(&directory.path().join("h"), 4, None).unwrap();
+        let gave_up = file.failed("committing", fjall::Error::Poisoned);
+        let said = gave_up.to_string();
+        assert!(said.contains("fjall") && said.contains("kindred fsck") && said.contains("kindred restore"), "{said}");
+        let mut writer = writer(file, Retention::default());
+        let mut waits = Vec::new();
+        for _ in 0..6 {
+            writer.still_broken(gave_up.clone());
+            waits.push(writer.again_after.as_millis());
+            writer.reopen().unwrap();
+        }
+        assert_eq!(waits, [250, 500, 1_000, 2_000, 4_000, 4_000]);
+        writer.still_broken(writer.shared.file.failed("committing", io::Error::other("the disk fails").into()));
+        assert_eq!(writer.again_after, TRY_AGAIN_AFTER, "a disk that fails is tried as often as before");
     }
 
     #[test]
