@@ -1,8 +1,8 @@
 //! From a model to a published artifact: graph, measurement, files.
 //!
 //! Nothing is published that does not pass its recall floor or does not verify, and nothing half: everything is made beside, and the
-//! name CURRENT changes last (see `kindred::artifact`). Needs the model, the index, twice while edge sets are compared,
-//! and the builder's own graph in memory.
+//! name CURRENT changes last (see `kindred::artifact`). Needs the model and what the builder needs in memory, while edge sets are compared the index
+//! that is best so far as well, and room for the index twice in the directory of artifacts.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use kindred::catalog::attributes::{self, LeftOut};
 use kindred::manifest::{AnnRecall, BreadthRecall, Manifest};
 use kindred::model::{EncoderData, ModelData, SessionsData};
 use kindred_index::build::{GraphBuilder, GraphOptions, HnswBuilder, HnswRsBuilder, RowForm, build_index};
-use kindred_index::{AlignedBytes, EdgeSet, Index, IndexInput, Metric, crc32};
+use kindred_index::{EdgeSet, Index, IndexInput, Metric, Pages, crc32};
 use serde::Serialize;
 
 use crate::calendar::Moment;
@@ -25,7 +25,9 @@ use crate::progress::Progress;
 use crate::recall::{self, Agreement, Truth};
 use crate::whole_dir;
 
+pub(crate) mod beside;
 mod edges;
+mod left;
 
 pub use self::edges::EdgeChoice;
 use self::edges::{better, edge_sets, sample};
@@ -134,6 +136,9 @@ pub struct BuildReport {
     pub index_bytes: u64,
     /// Bytes of the model file; 0 if nothing was published.
     pub model_bytes: u64,
+    /// What of earlier builds could not be removed, by its path.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_removed: Vec<String>,
     /// Seconds from a loaded model to here.
     pub seconds: f64,
 }
@@ -155,7 +160,7 @@ pub struct Tried {
 /// One built index.
 struct Built {
     edges: EdgeSet,
-    index: Index<AlignedBytes>,
+    index: Index<Pages>,
     bytes: u64,
     crc: u32,
     repaired: u32,
@@ -184,7 +189,7 @@ impl Default for BuildOptions {
 ///
 /// # Errors
 /// A model that no index can be made of, an artifact that does not verify, another build that publishes in `root` for many minutes, or a file that
-/// cannot be written. What was published before stays as it was, but after [`ArtifactError::NotRemoved`].
+/// cannot be written. What was published before stays as it was.
 pub fn publish(
     model: &ModelDir,
     root: &Path,
@@ -198,13 +203,14 @@ pub fn publish(
     // Told now and not after the work, which may take an hour.
     whole_dir::can_be_made(root).with_context(|| format!("nothing can be written in {}", root.display()))?;
     let started = Instant::now();
-    let (mut report, built) = build(model, options, progress)?;
+    let (mut report, built) = build(model, root, options, progress)?;
     if report.ann_recall_at_10 < options.recall_floor {
         report.seconds = started.elapsed().as_secs_f64();
         return Ok(report);
     }
     progress.start("writing the artifact", 0);
     let (mut publication, generation) = begin(root, built.crc)?;
+    report.not_removed = left::leftovers(root, publication.directory());
     publication.write(INDEX_FILE, |into| {
         let bytes: &[u8] = built.index.container().get_ref().as_ref();
         Ok(into.write_all(bytes)?)
@@ -225,7 +231,8 @@ pub fn publish(
         }),
     };
     let written = publication.write(MODEL_FILE, |into| Ok(data.write(&built.index, into)?))?;
-    let directory = publication.commit(manifest(model, options, &report), options.keep)?;
+    let committed = publication.commit(manifest(model, options, &report), options.keep);
+    let directory = left::published(committed, root.join(&generation), &mut report.not_removed)?;
     progress.finish();
     report.published = Some(directory);
     report.generation = generation;
@@ -234,8 +241,13 @@ pub fn publish(
     Ok(report)
 }
 
-/// Builds the index in memory and measures it.
-fn build(model: &ModelDir, options: &BuildOptions, progress: &Progress) -> anyhow::Result<(BuildReport, Built)> {
+/// Builds the index and measures it; it goes through a file in `root`.
+fn build(
+    model: &ModelDir,
+    root: &Path,
+    options: &BuildOptions,
+    progress: &Progress,
+) -> anyhow::Result<(BuildReport, Built)> {
     let keys: Vec<String> = model.items.iter().map(|item| item.id.clone()).collect();
     let (attributes, left_out) = attributes::of_items(&model.items);
     let metric = match model.info.metric {
@@ -248,12 +260,12 @@ fn build(model: &ModelDir, options: &BuildOptions, progress: &Progress) -> anyho
     let mut tried = Vec::new();
     let sets = edge_sets(options.edges, metric, rows);
     let best = match (sets.len() > 1).then(|| sample(options.edges, rows)).flatten() {
-        None => best_of(sets, &input, options, &queries, progress, &mut tried)?,
+        None => best_of(sets, &input, root, options, &queries, progress, &mut tried)?,
         Some((places, few)) => {
             let their_keys: Vec<String> = places.iter().filter_map(|place| keys.get(*place).cloned()).collect();
             let spread = IndexInput { keys: &their_keys, rows: &few.data, dims: few.cols, metric, attributes: &[] };
-            let best = best_of(sets, &spread, options, &queries, progress, &mut tried)?.edges;
-            best_of(&[best], &input, options, &queries, progress, &mut tried)?
+            let best = best_of(sets, &spread, root, options, &queries, progress, &mut tried)?.edges;
+            best_of(&[best], &input, root, options, &queries, progress, &mut tried)?
         }
     };
     let recall_by_breadth = by_breadth(&best, &queries)?;
@@ -280,6 +292,7 @@ fn build(model: &ModelDir, options: &BuildOptions, progress: &Progress) -> anyho
         left_out,
         index_bytes: best.bytes,
         model_bytes: 0,
+        not_removed: Vec::new(),
         seconds: 0.0,
     };
     Ok((report, best))
@@ -289,6 +302,7 @@ fn build(model: &ModelDir, options: &BuildOptions, progress: &Progress) -> anyho
 fn best_of(
     sets: &[EdgeSet],
     input: &IndexInput<'_>,
+    root: &Path,
     options: &BuildOptions,
     queries: &Matrix,
     progress: &Progress,
@@ -296,7 +310,7 @@ fn best_of(
 ) -> anyhow::Result<Built> {
     let mut best: Option<Built> = None;
     for &edges in sets {
-        let built = build_one(input, edges, options, queries, progress)?;
+        let built = build_one(input, edges, root, options, queries, progress)?;
         tried.push(built.tried);
         if best.as_ref().is_none_or(|best| better(&built.tried.agreement, &best.tried.agreement)) {
             best = Some(built);
@@ -308,6 +322,7 @@ fn best_of(
 fn build_one(
     input: &IndexInput<'_>,
     edges: EdgeSet,
+    root: &Path,
     options: &BuildOptions,
     queries: &Matrix,
     progress: &Progress,
@@ -324,7 +339,9 @@ fn build_one(
     let context = || format!("building the graph ({} edges)", edges_name(edges));
     let built = build_index(input, &graph, options.builder.builder(), progress).with_context(context)?;
     let repaired = built.report.unreachable_repaired;
-    let bytes = built.to_bytes().context("laying the index out")?;
+    let file = beside::written(&built, root)?;
+    drop(built);
+    let bytes = beside::read_back(file).context("reading the index that was just built")?;
     let crc = crc32(bytes.as_ref());
     let length = bytes.as_ref().len() as u64;
     let index = Index::open(bytes).context("opening the index that was just built")?;

@@ -474,7 +474,7 @@ pub fn read_items(path: &Path) -> Result<Vec<CatalogItem>, ModelDirError> {
         if line.trim().is_empty() {
             continue;
         }
-        let item = serde_json::from_str(&line);
+        let item = serde_json::from_str(line.trim_start_matches('\u{feff}'));
         items.push(item.map_err(|source| ModelDirError::Json { path: path.to_owned(), line: at + 1, source })?);
     }
     Ok(items)

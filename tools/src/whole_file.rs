@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -17,7 +17,8 @@ pub struct WholeFile {
 }
 
 impl WholeFile {
-    /// Begins a file that has the permissions of the one it replaces, or else those that a new file has.
+    /// Begins a file that has the permissions of the one it replaces, or else those that a new file has; and its owner, where the process may
+    /// give files away, as root may.
     ///
     /// # Errors
     /// Something that is no file has the name, or nothing can be written beside it.
@@ -25,6 +26,11 @@ impl WholeFile {
         let file = Self::with_mode(path, 0o666)?;
         if let Ok(replaced) = fs::metadata(path) {
             let partial = file.out.get_ref().as_file();
+            let owner = |of: &fs::Metadata| (of.uid(), of.gid());
+            // First, since it takes permissions away.
+            if owner(&partial.metadata()?) != owner(&replaced) {
+                let _stays_ours = fchown(partial, Some(replaced.uid()), Some(replaced.gid()));
+            }
             // Not asked of a disk that knows no permissions.
             if partial.metadata()?.permissions() != replaced.permissions() {
                 partial.set_permissions(replaced.permissions())?;
@@ -126,5 +132,19 @@ mod tests {
         assert_eq!(mode(&path), 0o640, "the one that is replaced");
         WholeFile::begin_private(&path).unwrap().publish().unwrap();
         assert_eq!(mode(&path), 0o600);
+    }
+
+    #[test]
+    fn a_file_stays_its_owners_where_it_may_be_given_to_them() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("page.html");
+        fs::write(&path, "old").unwrap();
+        // Only root may; for others there is nothing to be kept.
+        let _given = std::os::unix::fs::chown(&path, Some(12_345), Some(12_346));
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        let of = |path: &Path| fs::metadata(path).map(|of| (of.uid(), of.gid(), of.mode() & 0o777)).unwrap();
+        let before = of(&path);
+        WholeFile::begin(&path).unwrap().publish().unwrap();
+        assert_eq!(of(&path), before);
     }
 }

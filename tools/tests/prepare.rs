@@ -6,11 +6,14 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow_array::types::{Int8Type, UInt32Type};
+use arrow_array::builder::{ListBuilder, StringBuilder};
+use arrow_array::types::{Float64Type, Int8Type, UInt32Type};
 use arrow_array::{
-    ArrayRef, Date32Array, Decimal128Array, DictionaryArray, Float64Array, Int64Array, LargeStringArray, RecordBatch,
-    StringArray, StringViewArray, TimestampMicrosecondArray, UInt32Array,
+    ArrayRef, Date32Array, Decimal128Array, DictionaryArray, FixedSizeBinaryArray, Float64Array, Int64Array,
+    LargeStringArray, ListArray, RecordBatch, StringArray, StringViewArray, StructArray, TimestampMicrosecondArray,
+    UInt32Array,
 };
+use arrow_schema::{DataType, Field};
 use assert_cmd::Command;
 use kindred::timestamp::Timestamp;
 use kindred_tools::dataset::read::Preset;
@@ -18,6 +21,8 @@ use kindred_tools::dataset::split::Split;
 use kindred_tools::dataset::{Dataset, Parts, PrepareOptions, prepare};
 use kindred_tools::progress::Progress;
 use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, GzipLevel, ZstdLevel};
+use parquet::file::properties::WriterProperties;
 
 const START_MS: i64 = 1_508_194_801_000;
 
@@ -55,8 +60,13 @@ fn parquet_file(path: &Path) {
 }
 
 fn write_parquet<const N: usize>(path: &Path, columns: [(&str, ArrayRef); N]) {
+    write_parquet_packed(path, Compression::UNCOMPRESSED, columns);
+}
+
+fn write_parquet_packed<const N: usize>(path: &Path, packing: Compression, columns: [(&str, ArrayRef); N]) {
     let batch = RecordBatch::try_from_iter(columns).unwrap();
-    let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), None).unwrap();
+    let properties = WriterProperties::builder().set_compression(packing).build();
+    let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), Some(properties)).unwrap();
     writer.write(&batch).unwrap();
     writer.close().unwrap();
 }
@@ -104,6 +114,26 @@ fn the_same_content_in_every_form_is_the_same_dataset() {
     }
     let different = prepared(put(dir, "other.csv", csv.replacen("u1,", "u2,", 1)));
     assert_ne!(different.report.fingerprint, first.report.fingerprint);
+}
+
+#[test]
+fn parquet_is_read_however_its_pages_are_packed() {
+    let place = tempfile::tempdir().unwrap();
+    let column = |of: fn(usize) -> String| -> ArrayRef { Arc::new(StringArray::from_iter_values((0..40).map(of))) };
+    let packings = [
+        Compression::UNCOMPRESSED,
+        Compression::SNAPPY,
+        Compression::GZIP(GzipLevel::default()),
+        Compression::ZSTD(ZstdLevel::default()),
+    ];
+    let prints = packings.map(|packing| {
+        let path = place.path().join("packed.parquet");
+        let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from_iter_values((0..40).map(|at| at * 1_000)));
+        let (users, items) = (column(|at| format!("u{}", at % 5)), column(|at| format!("i{}", at % 7)));
+        write_parquet_packed(&path, packing, [("user_id", users), ("item_id", items), ("timestamp", times)]);
+        prepared(path).report.fingerprint
+    });
+    assert!(prints.windows(2).all(|pair| pair[0] == pair[1]));
 }
 
 #[test]
@@ -224,6 +254,70 @@ fn times_of_items_come_through_parquet() {
     assert_eq!(items[1].updated_at, Some(Timestamp(1_795_530_302_000)));
     assert_eq!(items[0].attributes["released"], "2017-10-10T00:00:00Z");
     assert_eq!(report.item_table.map(|table| table.left_out), Some(0));
+}
+
+#[test]
+fn lists_of_parquet_are_several_values_and_what_is_neither_is_left_out_by_name() {
+    let place = tempfile::tempdir().unwrap();
+    let log = put(place.path(), "log.csv", "user,item,time\nu,a,1\nu,b,2\n");
+    let items = place.path().join("items.parquet");
+    let mut texts = ListBuilder::new(StringBuilder::new());
+    texts.append_value([Some("x"), None, Some("12")]);
+    texts.append_null();
+    let texts: ArrayRef = Arc::new(texts.finish());
+    let sizes = [vec![Some(38.5), Some(39.0)], vec![]];
+    let inner: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+    let nested = StructArray::from(vec![(Arc::new(Field::new("width", DataType::Int64, false)), inner)]);
+    let vector = [Some(vec![Some(0.5); 257]), None];
+    let columns: [(&str, ArrayRef); 7] = [
+        ("id", Arc::new(StringArray::from(vec!["a", "b"]))),
+        ("genres", texts.clone()),
+        ("tags", texts),
+        ("sizes", Arc::new(ListArray::from_iter_primitive::<Float64Type, _, _>(sizes.map(Some)))),
+        ("box", Arc::new(nested)),
+        ("vector", Arc::new(ListArray::from_iter_primitive::<Float64Type, _, _>(vector))),
+        ("title", Arc::new(StringArray::from(vec![Some("A"), None]))),
+    ];
+    write_parquet(&items, columns);
+    let options = PrepareOptions { items: Some(items), ..PrepareOptions::new(vec![log]) };
+    let Parts { items, report, .. } = prepare(&options, &Progress::hidden()).unwrap();
+    assert_eq!((items[0].title.as_str(), items[0].categories.join(" ").as_str()), ("A", "x 12"));
+    let attributes = |at: usize| serde_json::json!(items[at].attributes);
+    assert_eq!(attributes(0), serde_json::json!({"tags": ["x", "12"], "sizes": [38.5, 39]}));
+    assert_eq!(attributes(1), serde_json::json!({"sizes": []}));
+    assert_eq!(report.item_table.as_ref().unwrap().columns_left_out, ["box", "vector"]);
+    assert!(report.text().contains("at most 256 values: box, vector"), "{}", report.text());
+}
+
+#[test]
+fn not_a_number_is_nobody_in_parquet_too() {
+    let place = tempfile::tempdir().unwrap();
+    let log = place.path().join("log.parquet");
+    let users: ArrayRef = Arc::new(Float64Array::from(vec![17.0, f64::NAN, f64::NAN]));
+    let items: ArrayRef = Arc::new(StringArray::from(vec!["a", "b", "c"]));
+    write_parquet(&log, [("user", users), ("item", items)]);
+    let Parts { users, report, .. } = prepared(log);
+    assert_eq!((users, report.read.bad["no user"]), (vec![Box::from("17")], 2));
+}
+
+#[test]
+fn uuids_of_parquet_are_read_as_they_are_written() {
+    let place = tempfile::tempdir().unwrap();
+    let [log, items] = ["log.parquet", "items.parquet"].map(|name| place.path().join(name));
+    let uuids = |first: u8| -> ArrayRef {
+        let bytes = [[first; 16], [0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef, 0, 0, 0, 0, 0, 0, 0, first]];
+        Arc::new(FixedSizeBinaryArray::try_from_iter(bytes.into_iter()).unwrap())
+    };
+    let times: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+    let titles: ArrayRef = Arc::new(StringArray::from(vec!["A", "B"]));
+    write_parquet(&log, [("user", uuids(0xa7)), ("item", uuids(0)), ("time", times)]);
+    write_parquet(&items, [("id", uuids(0)), ("title", titles)]);
+    let options = PrepareOptions { items: Some(items), ..PrepareOptions::new(vec![log]) };
+    let Parts { items, users, .. } = prepare(&options, &Progress::hidden()).unwrap();
+    let items: Vec<_> = items.iter().map(|item| (item.id.as_str(), item.title.as_str())).collect();
+    let wanted = ["00000000-0000-0000-0000-000000000000", "01234567-89ab-cdef-0000-000000000000"];
+    assert_eq!(items, [(wanted[0], "A"), (wanted[1], "B")]);
+    assert_eq!(&*users[1], "a7a7a7a7-a7a7-a7a7-a7a7-a7a7a7a7a7a7");
 }
 
 #[test]

@@ -43,7 +43,7 @@ const CANDIDATES: usize = 300;
 /// Learned weights that gain less than this over those that were set are not worth a surprise.
 const GAIN_MIN: f64 = 0.0005;
 
-/// Learns what sources weigh in the lists of a scenario. Trains and builds a model of nine tenths of the users for it.
+/// Learns what sources weigh in the lists of a scenario, made of the last `history_max` interactions of a user at most. Trains and builds a model of nine tenths of the users for it.
 ///
 /// # Errors
 /// As [`assemble::model`] and [`build::publish`]; a scenario that is not for visitors; too few lists to learn from.
@@ -53,12 +53,14 @@ pub fn learn(
     options: &ModelOptions,
     scenario: &Scenario,
     trending: &TrendingSettings,
+    history_max: usize,
     progress: &Progress,
 ) -> anyhow::Result<Learned> {
     if scenario.based_on != Basis::Visitor {
         bail!("weights are learned for lists of a visitor: name a scenario with based_on = \"visitor\"");
     }
     let (rest, held_out) = hold_out(material, trainer.seed());
+    let held_out = HeldOut { history_max, ..held_out };
     let model = assemble::model(rest, trainer, options, progress).context("training without what is held out")?;
     let root = tempfile::tempdir().context("making a temporary directory")?;
     let whatever_its_recall = BuildOptions { recall_floor: 0.0, ..BuildOptions::default() };

@@ -32,6 +32,12 @@ fn news() -> Material {
     }
 }
 
+/// [`super::learn`] with all that a user did.
+fn learn(material: &Material, als: &Als, scenario: &Scenario) -> anyhow::Result<Learned> {
+    let (options, progress) = (ModelOptions::default(), Progress::hidden());
+    super::learn(material, als, &options, scenario, &trending(), limits::HISTORY_MAX, &progress)
+}
+
 fn trending() -> TrendingSettings {
     TrendingSettings { window_hours: 2.0, half_life_hours: 0.5, refresh_ms: 1_000, minimum_count: 2, by: Vec::new() }
 }
@@ -57,8 +63,7 @@ fn where_times_are_places_the_last_of_each_user_is_held_out() {
 #[test]
 fn what_is_taken_by_the_hour_gets_a_weight() {
     let als = Als { factors: 8, iterations: 4, ..Als::default() };
-    let progress = Progress::hidden();
-    let learned = learn(&news(), &als, &ModelOptions::default(), &Scenario::home(), &trending(), &progress).unwrap();
+    let learned = learn(&news(), &als, &Scenario::home()).unwrap();
     assert_eq!(learned.n_lists, 120);
     let weights = learned.weights.expect("better than weights that know no trend");
     assert!(weights.trending > 0.5 * weights.vector, "{learned:?}");
@@ -111,9 +116,7 @@ fn how_much_the_age_of_an_item_counts_is_learned_where_a_scenario_asks_for_it() 
     let als = Als { factors: 8, iterations: 4, ..Als::default() };
     let weights = |learned: bool| {
         let scenario = Scenario { boosts: vec![boost(learned)], ..Scenario::home() };
-        let progress = Progress::hidden();
-        let learned = learn(&material, &als, &ModelOptions::default(), &scenario, &trending(), &progress).unwrap();
-        learned.weights.unwrap()
+        learn(&material, &als, &scenario).unwrap().weights.unwrap()
     };
     assert!(weights(true).boosts.is_some_and(|boosts| boosts > 0.0), "{:?}", weights(true));
     assert_eq!(weights(false).boosts, None);
@@ -122,10 +125,7 @@ fn how_much_the_age_of_an_item_counts_is_learned_where_a_scenario_asks_for_it() 
 #[test]
 fn lists_for_nobody_and_too_few_lists_are_refused() {
     let als = Als { factors: 4, iterations: 1, ..Als::default() };
-    let learn = |material: &Material, scenario: &Scenario| {
-        let progress = Progress::hidden();
-        learn(material, &als, &ModelOptions::default(), scenario, &trending(), &progress).unwrap_err().to_string()
-    };
+    let learn = |material: &Material, scenario: &Scenario| learn(material, &als, scenario).unwrap_err().to_string();
     assert!(learn(&news(), &Scenario::popular()).contains("based_on"));
     let mut few = news();
     let keep: Vec<bool> = few.interactions.user.iter().map(|user| *user < 100).collect();

@@ -1,10 +1,11 @@
 //! `kindred activate`: back to an artifact that was published before.
 
 use std::fmt::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
-use kindred::artifact::{self, ArtifactError, MANIFEST_FILE};
+use kindred::artifact::{self, ArtifactError, MANIFEST_FILE, Manifest};
 use kindred::telemetry::chain;
 use serde::Serialize;
 
@@ -112,14 +113,21 @@ fn check_name(given: &str) -> anyhow::Result<()> {
     bail!("{given} is a path: give the name, `kindred activate {name} --artifacts {}`", parent(path).display())
 }
 
+/// The artifacts whose manifests can be read, the oldest first; each is read once.
 fn list(root: &Path) -> anyhow::Result<Vec<Generation>> {
-    let names = artifact::generations(root).with_context(|| format!("listing the artifacts in {}", root.display()))?;
-    let one = |generation: String| {
-        let manifest = artifact::read_manifest(&root.join(&generation)).ok()?;
-        let (created_at, trainer, n_items) = (manifest.created_at, manifest.trainer, manifest.n_items);
-        Some(Generation { generation, created_at, trainer, n_items })
-    };
-    Ok(names.into_iter().filter_map(one).collect())
+    let listing = || format!("listing the artifacts in {}", root.display());
+    let mut found = Vec::new();
+    for entry in fs::read_dir(root).with_context(listing)? {
+        let entry = entry.with_context(listing)?;
+        let name = entry.file_name().into_string().ok().filter(|name| artifact::is_generation_name(name));
+        if let Some(generation) = name
+            && let Ok(Manifest { created_at, trainer, n_items, .. }) = artifact::read_manifest(&entry.path())
+        {
+            found.push(Generation { generation, created_at, trainer, n_items });
+        }
+    }
+    found.sort_unstable_by(|a, b| (&a.created_at, &a.generation).cmp(&(&b.created_at, &b.generation)));
+    Ok(found)
 }
 
 impl Report for Listed {

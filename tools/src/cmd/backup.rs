@@ -55,7 +55,7 @@ pub struct RestoreArgs {
     /// The directory of the store
     #[arg(long, default_value = DEFAULT_PATH, value_name = "DIR")]
     pub store: PathBuf,
-    /// Replace a store that is there
+    /// Replace a store that is there, or that a restore which was cut off has put aside
     #[arg(long)]
     pub force: bool,
 }

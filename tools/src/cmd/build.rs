@@ -169,6 +169,9 @@ impl Report for BuildReport {
                 self.recall_floor
             ),
         };
+        for left in &self.not_removed {
+            let _ = writeln!(text, "Of an earlier build, and could not be removed; remove it by hand: {left}");
+        }
         text
     }
 }

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::builder::RangedU64ValueParser;
 use kindred::limits;
 use kindred::scenario::Basis;
-use kindred::settings::Settings;
+use kindred::settings::{HistorySettings, Settings};
 use kindred::snapshot::Snapshot;
 
 use super::evaluate_report::Evaluated;
@@ -62,10 +62,10 @@ pub struct Args {
     #[arg(long)]
     exact_only: bool,
     /// Most recent interactions of a user that are looked at, at most. A server looks at no more than it keeps: `history.keep_per_actor` in its
-    /// settings, 100 unless set.
-    #[arg(long, value_name = "N", default_value_t = limits::HISTORY_MAX)]
+    /// settings, 100 unless set; so it is here with --config. Without both it is 1000.
+    #[arg(long, value_name = "N")]
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=limits::HISTORY_MAX as u64))]
-    history: usize,
+    history: Option<usize>,
     /// Ask this many users, drawn at random, instead of all.
     #[arg(long, value_name = "N")]
     users: Option<usize>,
@@ -93,7 +93,8 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let mut lists = args.lists.as_deref().map(begin).transpose()?;
     let page = args.html.as_deref().map(begin).transpose()?;
     let snapshot = Snapshot::open(&super::verify::directory(&args.artifacts)?)?;
-    let Settings { scenarios, trending, .. } = Settings::load(args.config.as_deref())?;
+    let Settings { scenarios, trending, history, .. } = Settings::load(args.config.as_deref())?;
+    let (history_max, history_by) = args.history(&history);
     let scenario = super::scenario(&scenarios, &args.scenario)?;
     let dataset = Dataset::open(&args.dataset)?;
     let manifest = snapshot.manifest();
@@ -120,7 +121,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     };
     let progress = Progress::bar("evaluating", 0);
     let step = |done, total| progress.step("evaluating", done, total);
-    let held_out = HeldOut { history_max: args.history, ..held_out(&dataset)? };
+    let held_out = HeldOut { history_max, ..held_out(&dataset)? };
     let into = lists.as_mut().map(|lists| lists as &mut dyn Write);
     let (model, weighting) = (snapshot.model(), &manifest.weighting);
     let evaluation = evaluate::evaluate(model, &held_out, &scenario, weighting, &options, &step, into)?;
@@ -134,6 +135,8 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         split: serde_json::to_value(dataset.report.split)?,
         trained_on_this_dataset,
         recency: manifest.weighting.recency(),
+        history_max,
+        history_by,
         learned_weights_unused: manifest.learned_weights.is_some()
             && !scenario.learned_weights
             && scenario.based_on == Basis::Visitor,
@@ -145,6 +148,17 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     }
     report::emit(&evaluated, global.json)?;
     Ok(Exit::Done)
+}
+
+impl Args {
+    /// How many interactions of a user are looked at, and what says so.
+    fn history(&self, settings: &HistorySettings) -> (usize, &'static str) {
+        match (self.history, &self.config) {
+            (Some(given), _) => (given, "--history"),
+            (None, Some(_)) => (settings.keep_per_actor, "history.keep_per_actor of the settings"),
+            (None, None) => (limits::HISTORY_MAX, "as many as a server can keep"),
+        }
+    }
 }
 
 /// Both parts of a dataset, read into memory.
@@ -180,8 +194,20 @@ mod tests {
         let line = Line::try_parse_from(["evaluate", "--k", "5,20", "--users", "100", "--exact-only"]).unwrap();
         assert_eq!((line.args.k, line.args.users, line.args.exact_only), (vec![5, 20], Some(100), true));
         assert_eq!(Line::try_parse_from(["evaluate"]).unwrap().args.k, [10, 20]);
-        assert_eq!(Line::try_parse_from(["evaluate", "--history", "100"]).unwrap().args.history, 100);
         assert!(Line::try_parse_from(["evaluate", "--history", "1001"]).is_err(), "no server keeps so many");
+    }
+
+    #[test]
+    fn with_the_settings_of_a_server_no_more_is_looked_at_than_it_keeps() {
+        let settings = HistorySettings { keep_per_actor: 70, ..Settings::default().history };
+        for (line, looked_at, by) in [
+            (&["evaluate"][..], limits::HISTORY_MAX, "a server can keep"),
+            (&["evaluate", "--config", "mine.toml"][..], 70, "history.keep_per_actor"),
+            (&["evaluate", "--config", "mine.toml", "--history", "90"][..], 90, "--history"),
+        ] {
+            let found = Line::try_parse_from(line.iter().copied()).unwrap().args.history(&settings);
+            assert!(found.0 == looked_at && found.1.contains(by), "{line:?}: {found:?}");
+        }
     }
 
     #[test]

@@ -14,6 +14,10 @@ pub(super) struct Evaluated {
     pub(super) split: serde_json::Value,
     pub(super) trained_on_this_dataset: bool,
     pub(super) recency: String,
+    /// Most recent interactions of a user that are looked at, at most.
+    pub(super) history_max: usize,
+    /// What says how many.
+    pub(super) history_by: &'static str,
     /// The artifact has learned weights, and the scenario goes by its own.
     pub(super) learned_weights_unused: bool,
     #[serde(flatten)]
@@ -46,6 +50,11 @@ impl Evaluated {
                 report::count(*n_users),
                 report::count(*n_lists),
                 report::count(*n_relevant)
+            ),
+            format!(
+                "looked at: the last {} interactions of each user, at most ({})",
+                report::count(self.history_max as u64),
+                self.history_by
             ),
         ];
         let reasons = [
@@ -223,6 +232,8 @@ mod tests {
             split: serde_json::Value::Null,
             trained_on_this_dataset: true,
             recency: "falling to 1/e in 3 interactions".to_owned(),
+            history_max: 1_000,
+            history_by: "--history",
             learned_weights_unused: false,
             evaluation: Evaluation {
                 protocol: Protocol::HeldOut,
@@ -243,6 +254,7 @@ mod tests {
         let text = evaluated.text();
         for part in [
             "6,040 users",
+            "looked at: the last 1,000 interactions of each user, at most (--history)",
             "left out: 3 test interactions with items that the artifact does not have",
             "0.2345",
             "0.2367",

@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use kindred::live_items::LiveEntry;
 use kindred::people::profile::Profile;
+use kindred::people::records::read_link;
 use kindred::people::shown::{Outcome, Shown};
 use kindred::store::embedded::{Checked, DEFAULT_PATH, EmbeddedStore, check};
 use kindred::store::{Documents, Table};
 use serde::Serialize;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::DeserializeOwned;
 
 use super::{Exit, Global, NAME_A_COPY, where_in_use};
 use crate::progress::Progress;
@@ -21,15 +22,15 @@ const PAGE: usize = 1_000;
 /// Most problems that are named, as the store's own check does; the rest are counted.
 const PROBLEMS_NAMED_MAX: usize = 20;
 
-/// Whether bytes are a document of a table.
-type Decodes = fn(&[u8]) -> bool;
+/// Whether bytes under a key are a document of a table.
+type Decodes = fn(&str, &[u8]) -> bool;
 
-/// The tables that have documents, and what one is called. Of a merge only its owner knows more than that it is JSON.
+/// The tables that have documents, and what one is called.
 const TABLES: [(Table, &str, Decodes); 4] = [
-    (Table::Items, "the change of item", |bytes| LiveEntry::from_record(bytes).is_ok()),
-    (Table::People, "the profile of", is_json_of::<Profile>),
-    (Table::Merges, "the merge of", is_json_of::<IgnoredAny>),
-    (Table::Recommendations, "the entry of the recommendation log", |bytes| {
+    (Table::Items, "the change of item", |_, bytes| LiveEntry::from_record(bytes).is_ok()),
+    (Table::People, "the profile of", |_, bytes| is_json_of::<Profile>(bytes)),
+    (Table::Merges, "the merge of", |key, bytes| read_link(key, bytes).is_some()),
+    (Table::Recommendations, "the entry of the recommendation log", |_, bytes| {
         is_json_of::<Shown>(bytes) || is_json_of::<Outcome>(bytes)
     }),
 ];
@@ -103,7 +104,7 @@ fn examine(path: &Path) -> anyhow::Result<Checked> {
             let page = store.blocking_scan(table, after.as_deref(), PAGE)?;
             let Some((last, _)) = page.last() else { break };
             after = Some(last.clone());
-            for (key, _) in page.iter().filter(|(_, bytes)| !decodes(bytes)) {
+            for (key, _) in page.iter().filter(|(key, bytes)| !decodes(key, bytes)) {
                 checked.problem_count += 1;
                 if checked.problems.len() < PROBLEMS_NAMED_MAX {
                     checked.problems.push(format!("{what} {key} does not decode"));
@@ -170,12 +171,15 @@ mod tests {
         write(vec![
             Write::put(Table::Items, "lion", b"{\"id\":".to_vec()),
             json(Table::People, "u:ben", json!({"consent": "perhaps"})),
+            json(Table::Merges, "s:2", json!({"at_ms": 1})),
+            json(Table::Merges, "s:3", json!({"target": "anna", "at_ms": 1})),
             json(Table::Recommendations, "r/1", json!({"recommendation_id": "1"})),
         ]);
         drop(store);
         let checked = examine(&path).unwrap();
-        assert_eq!((checked.documents, checked.problem_count), (7, 3), "{checked:?}");
-        for (problem, named) in checked.problems.iter().zip(["item lion", "profile of u:ben", "log r/1"]) {
+        assert_eq!((checked.documents, checked.problem_count), (9, 5), "{checked:?}");
+        let named = ["item lion", "profile of u:ben", "merge of s:2", "merge of s:3", "log r/1"];
+        for (problem, named) in checked.problems.iter().zip(named) {
             assert!(problem.contains(named), "{problem}");
         }
     }

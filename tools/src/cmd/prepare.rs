@@ -28,8 +28,8 @@ use crate::report::{Report, emit, seconds};
 ///
 /// Columns are found by usual names (user_id, item_id, timestamp, event...; letter case and punctuation do not matter) or
 /// named below. Of JSON Lines the first 64 KiB are looked at for usual names: a field that no row there has is to be named.
-/// Users and items are texts of 1 to 256 bytes of UTF-8. A field that is empty, \N, NULL, None, NaN or NA is missing,
-/// in every column. Times are seconds, milliseconds, microseconds or nanoseconds since 1970, told by their size in each file, or
+/// Users and items are texts of 1 to 256 bytes of UTF-8. A field that is empty, \N, null, None, NaN, NaT, NA, `<NA>` or N/A is
+/// missing, in every column. Times are seconds, milliseconds, microseconds or nanoseconds since 1970, told by their size in each file, or
 /// dates like 2017-10-10T10:23:45Z, 2017-10-10 10:23 or 2017-10-10 10:23:45 +0200, in UTC where they name no offset.
 ///
 /// The log is read once and never held as text. It takes 22 bytes of memory an interaction while it is read, at most 70 while

@@ -6,6 +6,7 @@ mod own;
 mod slist;
 mod softmax;
 mod trained;
+mod weights;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -13,12 +14,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use kindred::manifest::{SessionLikeness, SessionsBy};
-use kindred::scenario::Scenario;
-use kindred::settings::Settings;
-use kindred::trending::TrendingSettings;
+use kindred::telemetry::chain;
 use kindred::user_vector::Weighting;
 use serde::Serialize;
 
+use self::weights::{BlendArgs, Wanted};
 use super::{Exit, Global};
 use crate::blend;
 use crate::dataset::Dataset;
@@ -54,7 +54,7 @@ pub struct Args {
     #[arg(long)]
     force: bool,
     /// Keep what training has reached in this directory, each minute, and go on from there if it is stopped: for long runs. What this
-    /// command kept is removed when the model is written.
+    /// command kept is removed when the model is written; what others have kept there stays, and is told.
     #[arg(long, value_name = "DIR", conflicts_with = "import")]
     checkpoint: Option<PathBuf>,
     /// What makes the factors.
@@ -214,33 +214,6 @@ enum SessionsByName {
 }
 
 #[derive(Debug, clap::Args)]
-struct BlendArgs {
-    /// Learn what each source (vector, neighbours, sessions, popularity, trending) weighs in a score, on the users who were there last, or where
-    /// nobody knows who was, on the last interactions of some; scenarios with learned_weights = true use it. Trains a second model, without those, so it
-    /// takes twice the time and more.
-    #[arg(long, conflicts_with = "import")]
-    learn_weights: bool,
-    /// Settings file with the scenario and how trends are counted; without it the built-in ones.
-    #[arg(long, value_name = "FILE", requires = "learn_weights")]
-    config: Option<PathBuf>,
-    /// The scenario whose weights are learned.
-    #[arg(long, value_name = "NAME", default_value = "home", requires = "learn_weights")]
-    scenario: String,
-}
-
-impl BlendArgs {
-    /// The scenario whose weights are to be learned, and how trends are counted; none where no weights are.
-    fn wanted(&self) -> anyhow::Result<Option<(Scenario, TrendingSettings)>> {
-        let Self { learn_weights, config, scenario: name } = self;
-        if !learn_weights {
-            return Ok(None);
-        }
-        let Settings { scenarios, trending, .. } = Settings::load(config.as_deref())?;
-        Ok(Some((super::scenario(&scenarios, name)?.clone(), trending)))
-    }
-}
-
-#[derive(Debug, clap::Args)]
 struct ImportArgs {
     /// Factors trained elsewhere: an .npy file of f32 or f64, one row an item. Settings of trainers are of no use with it, and refused.
     #[arg(long, value_name = "FILE", requires = "ids")]
@@ -289,7 +262,13 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     };
     progress.finish();
     model.write(&args.output, args.force)?;
-    checkpoints.iter().try_for_each(Checkpoints::remove)?;
+    if let Some(checkpoints) = &checkpoints {
+        // The model is there all the same.
+        if let Err(error) = checkpoints.remove() {
+            report::note(&format!("What this run has kept on the way could not be removed: {}", chain(&error)));
+        }
+        checkpoints.others().iter().for_each(|others| report::note(others));
+    }
     let seconds = started.elapsed().as_secs_f64();
     report::emit(
         &Trained { output: &args.output, seconds, peak_memory_bytes: peak_memory_bytes(), info: &model.info },
@@ -331,8 +310,8 @@ impl Args {
         data.check()?;
         // Once for both models, where weights are learned.
         options.neighbours = neighbour_choice::choose(&data, &options.neighbours, self.seed, progress)?;
-        let learn = |(scenario, trending): (Scenario, TrendingSettings)| {
-            blend::learn(&material, trainer.as_ref(), &options, &scenario, &trending, progress)
+        let learn = |Wanted { scenario, trending, history_max }| {
+            blend::learn(&material, trainer.as_ref(), &options, &scenario, &trending, history_max, progress)
         };
         let learned = wanted.map(learn).transpose()?;
         let mut model = assemble::model(material, trainer.as_ref(), &options, progress)?;

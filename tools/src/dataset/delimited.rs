@@ -252,7 +252,7 @@ mod tests {
     fn a_word_for_nothing_is_no_user_and_no_item() {
         let mapping = Mapping { user: 0, item: 1, ..Mapping::default() };
         for (cells, wanted) in
-            [(["\\N", "a"], ["", "a"]), ([" NULL ", "NaN"], ["", ""]), (["u", "nullable"], ["u", "nullable"])]
+            [(["\\N", "a"], ["", "a"]), ([" NULL ", "<NA>"], ["", ""]), (["u", "nullable"], ["u", "nullable"])]
         {
             let row = row(&mapping, |at| cells.get(at).map(|cell| cell.as_bytes()));
             assert_eq!([row.user, row.item], wanted.map(str::as_bytes));

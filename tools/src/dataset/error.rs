@@ -36,6 +36,15 @@ pub enum PrepareError {
         /// The file.
         path: PathBuf,
     },
+    /// All rows in one array of JSON.
+    #[error(
+        "{path} is one JSON array, expected JSON Lines, an object a line: `jq -c '.[]'` makes them of it, and pandas writes them by \
+         to_json(orient=\"records\", lines=True)"
+    )]
+    JsonArray {
+        /// The file.
+        path: PathBuf,
+    },
     /// A line that does not end.
     #[error("{path}: a line is longer than {most} bytes; is it a log, one row a line?")]
     Line {

@@ -1,13 +1,15 @@
 //! What is known about the items: a table of any of the forms of a log, to catalogue entries.
 //!
 //! The usual names make the identifier, title, description, categories, price, picture and availability; every other column
-//! becomes an attribute. Categories are parted by `|` or `;`, or are a JSON list. MovieLens' `movies.csv`, `movies.dat` and
-//! `u.item` are known by their names; the year in a title becomes an attribute. A line that is not UTF-8 is read as Latin-1.
+//! becomes an attribute, a list one with several values. Categories are parted by `|` or `;`, or are a list. MovieLens'
+//! `movies.csv`, `movies.dat` and `u.item` are known by their names; the year in a title becomes an attribute. A line that is not
+//! UTF-8 is read as Latin-1.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use kindred::catalog::CatalogItem;
+use kindred::limits;
 use kindred::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -88,6 +90,16 @@ pub struct ItemTableReport {
     pub latin_1: u64,
     /// Prices, truth values and times that could not be read as such and were left out.
     pub left_out: u64,
+    /// Rows with more cells than the header has names; those beyond it were left out.
+    #[serde(default)]
+    pub longer: u64,
+    /// Columns left out, at least in some rows: they hold neither text, numbers, truth values or times nor lists of these, or longer lists than an
+    /// attribute may be.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns_left_out: Vec<String>,
+    /// Items of the log that it calls 17.0 and the table 17, as they are called now.
+    #[serde(default)]
+    pub with_point: u64,
     /// Items of the log that the table does not have; they have no title.
     pub without_entry: u64,
 }
@@ -122,8 +134,12 @@ pub fn read(path: &Path) -> Result<Table, PrepareError> {
 impl Table {
     /// Joins the items of a log, sorted, with the table: all entries in the order of their identifiers, and for each number of
     /// the log the number in that order. Entries without interactions are kept: new items are recommended by their categories.
-    pub fn join(table: Table, of_log: Vec<Box<str>>) -> (Vec<CatalogItem>, Vec<u32>, ItemTableReport) {
+    pub fn join(table: Table, mut of_log: Vec<Box<str>>) -> (Vec<CatalogItem>, Vec<u32>, ItemTableReport) {
         let Table { items: mut known, mut report } = table;
+        if let Some(whole) = without_points(&of_log, &known) {
+            report.with_point = whole.len() as u64;
+            of_log = whole;
+        }
         let mut items: Vec<(CatalogItem, Option<usize>)> = Vec::with_capacity(known.len());
         for (number, id) in of_log.iter().enumerate() {
             let entry = known.remove(&**id);
@@ -150,11 +166,22 @@ impl ItemTableReport {
             (self.bad, "bad rows of items were dropped"),
             (self.repeated, "rows repeat an item; its first row counts"),
             (self.latin_1, "lines are not UTF-8 and were read as Latin-1"),
+            (
+                self.longer,
+                "rows have more cells than the header has names, and lost them: does a separator stand in a value without quotes?",
+            ),
             (self.left_out, "prices, truth values or times could not be read and were left out"),
+            (self.with_point, "items of the log are written as 17.0 is, and were read as the table writes them, 17"),
             (self.without_entry, "items of the log are not in the table and have no title"),
         ];
         for (n, note) in notes.into_iter().filter(|(n, _)| *n > 0) {
             text.push_str(&format!("  {} {note}\n", count(n)));
+        }
+        if !self.columns_left_out.is_empty() {
+            let (most, names) = (limits::ATTRIBUTE_VALUES_MAX, names(&self.columns_left_out));
+            text.push_str(&format!(
+                "  columns were left out where they hold neither values nor lists of at most {most} values: {names}\n"
+            ));
         }
         for bad in &self.bad_examples {
             text.push_str(&format!("  {}, line {}: {}: {:?}\n", bad.file, bad.line, bad.reason, bad.found));
@@ -171,7 +198,8 @@ impl Reader {
         let mut header: Option<Vec<String>> = u_item.then(|| U_ITEM.map(str::to_owned).to_vec());
         while let Some((line, record)) = records.next_record()? {
             let before = self.report.latin_1;
-            let cells: Vec<String> = record.iter().map(|cell| self.text(cell)).collect();
+            // Spaces about a separator are no part of a name or value; what is one is the same in a log.
+            let cells: Vec<String> = record.iter().map(|cell| self.text(cell.trim_ascii())).collect();
             self.report.latin_1 = self.report.latin_1.min(before + 1);
             match &header {
                 None => {
@@ -179,7 +207,11 @@ impl Reader {
                     self.needs_id(header.as_deref().unwrap_or_default())?;
                 }
                 Some(_) if u_item => self.u_item(line, cells),
-                Some(header) => self.named(line, header.iter().cloned().zip(cells)),
+                Some(header) => {
+                    let is_longer = cells.iter().skip(header.len()).any(|cell| !cell.is_empty());
+                    self.report.longer += u64::from(is_longer);
+                    self.named(line, header.iter().cloned().zip(cells));
+                }
             }
         }
         Ok(())
@@ -211,9 +243,26 @@ impl Reader {
     }
 
     fn named(&mut self, line: u64, cells: impl Iterator<Item = (String, String)>) {
-        let fields =
-            cells.map(|(name, cell)| (name, if is_missing(cell.as_bytes()) { Value::Null } else { cell.into() }));
-        self.row(line, fields.collect());
+        self.cells(line, cells.map(|(name, cell)| (name, cell.into())));
+    }
+
+    /// A row of columns. Of those that share a name, as joined tables have them, the first counts that has something in it.
+    fn cells(&mut self, line: u64, cells: impl Iterator<Item = (String, Value)>) {
+        let mut fields = Map::new();
+        for (name, cell) in cells {
+            // A vector, mostly: it would be numbers to filter by.
+            if cell.as_array().is_some_and(|values| values.len() > limits::ATTRIBUTE_VALUES_MAX) {
+                if !self.report.columns_left_out.contains(&name) {
+                    self.report.columns_left_out.push(name);
+                }
+                continue;
+            }
+            let field = fields.entry(name).or_insert(Value::Null);
+            if field.is_null() && !cell.as_str().is_some_and(|text| is_missing(text.as_bytes())) {
+                *field = cell;
+            }
+        }
+        self.row(line, fields);
     }
 
     fn json_lines(&mut self, mut source: Source) -> Result<(), PrepareError> {
@@ -241,20 +290,17 @@ impl Reader {
     }
 
     fn parquet(&mut self, path: &Path) -> Result<(), PrepareError> {
-        let columns = parquet_log::columns(path)?;
+        let (columns, left_out) = parquet_log::columns_of_table(path)?;
+        self.report.columns_left_out = left_out;
         self.needs_id(&columns)?;
-        parquet_log::each_row(path, &columns, |line, cells| {
-            let cells = cells.iter().map(|cell| String::from_utf8_lossy(cell).into_owned());
-            self.named(line, columns.iter().cloned().zip(cells));
-        })
+        parquet_log::each_row(path, |line, cells| self.cells(line, columns.iter().cloned().zip(cells)))
     }
 
     fn needs_id(&self, columns: &[String]) -> Result<(), PrepareError> {
         if columns.iter().any(|name| ID.contains(&plain(name).as_str())) {
             return Ok(());
         }
-        let there = columns.iter().take(40).map(|name| excerpt(name.as_bytes())).collect::<Vec<_>>().join(", ");
-        Err(PrepareError::ItemColumn { path: self.report.path.clone(), there })
+        Err(PrepareError::ItemColumn { path: self.report.path.clone(), there: names(columns) })
     }
 
     /// UTF-8, or else Latin-1, in which every byte is the character of that number.
@@ -295,12 +341,12 @@ impl Reader {
     }
 
     fn row(&mut self, line: u64, mut fields: Map<String, Value>) {
-        let id = take(&mut fields, ID).map(|id| as_text(&id).trim().to_owned()).unwrap_or_default();
+        let id = take(&mut fields, ID).map(|id| as_text(&id).trim_ascii().to_owned()).unwrap_or_default();
         let mut item = CatalogItem::new(id);
         item.title = take(&mut fields, TITLE).map(|title| as_text(&title)).unwrap_or_default();
-        item.description = take(&mut fields, DESCRIPTION).map(|text| as_text(&text)).unwrap_or_default();
+        item.description = take(&mut fields, DESCRIPTION).map(|text| texts(text).join(" ")).unwrap_or_default();
         item.categories = take(&mut fields, CATEGORIES).map(categories).unwrap_or_default();
-        item.image = take(&mut fields, IMAGE).map(|image| as_text(&image));
+        item.image = take(&mut fields, IMAGE).and_then(|image| texts(image).into_iter().next());
         if let Some(price) = take(&mut fields, PRICE) {
             item.price = as_text(&price).trim().parse().ok().filter(|price: &f64| price.is_finite());
             self.report.left_out += u64::from(item.price.is_none());
@@ -338,6 +384,25 @@ impl Reader {
     }
 }
 
+/// The items of a log as the table calls them, if the log calls each 17.0 where the table has 17, as a column of numbers with gaps is written. Not
+/// told by fewer than all: 1.0 may be a name.
+fn without_points(of_log: &[Box<str>], known: &HashMap<String, CatalogItem>) -> Option<Vec<Box<str>>> {
+    let mut whole: Vec<Box<str>> = Vec::new();
+    for id in of_log {
+        let digits = id.strip_suffix(".0").filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
+        if digits.is_empty() || known.contains_key(&**id) {
+            return None;
+        }
+        whole.push(digits.into());
+    }
+    whole.iter().any(|id| known.contains_key(&**id)).then_some(whole)
+}
+
+/// Names of columns for a message: not more than a screen can show.
+fn names(columns: &[String]) -> String {
+    columns.iter().take(40).map(|name| excerpt(name.as_bytes())).collect::<Vec<_>>().join(", ")
+}
+
 /// Takes the field with the likeliest of the names; none where it is null.
 fn take(fields: &mut Map<String, Value>, usual: &[&str]) -> Option<Value> {
     let name = usual.iter().find_map(|usual| fields.keys().find(|name| plain(name) == *usual))?.clone();
@@ -351,14 +416,46 @@ fn as_text(value: &Value) -> String {
     }
 }
 
+/// The texts of a list, also of lists in it, or the one of anything else; none of null.
+fn texts(value: Value) -> Vec<String> {
+    match value {
+        Value::Array(values) => values.into_iter().flat_map(texts).collect(),
+        Value::Null => Vec::new(),
+        other => vec![as_text(&other)],
+    }
+}
+
 fn categories(value: Value) -> Vec<String> {
     let mut categories: Vec<String> = match value {
-        Value::Array(values) => values.iter().map(as_text).collect(),
-        other => as_text(&other).split(['|', ';']).map(|category| category.trim().to_owned()).collect(),
+        list @ Value::Array(_) => texts(list),
+        other => parted(&as_text(&other)),
     };
     // What MovieLens writes where there are none.
     categories.retain(|category| !category.is_empty() && category != "(no genres listed)");
     categories
+}
+
+/// The categories of a text: those that `|` or `;` part, or those of a list as programs write it into a cell: `["toys"]`, or Python's
+/// `['toys', 'games']`.
+fn parted(text: &str) -> Vec<String> {
+    let list = text.trim().strip_prefix('[').and_then(|text| text.strip_suffix(']')).map(str::trim);
+    match (list, serde_json::from_str::<Vec<Value>>(text)) {
+        (_, Ok(values)) => values.into_iter().flat_map(texts).collect(),
+        (Some(list), _) if list.trim_start_matches(['[', ' ']).starts_with(['\'', '"']) => quoted(list),
+        _ => text.split(['|', ';']).map(|category| category.trim().to_owned()).collect(),
+    }
+}
+
+/// What stands in quotation marks, of either kind.
+fn quoted(mut text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    while let Some((at, mark)) = text.char_indices().find(|(_, letter)| matches!(letter, '\'' | '"')) {
+        let (_, opened) = text.split_at(at + 1);
+        let Some((inside, rest)) = opened.split_once(mark) else { break };
+        found.push(inside.to_owned());
+        text = rest;
+    }
+    found
 }
 
 /// Text of a table as what it says: a number or a truth value where it is one.
@@ -377,8 +474,9 @@ fn attribute(value: Value) -> Value {
 
 fn truth(text: &str) -> Option<bool> {
     match text.trim().to_lowercase().as_str() {
-        "true" | "yes" | "y" | "1" => Some(true),
-        "false" | "no" | "n" | "0" => Some(false),
+        // A database writes t, and a table that has gaps 1.0.
+        "true" | "yes" | "y" | "t" | "1" | "1.0" => Some(true),
+        "false" | "no" | "n" | "f" | "0" | "0.0" => Some(false),
         _ => None,
     }
 }
@@ -392,109 +490,4 @@ fn year(title: &str) -> Option<u16> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn table(name: &str, bytes: &[u8]) -> Result<Table, PrepareError> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(name);
-        std::fs::write(&path, bytes).unwrap();
-        read(&path)
-    }
-
-    #[test]
-    fn columns_find_their_place_and_others_become_attributes() {
-        let text = "item_id,name,category,price,in_stock,colour,size,code\n\
-            a,\"Bear, brown\",toys;soft,9.5,no,brown,12.5,007\nb,,,cheap,,,true,\n,x,,,,,,\na,again,,,,,,\n";
-        let table = table("items.csv", text.as_bytes()).unwrap();
-        let a = &table.items["a"];
-        assert_eq!((a.title.as_str(), a.price, a.available), ("Bear, brown", Some(9.5), false));
-        assert_eq!(a.categories, ["toys", "soft"]);
-        assert_eq!(json!(a.attributes), json!({"colour": "brown", "size": 12.5, "code": "007"}));
-        assert_eq!(json!(table.items["b"].attributes), json!({"size": true}));
-        let report = &table.report;
-        assert_eq!((report.rows, report.bad, report.repeated, report.left_out), (4, 1, 1, 1));
-        assert_eq!(report.bad_examples[0].line, 4);
-    }
-
-    #[test]
-    fn times_are_milliseconds_or_text_in_a_table_too() {
-        let text =
-            "id,expires_at,updated_at\na,2000000000500,2026-11-24T14:25:01Z\nb,soon,\nc,0,2026-11-24 14:25:01\nd,-1,\n";
-        let table = table("items.csv", text.as_bytes()).unwrap();
-        let a = &table.items["a"];
-        let wanted = (Some(Timestamp(2_000_000_000_500)), Some(Timestamp(1_795_530_301_000)));
-        assert_eq!((a.expires_at, a.updated_at), wanted);
-        assert_eq!((table.items["b"].expires_at, table.report.left_out), (None, 3), "0 and -1 are no time");
-        assert_eq!(table.items["c"].updated_at, wanted.1);
-        assert!(table.report.text().contains("3 prices, truth values or times"), "{}", table.report.text());
-    }
-
-    #[test]
-    fn a_quote_that_is_never_closed_is_told() {
-        let text = [b"id,title\na,A\nb,\"".to_vec(), vec![b'x'; 17 << 20]].concat();
-        let error = table("items.csv", &text).unwrap_err().to_string();
-        assert!(error.contains("line 3"), "{error}");
-    }
-
-    #[test]
-    fn json_entries_are_taken_as_they_are() {
-        let entry =
-            json!({"id": "a", "title": "A", "categories": ["x"], "price": 2, "attributes": {"n": [1]}, "m": "q"});
-        let table = table("items.jsonl", format!("{entry}\n\n[]\n").as_bytes()).unwrap();
-        let a = &table.items["a"];
-        assert_eq!((a.categories.clone(), a.price), (vec!["x".to_owned()], Some(2.0)));
-        assert_eq!(json!(a.attributes), json!({"n": [1], "m": "q"}));
-        assert_eq!(table.report.bad, 1);
-    }
-
-    #[test]
-    fn an_exported_catalogue_comes_back_as_it_was() {
-        let item = CatalogItem {
-            title: "Bear".to_owned(),
-            price: Some(9.5),
-            hidden: true,
-            expires_at: Some(Timestamp(2_000_000_000_500)),
-            updated_at: Some(Timestamp(1_795_530_301_000)),
-            attributes: [("shop".to_owned(), json!({"lat": 47.4, "lon": 8.5}))].into(),
-            ..CatalogItem::new("bear")
-        };
-        let table = table("items.jsonl", item.to_json().unwrap().as_bytes()).unwrap();
-        assert_eq!(table.items["bear"], item);
-    }
-
-    #[test]
-    fn movielens_tables_are_known_in_latin_1_too() {
-        let dat = table("movies.dat", b"1::Caf\xe9 \"X\": 2 (1995)::Drama|War\n2::B::(no genres listed)\n").unwrap();
-        let first = &dat.items["1"];
-        assert_eq!((first.title.as_str(), first.attributes["year"].clone()), ("Café \"X\": 2 (1995)", json!(1995)));
-        assert_eq!((dat.items["2"].categories.len(), dat.report.latin_1), (0, 1));
-        let csv = table("x.csv", b"id,title,colour\n1,Caf\xe9,ros\xe9\n").unwrap();
-        assert_eq!(csv.report.latin_1, 1, "lines are counted");
-        let flags = "0|1|0|1|0|0|0|0|0|0|0|0|0|0|0|0|0|0|0";
-        let line = format!("7|Twelve \"Monkeys\" (1995)|01-Jan-1995||http://x|{flags}\n");
-        let item = table("u.item", line.as_bytes()).unwrap();
-        assert_eq!(item.items["7"].categories, ["Action", "Animation"]);
-        assert_eq!(item.items["7"].title, "Twelve \"Monkeys\" (1995)");
-    }
-
-    #[test]
-    fn a_table_without_identifiers_says_what_it_has() {
-        for (name, text) in [("x.csv", "colour,size\nred,1\n"), ("x.jsonl", "{\"size\": 1}\n{\"colour\": \"red\"}\n")] {
-            let error = table(name, text.as_bytes()).unwrap_err().to_string();
-            assert!(error.contains("colour, size") && error.contains("rename"), "{error}");
-        }
-        let without = table("x.jsonl", b"{\"id\": null}\n{}\n").unwrap().report;
-        assert_eq!((without.rows, without.bad), (2, 2), "the column is there");
-    }
-
-    #[test]
-    fn a_join_keeps_every_item_in_the_order_of_keys() {
-        let table = table("x.csv", b"id,title\nb,B\na,A\n").unwrap();
-        let (items, numbers, report) = Table::join(table, vec!["b".into(), "c".into()]);
-        let ids: Vec<&str> = items.iter().map(|item| item.id.as_str()).collect();
-        assert_eq!((ids, numbers, report.without_entry), (vec!["a", "b", "c"], vec![1, 2], 1));
-    }
-}
+mod tests;

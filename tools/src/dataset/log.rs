@@ -218,7 +218,11 @@ impl Log {
             RowTime::Missing | RowTime::Text(_) => (0, Stamp::Missing),
         };
         let value = number(row.value, "value is not a finite number")?;
-        let rating = number(row.rating, "rating is not a finite number")?;
+        // Nothing else looks at it, so what is none costs no row.
+        let rating = match rules.min_rating {
+            Some(_) => number(row.rating, "rating is not a finite number")?,
+            None => None,
+        };
         if row.kind.len() > limits::KIND_BYTES_MAX {
             return Err(Fault("kind longer than 64 bytes", row.kind));
         }
@@ -414,9 +418,10 @@ fn number<'a>(bytes: &'a [u8], reason: &'static str) -> Result<Option<f64>, Faul
     number.filter(|number: &f64| number.is_finite()).map(Some).ok_or(Fault(reason, bytes))
 }
 
-/// Whether a field says that there is nothing in it.
+/// Whether a field says that there is nothing in it, as databases, pandas and spreadsheets write it.
 pub fn is_missing(bytes: &[u8]) -> bool {
-    let nothing: [&[u8]; 8] = [b"", b"null", b"NULL", b"None", b"NaN", b"nan", b"NA", b"\\N"];
+    let nothing: [&[u8]; 13] =
+        [b"", b"null", b"NULL", b"None", b"NaN", b"nan", b"NaT", b"NA", b"<NA>", b"N/A", b"n/a", b"#N/A", b"\\N"];
     nothing.contains(&bytes.trim_ascii())
 }
 

@@ -9,12 +9,13 @@ use arrow_array::types::{
     TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type,
     UInt16Type, UInt32Type, UInt64Type,
 };
-use arrow_array::{Array, RecordBatch};
+use arrow_array::{Array, ListArray, RecordBatch};
 use arrow_schema::{DataType, TimeUnit as ArrowUnit};
 use kindred::timestamp::Timestamp;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
+use serde_json::Value;
 
 use super::columns::ColumnsTaken;
 use super::error::PrepareError;
@@ -24,6 +25,8 @@ use super::read::Reading;
 const ROWS_A_BATCH: usize = 8_192;
 /// The place of the time among the columns of a log.
 const TIME: usize = 2;
+/// Bytes of a UUID.
+const UUID_BYTES: i32 = 16;
 
 /// The names of the columns.
 ///
@@ -80,32 +83,51 @@ pub(super) fn read(
     Ok(())
 }
 
-/// Hands every row over as texts, in the order of these columns, with its number from 1.
+/// The names of the columns of a table of items that [`each_row`] reads, and of the others, whose types say nothing.
 ///
 /// # Errors
-/// The file cannot be read, or a column is of a type that says nothing.
-pub(super) fn each_row(
-    path: &Path,
-    columns: &[String],
-    mut take: impl FnMut(u64, &[Vec<u8>]),
-) -> Result<(), PrepareError> {
+/// The file cannot be read.
+pub(super) fn columns_of_table(path: &Path) -> Result<(Vec<String>, Vec<String>), PrepareError> {
+    let builder = open(path)?;
+    let names = |are_read: bool| -> Vec<String> {
+        let fields = builder.schema().fields().iter();
+        fields.filter(|field| is_read(field.data_type()) == are_read).map(|field| field.name().clone()).collect()
+    };
+    Ok((names(true), names(false)))
+}
+
+/// Hands every row over, with its number from 1: for each column that is read its text, a list of texts, numbers and truth values, or null.
+///
+/// # Errors
+/// The file cannot be read.
+pub(super) fn each_row(path: &Path, mut take: impl FnMut(u64, Vec<Value>)) -> Result<(), PrepareError> {
     let fail = |source| PrepareError::Parquet { path: path.to_owned(), source };
-    let mut texts = vec![Vec::new(); columns.len()];
+    let builder = open(path)?;
+    let places = builder.schema().fields().iter().enumerate().filter(|(_, field)| is_read(field.data_type()));
+    let mask = ProjectionMask::roots(builder.parquet_schema(), places.map(|(place, _)| place));
     let mut line = 0;
-    for batch in open(path)?.with_batch_size(ROWS_A_BATCH).build().map_err(fail)? {
+    for batch in builder.with_projection(mask).with_batch_size(ROWS_A_BATCH).build().map_err(fail)? {
         let batch = batch.map_err(|error| fail(ParquetError::from(error)))?;
-        let cells: Result<Vec<Cells<'_>>, _> = columns.iter().map(|name| Cells::of(path, &batch, name)).collect();
-        let cells = cells?;
+        let cells: Vec<Cells<'_>> = batch.columns().iter().map(|array| Cells { array: array.as_ref() }).collect();
         for row in 0..batch.num_rows() {
             line += 1;
-            for (text, cells) in texts.iter_mut().zip(&cells) {
-                text.clear();
-                cells.write(row, text);
-            }
-            take(line, &texts);
+            take(line, cells.iter().map(|cells| cells.text_or_list(row)).collect());
         }
     }
     Ok(())
+}
+
+/// Whether a column of this type is text, numbers, truth values or times: one in each row.
+fn is_plain(of: &DataType) -> bool {
+    use DataType as T;
+    let is_text = matches!(of, T::Utf8 | T::Binary | T::FixedSizeBinary(UUID_BYTES) | T::Null);
+    let is_number = matches!(of, T::Float32 | T::Float64 | T::Decimal128(_, _) | T::Decimal256(_, _));
+    is_text || is_number || of.is_integer() || matches!(of, T::Boolean | T::Date32 | T::Timestamp(_, _))
+}
+
+/// Whether a column of this type is read in a table of items: one value or a list of them in each row.
+fn is_read(of: &DataType) -> bool {
+    is_plain(of) || matches!(of, DataType::List(one) if is_plain(one.data_type()))
 }
 
 fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, PrepareError> {
@@ -129,14 +151,7 @@ impl<'a> Cells<'a> {
     pub(super) fn of(path: &Path, batch: &'a RecordBatch, name: &str) -> Result<Self, PrepareError> {
         let wrong = |found: String| PrepareError::ColumnType { path: path.to_owned(), column: name.to_owned(), found };
         let array = batch.column_by_name(name).ok_or_else(|| wrong("nothing".to_owned()))?;
-        use DataType as T;
-        match array.data_type() {
-            T::Utf8 | T::Binary | T::Boolean | T::Null | T::Date32 => {}
-            T::Int8 | T::Int16 | T::Int32 | T::Int64 | T::UInt8 | T::UInt16 | T::UInt32 | T::UInt64 => {}
-            T::Float32 | T::Float64 | T::Decimal128(_, _) | T::Decimal256(_, _) | T::Timestamp(_, _) => {}
-            other => return Err(wrong(other.to_string())),
-        }
-        Ok(Self { array })
+        if is_plain(array.data_type()) { Ok(Self { array }) } else { Err(wrong(array.data_type().to_string())) }
     }
 
     /// A time, where the column is one of times.
@@ -162,6 +177,28 @@ impl<'a> Cells<'a> {
         }
     }
 
+    /// A value as text, or a list of values; null for nothing.
+    fn text_or_list(&self, row: usize) -> Value {
+        if let Some(lists) = self.array.as_list_opt::<i32>() {
+            return list(lists, row);
+        }
+        let mut text = Vec::new();
+        self.write(row, &mut text);
+        if text.is_empty() { Value::Null } else { as_value(&text) }
+    }
+
+    /// A value as JSON has it; null for nothing, and for what is no number.
+    fn json(&self, row: usize) -> Value {
+        use DataType as T;
+        let mut text = Vec::new();
+        self.write(row, &mut text);
+        match self.array.data_type() {
+            _ if self.array.is_null(row) => Value::Null,
+            T::Utf8 | T::Binary | T::FixedSizeBinary(_) | T::Timestamp(_, _) | T::Date32 => as_value(&text),
+            _ => serde_json::from_slice(&text).unwrap_or_default(),
+        }
+    }
+
     /// Appends a value as text, a time in RFC 3339; nothing for null.
     pub(super) fn write(&self, row: usize, text: &mut Vec<u8>) {
         use std::io::Write;
@@ -180,9 +217,15 @@ impl<'a> Cells<'a> {
             DataType::UInt16 => whole(array.as_primitive::<UInt16Type>().value(row).into()),
             DataType::UInt32 => whole(array.as_primitive::<UInt32Type>().value(row).into()),
             DataType::UInt64 => write!(text, "{}", array.as_primitive::<UInt64Type>().value(row)),
-            DataType::Float32 => write!(text, "{}", array.as_primitive::<Float32Type>().value(row)),
-            // Whole identifiers next to missing ones are often stored as 17.0; `{}` writes that as 17.
-            DataType::Float64 => write!(text, "{}", array.as_primitive::<Float64Type>().value(row)),
+            // Not a number is nothing. Whole identifiers next to missing ones are often stored as 17.0; `{}` writes that as 17.
+            DataType::Float32 => match array.as_primitive::<Float32Type>().value(row) {
+                number if number.is_nan() => Ok(()),
+                number => write!(text, "{number}"),
+            },
+            DataType::Float64 => match array.as_primitive::<Float64Type>().value(row) {
+                number if number.is_nan() => Ok(()),
+                number => write!(text, "{number}"),
+            },
             DataType::Decimal128(_, _) => {
                 text.write_all(array.as_primitive::<Decimal128Type>().value_as_string(row).as_bytes())
             }
@@ -192,7 +235,36 @@ impl<'a> Cells<'a> {
             DataType::Boolean => write!(text, "{}", array.as_boolean().value(row)),
             DataType::Utf8 => text.write_all(array.as_string::<i32>().value(row).as_bytes()),
             DataType::Binary => text.write_all(array.as_binary::<i32>().value(row)),
+            DataType::FixedSizeBinary(_) => {
+                uuid(array.as_fixed_size_binary().value(row), text);
+                Ok(())
+            }
             _ => self.millis(row).map_or(Ok(()), |ms| write!(text, "{}", Timestamp(ms))),
         };
+    }
+}
+
+fn as_value(text: &[u8]) -> Value {
+    Value::String(String::from_utf8_lossy(text).into_owned())
+}
+
+/// The values of a list that are there; null where there is no list.
+fn list(lists: &ListArray, row: usize) -> Value {
+    if lists.is_null(row) {
+        return Value::Null;
+    }
+    let values = Cells { array: lists.values().as_ref() };
+    let offset = |at: usize| lists.value_offsets().get(at).map_or(0, |offset| *offset as usize);
+    (offset(row)..offset(row + 1)).map(|at| values.json(at)).filter(|value| !value.is_null()).collect()
+}
+
+/// Appends a UUID as it is usually written.
+fn uuid(bytes: &[u8], text: &mut Vec<u8>) {
+    let digit = |half: u8| if half < 10 { b'0' + half } else { b'a' + half - 10 };
+    for (at, byte) in bytes.iter().enumerate() {
+        if matches!(at, 4 | 6 | 8 | 10) {
+            text.push(b'-');
+        }
+        text.extend([digit(byte >> 4), digit(byte & 15)]);
     }
 }

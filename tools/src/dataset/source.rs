@@ -80,7 +80,7 @@ impl Source {
     /// Opens a file and looks at its first bytes.
     ///
     /// # Errors
-    /// It cannot be read, is empty, or is neither text nor Parquet.
+    /// It cannot be read, is empty, is neither text nor Parquet, or is one JSON array.
     pub fn open(path: &Path) -> Result<Self, PrepareError> {
         let fail = |source| PrepareError::Read { path: path.to_owned(), source };
         let file = File::open(path).map_err(fail)?;
@@ -112,6 +112,8 @@ impl Source {
             Format::Parquet
         } else if head.contains(&0) {
             return Err(PrepareError::Binary { path: path.to_owned() });
+        } else if is_json_array(&head) {
+            return Err(PrepareError::JsonArray { path: path.to_owned() });
         } else {
             of_text(&head)
         };
@@ -150,6 +152,11 @@ pub fn next_line(reader: &mut dyn BufRead, line: &mut Vec<u8>, path: &Path) -> R
         line.pop();
     }
     Ok(n > 0)
+}
+
+/// Whether a text is an array of objects: they may stand on any number of lines.
+fn is_json_array(head: &[u8]) -> bool {
+    head.trim_ascii_start().strip_prefix(b"[").is_some_and(|rest| rest.trim_ascii_start().starts_with(b"{"))
 }
 
 /// Told by the first line: an object, or the separator that stands in it most often.
@@ -209,5 +216,8 @@ mod tests {
         );
         assert!(matches!(opened("x", b" \n\n"), Err(PrepareError::Empty { .. })));
         assert!(matches!(opened("x", b"\x7fELF\0\0\0"), Err(PrepareError::Binary { .. })));
+        for array in ["[{\"user\": 1}]", " [\n  {\n \"user\": 1"] {
+            assert!(matches!(opened("x", array.as_bytes()), Err(PrepareError::JsonArray { .. })), "{array}");
+        }
     }
 }

@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn what_was_not_answered_in_time_is_not_sent_again() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut client = Client::new(listener.local_addr().unwrap(), Duration::from_millis(500));
+        let mut client = Client::new(listener.local_addr().unwrap(), Duration::from_secs(2));
         let server = thread::spawn(move || {
             let mut unanswered = Vec::new();
             answer(&listener).read_to_end(&mut unanswered).unwrap();

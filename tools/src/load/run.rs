@@ -355,7 +355,7 @@ mod tests {
 
     #[test]
     fn a_closed_loop_sends_as_fast_as_answers_come() {
-        let (warm_up, duration) = (Duration::from_millis(20), Duration::from_millis(100));
+        let (warm_up, duration) = (Duration::from_millis(20), Duration::from_millis(500));
         let address = server(Duration::ZERO);
         let measured =
             run(&plan(), &RunOptions { address, connections: 1, pace: Pace::Closed, warm_up, duration }).unwrap();

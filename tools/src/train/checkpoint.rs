@@ -18,6 +18,7 @@ use super::{TrainError, TrainProgress, Trainer, TrainingData};
 use crate::dataset::fingerprint;
 use crate::matrix::Matrix;
 use crate::npy;
+use crate::report;
 use crate::whole_dir::{self, Kind, WholeDirError};
 
 /// What such a directory is.
@@ -79,6 +80,20 @@ impl Checkpoints {
         // It stays where somebody keeps something else in it.
         let _stays = fs::remove_dir(&self.dir);
         Ok(())
+    }
+
+    /// What other runs have kept in the directory, in words; none where there is nothing. Nobody can tell a run that was given up from one that
+    /// is to go on.
+    pub fn others(&self) -> Option<String> {
+        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let places = entries(&self.dir).filter(|place| !own.contains(place) && place.join(KIND.mark).is_file());
+        let (n, bytes) = places.fold((0_u64, 0_u64), |(n, bytes), place| (n + 1, bytes + size(&place)));
+        let (count, bytes, dir) = (report::count(n), report::bytes(bytes), self.dir.display());
+        let text = format!(
+            "{dir} holds checkpoints of other runs, with other settings, other data or of another version: {count}, {bytes} in all. \
+             Nothing removes them: do so where none of these runs is to go on."
+        );
+        (n > 0).then_some(text)
     }
 }
 
@@ -166,6 +181,16 @@ impl From<WholeDirError> for Unkept {
     fn from(error: WholeDirError) -> Self {
         Self(error.to_string())
     }
+}
+
+/// What is in a directory, as far as it can be read.
+fn entries(dir: &Path) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+/// Bytes of the files in a directory.
+fn size(dir: &Path) -> u64 {
+    entries(dir).filter_map(|file| fs::metadata(file).ok()).map(|file| file.len()).sum()
 }
 
 /// What the directory of a run is called.
@@ -257,7 +282,7 @@ mod tests {
             let (_, asked_at_the_end) = run(usize::MAX, Some(checkpoints.clone()));
             assert!(asked_at_the_end * 2 <= questions, "{}: {asked_at_the_end} of {questions}", trainer.name());
             checkpoints.remove().unwrap();
-            assert!(!root.path().join("c").exists());
+            assert!(!root.path().join("c").exists() && checkpoints.others().is_none());
         }
     }
 
@@ -315,6 +340,8 @@ mod tests {
             fs::write(root.path().join(name).join(file), "{}").unwrap();
         }
         checkpoints.remove().unwrap();
+        let told = checkpoints.others().unwrap();
+        assert!(told.contains("other runs") && told.contains(": 1, 2 B in all"), "{told}");
         let mut left: Vec<_> = fs::read_dir(root.path()).unwrap().map(|one| one.unwrap().file_name()).collect();
         left.sort();
         assert_eq!(left, ["als-00000000000000aa", "mine.partial", "mine.txt", "photos-0123456789abcdef"]);

@@ -218,9 +218,11 @@ fn name(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// The keys, one a line; a line break may end in a carriage return, the last may be missing, an empty last line is none.
+/// The keys, one a line; a line break may end in a carriage return, the last may be missing, an empty last line is none. A byte order
+/// mark is no part of the first.
 fn ids(path: &Path, rows: usize) -> Result<Vec<String>, ImportError> {
     let text = std::fs::read_to_string(path).map_err(|source| ImportError::Read { path: path.to_owned(), source })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let ids: Vec<String> = text.lines().map(|line| line.strip_suffix('\r').unwrap_or(line).to_owned()).collect();
     if ids.len() != rows {
         return Err(ImportError::Count { path: path.to_owned(), found: ids.len(), expected: rows });

@@ -4,6 +4,8 @@
 //! users touched both: `sim(i, j) = Σ_u w_ui w_uj / (‖w_i‖ ‖w_j‖) · n_ij / (n_ij + shrinkage)`.
 //! For models trained elsewhere, which come without interactions, see [`factor_neighbours`](super::factor_neighbours).
 
+use std::ops::Range;
+
 use kindred::limits;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -187,6 +189,18 @@ pub(crate) fn table<S>(
     of_item: impl Fn(&mut S, usize) -> Vec<(u32, f32)> + Sync,
     progress: &dyn TrainProgress,
 ) -> Result<NeighbourTable, TrainError> {
+    table_of_groups(n, k, 1, scratch, |scratch, items| items.map(|item| of_item(scratch, item)).collect(), progress)
+}
+
+/// As [`table`], of so many items at a time, which stand beside each other: what they are compared with is read once for all of them.
+pub(super) fn table_of_groups<S>(
+    n: usize,
+    k: usize,
+    group: usize,
+    scratch: impl Fn() -> S + Sync,
+    of_items: impl Fn(&mut S, Range<usize>) -> Vec<Vec<(u32, f32)>> + Sync,
+    progress: &dyn TrainProgress,
+) -> Result<NeighbourTable, TrainError> {
     const BLOCK: usize = 4_096;
     let mut out = NeighbourTable { k, items: vec![NO_NEIGHBOUR; n * k], similarities: vec![0.0; n * k] };
     if k == 0 {
@@ -197,13 +211,18 @@ pub(crate) fn table<S>(
         if progress.cancelled() {
             return Err(TrainError::Cancelled);
         }
-        let rows = items.par_chunks_mut(k).zip(similarities.par_chunks_mut(k)).enumerate();
-        rows.for_each_init(&scratch, |scratch, (row, (items, similarities))| {
-            let best = nearest(of_item(scratch, block * BLOCK + row), k);
-            for ((item, similarity), (into_items, into_similarities)) in
-                best.iter().zip(items.iter_mut().zip(similarities))
-            {
-                (*into_items, *into_similarities) = (*item, *similarity);
+        let groups = items.par_chunks_mut(group * k).zip(similarities.par_chunks_mut(group * k)).enumerate();
+        groups.for_each_init(&scratch, |scratch, (at, (items, similarities))| {
+            let first = block * BLOCK + at * group;
+            let rows = items.chunks_mut(k).zip(similarities.chunks_mut(k));
+            let found = of_items(scratch, first..first + rows.len());
+            for (found, (items, similarities)) in found.into_iter().zip(rows) {
+                let best = k_best(found, k);
+                for ((item, similarity), (into_items, into_similarities)) in
+                    best.iter().zip(items.iter_mut().zip(similarities))
+                {
+                    (*into_items, *into_similarities) = (*item, *similarity);
+                }
             }
         });
         progress.step("neighbours", ((block + 1) * BLOCK).min(n) as u64, n as u64);
@@ -212,7 +231,7 @@ pub(crate) fn table<S>(
 }
 
 /// The k most similar, the most similar first, ties by item number.
-fn nearest(mut candidates: Vec<(u32, f32)>, k: usize) -> Vec<(u32, f32)> {
+pub(super) fn k_best(mut candidates: Vec<(u32, f32)>, k: usize) -> Vec<(u32, f32)> {
     let order = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
     if candidates.len() > k {
         candidates.select_nth_unstable_by(k, order);

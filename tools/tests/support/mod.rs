@@ -100,6 +100,12 @@ pub(crate) fn serve(dir: &Path, more: &[&str]) -> (Running, String) {
     let mut command = Process::new(env!("CARGO_BIN_EXE_kindred"));
     command.arg("serve").arg("--artifacts").arg(dir.join("artifacts")).arg("--store").arg(dir.join("store/kindred"));
     command.args(["--port", &port.to_string(), "--workers", "1", "--log", "warn"]).args(more);
+    // Limits of time that a busy machine does not reach.
+    command.envs([
+        ("KINDRED__SCENARIOS__HOME__DEADLINE_MS", "60000"),
+        ("KINDRED__HISTORY__READ_TIMEOUT_MS", "30000"),
+        ("KINDRED__OVERLOAD__ENABLED", "false"),
+    ]);
     let child = Running(command.stdout(Stdio::null()).spawn().unwrap());
     let url = format!("http://127.0.0.1:{port}");
     let started = Instant::now();

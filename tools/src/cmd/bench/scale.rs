@@ -1,19 +1,16 @@
 //! `kindred bench index --scale`: what a query and an insertion cost as the catalogue grows, and what that says about sizes that nobody waits for.
 
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::Path;
 
 use anyhow::Context;
-use kindred_index::{Index, Metric, Pages, Scratch, SearchParams, write_file_atomically};
+use kindred_index::{Index, Metric, Scratch, SearchParams};
 use serde::Serialize;
 
 use super::curve::{Point, value_at};
 use super::http::MetricArg;
 use super::index::{Args, SWEEP, built_by};
 use super::passes::{Pass, times};
-use crate::build::metric_name;
+use crate::build::{beside, metric_name};
 use crate::machine::{Machine, peak_memory_bytes};
 use crate::progress::Progress;
 use crate::recall;
@@ -115,14 +112,13 @@ pub(super) fn measure(args: &Args, progress: &Progress) -> anyhow::Result<ScaleR
 fn one(args: &Args, items: usize, threads: usize, progress: &Progress) -> anyhow::Result<Size> {
     // In a file, as an index larger than memory has to be; and read back once everything that built it is gone.
     let directory = tempfile::tempdir().context("making a directory for the index")?;
-    let file = directory.path().join("index.kin");
-    let (_, subject) = built_by(&Args { items, ..args.clone() }, progress, |ours, _, _| {
+    let (file, subject) = built_by(&Args { items, ..args.clone() }, progress, |ours, _, _| {
         progress.start("writing the index", 0);
-        Ok(write_file_atomically(&file, |into| ours.write(into).map(|_| ()))?)
+        beside::written(ours, directory.path())
     })?;
     let peak_memory_bytes = peak_memory_bytes();
-    let index =
-        Index::open(read(&file).context("reading the index")?).context("opening the index that was just built")?;
+    let index = Index::open(beside::read_back(file).context("reading the index")?)
+        .context("opening the index that was just built")?;
     progress.start(&format!("searching {} items", count(items as u64)), 0);
     let truth = recall::truth(&index, &subject.queries, args.k)?;
     let mut points: Vec<Point> = Vec::new();
@@ -153,14 +149,6 @@ fn one(args: &Args, items: usize, threads: usize, progress: &Progress) -> anyhow
         distance_ns: qps.zip(distances).map(|(qps, distances)| 1e9 / qps / distances.max(1.0)),
         peak_memory_bytes,
     })
-}
-
-/// A file, in large pages, as a server has it whose memory is pinned.
-fn read(file: &Path) -> io::Result<Pages> {
-    let mut file = File::open(file)?;
-    let mut pages = Pages::zeroed(file.metadata()?.len() as usize)?;
-    file.read_exact(pages.as_mut())?;
-    Ok(pages)
 }
 
 /// Comparisons and insertions grow by powers of the number of items, as straight lines through the logarithms of what was measured; a comparison costs

@@ -51,7 +51,8 @@ const DEFAULT_RATE: f64 = 2_000.0;
 // Without a group of its own, whose name would be that of the flattened one.
 #[group(skip)]
 pub struct Args {
-    /// The server and what is sent, as for `kindred bench http`; of its options --rate, --seed, --limit and --connections count.
+    /// The server and what is sent, as for `kindred bench http`; of its options those count that make the server, --rate, --seed, --limit and
+    /// --connections.
     #[command(flatten)]
     pub http: http::Args,
     /// Minutes of the mix

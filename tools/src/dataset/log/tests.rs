@@ -83,6 +83,24 @@ fn a_rating_below_the_least_is_no_interaction() {
 }
 
 #[test]
+fn a_rating_that_nobody_asks_for_costs_no_row() {
+    let words = Row { user: b"u", item: b"a", rating: b"5 stars", ..Row::default() };
+    for (min_rating, taken) in [(None, 1), (Some(4.0), 0)] {
+        let mut log = Log::default();
+        log.push(1, &words, &RowRules { min_rating, ..rules() }).unwrap();
+        assert_eq!((log.len(), log.counts.n_bad()), (taken, 1 - taken as u64), "{min_rating:?}");
+    }
+}
+
+#[test]
+fn what_programs_write_for_nothing_is_nothing() {
+    for nothing in ["", " ", "NULL", "None", "nan", "NaT", "<NA>", "NA", "N/A", "n/a", "#N/A", "\\N"] {
+        assert!(is_missing(nothing.as_bytes()), "{nothing}");
+    }
+    assert!(!is_missing(b"Nan") && !is_missing(b"0"));
+}
+
+#[test]
 fn one_odd_number_does_not_decide_the_unit() {
     let mut log = Log::default();
     for time in ["1508194801000", "9223372036854775807", "1508194802000", "2017-10-16"] {

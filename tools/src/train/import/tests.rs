@@ -43,9 +43,9 @@ const FACTORS: [f32; 6] = [3.0, 4.0, 3.0, 3.9, -1.0, 0.5];
 
 #[test]
 fn factors_become_a_model() {
-    let files = Files::new(&FACTORS, "a\r\nb\nc");
+    let files = Files::new(&FACTORS, "\u{feff}a\r\nb\nc");
     let mut wanted = files.import();
-    fs::write(files.path("items.jsonl"), "{\"id\":\"b\",\"title\":\"Bee\"}\n{\"id\":\"zzz\"}\n").unwrap();
+    fs::write(files.path("items.jsonl"), "\u{feff}{\"id\":\"b\",\"title\":\"Bee\"}\n{\"id\":\"zzz\"}\n").unwrap();
     wanted.items = Some(files.path("items.jsonl"));
     npy::write(&files.path("context.npy"), &[3, 2], &[1.0_f64 as f32, 0.0, 0.0, 1.0, 1.0, 1.0]).unwrap();
     wanted.context = Some(files.path("context.npy"));
