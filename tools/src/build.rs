@@ -2,7 +2,7 @@
 //!
 //! Nothing is published that does not pass its recall floor or does not verify, and nothing half: everything is made beside, and the
 //! name CURRENT changes last (see `kindred::artifact`). Needs the model and what the builder needs in memory, while edge sets are compared the index
-//! that is best so far as well, and room for the index twice in the directory of artifacts.
+//! that is best so far as well. On the disk of the artifacts each index takes room once: until it is read back, and then as it is published.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -100,9 +100,14 @@ pub fn writable(dir: &Path, kind: Kind, force: bool) -> Result<(), WholeDirError
 /// # Errors
 /// It cannot.
 pub fn can_be_made(dir: &Path) -> Result<(), WholeDirError> {
-    // A file without a name, in it or where the first that is missing above it will be.
-    let place = dir.ancestors().find(|place| place.exists()).unwrap_or(Path::new("."));
+    let place = first_there(dir);
+    // A file without a name.
     tempfile::tempfile_in(place).map(drop).map_err(cannot_write(place))
+}
+
+/// A directory, or where the first that is missing above it will be: on the same disk.
+pub(crate) fn first_there(dir: &Path) -> &Path {
+    dir.ancestors().find(|place| place.exists()).unwrap_or(Path::new("."))
 }
 
 /// Gives a directory of this kind its name back, where a kill has left it without one: in the middle of being replaced.

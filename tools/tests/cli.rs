@@ -221,6 +221,7 @@ fn below_the_recall_floor_nothing_is_published() {
     assert_eq!(report["published"], Value::Null);
     assert!(report["ann_recall_at_10"].as_f64().unwrap() < 1.0);
     assert!(artifact::current(&shop.artifacts()).is_err());
+    assert!(!shop.artifacts().exists(), "something was left behind");
 }
 
 #[test]

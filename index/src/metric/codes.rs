@@ -49,7 +49,7 @@ impl CodedQuery {
         let largest = LARGEST.min(((1_u64 << 31) as f32 / (127.0 * width as f32) - 1.0).floor());
         let unit = most / largest;
         // A query of zeros is similar to everything alike. One that single precision cannot divide into steps is not told by codes.
-        let is_told = unit.is_normal() || most == 0.0;
+        let is_told = unit.is_normal() || query.iter().all(|value| *value == 0.0);
         let unit = if unit > 0.0 && unit.is_finite() { unit } else { 1.0 };
         // Cut once more as whole numbers: what is not a number, as scales of an unverified file may be, passes the first cut.
         let whole = |value: f32| nearest_whole((value / unit).clamp(-LARGEST, LARGEST)) as i16;
@@ -269,6 +269,7 @@ mod tests {
         }
         assert_eq!(deviation(0.0), 0.0);
         assert_eq!(deviation(1e-40), f32::INFINITY, "nothing is left of it in steps");
+        assert_eq!(deviation(f32::from_bits(1)), f32::INFINITY, "nor where times the scales it is zero");
     }
 
     #[test]

@@ -229,6 +229,20 @@ mod tests {
         }
     }
 
+    /// Across groups of items and pieces of the table.
+    #[test]
+    fn of_those_as_similar_the_first_are_kept_and_nothing_is_similar_to_zeros() {
+        let n = PIECE + TOGETHER + 5;
+        let mut factors = Matrix::from_vec(n, 1, vec![2.0; n]).unwrap();
+        factors.data[1] = 0.0;
+        let found = nearest(&factors, 3, &()).unwrap();
+        let of = |item: usize| &found.items[3 * item..3 * item + 3];
+        assert_eq!(of(0), [2, 3, 4]);
+        assert_eq!(of(1), [NO_NEIGHBOUR; 3]);
+        assert_eq!(of(3), [0, 2, 4]);
+        assert_eq!(of(n - 1), [0, 2, 3]);
+    }
+
     /// Rows scattered around 60 directions.
     fn clustered(n: usize, d: usize) -> Matrix {
         let mut rng = ChaCha8Rng::seed_from_u64(5);
