@@ -99,6 +99,14 @@ pub fn is_generation_name(name: &str) -> bool {
 /// # Errors
 /// The root cannot be listed. Directories without a readable manifest are passed over.
 pub fn generations(root: &Path) -> Result<Vec<String>, ArtifactError> {
+    Ok(manifests(root)?.into_iter().map(|(name, _)| name).collect())
+}
+
+/// As [`generations`], each with its manifest.
+///
+/// # Errors
+/// As [`generations`].
+pub fn manifests(root: &Path) -> Result<Vec<(String, Manifest)>, ArtifactError> {
     let fail = |source| ArtifactError::Read { path: root.to_owned(), source };
     let mut found = Vec::new();
     for entry in fs::read_dir(root).map_err(fail)? {
@@ -107,11 +115,11 @@ pub fn generations(root: &Path) -> Result<Vec<String>, ArtifactError> {
         if is_generation_name(&name)
             && let Ok(manifest) = read_manifest(&entry.path())
         {
-            found.push((manifest.created_at, name));
+            found.push((name, manifest));
         }
     }
-    found.sort_unstable();
-    Ok(found.into_iter().map(|(_, name)| name).collect())
+    found.sort_unstable_by(|(a, of_a), (b, of_b)| (&of_a.created_at, a).cmp(&(&of_b.created_at, b)));
+    Ok(found)
 }
 
 /// The manifest of the artifact in a directory.

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use kindred_index::{AlignedBytes, EdgeSet, FlatGraph, Index, IndexInput, ItemAttributes, Metric, assemble_index};
 
@@ -17,6 +18,8 @@ use crate::catalog::attributes::of_items;
 use crate::encoder::Features;
 use crate::manifest::{AnnRecall, BreadthRecall, Manifest, SessionLikeness};
 use crate::model::{EncoderData, Model, ModelData, SessionsData};
+use crate::store::memory::MemoryDocuments;
+use crate::store::{BoxFuture, Documents, Page, StoreError, Table, Write};
 
 /// Links per item on level 0 of a fixture's graph.
 const LINKS: usize = 16;
@@ -28,6 +31,47 @@ pub struct Words {
     pub weights: Vec<f32>,
     pub rows: Vec<f32>,
     pub context_rows: Vec<f32>,
+}
+
+/// What becomes of writes before they are done: they wait for it, and fail where it does.
+pub type BeforeWrite = Box<dyn Fn(&[Write]) -> BoxFuture<'static, Result<(), StoreError>> + Send + Sync>;
+
+/// Documents in memory whose writes wait or fail as a test wishes.
+pub struct HeldUpDocuments {
+    pub inner: Arc<MemoryDocuments>,
+    pub before_write: BeforeWrite,
+}
+
+impl HeldUpDocuments {
+    pub fn new(before_write: BeforeWrite) -> Arc<Self> {
+        Arc::new(Self { inner: Arc::default(), before_write })
+    }
+}
+
+impl Documents for HeldUpDocuments {
+    fn write(&self, writes: Vec<Write>) -> BoxFuture<'static, Result<(), StoreError>> {
+        let (before, inner) = ((self.before_write)(&writes), Arc::clone(&self.inner));
+        Box::pin(async move {
+            before.await?;
+            inner.write_now(writes)
+        })
+    }
+
+    fn blocking_get(&self, table: Table, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.inner.blocking_get(table, key)
+    }
+
+    fn blocking_scan(&self, table: Table, after: Option<&str>, limit: usize) -> Result<Page, StoreError> {
+        self.inner.blocking_scan(table, after, limit)
+    }
+
+    fn get(&self, table: Table, key: &str) -> BoxFuture<'static, Result<Option<Vec<u8>>, StoreError>> {
+        self.inner.get(table, key)
+    }
+
+    fn scan(&self, table: Table, after: Option<&str>, limit: usize) -> BoxFuture<'static, Result<Page, StoreError>> {
+        self.inner.scan(table, after, limit)
+    }
 }
 
 /// Everything a small model is made of; change a field before making the model.

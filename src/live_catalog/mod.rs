@@ -290,44 +290,7 @@ mod tests {
     use super::*;
     use crate::catalog::CatalogItem;
     use crate::store::memory::MemoryDocuments;
-    use crate::store::{BoxFuture, Page};
-    use crate::testing::Fixture;
-
-    /// Documents that take no changes for a while.
-    #[derive(Default)]
-    struct Refusing {
-        inner: MemoryDocuments,
-        refuses: AtomicBool,
-    }
-
-    impl Documents for Refusing {
-        fn write(&self, writes: Vec<Write>) -> BoxFuture<'static, Result<(), StoreError>> {
-            let refuses = self.refuses.load(Ordering::Relaxed);
-            let done = if refuses { Err(StoreError::Closed) } else { self.inner.write_now(writes) };
-            Box::pin(std::future::ready(done))
-        }
-
-        fn blocking_get(&self, table: Table, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-            self.inner.blocking_get(table, key)
-        }
-
-        fn blocking_scan(&self, table: Table, after: Option<&str>, limit: usize) -> Result<Page, StoreError> {
-            self.inner.blocking_scan(table, after, limit)
-        }
-
-        fn get(&self, table: Table, key: &str) -> BoxFuture<'static, Result<Option<Vec<u8>>, StoreError>> {
-            self.inner.get(table, key)
-        }
-
-        fn scan(
-            &self,
-            table: Table,
-            after: Option<&str>,
-            limit: usize,
-        ) -> BoxFuture<'static, Result<Page, StoreError>> {
-            self.inner.scan(table, after, limit)
-        }
-    }
+    use crate::testing::{Fixture, HeldUpDocuments};
 
     #[test]
     fn of_what_an_artifact_contains_the_oldest_goes_where_there_is_too_much_or_a_clock_can_be_believed() {
@@ -335,7 +298,13 @@ mod tests {
         let fixture = Fixture::shop();
         fixture.publish(root.path(), "g1");
         let snapshot = Snapshot::open_current(root.path()).unwrap();
-        let documents = Arc::new(Refusing::default());
+        let refuses = Arc::new(AtomicBool::new(false));
+        let refuse = Arc::clone(&refuses);
+        // They take no changes for a while.
+        let documents = HeldUpDocuments::new(Box::new(move |_| {
+            let taken = if refuse.load(Ordering::Relaxed) { Err(StoreError::Closed) } else { Ok(()) };
+            Box::pin(std::future::ready(taken))
+        }));
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         // Items that are gone, and that the artifact does not have, are contained; a new one is not.
         let mut entries: Vec<LiveEntry> = (1..=4).map(|at| LiveEntry::deleted(format!("gone-{at}"), at)).collect();
@@ -346,10 +315,10 @@ mod tests {
         let tidy = |believed_ms, most| runtime.block_on(catalog.tidy_to(snapshot.model(), believed_ms, most));
         let left = || ["gone-1", "gone-2", "gone-3", "gone-4", "new"].map(|id| catalog.last(id).is_some());
         let stored = || documents.blocking_scan(Table::Items, None, 10).unwrap().len();
-        documents.refuses.store(true, Ordering::Relaxed);
+        refuses.store(true, Ordering::Relaxed);
         assert!(tidy(None, 3).is_err());
         assert_eq!((left(), stored()), ([true; 5], 5), "what the store keeps is there to be tried again");
-        documents.refuses.store(false, Ordering::Relaxed);
+        refuses.store(false, Ordering::Relaxed);
         tidy(None, 3).unwrap();
         assert_eq!((left(), stored()), ([false, false, true, true, true], 3));
         tidy(None, 5).unwrap();
@@ -362,7 +331,7 @@ mod tests {
     fn a_new_item_gets_no_ordinal_by_which_the_trend_of_another_is_kept() {
         let root = tempfile::tempdir().unwrap();
         Fixture::shop().publish(root.path(), "g1");
-        let catalog = LiveCatalog::load(Arc::new(Refusing::default())).unwrap().with_trends_every(600_000);
+        let catalog = LiveCatalog::load(Arc::new(MemoryDocuments::default())).unwrap().with_trends_every(600_000);
         let snapshot = Snapshot::open_current(root.path()).unwrap();
         let (snapshot, mut items) = catalog.put_into_service(snapshot, 0, |snapshot, items| (snapshot, items));
         let mut apply = |entry: LiveEntry| {

@@ -8,8 +8,8 @@ use std::time::Duration;
 use kindred::app::Stores;
 use kindred::history::memory::MemoryHistory;
 use kindred::history::{Ack, Actor, Erased, HistoryStats, Incoming, Kept, Lookup, Recent, RecentInteractions};
-use kindred::store::memory::MemoryDocuments;
-use kindred::store::{BoxFuture, Documents, Page, StoreError, Table, Write};
+use kindred::store::{BoxFuture, StoreError, Table, Write};
+use kindred::testing::HeldUpDocuments;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
@@ -102,37 +102,18 @@ fn broken() -> StoreError {
 }
 
 /// Documents in memory, where changes of items wait until the gate is opened, and fail once it is closed for good.
-struct Gated {
-    gate: Arc<Semaphore>,
-    inner: Arc<MemoryDocuments>,
-}
-
-impl Documents for Gated {
-    fn write(&self, writes: Vec<Write>) -> BoxFuture<'static, Result<(), StoreError>> {
-        let (gate, inner) = (Arc::clone(&self.gate), Arc::clone(&self.inner));
+fn gated(gate: &Arc<Semaphore>) -> Arc<HeldUpDocuments> {
+    let gate = Arc::clone(gate);
+    HeldUpDocuments::new(Box::new(move |writes| {
+        let waits = writes.iter().any(|write| matches!(write, Write::Put { table: Table::Items, .. }));
+        let gate = waits.then(|| Arc::clone(&gate));
         Box::pin(async move {
-            if writes.iter().any(|write| matches!(write, Write::Put { table: Table::Items, .. })) {
+            if let Some(gate) = gate {
                 gate.acquire().await.map_err(|_| broken())?.forget();
             }
-            inner.write_now(writes)
+            Ok(())
         })
-    }
-
-    fn blocking_get(&self, table: Table, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        self.inner.blocking_get(table, key)
-    }
-
-    fn blocking_scan(&self, table: Table, after: Option<&str>, limit: usize) -> Result<Page, StoreError> {
-        self.inner.blocking_scan(table, after, limit)
-    }
-
-    fn get(&self, table: Table, key: &str) -> BoxFuture<'static, Result<Option<Vec<u8>>, StoreError>> {
-        self.inner.get(table, key)
-    }
-
-    fn scan(&self, table: Table, after: Option<&str>, limit: usize) -> BoxFuture<'static, Result<Page, StoreError>> {
-        self.inner.scan(table, after, limit)
-    }
+    }))
 }
 
 /// A server that has room for one request of each sort, and a store that does not answer until it is told.
@@ -291,7 +272,7 @@ fn a_broken_store_is_said_and_answers_go_on() {
 #[test]
 fn a_change_of_an_item_is_in_force_once_it_is_kept_and_not_where_the_disk_fails() {
     let gate = Arc::new(Semaphore::new(0));
-    let documents = Arc::new(Gated { gate: Arc::clone(&gate), inner: Arc::default() });
+    let documents = gated(&gate);
     let history = Arc::new(MemoryHistory::new(8, 100, PATIENCE));
     let server = Server::with_stores(Stores { history, documents }, |_| ());
     let price = || server.get("/v1/items/item-4").ok()["price"].clone();

@@ -241,7 +241,7 @@ pub fn publish(
     Ok(report)
 }
 
-/// Builds the index and measures it; it goes through a file in `root`.
+/// Builds the index and measures it; it goes through a file on the disk of `root`.
 fn build(
     model: &ModelDir,
     root: &Path,

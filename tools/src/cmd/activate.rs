@@ -1,7 +1,6 @@
 //! `kindred activate`: back to an artifact that was published before.
 
 use std::fmt::Write;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
@@ -115,19 +114,14 @@ fn check_name(given: &str) -> anyhow::Result<()> {
 
 /// The artifacts whose manifests can be read, the oldest first; each is read once.
 fn list(root: &Path) -> anyhow::Result<Vec<Generation>> {
-    let listing = || format!("listing the artifacts in {}", root.display());
-    let mut found = Vec::new();
-    for entry in fs::read_dir(root).with_context(listing)? {
-        let entry = entry.with_context(listing)?;
-        let name = entry.file_name().into_string().ok().filter(|name| artifact::is_generation_name(name));
-        if let Some(generation) = name
-            && let Ok(Manifest { created_at, trainer, n_items, .. }) = artifact::read_manifest(&entry.path())
-        {
-            found.push(Generation { generation, created_at, trainer, n_items });
-        }
-    }
-    found.sort_unstable_by(|a, b| (&a.created_at, &a.generation).cmp(&(&b.created_at, &b.generation)));
-    Ok(found)
+    let found = artifact::manifests(root).with_context(|| format!("listing the artifacts in {}", root.display()))?;
+    let one = |(generation, Manifest { created_at, trainer, n_items, .. })| Generation {
+        generation,
+        created_at,
+        trainer,
+        n_items,
+    };
+    Ok(found.into_iter().map(one).collect())
 }
 
 impl Report for Listed {
