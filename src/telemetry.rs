@@ -96,6 +96,8 @@ pub(crate) fn from_root(path: &Path) -> String {
 /// The parts of a request that are timed one by one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestStage {
+    /// Waiting for a turn.
+    Queue,
     /// Bytes to a checked request.
     Parse,
     /// Fetching stored interactions.
@@ -116,7 +118,8 @@ pub enum RequestStage {
 
 impl RequestStage {
     /// Every stage, in the order of a request.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
+        Self::Queue,
         Self::Parse,
         Self::Gather,
         Self::UserVector,
@@ -131,6 +134,7 @@ impl RequestStage {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Queue => "queue",
             Self::Parse => "parse",
             Self::Gather => "gather",
             Self::UserVector => "user_vector",

@@ -193,7 +193,7 @@ impl Problem {
     }
 
     /// A request that has waited for a worker as long as any may.
-    pub(crate) fn waited_too_long(retry_after: u32) -> Self {
+    pub(crate) fn too_many(retry_after: u32) -> Self {
         let problem = Self::new(
             Code::Overloaded,
             "more requests come than can be answered in time",

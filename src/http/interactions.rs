@@ -122,7 +122,7 @@ pub(crate) async fn post(
     worker: web::Data<Worker>,
     body: Body,
 ) -> Result<HttpResponse, Problem> {
-    let _permit = state.admit_write(&worker)?;
+    let _permit = state.admit_write(&worker).await?;
     let batch = parse(&body)?;
     check_count("interactions", batch.len(), limits::BATCH_INTERACTIONS_MAX)?;
     let now_ms = state.now_ms();

@@ -82,7 +82,7 @@ pub(crate) async fn put(
     id: web::Path<String>,
     body: Body,
 ) -> Result<HttpResponse, Problem> {
-    let _permit = state.admit_write(&worker)?;
+    let _permit = state.admit_write(&worker).await?;
     let input = json::<ItemInput>(&body)?;
     let turns = state.catalog.turns(std::iter::once(id.as_str())).await;
     let entry = input.into_entry(&id, "", None, state.dimensions(), time_of_change(&state, &id))?;
@@ -106,7 +106,7 @@ pub(crate) async fn patch(
     id: web::Path<String>,
     body: Body,
 ) -> Result<HttpResponse, Problem> {
-    let _permit = state.admit_write(&worker)?;
+    let _permit = state.admit_write(&worker).await?;
     check_id(&"item id", &id)?;
     let patch = json::<Map<String, Value>>(&body)?;
     let turns = state.catalog.turns(std::iter::once(id.as_str())).await;
@@ -131,7 +131,7 @@ pub(crate) async fn delete(
     worker: web::Data<Worker>,
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let _permit = state.admit_write(&worker)?;
+    let _permit = state.admit_write(&worker).await?;
     check_id(&"item id", &id)?;
     let turns = state.catalog.turns(std::iter::once(id.as_str())).await;
     current(&state, &id)?;
@@ -162,7 +162,7 @@ pub(crate) async fn batch(
     worker: web::Data<Worker>,
     body: Lines,
 ) -> Result<HttpResponse, Problem> {
-    let _permit = state.admit_write(&worker)?;
+    let _permit = state.admit_write(&worker).await?;
     let items = operations(&body)?;
     check_count("items", items.len(), limits::BATCH_ITEMS_MAX)?;
     let turns = state.catalog.turns(items.iter().map(|item| item.id.as_str())).await;

@@ -72,7 +72,7 @@ pub(crate) async fn get(
     request: HttpRequest,
     query: web::Query<ListQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let _permit = state.admit_whole(&worker)?;
+    let _permit = state.admit_whole(&worker).await?;
     let live = state.reloader.live().as_ref().map(Arc::clone).ok_or_else(Problem::not_ready)?;
     let accepts = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let whole = accepts.contains("ndjson") || accepts.contains("jsonl");

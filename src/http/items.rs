@@ -217,7 +217,8 @@ pub(crate) async fn get_similar(
     query: web::Query<SimilarQuery>,
 ) -> Result<HttpResponse, Problem> {
     let mut watch = Stopwatch::start();
-    let permit = state.admit(&worker)?;
+    let permit = state.admit(&worker).await?;
+    watch.lap(RequestStage::Queue);
     check_id(&"item id", &id)?;
     let (name, placement) = state.scenario(query.scenario.as_deref().unwrap_or(SIMILAR))?;
     if !placement.based_on.has_seeds() {

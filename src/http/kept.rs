@@ -246,7 +246,7 @@ pub(crate) async fn user_interactions(
     path: web::Path<String>,
     query: web::Query<PageQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let _permit = state.admit_whole(&worker)?;
+    let _permit = state.admit_whole(&worker).await?;
     list(&state, &user_person(&state, &path)?, &query).await
 }
 
@@ -262,7 +262,7 @@ pub(crate) async fn session_interactions(
     path: web::Path<String>,
     query: web::Query<PageQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let _permit = state.admit_whole(&worker)?;
+    let _permit = state.admit_whole(&worker).await?;
     list(&state, &session_person(&state, &path)?, &query).await
 }
 
@@ -283,7 +283,7 @@ pub(crate) async fn export_user(
     path: web::Path<String>,
     query: web::Query<PageQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let _permit = state.admit_whole(&worker)?;
+    let _permit = state.admit_whole(&worker).await?;
     export(&state, &user_person(&state, &path)?, &query).await
 }
 
@@ -302,7 +302,7 @@ pub(crate) async fn export_session(
     path: web::Path<String>,
     query: web::Query<PageQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let _permit = state.admit_whole(&worker)?;
+    let _permit = state.admit_whole(&worker).await?;
     export(&state, &session_person(&state, &path)?, &query).await
 }
 
@@ -325,7 +325,7 @@ pub(crate) async fn erase_user(
     worker: web::Data<Worker>,
     path: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let _permit = state.admit_write(&worker)?;
+    let _permit = state.admit_write(&worker).await?;
     erase(&state, &user_person(&state, &path)?).await
 }
 
@@ -346,6 +346,6 @@ pub(crate) async fn erase_session(
     worker: web::Data<Worker>,
     path: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let _permit = state.admit_write(&worker)?;
+    let _permit = state.admit_write(&worker).await?;
     erase(&state, &session_person(&state, &path)?).await
 }

@@ -91,7 +91,7 @@ pub(crate) async fn merge(
     path: web::Path<String>,
     body: Body,
 ) -> Result<HttpResponse, Problem> {
-    let _permit = state.admit_write(&worker)?;
+    let _permit = state.admit_write(&worker).await?;
     let id = path.into_inner();
     let (target, source) = both(&state, &id, &body)?;
     let merged = state.people.merge(&target, &source, state.now_ms()).await;
@@ -122,7 +122,7 @@ pub(crate) async fn unmerge(
     path: web::Path<String>,
     body: Body,
 ) -> Result<HttpResponse, Problem> {
-    let _permit = state.admit_write(&worker)?;
+    let _permit = state.admit_write(&worker).await?;
     let id = path.into_inner();
     let (target, source) = both(&state, &id, &body)?;
     let undone = state.people.unmerge(&target, &source, state.now_ms()).await;

@@ -27,7 +27,7 @@ const LIST_ITEMS: usize = 12;
 
 /// The home page: what the shop recommends.
 pub(crate) async fn home(state: web::Data<State>, worker: web::Data<Worker>) -> Result<HttpResponse, Problem> {
-    let permit = state.admit(&worker)?;
+    let permit = state.admit(&worker).await?;
     if state.reloader.live().is_none() {
         return Ok(waiting(&state));
     }
@@ -51,7 +51,7 @@ pub(crate) async fn item(
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     check_id(&"item id", &id)?;
-    let permit = state.admit(&worker)?;
+    let permit = state.admit(&worker).await?;
     if state.reloader.live().is_none() {
         return Ok(waiting(&state));
     }

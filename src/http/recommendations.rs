@@ -198,7 +198,8 @@ pub(crate) async fn post(
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let mut watch = Stopwatch::start();
-    let permit = state.admit(&worker)?;
+    let permit = state.admit(&worker).await?;
+    watch.lap(RequestStage::Queue);
     let mut request: RecommendationsRequest = json(&body)?;
     let mut checked = check(&mut request, &state)?;
     let ids = VisitorIds::new(request.user_id.as_deref(), request.session_id.as_deref())?;

@@ -168,7 +168,7 @@ pub(crate) async fn replay(
     worker: web::Data<Worker>,
     path: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let _permit = state.admit_whole(&worker)?;
+    let _permit = state.admit_whole(&worker).await?;
     let id = path.into_inner();
     let mut found = None;
     if is_id(&id) {
@@ -232,7 +232,7 @@ pub(crate) async fn list(
     worker: web::Data<Worker>,
     query: web::Query<LogQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let _permit = state.admit_whole(&worker)?;
+    let _permit = state.admit_whole(&worker).await?;
     let limit = page_limit(query.limit, LISTED)?;
     let after = query.cursor.as_deref();
     if after.is_some_and(|cursor| !is_id(cursor)) {

@@ -93,7 +93,7 @@ pub(crate) async fn post(
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let watch = Stopwatch::start();
-    let _permit = state.admit_whole(&worker)?;
+    let _permit = state.admit_whole(&worker).await?;
     let mut request: ScoreRequest = json(&body)?;
     if request.item_ids.is_empty() {
         return Err(Problem::invalid("item_ids is empty", "send the ids of the items to score"));

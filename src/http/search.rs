@@ -145,7 +145,7 @@ pub(crate) async fn post(
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     let watch = Stopwatch::start();
-    let _permit = state.admit_whole(&worker)?;
+    let _permit = state.admit_whole(&worker).await?;
     let mut request: SearchRequest = json(&body)?;
     check_count("examples", request.positive.len() + request.negative.len(), limits::SEARCH_EXAMPLES_MAX)?;
     let filter = request.filter.take().map(Filter::expression).transpose()?.flatten();

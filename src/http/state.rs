@@ -1,7 +1,7 @@
 //! What every handler shares, and the bound on requests in progress.
 //!
-//! A worker computes an answer without yielding, so requests in progress are those that wait for the history store. What waits for the
-//! worker is measured by its pulse; connections are bounded per worker. So there is no queue without a bound.
+//! A worker computes an answer without yielding, so requests in progress are those that wait for the history store or stand in the worker's line.
+//! Connections are bounded per worker. So there is no queue without a bound.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -9,10 +9,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::task::Poll;
-use std::time::{Duration, Instant};
-
-use actix_web::web;
+use std::time::Duration;
 
 use super::error::{Code, Problem, shown};
 use crate::audit::Audit;
@@ -21,7 +18,7 @@ use crate::experiment::{Assignment, Experiment, assign};
 use crate::history::RecentInteractions;
 use crate::keys::KeyRing;
 use crate::live_catalog::LiveCatalog;
-use crate::overload::{Placement, Pulse, Step};
+use crate::overload::{Line, Placement, Sort, Step};
 use crate::people::shown::ShownLog;
 use crate::people::{People, Visitor};
 use crate::recall_audit::RecallAudit;
@@ -104,24 +101,18 @@ pub(crate) struct Worker {
     pub(crate) scratch: RefCell<RecommendScratch>,
     /// Buffers of a bare index search.
     pub(crate) search: RefCell<kindred_index::Scratch>,
-    /// How long requests of this worker wait; none where nobody asks.
-    pulse: Option<Rc<Pulse>>,
+    /// Where its requests wait for their turn; none where nothing gives way.
+    line: Option<Rc<Line>>,
 }
 
 impl Worker {
-    /// The buffers of this thread, and its pulse, which beats as long as the thread's runtime lives.
-    pub(crate) fn start(state: &web::Data<State>) -> Self {
-        let pulse = state.wait_target.map(|target| Rc::new(Pulse::new(target)));
-        if let Some(pulse) = pulse.clone() {
-            let metrics = Arc::clone(&state.metrics);
-            actix_web::rt::spawn(std::future::poll_fn(move |context| {
-                if let Some(waited) = pulse.beat(context.waker(), Instant::now()) {
-                    metrics.queue(waited);
-                }
-                Poll::<()>::Pending
-            }));
+    /// The buffers of this thread, and the line of its requests, whose usher works as long as the thread's runtime lives.
+    pub(crate) fn start(state: &State) -> Self {
+        let line = state.wait_target.map(|target| Rc::new(Line::new(target)));
+        if let Some(line) = line.clone() {
+            actix_web::rt::spawn(async move { line.usher().await });
         }
-        Self { scratch: RefCell::default(), search: RefCell::default(), pulse }
+        Self { scratch: RefCell::default(), search: RefCell::default(), line }
     }
 }
 
@@ -140,36 +131,40 @@ impl Drop for Permit<'_> {
 
 impl State {
     /// A permit to compute a list, which may have to be a lesser one, or 503 with Retry-After.
-    pub(crate) fn admit(&self, worker: &Worker) -> Result<Permit<'_>, Problem> {
-        let Some(pulse) = &worker.pulse else { return self.permit(&self.in_flight, Some(Step::Full)) };
-        let permit = self.permit(&self.in_flight, pulse.step(Instant::now()))?;
+    pub(crate) async fn admit(&self, worker: &Worker) -> Result<Permit<'_>, Problem> {
+        let permit = self.permit(&self.in_flight, worker, Sort::Asks).await?;
         if permit.step != Step::Full {
             self.metrics.stepped(permit.step);
         }
         Ok(permit)
     }
 
-    /// A permit to answer what has no lesser form, or 503 with Retry-After as soon as lists are refused.
-    pub(crate) fn admit_whole(&self, worker: &Worker) -> Result<Permit<'_>, Problem> {
-        let Some(pulse) = &worker.pulse else { return self.permit(&self.in_flight, Some(Step::Full)) };
-        self.permit(&self.in_flight, pulse.step(Instant::now()).map(|_| Step::Full))
+    /// A permit to answer what has no lesser form, or 503 with Retry-After.
+    pub(crate) async fn admit_whole(&self, worker: &Worker) -> Result<Permit<'_>, Problem> {
+        self.permit(&self.in_flight, worker, Sort::Asks).await
     }
 
     /// A permit to keep something, a refusal to be tracked or an erasure among it, or 503 with Retry-After.
-    pub(crate) fn admit_write(&self, worker: &Worker) -> Result<Permit<'_>, Problem> {
-        let Some(pulse) = &worker.pulse else { return self.permit(&self.keeping, Some(Step::Full)) };
-        self.permit(&self.keeping, pulse.keeps(Instant::now()).then_some(Step::Full))
+    pub(crate) async fn admit_write(&self, worker: &Worker) -> Result<Permit<'_>, Problem> {
+        self.permit(&self.keeping, worker, Sort::Keeps).await
     }
 
-    fn permit<'a>(&self, in_flight: &'a AtomicUsize, step: Option<Step>) -> Result<Permit<'a>, Problem> {
-        let Some(step) = step else {
-            self.metrics.shed.inc();
-            return Err(Problem::waited_too_long(self.retry_after_seconds));
-        };
-        let permit = Permit { in_flight, step };
+    /// A permit, once it is the request's turn.
+    async fn permit<'a>(&self, in_flight: &'a AtomicUsize, worker: &Worker, sort: Sort) -> Result<Permit<'a>, Problem> {
+        let mut permit = Permit { in_flight, step: Step::Full };
         if in_flight.fetch_add(1, Ordering::Relaxed) >= self.max_in_flight {
             self.metrics.shed.inc();
             return Err(Problem::overloaded(self.max_in_flight, self.retry_after_seconds));
+        }
+        let Some(line) = &worker.line else { return Ok(permit) };
+        let given = line.turn(sort).await;
+        self.metrics.queue(given.waited);
+        match given.step {
+            Some(step) => permit.step = step,
+            None => {
+                self.metrics.shed.inc();
+                return Err(Problem::too_many(self.retry_after_seconds));
+            }
         }
         Ok(permit)
     }

@@ -11,6 +11,8 @@ use crate::telemetry::{Metrics, RequestStage};
 /// Microseconds of each stage.
 #[derive(Debug, Clone, Copy, Default, Serialize, ToSchema)]
 pub(crate) struct StageTimes {
+    /// Waiting for a turn on a worker.
+    pub(crate) queue: f64,
     /// Bytes to a checked request.
     pub(crate) parse: f64,
     /// Fetching stored interactions.
@@ -29,8 +31,9 @@ pub(crate) struct StageTimes {
 
 impl StageTimes {
     /// Each stage by its name, in the order of a request.
-    pub(crate) fn in_order(&self) -> [(&'static str, f64); 7] {
+    pub(crate) fn in_order(&self) -> [(&'static str, f64); 8] {
         [
+            (RequestStage::Queue, self.queue),
             (RequestStage::Parse, self.parse),
             (RequestStage::Gather, self.gather),
             (RequestStage::UserVector, self.user_vector),
@@ -78,6 +81,7 @@ impl Stopwatch {
     pub(super) fn times(&self) -> StageTimes {
         let us = |stage: RequestStage| self.laps.get(stage as usize).map_or(0.0, |lap| lap.as_nanos() as f64 / 1e3);
         StageTimes {
+            queue: us(RequestStage::Queue),
             parse: us(RequestStage::Parse),
             gather: us(RequestStage::Gather),
             user_vector: us(RequestStage::UserVector),

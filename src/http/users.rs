@@ -171,7 +171,7 @@ pub(crate) async fn put(
     path: web::Path<String>,
     body: Body,
 ) -> Result<HttpResponse, Problem> {
-    let _permit = state.admit_write(&worker)?;
+    let _permit = state.admit_write(&worker).await?;
     let id = path.into_inner();
     check_id(&"user id", &id)?;
     let profile = json::<ProfileDto>(&body)?.profile(&state)?;
@@ -196,7 +196,7 @@ pub(crate) async fn patch(
     path: web::Path<String>,
     body: Body,
 ) -> Result<HttpResponse, Problem> {
-    let _permit = state.admit_write(&worker)?;
+    let _permit = state.admit_write(&worker).await?;
     let id = path.into_inner();
     check_id(&"user id", &id)?;
     let mut patch: ProfilePatch = json(&body)?;
@@ -224,7 +224,7 @@ pub(crate) async fn get(
     worker: web::Data<Worker>,
     path: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let _permit = state.admit_whole(&worker)?;
+    let _permit = state.admit_whole(&worker).await?;
     let id = path.into_inner();
     check_id(&"user id", &id)?;
     let user = state.people.user(&id);
@@ -253,7 +253,7 @@ pub(crate) async fn delete(
     worker: web::Data<Worker>,
     path: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let _permit = state.admit_write(&worker)?;
+    let _permit = state.admit_write(&worker).await?;
     let id = path.into_inner();
     check_id(&"user id", &id)?;
     let user = state.people.user(&id);

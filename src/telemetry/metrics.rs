@@ -211,7 +211,7 @@ impl Metrics {
             not_kept: interactions.with_label_values(&["not_kept"]),
             refusals: REFUSALS.iter().map(|code| (*code, refusals.with_label_values(&[*code]))).collect(),
             steps: Step::ALL.iter().map(|one| steps.with_label_values(&[one.name()])).collect(),
-            queue: histogram(r, "kindred_queue_seconds", "time that a task waits for its turn on a worker", 5e-6)?,
+            queue: histogram(r, "kindred_queue_seconds", "time that a request waits for its turn on a worker", 5e-6)?,
             fallbacks: FALLBACKS.iter().map(|reason| (*reason, fallbacks.with_label_values(&[*reason]))).collect(),
             shed: register(
                 r,
@@ -322,7 +322,7 @@ impl Metrics {
         }
     }
 
-    /// Counts how long a task waited for its turn on a worker.
+    /// Counts how long a request waited for its turn on a worker.
     pub fn queue(&self, waited: Duration) {
         self.queue.observe(waited.as_secs_f64());
     }

@@ -60,6 +60,9 @@ pub struct Measured {
     /// Latencies of answers that refuse for want of room (503), in nanoseconds; without those of the warm-up, in which a server that gets
     /// more than it can do has still to see it.
     pub refused: Histogram<u64>,
+    /// As both, successful answers and refusals, without those that were due or on their way while the generator's own core was taken away: how long those
+    /// took says nothing of the server.
+    pub undisturbed: [Histogram<u64>; 2],
     /// Answers by status code.
     pub statuses: BTreeMap<u16, u64>,
     /// Requests without an answer, by what went wrong.
@@ -87,6 +90,8 @@ struct Clock {
     last: Instant,
     /// All in all and at the longest.
     pauses: [Duration; 2],
+    /// The end of the last.
+    paused_until: Option<Instant>,
 }
 
 impl Clock {
@@ -101,6 +106,7 @@ impl Clock {
         if pause > PAUSE && self.last >= self.counted_from {
             let [all, longest] = self.pauses;
             self.pauses = [all + pause, longest.max(pause)];
+            self.paused_until = Some(now);
         }
         self.last = now;
     }
@@ -112,6 +118,7 @@ impl Measured {
         Ok(Self {
             latency: [histogram()?, histogram()?, histogram()?],
             refused: histogram()?,
+            undisturbed: [histogram()?, histogram()?],
             statuses: BTreeMap::new(),
             broken: BTreeMap::new(),
             unfinished: 0,
@@ -146,19 +153,24 @@ impl Measured {
         failures
     }
 
-    fn answer(&mut self, status: u16, lane: &Lane<'_>, latency: Duration) {
+    fn answer(&mut self, status: u16, lane: &Lane<'_>, latency: Duration, disturbed: bool) {
         *self.statuses.entry(status).or_default() += 1;
         if !lane.counted {
             return;
         }
         // A refusal is quick; it must not make the latency look good.
-        let histogram = match status {
-            REFUSED => Some(&mut self.refused),
-            _ if is_success(status) => self.latency.get_mut(lane.sort as usize),
+        let [answers, refusals] = &mut self.undisturbed;
+        let histograms = match status {
+            REFUSED => Some((&mut self.refused, refusals)),
+            _ if is_success(status) => self.latency.get_mut(lane.sort as usize).map(|all| (all, answers)),
             _ => None,
         };
-        if let Some(histogram) = histogram {
-            histogram.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(LATENCY_NS_MAX));
+        if let Some((all, undisturbed)) = histograms {
+            let ns = u64::try_from(latency.as_nanos()).unwrap_or(LATENCY_NS_MAX);
+            all.saturating_record(ns);
+            if !disturbed {
+                undisturbed.saturating_record(ns);
+            }
         }
     }
 
@@ -199,7 +211,7 @@ pub fn run(plan: &Plan, options: &RunOptions) -> anyhow::Result<Measured> {
     };
     let mut next = 0_u64;
     let mut last_answer = counted_from;
-    let mut clock = Clock { counted_from, last: start, pauses: [Duration::ZERO; 2] };
+    let mut clock = Clock { counted_from, last: start, pauses: [Duration::ZERO; 2], paused_until: None };
     loop {
         let mut moved = false;
         let mut busy = 0;
@@ -250,7 +262,8 @@ fn poll(lane: &mut Lane<'_>, measured: &mut Measured, last_answer: &mut Instant,
         Ok(None) => return false,
         // A failure counts also during the warm-up: there is no time at which requests may fail.
         Ok(Some(status)) if lane.counted || !is_success(status) => {
-            measured.answer(status, lane, now.duration_since(lane.since));
+            let disturbed = clock.paused_until.is_some_and(|end| end >= lane.since);
+            measured.answer(status, lane, now.duration_since(lane.since), disturbed);
             *last_answer = now;
         }
         Ok(Some(_)) => {}
@@ -346,11 +359,12 @@ mod tests {
     fn a_long_turn_over_many_connections_is_no_pause() {
         let start = Instant::now();
         let at = |ms: u64| start + Duration::from_millis(ms);
-        let mut clock = Clock { counted_from: at(2), last: start, pauses: [Duration::ZERO; 2] };
+        let mut clock = Clock { counted_from: at(2), last: start, pauses: [Duration::ZERO; 2], paused_until: None };
         (1..50).for_each(|ms| clock.saw(at(ms)));
         assert_eq!(clock.pauses, [Duration::ZERO; 2]);
         [90, 91, 100].into_iter().for_each(|ms| clock.saw(at(ms)));
         assert_eq!(clock.pauses, [50, 41].map(Duration::from_millis));
+        assert_eq!(clock.paused_until, Some(at(100)), "what was due until then was held up");
     }
 
     #[test]

@@ -280,6 +280,7 @@ mod tests {
         let measured = |refused: u64| Measured {
             latency: [histogram(), histogram(), histogram()],
             refused: histogram(),
+            undisturbed: [histogram(), histogram()],
             statuses: BTreeMap::from([(200, 100 - refused), (503, refused)]),
             broken: BTreeMap::new(),
             unfinished: 0,

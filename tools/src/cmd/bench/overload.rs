@@ -38,6 +38,8 @@ pub struct Overload {
     pub refused: u64,
     /// Their latency.
     pub refusals: Option<Percentiles>,
+    /// Latency of both without those that were held up with the generator's core, by which the bars go.
+    pub undisturbed: [Option<Percentiles>; 2],
     /// Requests that failed in another way.
     pub failed: u64,
     /// Share of the time for which the machine took the generator's core away, and the longest time, in milliseconds: that long any request waits.
@@ -81,6 +83,7 @@ pub(super) fn measure(args: &Args, target: &Target, plan: &Plan, factor: f64, mo
         answered: Percentiles::of(&answered),
         refused,
         refusals: Percentiles::of(&measured.refused),
+        undisturbed: measured.undisturbed.each_ref().map(Percentiles::of),
         failed: measured.failed() - refused,
         degraded: STEPS.map(step).to_vec(),
     })
@@ -95,7 +98,7 @@ impl Overload {
     fn bars(&self) -> [(String, bool); 4] {
         let share = self.goodput_per_second / self.most_per_second.max(f64::MIN_POSITIVE);
         let p99 = |of: Option<Percentiles>| of.map_or(0.0, |of| of.p99_ms);
-        let (answered, refused) = (p99(self.answered), p99(self.refusals));
+        let [answered, refused] = self.undisturbed.map(p99);
         [
             (format!("goodput {} of the most, at least {}", percent(share), percent(GOODPUT)), share >= GOODPUT),
             (format!("p99 of answers {answered:.2} ms, below {ANSWERED_MS} ms"), answered < ANSWERED_MS),
@@ -122,11 +125,14 @@ impl Overload {
         }
         let degraded: Vec<String> = self.degraded.iter().map(|(step, n)| format!("{step} {}", count(*n))).collect();
         let _ = writeln!(text, "  answers that were less: {}", degraded.join(", "));
+        let all = [self.answered, self.refusals].iter().flatten().map(|of| of.count).sum::<u64>();
+        let undisturbed = self.undisturbed.iter().flatten().map(|of| of.count).sum::<u64>();
         let _ = writeln!(
             text,
-            "  the machine took the generator's core away for {} of the time, for {:.0} ms at the longest",
+            "  the machine took the generator's core away for {} of the time, for {:.0} ms at the longest; the {} requests held up by that do not count below",
             percent(self.paused_share),
-            self.longest_pause_ms
+            self.longest_pause_ms,
+            count(all - undisturbed)
         );
         for (bar, held) in self.bars() {
             let _ = writeln!(text, "  {} {bar}", if held { "held:  " } else { "MISSED:" });

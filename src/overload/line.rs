@@ -1,0 +1,321 @@
+//! The requests of one worker in the order in which they came, and who of them is answered.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use super::Step;
+use super::pressure::Pressure;
+
+/// Targets after which one that joins the line after a pause, such as another program makes that the core is given to, is late. It has waited for what it
+/// asks; one that has come just now is refused in its place.
+const LATE: u32 = 1;
+/// Targets that one that is late, or that was sent to be kept, may take in all.
+const LONGEST: u32 = 16;
+/// Where very much comes, reading and refusing would leave no time to answer anything. So of as many that are read one has a place, and one its turn
+/// before the sockets are looked at again.
+const READ_PER_TURN: usize = 8;
+/// Rounds that a mean is of, about; and how many times as long as the mean one is that is none of the rule, but a pause.
+const ROUNDS: u32 = 16;
+const LONG: u32 = 4;
+
+/// What a request is sent for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sort {
+    /// To be answered with something.
+    Asks,
+    /// To be kept. It costs little and is worth more than a list, so it is refused last.
+    Keeps,
+}
+
+/// Where the requests of one worker wait for their turn.
+///
+/// A worker computes without yielding. So the next are called only once the sockets have been looked at, and whatever could be read there has
+/// joined the line: what nobody has read, nobody can refuse. That is the usher's work, a task of the worker's own ([`Line::usher`]).
+#[derive(Debug)]
+pub struct Line {
+    target: Duration,
+    /// Those that have not been called, in the order in which they came.
+    waiting: RefCell<VecDeque<Rc<Ticket>>>,
+    /// How many of the last of those have joined since the sockets were looked at.
+    joined: Cell<usize>,
+    /// How many were read since then, and how many of those had their turn at once.
+    read: Cell<usize>,
+    at_once: Cell<usize>,
+    /// Whether the first of those found nobody there.
+    was_empty: Cell<bool>,
+    /// How many have been called and have not had their turn.
+    called: Cell<usize>,
+    usher: RefCell<Option<Waker>>,
+    /// When the sockets were looked at, the time before the last and the last.
+    looks: Cell<[Option<Instant>; 2]>,
+    /// From one look to the next, where somebody waits; and whether there was a pause between the last two.
+    round_time: Cell<Duration>,
+    was_pause: Cell<bool>,
+    /// When the last were called, and how many.
+    round: Cell<Option<(Instant, u32)>>,
+    /// From one turn to the next, where somebody waits.
+    pace: Cell<Duration>,
+    pressure: RefCell<Pressure>,
+}
+
+/// A place in the line.
+#[derive(Debug)]
+struct Ticket {
+    sort: Sort,
+    came: Cell<Instant>,
+    state: Cell<TicketState>,
+    waker: RefCell<Waker>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TicketState {
+    Waits,
+    Called,
+    Refused,
+}
+
+/// What a request gets that has its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Given {
+    /// How much of an answer; none if it is refused.
+    pub step: Option<Step>,
+    /// How long it has waited.
+    pub waited: Duration,
+}
+
+impl Line {
+    /// A line whose waits are kept at `target` where there is more to do than can be done.
+    #[must_use]
+    pub fn new(target: Duration) -> Self {
+        Self {
+            target,
+            waiting: RefCell::default(),
+            joined: Cell::default(),
+            read: Cell::default(),
+            at_once: Cell::default(),
+            was_empty: Cell::default(),
+            called: Cell::default(),
+            usher: RefCell::default(),
+            looks: Cell::default(),
+            round_time: Cell::default(),
+            was_pause: Cell::default(),
+            round: Cell::default(),
+            pace: Cell::default(),
+            pressure: RefCell::new(Pressure::new(target)),
+        }
+    }
+
+    /// Calls those in the line, for ever.
+    pub async fn usher(&self) {
+        loop {
+            std::future::poll_fn(|context| {
+                if self.called.get() == 0 && (self.read.get() > 0 || !self.waiting.borrow().is_empty()) {
+                    return Poll::Ready(());
+                }
+                *self.usher.borrow_mut() = Some(context.waker().clone());
+                Poll::Pending
+            })
+            .await;
+            self.look(Instant::now());
+            // The runtime looks at the sockets before it wakes what has yielded.
+            tokio::task::yield_now().await;
+            self.call(Instant::now());
+        }
+    }
+
+    /// Stands in line. Whoever goes away meanwhile leaves it.
+    pub async fn turn(&self, sort: Sort) -> Given {
+        let mut place = Place { line: self, ticket: None };
+        std::future::poll_fn(|context| {
+            let Some(ticket) = &place.ticket else {
+                return match self.come(sort, context.waker(), Instant::now()) {
+                    Ok(ticket) => {
+                        place.ticket = Some(ticket);
+                        Poll::Pending
+                    }
+                    Err(given) => Poll::Ready(given),
+                };
+            };
+            let given = match ticket.state.get() {
+                TicketState::Waits => {
+                    ticket.waker.borrow_mut().clone_from(context.waker());
+                    return Poll::Pending;
+                }
+                TicketState::Called => self.take(ticket, Instant::now()),
+                TicketState::Refused => Given { step: None, waited: ticket.age(Instant::now()) },
+            };
+            place.ticket = None;
+            Poll::Ready(given)
+        })
+        .await
+    }
+
+    /// One that has just been read: a place at the end of the line, or what it is given at once, while its bytes are in the cache.
+    fn come(&self, sort: Sort, waker: &Waker, now: Instant) -> Result<Rc<Ticket>, Given> {
+        let mut waiting = self.waiting.borrow_mut();
+        if self.called.get() == 0 && self.read.get() == 0 {
+            self.was_empty.set(waiting.is_empty());
+            self.wake_usher();
+        }
+        self.read.set(self.read.get() + 1);
+        let mut pressure = self.pressure.borrow_mut();
+        if sort == Sort::Asks && (pressure.is_heavy() || !self.was_pause.get()) {
+            let places = self.read.get() / READ_PER_TURN;
+            if pressure.is_heavy() {
+                // There is no end of them: those that were read first have their turn, the others are refused.
+                let since =
+                    |then: Option<Instant>| then.map_or(Duration::ZERO, |then| now.saturating_duration_since(then));
+                let [before, look] = self.looks.get().map(since);
+                let waited = (before + look) / 2;
+                let has_turn = self.at_once.get() <= places || look < self.target / 2;
+                let step = has_turn.then(|| pressure.turn(now, waited));
+                self.at_once.set(self.at_once.get() + usize::from(has_turn));
+                return Err(Given { step, waited });
+            }
+            let ahead = waiting.len() + self.called.get();
+            if ahead > places && pressure.refuses(self.pace.get() * (ahead as u32 + 1)) {
+                return Err(Given { step: None, waited: Duration::ZERO });
+            }
+        }
+        let ticket = Rc::new(Ticket {
+            sort,
+            came: Cell::new(now),
+            state: Cell::new(TicketState::Waits),
+            waker: RefCell::new(waker.clone()),
+        });
+        self.joined.set(self.joined.get() + 1);
+        waiting.push_back(Rc::clone(&ticket));
+        Ok(ticket)
+    }
+
+    /// The sockets are looked at now.
+    fn look(&self, now: Instant) {
+        let [_, last] = self.looks.get();
+        self.looks.set([last, Some(now)]);
+        let Some(last) = last.filter(|_| !self.was_empty.get()) else { return self.was_pause.set(false) };
+        let took = now.saturating_duration_since(last);
+        let usual = self.round_time.get();
+        self.was_pause.set(took >= LATE * self.target && took >= usual * LONG);
+        self.round_time.set(mean(usual, took));
+    }
+
+    /// Whatever could be read has joined the line: refuses those for whom there is no room, and calls the first.
+    fn call(&self, now: Instant) {
+        let mut waiting = self.waiting.borrow_mut();
+        let (joined, was_empty) = (self.joined.take(), self.was_empty.take());
+        let mut new = waiting.len() - joined;
+        let turns = self.read.take() / READ_PER_TURN;
+        self.at_once.set(0);
+        if !was_empty {
+            if let Some((last, called)) = self.round.get() {
+                self.pace.set(mean(self.pace.get(), now.saturating_duration_since(last) / called));
+            }
+            // They came between two looks, and nothing tells more of when each of them did.
+            if let [Some(from), Some(to)] = self.looks.get() {
+                let step = to.saturating_duration_since(from) / (joined as u32 + 1);
+                for (at, ticket) in waiting.range(new..).enumerate() {
+                    ticket.came.set(from + step * (at as u32 + 1));
+                }
+            }
+        }
+        let pressure = self.pressure.borrow();
+        if pressure.is_on() {
+            while let Some(ticket) = waiting.get(new) {
+                if new <= turns || self.has_room(&pressure, ticket, new, now) {
+                    new += 1;
+                } else if let Some(ticket) = waiting.remove(new) {
+                    ticket.wake(TicketState::Refused);
+                }
+            }
+        }
+        let called = turns.max(1).min(waiting.len());
+        for ticket in waiting.drain(..called) {
+            ticket.wake(TicketState::Called);
+        }
+        self.called.set(called);
+        self.round.set((called > 0).then_some((now, called as u32)));
+    }
+
+    /// Whether one that has joined the line will have its turn in time.
+    fn has_room(&self, pressure: &Pressure, ticket: &Ticket, ahead: usize, now: Instant) -> bool {
+        let age = ticket.age(now);
+        let wait = age + self.pace.get() * (ahead as u32 + 1);
+        match ticket.sort {
+            Sort::Asks if !self.was_pause.get() || age < LATE * self.target => !pressure.refuses(wait),
+            Sort::Asks | Sort::Keeps => wait <= LONGEST * self.target,
+        }
+    }
+
+    /// The turn of one that was called.
+    fn take(&self, ticket: &Ticket, now: Instant) -> Given {
+        let waited = ticket.age(now);
+        let step = self.pressure.borrow_mut().turn(now, waited);
+        self.is_through();
+        Given { step: Some(step), waited }
+    }
+
+    /// One that was called needs its turn no more.
+    fn is_through(&self) {
+        self.called.set(self.called.get() - 1);
+        if self.called.get() == 0 {
+            self.wake_usher();
+        }
+    }
+
+    fn wake_usher(&self) {
+        if let Some(usher) = self.usher.borrow_mut().take() {
+            usher.wake();
+        }
+    }
+
+    /// Somebody goes away without having had a turn.
+    fn leave(&self, ticket: &Rc<Ticket>) {
+        if ticket.state.get() == TicketState::Called {
+            self.is_through();
+        }
+        let mut waiting = self.waiting.borrow_mut();
+        if let Some(at) = waiting.iter().position(|one| Rc::ptr_eq(one, ticket)) {
+            if at >= waiting.len() - self.joined.get() {
+                self.joined.set(self.joined.get() - 1);
+            }
+            waiting.remove(at);
+        }
+    }
+}
+
+/// A mean with one more round in it.
+fn mean(mean: Duration, round: Duration) -> Duration {
+    if mean.is_zero() { round } else { (mean * (ROUNDS - 1) + round.min(mean * LONG)) / ROUNDS }
+}
+
+impl Ticket {
+    /// How long it has waited.
+    fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.came.get())
+    }
+
+    fn wake(&self, state: TicketState) {
+        self.state.set(state);
+        self.waker.borrow().wake_by_ref();
+    }
+}
+
+/// Somebody in the line, who leaves it when dropped.
+struct Place<'a> {
+    line: &'a Line,
+    ticket: Option<Rc<Ticket>>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.line.leave(&ticket);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+const MS: Duration = Duration::from_millis(1);
+const US: Duration = Duration::from_micros(1);
+const TARGET: Duration = Duration::from_millis(2);
+/// Microseconds that reading a request costs, refusing it, and each step of an answer.
+const READ: u32 = 20;
+const REFUSE: u32 = 15;
+const ANSWER: [u32; Step::ALL.len()] = [95, 70, 45, 25];
+/// Connections: that many requests wait at most, read or not.
+const CONNECTIONS: usize = 1_000;
+
+/// What became of the requests of the last second.
+#[derive(Debug, Default)]
+struct Outcome {
+    answered: usize,
+    refused: usize,
+    longest_answer: Duration,
+    longest_refusal: Duration,
+}
+
+/// A worker to which requests come at an even pace for five seconds, whose core is taken away for a while in the last of them. Nothing is read before
+/// the sockets are looked at.
+fn worker(per_second: u32, pause: Duration) -> Outcome {
+    let (line, start) = (Line::new(TARGET), Instant::now());
+    let counted_from = start + Duration::from_secs(4);
+    let mut pause = Some(pause);
+    let mut now = start;
+    let mut outcome = Outcome::default();
+    let mut unread: VecDeque<Instant> = VecDeque::new();
+    let mut read: Vec<(Instant, Rc<Ticket>)> = Vec::new();
+    let mut note = |came: Instant, now: Instant, is_answered: bool| {
+        let Outcome { answered, refused, longest_answer, longest_refusal } = &mut outcome;
+        if came >= counted_from {
+            let (n, longest) = if is_answered { (answered, longest_answer) } else { (refused, longest_refusal) };
+            (*n, *longest) = (*n + 1, (*longest).max(now - came));
+        }
+    };
+    let mut sent = 0;
+    let due = |sent: u32| start + Duration::from_secs(1) * sent / per_second;
+    while now < start + Duration::from_secs(5) {
+        if now > counted_from + 500 * MS {
+            now += pause.take().unwrap_or_default();
+        }
+        if read.is_empty() && unread.is_empty() {
+            now = now.max(due(sent));
+        } else {
+            line.look(now);
+        }
+        while due(sent) <= now {
+            if unread.len() + read.len() < CONNECTIONS {
+                unread.push_back(due(sent));
+            }
+            sent += 1;
+        }
+        for came in unread.drain(..) {
+            now += READ * US;
+            match line.come(Sort::Asks, Waker::noop(), now) {
+                Ok(ticket) => read.push((came, ticket)),
+                Err(given) => {
+                    now += given.step.map_or(REFUSE, |step| ANSWER[step as usize]) * US;
+                    note(came, now, given.step.is_some());
+                }
+            }
+        }
+        line.call(now);
+        read.retain(|(came, ticket)| {
+            let refused = ticket.state.get() == TicketState::Refused;
+            if refused {
+                now += REFUSE * US;
+                note(*came, now, false);
+            }
+            !refused
+        });
+        read.retain(|(came, ticket)| {
+            let called = ticket.state.get() == TicketState::Called;
+            if called {
+                let step = line.take(ticket, now).step.unwrap();
+                now += ANSWER[step as usize] * US;
+                note(*came, now, true);
+            }
+            !called
+        });
+    }
+    outcome
+}
+
+#[test]
+fn what_can_be_done_is_done_whole_and_at_once() {
+    let outcome = worker(8_000, Duration::ZERO);
+    assert!(outcome.answered >= 7_990 && outcome.refused == 0 && outcome.longest_answer < MS, "{outcome:?}");
+    let outcome = worker(4_000, 60 * MS);
+    assert_eq!(outcome.refused, 0, "a queue after a pause is worked off: {outcome:?}");
+}
+
+#[test]
+fn more_than_can_be_done_is_lessened_to_what_can() {
+    for per_second in [10_000, 17_000, 25_000] {
+        let outcome = worker(per_second, Duration::ZERO);
+        assert!(outcome.longest_answer < 8 * MS, "{per_second}: {outcome:?}");
+        assert!(outcome.longest_refusal < MS, "{per_second}: {outcome:?}");
+        // As many of the cheapest answers as there is time for beside the refusals.
+        let most = per_second.min((1_000_000 - (READ + REFUSE) * per_second) / (ANSWER[3] - REFUSE)) as usize;
+        assert!(outcome.answered > most / 100 * 90, "{per_second}: {outcome:?}, at most {most}");
+    }
+}
+
+#[test]
+fn where_more_comes_than_can_be_refused_some_are_answered() {
+    let outcome = worker(60_000, Duration::ZERO);
+    assert!(outcome.answered > 3_000, "{outcome:?}");
+}
+
+#[test]
+fn who_came_in_a_pause_is_answered_and_who_comes_after_it_refused_at_once() {
+    let outcome = worker(17_000, 5 * MS);
+    assert!(outcome.longest_answer > 5 * MS && outcome.longest_answer < 13 * MS, "{outcome:?}");
+    assert!(outcome.refused > 0 && outcome.longest_refusal < 3 * MS, "{outcome:?}");
+}
+
+#[test]
+fn what_is_to_be_kept_is_refused_last() {
+    let (line, start) = (Line::new(MS), Instant::now());
+    let mut now = start;
+    // A queue stands for so long that lists are refused.
+    while !line.pressure.borrow().refuses(MS) {
+        let ticket = line.come(Sort::Keeps, Waker::noop(), now).unwrap();
+        line.look(now);
+        now += 3 * MS;
+        line.call(now);
+        assert_eq!(line.take(&ticket, now).waited, 3 * MS);
+    }
+    line.come(Sort::Keeps, Waker::noop(), now).unwrap();
+    line.look(now);
+    line.look(now + 100 * US);
+    line.pace.set(MS);
+    now += 200 * US;
+    line.at_once.set(1);
+    assert_eq!(line.come(Sort::Asks, Waker::noop(), now + 2 * MS).unwrap_err().step, None);
+    let kept = line.come(Sort::Keeps, Waker::noop(), now).unwrap();
+    line.call(now);
+    assert_eq!(kept.state.get(), TicketState::Waits);
+    line.pace.set(20 * MS);
+    let kept = line.come(Sort::Keeps, Waker::noop(), now).unwrap();
+    line.call(now);
+    assert_eq!(kept.state.get(), TicketState::Refused, "it would wait for more than sixteen targets");
+}
+
+#[actix_web::test]
+async fn who_goes_away_is_called_no_more_and_the_others_are() {
+    let line = Rc::new(Line::new(MS));
+    let usher = Rc::clone(&line);
+    actix_web::rt::spawn(async move { usher.usher().await });
+    let stand = || {
+        let line = Rc::clone(&line);
+        actix_web::rt::spawn(async move { line.turn(Sort::Asks).await.step })
+    };
+    let (first, second, third, last) = (stand(), stand(), stand(), stand());
+    tokio::task::yield_now().await;
+    second.abort();
+    third.abort();
+    assert_eq!((first.await.unwrap(), last.await.unwrap()), (Some(Step::Full), Some(Step::Full)));
+    assert_eq!((line.called.get(), line.joined.get(), line.waiting.borrow().len()), (0, 0, 0));
+    assert_eq!(stand().await.unwrap(), Some(Step::Full));
+}
