@@ -371,7 +371,7 @@ impl ApplicationHandle {
         let deed = Deed { at_ms, who: "signal", peer: "", action: "SIGHUP", outcome: "taken", request_id: "" };
         self.state.audit.record(&deed);
         self.state.reloader.nudge();
-        self.rotation.look(&self.state);
+        self.rotation.look(&self.state, true);
     }
 }
 

@@ -276,7 +276,9 @@ impl Match {
             }
             (None, None, Some(values)) => {
                 take(left, values.len())?;
-                let (values, numbers) = texts_and_numbers(values);
+                let (values, mut numbers) = texts_and_numbers(values);
+                // An item has a time as text and as a number, which would be a value that is none of these.
+                numbers.extend(values.iter().filter_map(|value| parse_rfc3339(value)).map(|ms| ms as f64));
                 Ok(FilterExpr::Except { field, values, numbers })
             }
             _ => Err(refuse(

@@ -10,7 +10,7 @@ use std::time::Duration;
 use actix_web::body::{BodySize, BoxBody, EitherBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::error::{PathError, PayloadError, QueryPayloadError};
-use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use futures_core::Stream as _;
 use serde::de::Error as _;
@@ -93,6 +93,9 @@ impl FromRequest for Lines {
     }
 }
 
+/// What may stand before a text in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// The bytes of a body, within its bound and its time.
 fn receive(
     request: &HttpRequest,
@@ -106,14 +109,16 @@ fn receive(
     let streamed = stream.is_some().then(|| request.clone());
     let payload = stream.map_or_else(|| payload.take(), |stream| stream.0);
     let mut reading = Reading { payload, streamed };
+    let encoding = check_encoding(request);
     async move {
-        content_type?;
+        content_type.and(encoding)?;
         if said.is_some_and(|length| length > limits::BODY_BYTES_MAX) {
             return Err(too_large());
         }
         let bytes = in_time(read(&mut reading.payload), patience).await?;
         drop(reading.streamed.take());
-        Ok(bytes)
+        // Editors and shells begin a file with it, unseen; a reader may pass over it (RFC 8259, section 8.1).
+        Ok(if bytes.starts_with(BYTE_ORDER_MARK) { bytes.slice(BYTE_ORDER_MARK.len()..) } else { bytes })
     }
 }
 
@@ -219,6 +224,20 @@ fn check_content_type(request: &HttpRequest) -> Result<(), Problem> {
         Code::UnsupportedMediaType,
         format!("the content type is {:?}", shown(&found)),
         "send JSON with the header content-type: application/json",
+    ))
+}
+
+/// The bytes as they are: nothing is unpacked here, and packed ones would be told to be bad JSON.
+fn check_encoding(request: &HttpRequest) -> Result<(), Problem> {
+    let Some(found) = request.headers().get(CONTENT_ENCODING) else { return Ok(()) };
+    let found = String::from_utf8_lossy(found.as_bytes());
+    if found.trim().eq_ignore_ascii_case("identity") {
+        return Ok(());
+    }
+    Err(Problem::new(
+        Code::UnsupportedMediaType,
+        format!("the content encoding is {:?}", shown(&found)),
+        "send the body as it is, without the header content-encoding",
     ))
 }
 

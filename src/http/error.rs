@@ -239,6 +239,10 @@ impl Problem {
                 let remedy = "export the catalogue (GET /v1/items), build with it, then send this again";
                 Self::new(Code::CatalogFull, error.to_string(), remedy)
             }
+            ChangeError::TooManyFields { .. } => {
+                let remedy = "use fewer names of attributes; one that no item has any more counts until the next build";
+                Self::new(Code::LimitExceeded, error.to_string(), remedy)
+            }
             ChangeError::Entry(_) => Self::new(Code::Internal, error.to_string(), again),
         }
     }

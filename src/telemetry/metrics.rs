@@ -85,6 +85,8 @@ pub struct Metrics {
     artifact_age: Gauge,
     artifact_info: IntGaugeVec,
     model_age: Gauge,
+    /// When the certificate ends, seconds since 1970.
+    pub certificate_ends: IntGauge,
     event_lag: Histogram,
     /// Time of a commit of the store.
     pub commit_seconds: Histogram,
@@ -243,6 +245,11 @@ impl Metrics {
                     "kindred_model_age_seconds",
                     "seconds since the loaded artifact was made, 0 if it does not say",
                 )?,
+            )?,
+            certificate_ends: gauge(
+                r,
+                "kindred_certificate_expiry_timestamp_seconds",
+                "when the certificate expires, seconds since 1970; 0 without TLS",
             )?,
             commit_seconds: histogram(
                 r,

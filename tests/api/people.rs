@@ -105,6 +105,22 @@ fn a_session_is_merged_into_a_user_and_taken_out_again() {
 }
 
 #[test]
+fn who_is_merged_is_shown_whether_or_not_anything_was_set() {
+    let server = Server::with_shop();
+    send_json(&server, "PUT", "/v1/users/old", json!({"consent": "none"})).ok();
+    for source in [json!({"session_id": "s"}), json!({"user_id": "old"})] {
+        server.post("/v1/users/u/merge", source).ok();
+    }
+    let shown = server.get("/v1/users/u").ok();
+    assert_eq!((&shown["merged"], &shown["consent"]), (&json!(["s:s", "u:old"]), &json!("none")), "{shown}");
+    assert_eq!(server.get("/v1/users/old").ok()["merged_into"], "u");
+    for source in [json!({"session_id": "s"}), json!({"user_id": "old"})] {
+        server.post("/v1/users/u/unmerge", source).ok();
+    }
+    server.get("/v1/users/u").problem(404, "user_not_found");
+}
+
+#[test]
 fn a_merge_is_final_after_its_days() {
     let server = Server::with(&Fixture::shop(), |settings| settings.people.unmerge_days = 0);
     server.post("/v1/users/u/merge", json!({"session_id": "s"})).ok();

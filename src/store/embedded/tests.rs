@@ -218,6 +218,18 @@ fn old_interactions_go_with_their_ids_and_lists() {
 }
 
 #[test]
+fn what_a_clock_that_was_behind_has_stamped_is_not_where_counting_again_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = File::open(&directory.path().join("h"), 4, None).unwrap();
+    for (item, now) in [("long ago", 100), ("before", 1_000), ("behind", 0), ("after", 1_000)] {
+        file.commit(&[Change::Append(vec![incoming("a", item, 1, None)])], now).unwrap();
+    }
+    let mut found = Vec::new();
+    file.replay(500, 10, &mut |_, one| found.push(one.item_id.clone())).unwrap();
+    assert_eq!(found, ["after", "before"]);
+}
+
+#[test]
 fn what_is_erased_is_gone_with_its_ids_and_comes_back_only_as_new() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("h");

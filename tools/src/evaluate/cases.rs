@@ -46,7 +46,7 @@ struct Maker<'a> {
     skipped: Skipped,
 }
 
-/// The cases, by user and time, and what was left out. Costs one look-up an item, and for each test row a pass over what its user did before.
+/// The cases, by user and time, and what was left out. Costs one look-up an item, and for each test row a pass over what is known there.
 ///
 /// # Errors
 /// The scenario's filter is beyond the limits.
@@ -107,10 +107,22 @@ impl Case {
     /// What its user did before, as far back as the service would look: rows of the training part, then of the test part.
     pub(super) fn before<'a>(&self, held_out: &'a HeldOut) -> impl Iterator<Item = (&'a Interactions, usize)> {
         let HeldOut { train, test, history_max, .. } = held_out;
-        let history = self.history.clone().map(move |row| (train, row));
-        let prefix = self.prefix.clone().map(move |row| (test, row));
-        let too_old = (self.history.len() + self.prefix.len()).saturating_sub(*history_max);
-        history.chain(prefix).skip(too_old)
+        let (mut oldest, mut oldest_tested) = (self.history.end, self.prefix.end);
+        // From the newest back, by time: where items are held out, rows of one part lie between those of the other.
+        for _ in 0..*history_max {
+            let trained_ms = (oldest > self.history.start).then(|| train.time_ms[oldest - 1]);
+            let tested_ms = (oldest_tested > self.prefix.start).then(|| test.time_ms[oldest_tested - 1]);
+            if tested_ms.is_some() && tested_ms >= trained_ms {
+                oldest_tested -= 1;
+            } else if trained_ms.is_some() {
+                oldest -= 1;
+            } else {
+                break;
+            }
+        }
+        let history = (oldest..self.history.end).map(move |row| (train, row));
+        let prefix = (oldest_tested..self.prefix.end).map(move |row| (test, row));
+        history.chain(prefix)
     }
 }
 
@@ -124,13 +136,13 @@ impl Maker<'_> {
         };
         self.skipped.without_history += (first - rows.start) as u64;
         for row in first..rows.end {
-            match self.wanted(row, &case) {
-                Some(ordinal) if case.relevant.contains(&ordinal) => self.skipped.repeated += 1,
-                Some(ordinal) => case.relevant.push(ordinal),
-                None => {}
-            }
+            let wanted = self.wanted(row, &case);
+            case.relevant.extend(wanted);
         }
+        let n_wanted = case.relevant.len();
         case.relevant.sort_unstable();
+        case.relevant.dedup();
+        self.skipped.repeated += (n_wanted - case.relevant.len()) as u64;
         (!case.relevant.is_empty()).then_some(case)
     }
 
