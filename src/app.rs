@@ -217,6 +217,7 @@ impl Application {
             audit,
             wait_target: settings.overload.wait_target(),
             read_timeout: Duration::from_millis(settings.history.read_timeout_ms),
+            kept_for_ms: stores::kept_for_ms(&settings.history),
             slow_request: Duration::from_millis(settings.http.slow_request_ms),
             retry_after_seconds: settings.http.retry_after_seconds,
             max_in_flight: settings.http.max_in_flight,

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 use utoipa::ToSchema;
 
+pub(crate) use self::read::Object;
 use crate::limits;
 use crate::timestamp::parse_rfc3339;
 

@@ -116,19 +116,20 @@ impl<C: Compare> Searcher<'_, C> {
         if broader.min(two_hops) >= scan {
             return Walked { found: 0, breadth: 1 };
         }
-        let breadth = if broader <= two_hops {
+        if broader <= two_hops {
             stats.plan = Plan::FilteredGraph;
             let breadth = breadth as usize;
             // Which of those that it finds is the k-th allowed one is not known yet, so what may be nearer than the last of them is kept.
             self.walk_keeping(Some(entry), breadth, breadth, scratch, stats);
+            // That is kept for an answer and not counted: the walk was no broader for it.
+            let within = scratch.walk.entries().iter().take(breadth);
+            let found = within.filter(|near| allow.contains(near.ordinal())).count();
             scratch.walk.retain(|ordinal| allow.contains(ordinal));
-            breadth
-        } else {
-            stats.plan = Plan::TwoHops;
-            self.walk_two_hops(k, entry, ef, allow, scratch, stats);
-            ef
-        };
-        Walked { found: scratch.walk.entries().len(), breadth }
+            return Walked { found, breadth };
+        }
+        stats.plan = Plan::TwoHops;
+        self.walk_two_hops(k, entry, ef, allow, scratch, stats);
+        Walked { found: scratch.walk.entries().len(), breadth: ef }
     }
 
     /// Compares with every allowed item: by rows if they are few, or if codes say nothing of the query, so that none could be left out by them.

@@ -17,6 +17,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::error::{Code, Problem, shown};
+use crate::filter::Object;
 use crate::limits;
 
 /// The bytes of a request that brings JSON, within their bound.
@@ -54,6 +55,12 @@ pub(super) fn integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opti
             most = limits::JSON_INTEGER_MAX
         ))),
     }
+}
+
+/// A list of objects. One that is written as an array is refused, as [`json`] refuses a body.
+pub(super) fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    let list = Vec::<Object<T>>::deserialize(deserializer)?;
+    Ok(list.into_iter().map(|Object(one)| one).collect())
 }
 
 /// The bytes of a request that brings a JSON list, or a JSON object a line.
@@ -326,7 +333,7 @@ fn query_error(error: QueryPayloadError, request: &HttpRequest) -> actix_web::Er
 /// [`Problem`] naming the field if it is empty or too long.
 pub(crate) fn check_id(field: &dyn std::fmt::Display, id: &str) -> Result<(), Problem> {
     if id.is_empty() {
-        return Err(Problem::invalid(format!("{field} is empty"), format!("send a {field}, or leave the field out")));
+        return Err(Problem::invalid(format!("{field} is empty"), "send an id, or leave the field out"));
     }
     if id.len() > limits::KEY_BYTES_MAX {
         return Err(Problem::new(

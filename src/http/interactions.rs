@@ -12,6 +12,7 @@ use super::error::{Code, Problem};
 use super::state::{State, Worker};
 use super::time::{Timestamp, TimestampDto};
 use super::visitor::ConsentDto;
+use crate::filter::Object;
 use crate::history::{Actor, Incoming};
 use crate::interaction::RECOMMENDATION_ID;
 use crate::interaction::{Interaction, InteractionError};
@@ -66,6 +67,7 @@ pub(crate) struct InteractionDto {
 #[serde(deny_unknown_fields)]
 pub(crate) struct InteractionBatch {
     /// The interactions.
+    #[serde(deserialize_with = "super::body::objects")]
     pub(crate) interactions: Vec<InteractionDto>,
 }
 
@@ -178,7 +180,10 @@ fn outcomes(batch: &[(Incoming, Consent)]) -> Vec<(String, Option<String>, Outco
 /// One object, an object with a list, or a list.
 fn parse(body: &[u8]) -> Result<Vec<InteractionDto>, Problem> {
     match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
-        Some(b'[') => json_of_any_form(body),
+        Some(b'[') => {
+            let list: Vec<Object<InteractionDto>> = json_of_any_form(body)?;
+            Ok(list.into_iter().map(|Object(one)| one).collect())
+        }
         _ if has_list(body)? => Ok(json::<InteractionBatch>(body)?.interactions),
         _ => Ok(vec![json(body)?]),
     }

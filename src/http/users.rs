@@ -158,7 +158,8 @@ fn failed(state: &State, error: &PeopleError) -> Problem {
 
 /// Set what is known about a user
 ///
-/// Everything that the body leaves out is unset. A user need not be set before their interactions come.
+/// Everything that the body leaves out is unset, but for `consent`: who says nothing of it takes no refusal back. A user need not be set before their
+/// interactions come.
 #[utoipa::path(
     put, path = "/v1/users/{id}", operation_id = "put_user", tag = "people",
     params(("id" = String, Path, description = "the user's id", example = "user-17")),

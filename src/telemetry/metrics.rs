@@ -90,6 +90,8 @@ pub struct Metrics {
     event_lag: Histogram,
     /// Time of a commit of the store.
     pub commit_seconds: Histogram,
+    /// Entries that the recommendation log lacks.
+    pub unlogged: IntGauge,
     scenario_seconds: HistogramVec,
     scenario_errors: IntCounterVec,
     scenarios: BTreeMap<String, (Histogram, IntCounter)>,
@@ -256,6 +258,11 @@ impl Metrics {
                 "kindred_store_commit_seconds",
                 "time of a commit of the store, synced",
                 50e-6,
+            )?,
+            unlogged: gauge(
+                r,
+                "kindred_recommendations_unlogged",
+                "lists and outcomes that the store refused to log since start",
             )?,
             event_lag: histogram(
                 r,

@@ -182,6 +182,22 @@ fn what_is_not_http_does_not_hurt() {
 }
 
 #[test]
+fn an_array_in_a_list_is_no_object() {
+    let server = Server::with_shop();
+    let fields = json!([null, "u", null, "item-1", "view"]);
+    for (path, body) in [
+        ("/v1/recommendations", json!({"interactions": [["item-42", "view"]]})),
+        ("/v1/score", json!({"item_ids": ["item-1"], "interactions": [["item-42", "view"]]})),
+        ("/v1/interactions", json!({"interactions": [fields]})),
+        ("/v1/interactions", json!([fields])),
+        ("/v1/items/batch", json!([["item-1"]])),
+    ] {
+        let problem = server.post(path, body).problem(400, "invalid_json");
+        assert!(problem.detail.contains("invalid type: sequence"), "{path}: {problem:?}");
+    }
+}
+
+#[test]
 fn a_callers_text_comes_back_short() {
     let server = Server::with_shop();
     let long = "y".repeat(100_000);

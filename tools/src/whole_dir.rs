@@ -120,13 +120,14 @@ pub(crate) fn first_there(dir: &Path) -> &Path {
 /// Gives a directory of this kind its name back, where a kill has left it without one: in the middle of being replaced.
 ///
 /// # Errors
-/// It cannot be renamed.
+/// It cannot be renamed, or another process is just replacing it.
 pub fn recover(dir: &Path, kind: Kind) -> Result<(), WholeDirError> {
     let dir = &followed(dir);
     let old = beside(dir, OLD);
     if dir.exists() || !old.join(kind.mark).is_file() {
         return Ok(());
     }
+    drop(alone(&beside(dir, PARTIAL), dir)?);
     fs::rename(&old, dir).map_err(cannot_write(dir))?;
     sync_directory(parent(dir))
 }
@@ -370,5 +371,15 @@ mod tests {
         drop(theirs);
         put(&dir, "1", true).unwrap();
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "something was left behind");
+        // In the middle of being replaced, by somebody who will go on.
+        fs::rename(&dir, beside(&dir, OLD)).unwrap();
+        fs::create_dir_all(&begun).unwrap();
+        let theirs = File::open(beside(&dir, PARTIAL)).unwrap();
+        theirs.lock().unwrap();
+        assert!(matches!(recover(&dir, THING), Err(WholeDirError::Busy { .. })));
+        assert!(!dir.exists(), "its place was taken");
+        drop(theirs);
+        recover(&dir, THING).unwrap();
+        assert_eq!(fs::read_to_string(dir.join(THING.mark)).unwrap(), "1");
     }
 }

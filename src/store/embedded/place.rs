@@ -64,13 +64,12 @@ pub(super) fn require(path: &Path) -> Result<(), StoreError> {
 
 /// Makes an empty store.
 pub(super) fn create(path: &Path) -> Result<(), StoreError> {
-    let parent = path.parent().unwrap_or(Path::new(""));
-    std::fs::create_dir_all(parent)
-        .map_err(|source| StoreError::Directory { path: parent.to_path_buf(), source: Arc::new(source) })?;
     let partial = beside(path, "partial");
     let _ = std::fs::remove_dir_all(&partial);
+    // There is no store yet, so it is none that may not be opened.
+    let unmade = |source: io::Error| StoreError::Directory { path: partial.clone(), source: Arc::new(source) };
+    make_private(&partial).map_err(unmade)?;
     let make = || {
-        make_private(&partial)?;
         let engine = Engine::open(&partial, 1)?;
         let mut transaction = engine.begin();
         transaction.set_number("layout", LAYOUT);

@@ -147,6 +147,14 @@ fn what_another_version_or_somebody_else_has_put_there_is_refused_and_left_as_it
 }
 
 #[test]
+fn a_store_that_cannot_be_made_is_none_that_cannot_be_opened() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("h.partial"), b"").unwrap();
+    let error = EmbeddedStore::open(&directory.path().join("h"), options(), || 0).map(|_| ()).unwrap_err();
+    assert!(matches!(error, StoreError::Directory { .. }), "{error}");
+}
+
+#[test]
 fn a_restore_that_a_power_cut_interrupts_leaves_the_old_store() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("h");

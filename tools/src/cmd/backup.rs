@@ -132,7 +132,7 @@ fn ask(server: &str) -> anyhow::Result<CopyReport> {
 }
 
 /// Of the addresses of a name the first at which somebody listens, or else the first: `localhost` mostly has two, and a server one of them.
-fn listening(addresses: &[SocketAddr]) -> Option<SocketAddr> {
+pub(super) fn listening(addresses: &[SocketAddr]) -> Option<SocketAddr> {
     let [first, _, ..] = addresses else { return addresses.first().copied() };
     let found = addresses.iter().find(|address| TcpStream::connect_timeout(address, KNOCK).is_ok());
     Some(*found.unwrap_or(first))

@@ -208,15 +208,24 @@ fn what_a_user_did_later_is_not_history() {
 #[test]
 fn the_last_of_the_past_are_the_last_by_time_in_whichever_part_they_are() {
     let fixture = Fixture::shop();
-    let (train, test) = ([(1, 0, 1.0, 0), (1, 4, 1.0, 30)], [(1, 8, 1.0, 10), (1, 5, 1.0, 20), (1, 12, 1.0, 40)]);
-    let held_out = HeldOut { history_max: 2, ..held_out(&fixture, &train, &test) };
     let (model, scenario, weighting) = (fixture.model(), Scenario::home(), Weighting::default());
     let options = EvaluateOptions { protocol: Protocol::NextEvent, ..options(&[1]) };
-    let round =
-        Round { model: &model, held_out: &held_out, scenario: &scenario, weighting: &weighting, options: &options };
-    let (cases, _) = round.cases().unwrap();
-    let before = |case: &Case| case.before(&held_out).map(|(part, row)| part.item[row]).collect::<Vec<u32>>();
-    assert_eq!(cases.iter().map(before).collect::<Vec<_>>(), [vec![0], vec![0, 8], vec![4, 5]]);
+    let known = |train: &[(u32, u32, f32, i64)], test: &[(u32, u32, f32, i64)]| {
+        let held_out = HeldOut { history_max: 2, ..held_out(&fixture, train, test) };
+        let round =
+            Round { model: &model, held_out: &held_out, scenario: &scenario, weighting: &weighting, options: &options };
+        let (cases, _) = round.cases().unwrap();
+        let before = |case: &Case| case.before(&held_out).map(|(part, row)| part.item[row]).collect::<Vec<u32>>();
+        cases.iter().map(before).collect::<Vec<_>>()
+    };
+    let train = [(1, 0, 1.0, 0), (1, 4, 1.0, 30)];
+    let found = known(&train, &[(1, 8, 1.0, 10), (1, 5, 1.0, 20), (1, 12, 1.0, 40)]);
+    assert_eq!(found, [vec![0], vec![8, 0], vec![5, 4]]);
+    // Of one moment what is asked for comes first, where the parts are mixed, and else last: as a replay sends them.
+    let found = known(&[(1, 0, 1.0, 0), (1, 4, 1.0, 10), (1, 5, 1.0, 30)], &[(1, 8, 1.0, 10), (1, 12, 1.0, 40)]);
+    assert_eq!(found, [vec![0], vec![4, 5]]);
+    let found = known(&[(1, 0, 1.0, 0), (1, 4, 1.0, 10)], &[(1, 8, 1.0, 10), (1, 12, 1.0, 40)]);
+    assert_eq!(found, [vec![0, 4], vec![4, 8]]);
 }
 
 #[test]

@@ -30,7 +30,8 @@ const COLUMNS: usize = 256;
 /// Neighbours by what follows what, explained once. Interactions of weight 0 or less take no part.
 ///
 /// # Errors
-/// A caller who no longer wants the result; no user with two interactions; more than [`ITEMS_MAX`] items.
+/// A caller who no longer wants the result; no user with two interactions; more than [`ITEMS_MAX`] items; so many interactions that single
+/// precision does not hold their sums.
 pub fn by_linear_model(
     data: &TrainingData<'_>,
     options: &NeighbourOptions,
@@ -46,8 +47,8 @@ pub fn by_linear_model(
     let stop = || if progress.cancelled() { Err(TrainError::Cancelled) } else { Ok(()) };
     stop()?;
     let factor = MatRef::from_row_major_slice(&gram, n, n).llt(Side::Lower);
-    // λ is above 0 and the rest a sum of squares, so only numbers that are none can make this fail.
-    let factor: Llt<f32> = factor.map_err(|_| TrainError::Diverged { iteration: 1 })?;
+    // λ is above 0 and the rest a sum of squares, so only the rounding of very long sums can make this fail.
+    let factor: Llt<f32> = factor.map_err(|_| TrainError::Unsolved)?;
     drop(gram);
     stop()?;
     let follows = product(&by_item, &behind, n);

@@ -14,6 +14,7 @@ use super::super::{Exit, Global};
 use super::http_report::{HttpReport, Phase};
 use super::overload;
 use crate::build::{self, BuildOptions, EdgeChoice};
+use crate::cmd::backup::listening;
 use crate::factors::FactorsOptions;
 use crate::generated;
 use crate::load::ask;
@@ -372,8 +373,8 @@ fn existing(args: &Args) -> anyhow::Result<Target> {
         "--url is {url:?}, expected http://HOST:PORT: TLS and paths are a proxy's, which this does not measure"
     );
     let address = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
-    let found = address.to_socket_addrs().with_context(|| format!("looking up {address}"))?.next();
-    let address = found.with_context(|| format!("{address} has no address"))?;
+    let found = address.to_socket_addrs().with_context(|| format!("looking up {address}"))?.collect::<Vec<_>>();
+    let address = listening(&found).with_context(|| format!("{address} has no address"))?;
     Ok(Target { address, server: None, artifacts: args.artifacts.clone(), _temporary: None, own_core: None })
 }
 
