@@ -217,6 +217,7 @@ impl Application {
             audit,
             wait_target: settings.overload.wait_target(),
             read_timeout: Duration::from_millis(settings.history.read_timeout_ms),
+            kept_for_ms: stores::kept_for_ms(&settings.history),
             slow_request: Duration::from_millis(settings.http.slow_request_ms),
             retry_after_seconds: settings.http.retry_after_seconds,
             max_in_flight: settings.http.max_in_flight,
@@ -371,7 +372,7 @@ impl ApplicationHandle {
         let deed = Deed { at_ms, who: "signal", peer: "", action: "SIGHUP", outcome: "taken", request_id: "" };
         self.state.audit.record(&deed);
         self.state.reloader.nudge();
-        self.rotation.look(&self.state);
+        self.rotation.look(&self.state, true);
     }
 }
 

@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -87,6 +87,9 @@ impl Audit {
                 line.push(b'\n');
                 // Opened each time: who rotates logs moves the file away, and what was opened before would go with it.
                 let mut file = append_to(&path)?;
+                if is_cut_off(&path).unwrap_or(false) {
+                    line.insert(0, b'\n');
+                }
                 file.write_all(&line)?;
                 file.sync_data()
             });
@@ -95,6 +98,19 @@ impl Audit {
             }
         })
     }
+}
+
+/// Whether the last line was written in part only, as on a disk that was full: what is appended to it could not be read either. False of what may not
+/// be read.
+fn is_cut_off(path: &Path) -> std::io::Result<bool> {
+    let mut file = File::open(path)?;
+    if file.metadata()?.len() == 0 {
+        return Ok(false);
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last != *b"\n")
 }
 
 fn append_to(path: &Path) -> std::io::Result<File> {
@@ -116,6 +132,20 @@ mod tests {
         audit.record(&deed);
         let lines = |path: &Path| std::fs::read_to_string(path).unwrap().lines().count();
         assert_eq!((lines(&moved), lines(&path)), (1, 1));
+    }
+
+    #[test]
+    fn a_line_that_was_cut_off_takes_no_other_with_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.jsonl");
+        std::fs::write(&path, "{\"at_ms\":6,\"wh").unwrap();
+        let audit = Audit::open(&path).unwrap();
+        let deed = Deed { at_ms: 7, who: "signal", peer: "", action: "SIGHUP", outcome: "taken", request_id: "" };
+        audit.record(&deed);
+        audit.record(&deed);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let whole = text.lines().filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok());
+        assert_eq!((text.lines().count(), whole.count()), (3, 2), "{text}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 use utoipa::ToSchema;
 
+pub(crate) use self::read::Object;
 use crate::limits;
 use crate::timestamp::parse_rfc3339;
 
@@ -276,7 +277,9 @@ impl Match {
             }
             (None, None, Some(values)) => {
                 take(left, values.len())?;
-                let (values, numbers) = texts_and_numbers(values);
+                let (values, mut numbers) = texts_and_numbers(values);
+                // An item has a time as text and as a number, which would be a value that is none of these.
+                numbers.extend(values.iter().filter_map(|value| parse_rfc3339(value)).map(|ms| ms as f64));
                 Ok(FilterExpr::Except { field, values, numbers })
             }
             _ => Err(refuse(

@@ -3,8 +3,8 @@
 //! One thread looks at CURRENT at a fixed pace and whenever it is told to (SIGHUP, `POST /admin/reload`). It opens, verifies and warms
 //! the new artifact while the old one serves, then swaps a pointer. Requests in progress finish on the artifact they started with; the old
 //! one is unmapped here, by the same thread, after its last request. A refused artifact is logged and counted, and the old one
-//! stays; it is tried again when it was copied anew. Starting with nothing published is allowed: the service is not ready, and becomes so when
-//! something is.
+//! stays; it is tried again when it was copied anew or, where the system did not let it be read, after a minute. Starting with nothing published is
+//! allowed: the service is not ready, and becomes so when something is.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -29,6 +29,9 @@ use crate::telemetry::{Metrics, chain, from_root};
 
 /// How often retired artifacts are looked at when CURRENT is not watched.
 const IDLE_TICK: Duration = Duration::from_secs(1);
+/// After how long an artifact that could not be read is tried again: what was in the way (no memory, too many open files, a lock) passes without a
+/// trace on its files.
+const READ_AGAIN: Duration = Duration::from_secs(60);
 /// How often changes of the catalogue that the artifact contains are looked at.
 const TIDY_EVERY: Duration = Duration::from_secs(60 * 60);
 /// How long the store is waited for then.
@@ -96,6 +99,14 @@ pub enum ReloadError {
     /// The service is stopping.
     #[error("the service is stopping")]
     Stopping,
+}
+
+impl ReloadError {
+    /// Whether the system did not let an artifact be read, which says nothing about the artifact.
+    fn is_of_reading(&self) -> bool {
+        let Self::Refused { source, .. } = self else { return false };
+        matches!(**source, ArtifactError::Read { .. } | ArtifactError::Map { .. })
+    }
 }
 
 type Answer = Result<Reloaded, ReloadError>;
@@ -232,6 +243,8 @@ struct Refused {
     tried: Stamp,
     /// Its files when they were looked at last.
     seen: Stamp,
+    /// When it is tried again in any case, where it was not its content that was refused.
+    again_at: Option<Instant>,
 }
 
 fn stamp(directory: &Path) -> Stamp {
@@ -327,10 +340,14 @@ impl Watcher {
         is_live.then(|| generation.to_owned())
     }
 
-    /// Whether a look by the clock tries a generation. One that was refused only after its files were copied anew, and not while they still change.
+    /// Whether a look by the clock tries a generation. One that was refused only after its files were copied anew, and not while they still change;
+    /// or after a while, if it could not be read.
     fn is_to_be_tried(&mut self, current: &Current) -> bool {
         let refused = self.refused.as_mut().filter(|refused| refused.generation == current.generation);
         let Some(refused) = refused else { return true };
+        if refused.again_at.is_some_and(|at| Instant::now() >= at) {
+            return true;
+        }
         let now = stamp(&current.directory);
         let before = std::mem::replace(&mut refused.seen, now);
         now != refused.tried && now == before
@@ -379,14 +396,19 @@ impl Watcher {
     }
 
     fn note_refusal(&mut self, generation: String, tried: Stamp, insist: bool, error: ReloadError) -> Answer {
-        let is_same = |refused: &Refused| refused.generation == generation && refused.tried == tried;
+        let is_of_reading = error.is_of_reading();
+        let is_same = |refused: &Refused| {
+            let is_like_it = refused.again_at.is_some() == is_of_reading;
+            refused.generation == generation && refused.tried == tried && is_like_it
+        };
         let again = self.refused.as_ref().is_some_and(is_same);
         if insist || !again {
             self.metrics.reloads_refused.inc();
             let live = self.live.load().as_ref().map(|live| live.snapshot.generation().to_owned());
             tracing::error!(%error, generation, stays = live.as_deref().unwrap_or("none"), "artifact refused");
         }
-        self.refused = Some(Refused { generation, tried, seen: tried });
+        let again_at = is_of_reading.then(|| Instant::now() + READ_AGAIN);
+        self.refused = Some(Refused { generation, tried, seen: tried, again_at });
         Err(error)
     }
 }
@@ -448,5 +470,25 @@ mod tests {
         }
         assert_eq!(watcher.look(false).unwrap(), Reloaded::Swapped("g1".to_owned()));
         assert_eq!((watcher.metrics.reloads_refused.get(), watcher.metrics.reloads_done.get()), (1, 1));
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_tried_again_after_a_while() {
+        let root = tempfile::tempdir().unwrap();
+        let model = Fixture::shop().publish(root.path(), "g1").join(MODEL_FILE);
+        let writer = fs::File::open(&model).unwrap();
+        writer.lock().unwrap();
+        let mut watcher = watcher(root.path());
+        let error = watcher.look(false).unwrap_err().to_string();
+        assert!(error.contains("locked by a writer"), "{error}");
+        let wait_is_over = |watcher: &mut Watcher| watcher.refused.as_mut().unwrap().again_at = Some(Instant::now());
+        wait_is_over(&mut watcher);
+        watcher.look(false).unwrap_err();
+        writer.unlock().unwrap();
+        let unchanged = Reloaded::Unchanged("g1".to_owned());
+        assert_eq!(watcher.look(false).unwrap(), unchanged, "its files are as they were, and it is not time yet");
+        wait_is_over(&mut watcher);
+        assert_eq!(watcher.look(false).unwrap(), Reloaded::Swapped("g1".to_owned()));
+        assert_eq!(watcher.metrics.reloads_refused.get(), 1, "told once");
     }
 }

@@ -138,7 +138,7 @@ pub struct HistorySource {
     pub kinds: Vec<String>,
     /// Hours after which an interaction counts half; in the part `followed` too.
     pub half_life_hours: f64,
-    /// Hours since the last interaction with an item before it is listed: nobody buys again on the way home.
+    /// Hours since the last of these interactions with an item before it is listed: nobody buys again on the way home.
     pub not_before_hours: f64,
 }
 

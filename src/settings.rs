@@ -36,6 +36,8 @@ pub const SIMILAR: &str = "similar";
 const PSEUDONYM_KEY: &str = "KINDRED__PEOPLE__PSEUDONYM_KEY";
 /// The lists that the environment may bring.
 const LISTS: [&str; 3] = ["security.cors_origins", "security.hosts", "trending.by"];
+/// Worker threads, at most: the HTTP library panics at more.
+pub(crate) const WORKERS_MAX: usize = 512;
 /// The committed file with every default, as text.
 pub const DEFAULTS: &str = include_str!("../config/kindred.toml");
 
@@ -336,7 +338,7 @@ impl Settings {
     /// # Errors
     /// [`SettingsError::OutOfRange`] naming the first key that is outside its range.
     pub fn validate(&self) -> Result<(), SettingsError> {
-        in_range("http.workers", self.http.workers as u64, 0, 1024)?;
+        in_range("http.workers", self.http.workers as u64, 0, WORKERS_MAX as u64)?;
         in_range("http.max_connections_per_worker", self.http.max_connections_per_worker as u64, 1, 1 << 20)?;
         in_range("http.max_in_flight", self.http.max_in_flight as u64, 1, 1 << 20)?;
         in_range("http.retry_after_seconds", u64::from(self.http.retry_after_seconds), 1, 3600)?;

@@ -59,7 +59,9 @@ pub fn init(settings: &LogSettings) -> Result<(), TelemetryError> {
             filter = filter.add_directive(quieter);
         }
     }
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A log that cannot be written, on a full disk or to a reader that has gone, is no reason to panic, as saying so on the same stderr would.
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     // Already started is fine: the first one stays.
     let _ = if settings.json { builder.json().flatten_event(true).try_init() } else { builder.try_init() };
     Ok(())

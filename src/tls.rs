@@ -5,14 +5,16 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{CertificateError, Error, RootCertStore, ServerConfig};
 
-use crate::keys::{Hash, sha256};
+use crate::keys::{Hash, Seen, sha256};
 use crate::limits;
 use crate::settings::TlsSettings;
 
@@ -49,8 +51,8 @@ pub enum TlsError {
 pub struct Certificates {
     settings: TlsSettings,
     current: RwLock<Arc<CertifiedKey>>,
-    /// The hash of the files that were read last, good or bad.
-    seen: Mutex<Hash>,
+    /// The files that were read last, good or bad.
+    seen: Mutex<Seen>,
 }
 
 impl std::fmt::Debug for Certificates {
@@ -74,7 +76,7 @@ pub fn listener(settings: &TlsSettings) -> Result<(Listener, Arc<Certificates>),
     let certificates = Arc::new(Certificates {
         settings: settings.clone(),
         current: RwLock::new(Arc::new(files.certified(settings)?)),
-        seen: Mutex::new(files.hash()),
+        seen: Mutex::new(Seen::in_force(files.hash())),
     });
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
@@ -95,24 +97,25 @@ impl Certificates {
     /// Reads the files again if they have changed; whether the certificate was replaced.
     ///
     /// # Errors
-    /// The files cannot be used; the certificate in force stays in force. Bad files are an error once, not at every look.
-    pub fn refresh(&self) -> Result<bool, TlsError> {
+    /// The files cannot be used; the certificate in force stays in force. Bad files are an error once, and not at every look unless one insists.
+    pub fn refresh(&self, insist: bool) -> Result<bool, TlsError> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let files = match Files::read(&self.settings) {
-            Ok(files) => files,
-            Err(error) => {
-                let gone = std::mem::take(&mut *seen) == Hash::default();
-                return if gone { Ok(false) } else { Err(error) };
-            }
-        };
-        let hash = files.hash();
-        if *seen == hash {
+        let files = Files::read(&self.settings);
+        if !seen.is_news(files.as_ref().ok().map(Files::hash), insist) {
             return Ok(false);
         }
-        *seen = hash;
-        let certified = files.certified(&self.settings)?;
+        let certified = files?.certified(&self.settings)?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(certified);
+        seen.took_effect();
         Ok(true)
+    }
+
+    /// When the certificate in force ends, in milliseconds since 1970; none where that cannot be read. Those that it was signed by may end before it:
+    /// clients find other ways to what they trust.
+    #[must_use]
+    pub fn ends_ms(&self) -> Option<i64> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        i64::try_from(end(current.cert.first()?)?).ok()?.checked_mul(1_000)
     }
 }
 
@@ -170,6 +173,17 @@ fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
     Ok(store)
 }
 
+/// When a certificate ends, in seconds since 1970. Asked of rustls: at the end of all time each has expired, and the refusal says since when.
+fn end(certificate: &CertificateDer<'_>) -> Option<u64> {
+    let certificate = ParsedCertificate::try_from(certificate).ok()?;
+    let at_last = UnixTime::since_unix_epoch(Duration::MAX);
+    let roots = RootCertStore::empty();
+    match verify_server_cert_signed_by_trust_anchor(&certificate, &roots, &[], at_last, &[]) {
+        Err(Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => Some(not_after.as_secs()),
+        _ => None,
+    }
+}
+
 fn unusable(setting: &'static str, path: &Path, reason: &dyn std::fmt::Display) -> TlsError {
     TlsError::Unusable { setting, path: path.to_owned(), reason: reason.to_string() }
 }
@@ -177,6 +191,7 @@ fn unusable(setting: &'static str, path: &Path, reason: &dyn std::fmt::Display) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::timestamp::parse_rfc3339;
 
     /// A certificate signed by itself, and its key.
     fn write(directory: &Path, name: &str) -> TlsSettings {
@@ -198,21 +213,38 @@ mod tests {
         let (_, certificates) = listener(&settings).unwrap();
         let leaf = || certificates.current.read().unwrap().cert[0].to_vec();
         let first = leaf();
-        assert!(!certificates.refresh().unwrap());
+        assert!(!certificates.refresh(false).unwrap());
         write(directory.path(), "two.example");
-        assert!(certificates.refresh().unwrap());
+        assert!(certificates.refresh(false).unwrap());
         let second = leaf();
         assert_ne!(first, second);
         // Half a rotation: the new certificate with the old key.
         let other = tempfile::tempdir().unwrap();
         let new = write(other.path(), "three.example");
         std::fs::copy(&new.certificate, &settings.certificate).unwrap();
-        let error = certificates.refresh().unwrap_err().to_string();
+        let error = certificates.refresh(false).unwrap_err().to_string();
         assert!(error.contains("tls.private_key"), "{error}");
-        assert!(!certificates.refresh().unwrap(), "said once");
+        assert!(!certificates.refresh(false).unwrap(), "said once");
+        assert!(certificates.refresh(true).is_err(), "and to whoever asks");
         assert_eq!(leaf(), second);
         std::fs::copy(&new.private_key, &settings.private_key).unwrap();
-        assert!(certificates.refresh().unwrap(), "and taken when it is whole");
+        assert!(certificates.refresh(false).unwrap(), "and taken when it is whole");
+    }
+
+    #[test]
+    fn the_end_of_a_certificate_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = write(directory.path(), "one.example");
+        let (_, certificates) = listener(&settings).unwrap();
+        // As the crate has it that makes them.
+        assert_eq!(certificates.ends_ms(), parse_rfc3339("4096-01-01T00:00:00Z"));
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["one.example".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(2020, 2, 29);
+        std::fs::write(&settings.certificate, params.self_signed(&key).unwrap().pem()).unwrap();
+        std::fs::write(&settings.private_key, key.serialize_pem()).unwrap();
+        assert!(certificates.refresh(false).unwrap());
+        assert_eq!(certificates.ends_ms(), parse_rfc3339("2020-02-29T00:00:00Z"));
     }
 
     #[test]

@@ -108,6 +108,9 @@ impl Write for AlignedBytes {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let end = self.position.checked_add(bytes.len()).ok_or(io::ErrorKind::FileTooLarge)?;
         if end > self.len {
+            // Whoever seeks beyond all memory is told so; growing would end the process.
+            let more = end.div_ceil(ALIGNMENT).saturating_sub(self.blocks.len());
+            self.blocks.try_reserve(more).map_err(|_| io::ErrorKind::OutOfMemory)?;
             self.resize(end);
         }
         if let Some(place) = self.blocks.as_mut_slice().as_mut_bytes().get_mut(self.position..end) {
@@ -171,6 +174,14 @@ mod tests {
             assert_eq!(aligned.as_ref(), cursor.get_ref().as_slice());
         }
         assert!(aligned.seek(SeekFrom::Current(-10_000)).is_err());
+    }
+
+    #[test]
+    fn a_place_beyond_all_memory_is_an_error() {
+        let mut bytes = AlignedBytes::from([1_u8; 10].as_slice());
+        bytes.seek(SeekFrom::Start(i64::MAX as u64)).unwrap();
+        assert_eq!(bytes.write_all(b"x").unwrap_err().kind(), io::ErrorKind::OutOfMemory);
+        assert_eq!(bytes.as_ref(), [1; 10]);
     }
 
     #[test]

@@ -352,6 +352,10 @@ pub fn assemble_index(
     Ok(IndexAssembly::new(input, graph, edges)?.to_bytes()?)
 }
 
+/// The most that the square of a row's length may be. Products of two rows must be numbers in single precision too, however they are added up, and
+/// also those of what two bytes a value say of rows, which may be a little longer.
+const SQUARED_MOST: f64 = f32::MAX as f64 / 2.0;
+
 /// Checks every row; returns how many there are.
 pub(crate) fn check_rows(input: &IndexInput<'_>) -> Result<u32, AssembleError> {
     if input.dims == 0 || input.dims > DIMENSIONS_MAX as usize {
@@ -365,8 +369,7 @@ pub(crate) fn check_rows(input: &IndexInput<'_>) -> Result<u32, AssembleError> {
     }
     for ((ordinal, row), key) in (0..).zip(input.rows.chunks_exact(input.dims)).zip(input.keys) {
         let squared: f64 = row.iter().map(|value| f64::from(*value) * f64::from(*value)).sum();
-        // Products of two rows must be numbers, in single precision too.
-        if !(squared as f32).is_finite() {
+        if squared.is_nan() || squared > SQUARED_MOST {
             return Err(AssembleError::RowNotFinite { ordinal, key: key.clone() });
         }
         if squared == 0.0 {

@@ -116,23 +116,26 @@ impl<C: Compare> Searcher<'_, C> {
         if broader.min(two_hops) >= scan {
             return Walked { found: 0, breadth: 1 };
         }
-        let breadth = if broader <= two_hops {
+        if broader <= two_hops {
             stats.plan = Plan::FilteredGraph;
-            self.walk_from(Some(entry), breadth as usize, scratch, stats);
+            let breadth = breadth as usize;
+            // Which of those that it finds is the k-th allowed one is not known yet, so what may be nearer than the last of them is kept.
+            self.walk_keeping(Some(entry), breadth, breadth, scratch, stats);
+            // That is kept for an answer and not counted: the walk was no broader for it.
+            let within = scratch.walk.entries().iter().take(breadth);
+            let found = within.filter(|near| allow.contains(near.ordinal())).count();
             scratch.walk.retain(|ordinal| allow.contains(ordinal));
-            breadth as usize
-        } else {
-            stats.plan = Plan::TwoHops;
-            self.walk_two_hops(entry, ef, allow, scratch, stats);
-            ef
-        };
-        Walked { found: scratch.walk.entries().len(), breadth }
+            return Walked { found, breadth };
+        }
+        stats.plan = Plan::TwoHops;
+        self.walk_two_hops(k, entry, ef, allow, scratch, stats);
+        Walked { found: scratch.walk.entries().len(), breadth: ef }
     }
 
-    /// Compares with every allowed item.
+    /// Compares with every allowed item: by rows if they are few, or if codes say nothing of the query, so that none could be left out by them.
     fn compare_with_all(&self, k: usize, allow: &AllowSet, scratch: &mut Scratch, stats: &mut SearchStats) {
         stats.plan = Plan::Exact;
-        if C::EXACT || allow.cardinality() <= BY_ROWS_MOST {
+        if C::EXACT || allow.cardinality() <= BY_ROWS_MOST || !self.near.margin().is_finite() {
             stats.distances += exact::search(self.rows, k, Some(allow), scratch);
             return;
         }
@@ -157,9 +160,18 @@ impl<C: Compare> Searcher<'_, C> {
         (f64::from(allowed) + share_of_all) / (f64::from(seen) + 1.0)
     }
 
-    /// Fills `scratch.walk` with the `ef` nearest allowed items that a walk over allowed items finds.
-    fn walk_two_hops(&self, entry: Entry, ef: usize, allow: &AllowSet, scratch: &mut Scratch, stats: &mut SearchStats) {
-        scratch.walk.begin(ef);
+    /// Fills `scratch.walk` with the `ef` nearest allowed items that a walk over allowed items finds, and what it has seen besides that may be among the
+    /// `k` nearest by rows.
+    fn walk_two_hops(
+        &self,
+        k: usize,
+        entry: Entry,
+        ef: usize,
+        allow: &AllowSet,
+        scratch: &mut Scratch,
+        stats: &mut SearchStats,
+    ) {
+        scratch.walk.begin_keeping(ef, k, self.near.margin());
         scratch.visited.begin(self.graph.n);
         scratch.visited.insert(entry.ordinal());
         if allow.contains(entry.ordinal()) {
@@ -178,6 +190,7 @@ impl<C: Compare> Searcher<'_, C> {
             let Some(next) = scratch.walk.expand() else { break };
             self.expand_two_hops(next, allow, scratch, stats);
         }
+        scratch.walk.add_near();
     }
 
     /// Compares with the allowed items that links lead to from an item, and those that links lead to from its neighbours that are not.

@@ -357,12 +357,25 @@ impl<C: Compare> Searcher<'_, C> {
     /// has seen besides that may be among the `k` nearest by rows.
     fn walk(&self, k: usize, ef: usize, scratch: &mut Scratch, stats: &mut SearchStats) {
         let entry = self.descend(scratch, stats);
+        self.walk_keeping(entry, k, ef, scratch, stats);
+    }
+
+    /// As [`Searcher::walk`], from an entry that is known already.
+    pub(crate) fn walk_keeping(
+        &self,
+        entry: Option<Entry>,
+        k: usize,
+        ef: usize,
+        scratch: &mut Scratch,
+        stats: &mut SearchStats,
+    ) {
         scratch.walk.begin_keeping(ef, k, self.near.margin());
         self.go(entry, ef, scratch, stats);
         scratch.walk.add_near();
     }
 
-    /// As [`Searcher::walk`], from an entry that is known already, and without what lies beyond its breadth.
+    /// As [`Searcher::walk_keeping`], without what lies beyond its breadth.
+    #[cfg(feature = "build")]
     pub(crate) fn walk_from(&self, entry: Option<Entry>, ef: usize, scratch: &mut Scratch, stats: &mut SearchStats) {
         scratch.walk.begin(ef);
         self.go(entry, ef, scratch, stats);

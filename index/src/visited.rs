@@ -79,7 +79,7 @@ impl Marks<'_> {
 }
 
 /// The working memory of searches: keep one per thread of use. Grows to the largest index and the widest search it has seen, and
-/// allocates nothing after that. About 5 bytes per item and 20 per unit of `ef_search`.
+/// allocates nothing after that. About a byte per item and 20 per unit of `ef_search`.
 #[derive(Default)]
 pub struct Scratch {
     pub(crate) visited: Visited,

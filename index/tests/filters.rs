@@ -103,6 +103,31 @@ fn codes_side_by_side_find_the_same_and_are_forgotten_when_the_set_grows() {
     }
 }
 
+/// What codes put behind others is kept for as long as it may be nearer, with a filter as without one.
+#[test]
+fn a_filter_that_passes_everything_finds_nothing_farther_than_none_does() {
+    let (everything, mut scratch) = (AllowSet::full(N as u32), Scratch::default());
+    for query in &clustered(21, N, DIMS, 1.0).queries(25, 200) {
+        index().search(query, &broadly(10, 10), None, &mut scratch).unwrap();
+        let plain = scratch.hits().to_vec();
+        let stats = index().search(query, &broadly(10, 10), Some(&everything), &mut scratch).unwrap();
+        assert_eq!((stats.plan, scratch.hits().len()), (Plan::FilteredGraph, plain.len()));
+        let mut pairs = scratch.hits().iter().zip(&plain);
+        assert!(pairs.all(|(filtered, plain)| filtered.similarity >= plain.similarity), "{plain:?}");
+    }
+}
+
+/// It is so short that codes are all alike to it.
+#[test]
+fn a_query_that_codes_say_nothing_of_is_compared_with_each_allowed_item_once() {
+    let index = clustered(26, 2_000, 24, 1.0).index(Metric::InnerProduct, EdgeSet::InnerProduct);
+    assert!(index.is_coded());
+    let (mut allow, mut scratch) = (AllowSet::new_empty(index.len()), Scratch::default());
+    (0..500).for_each(|ordinal| assert!(allow.insert(ordinal)));
+    let stats = index.search(&[1e-40; 24], &broadly(10, 10), Some(&allow), &mut scratch).unwrap();
+    assert_eq!((stats.plan, stats.distances, scratch.hits().len()), (Plan::Exact, 500, 10));
+}
+
 /// Where neither a broader walk nor comparing with all is cheap: no worse than a search of the same breadth without a filter.
 #[test]
 fn two_hops_find_as_much_as_a_search_without_a_filter() {

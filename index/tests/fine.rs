@@ -10,7 +10,7 @@ mod support;
 
 use damage::{open_error, read, verify_error};
 use factors::{Factors, broadly, clustered, exactly, ordinals, share};
-use kindred_index::build::{GraphOptions, RowForm};
+use kindred_index::build::{GraphOptions, HnswBuilder, RowForm, build_index};
 use kindred_index::format::{IndexHeader, section};
 use kindred_index::{AlignedBytes, Index, Metric, OpenError, Scratch, VerifyError, dot_scalar, normalise};
 use support::Parts;
@@ -77,6 +77,25 @@ fn rows_that_they_are_not_close_to_stay_as_they_are() {
     // At 16 dimensions nothing would be saved.
     let short = clustered(73, 500, 16, 1.0);
     assert!(!Index::open(bytes(&short, Metric::Cosine, RowForm::Fine)).unwrap().is_fine());
+}
+
+/// The last row is a number in single precision, squared, and what two bytes say of it is none: each of its values is half a part of a step longer.
+#[test]
+fn rows_that_could_be_kept_as_longer_than_numbers_are_refused() {
+    let of_length = |long: f32| {
+        let mut rows = vec![0.0; 65 * 64];
+        (0..64).for_each(|d| rows[d * 64 + d] = long);
+        rows[64 * 64..].fill(long / 127.0 / 256.0 * 4_164.51);
+        Factors::new(rows, 64)
+    };
+    let longest = of_length(1.8e19);
+    let last = longest.row(64);
+    assert!(dot_scalar(last, last).is_finite());
+    let built = build_index(&longest.input(Metric::InnerProduct), &GraphOptions::default(), &HnswBuilder, &());
+    assert!(matches!(&built, Err(error) if error.to_string().contains("too large")), "{built:?}");
+    let index = Index::open(bytes(&of_length(0.9e19), Metric::InnerProduct, RowForm::Fine)).unwrap();
+    index.verify().unwrap();
+    assert!(index.is_fine());
 }
 
 /// By codes the other rows would all be zeros, and walks go nowhere.

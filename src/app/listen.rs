@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use actix_web::dev::Server;
@@ -12,7 +13,7 @@ use super::StartError;
 use crate::http;
 use crate::http::state::{State, Worker};
 use crate::limits;
-use crate::settings::{HttpSettings, Settings};
+use crate::settings::{HttpSettings, Settings, WORKERS_MAX};
 use crate::tls;
 
 /// Which addresses a listener answers.
@@ -87,6 +88,17 @@ pub(super) fn serve(
     tls: Option<&tls::Listener>,
     state: &web::Data<State>,
 ) -> Result<Server, StartError> {
+    let workers = workers(settings);
+    let threads = workers + usize::from(state.admin_apart);
+    let connections = connections(settings.max_connections_per_worker, threads, files_max());
+    if connections < settings.max_connections_per_worker && surface != Surface::Admin {
+        tracing::info!(
+            connections_per_worker = connections,
+            set = settings.max_connections_per_worker,
+            "fewer connections are held than are set, because the system lets this process have few files open: for more of them raise the limit \
+             (ulimit -n, LimitNOFILE= of systemd, --ulimit nofile= of Docker)"
+        );
+    }
     let state = state.clone();
     let body_timeout = Duration::from_millis(settings.client_body_timeout_ms);
     let factory = move || {
@@ -98,24 +110,45 @@ pub(super) fn serve(
             .configure(|config| routes(config, surface))
             .configure(|config| http::bounds(config, body_timeout))
     };
-    let mut server = HttpServer::new(factory)
-        .max_connections(settings.max_connections_per_worker)
+    let server = HttpServer::new(factory)
+        .workers(if surface == Surface::Admin { 1 } else { workers })
+        .max_connections(connections)
         .keep_alive(Duration::from_secs(settings.keep_alive_seconds))
         .client_request_timeout(Duration::from_millis(settings.client_request_timeout_ms))
         .tcp_nodelay(settings.tcp_nodelay)
         .shutdown_timeout(settings.shutdown_timeout_seconds)
         .disable_signals();
-    if surface == Surface::Admin {
-        server = server.workers(1);
-    } else if settings.workers > 0 {
-        server = server.workers(settings.workers);
-    }
     let server = match tls {
         Some(tls) => server.listen_rustls_0_23(listener, tls.clone()),
         None => server.listen(listener),
     };
     let server = server.map_err(|source| StartError::System { what: "listening", source })?;
     Ok(server.run())
+}
+
+/// Worker threads: as many as are set, or one per core.
+fn workers(settings: &HttpSettings) -> usize {
+    match settings.workers {
+        0 => std::thread::available_parallelism().map_or(2, NonZeroUsize::get).min(WORKERS_MAX),
+        set => set,
+    }
+}
+
+/// Connections that each of so many threads holds: as many as are set, and all together no more than two thirds of the files that may be open. Where
+/// connections took them all the store could write nothing, and no artifact could be opened.
+fn connections(set: usize, threads: usize, files_max: Option<usize>) -> usize {
+    let share = files_max.map_or(usize::MAX, |files| (files - files / 3) / threads.max(1));
+    set.min(share).max(1)
+}
+
+/// Files that this process may have open at once; none where the system sets no limit, or does not say so (it is asked on Linux).
+fn files_max() -> Option<usize> {
+    soft_limit(&std::fs::read_to_string("/proc/self/limits").ok()?)
+}
+
+fn soft_limit(limits: &str) -> Option<usize> {
+    let numbers = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    numbers.split_whitespace().next()?.parse().ok()
 }
 
 fn routes(config: &mut web::ServiceConfig, surface: Surface) {
@@ -129,6 +162,15 @@ fn routes(config: &mut web::ServiceConfig, surface: Surface) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_leave_a_third_of_the_files_to_the_rest() {
+        assert_eq!(connections(4_096, 3, Some(1_024)), 227);
+        assert_eq!(connections(100, 3, Some(1_024)), 100);
+        assert_eq!((connections(4_096, 5, Some(4)), connections(4_096, 3, None)), (1, 4_096));
+        let says = |soft: &str| format!("Limit  Soft Limit  Hard Limit\nMax open files  {soft}  524288  files\n");
+        assert_eq!(["1024", "unlimited"].map(|soft| soft_limit(&says(soft))), [Some(1_024), None]);
+    }
 
     #[test]
     fn what_is_named_to_be_changed_is_what_is_in_the_way() {

@@ -50,6 +50,15 @@ pub(super) fn open(settings: &HistorySettings) -> Result<Stores, StoreError> {
     }
 }
 
+/// Milliseconds that every interaction is kept at least: 0 where that depends on how many there are, or on when the server is started anew.
+pub(super) fn kept_for_ms(settings: &HistorySettings) -> i64 {
+    if settings.store == StoreKind::Memory || settings.max_mb > 0 {
+        return 0;
+    }
+    let shortest = settings.retention().filter(|days| *days > 0).min();
+    shortest.map_or(i64::MAX, |days| i64::from(days) * 86_400_000)
+}
+
 fn retention(settings: &HistorySettings) -> Retention {
     let ms = |days: u32| (days > 0).then(|| i64::from(days) * 86_400_000);
     let kinds = &settings.retention_days_by_kind;

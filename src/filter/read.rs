@@ -130,7 +130,7 @@ fn fill<T, E: serde::de::Error>(name: &'static str, field: &mut Option<T>, found
 
 /// What is written as an object. A derived parser takes an array too, for the values of the fields in their order: the range `[5, 10]` would be above
 /// 5 and from 10 on, and a point as GeoJSON writes it would be another.
-struct Object<T>(T);
+pub(crate) struct Object<T>(pub(crate) T);
 
 struct ObjectVisitor<T>(PhantomData<T>);
 

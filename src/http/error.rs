@@ -15,6 +15,7 @@ use crate::limits;
 use crate::live_catalog::ChangeError;
 use crate::nearest::NearestError;
 use crate::people::PeopleError;
+use crate::people::links::LinkError;
 use crate::recommend::RecommendError;
 use crate::reload::ReloadError;
 use crate::store::StoreError;
@@ -85,6 +86,7 @@ pub(crate) enum Code {
     HistoryFailed,
     StoreFull,
     CatalogFull,
+    MergesFull,
     Internal,
 }
 
@@ -137,6 +139,9 @@ impl Code {
             Self::CatalogFull => {
                 (StatusCode::INSUFFICIENT_STORAGE, "catalog_full", "no more items may change before the next build")
             }
+            Self::MergesFull => {
+                (StatusCode::INSUFFICIENT_STORAGE, "merges_full", "no more users and sessions can be merged")
+            }
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "the server made a mistake"),
         }
     }
@@ -163,7 +168,7 @@ impl Problem {
         Self::new(
             Code::LimitExceeded,
             format!("{what}: {found}, at most {most} are allowed"),
-            format!("send at most {most} {what} a request"),
+            format!("send at most {most} of them"),
         )
     }
 
@@ -239,6 +244,10 @@ impl Problem {
                 let remedy = "export the catalogue (GET /v1/items), build with it, then send this again";
                 Self::new(Code::CatalogFull, error.to_string(), remedy)
             }
+            ChangeError::TooManyFields { .. } => {
+                let remedy = "use fewer names of attributes; one that no item has any more counts until the next build";
+                Self::new(Code::LimitExceeded, error.to_string(), remedy)
+            }
             ChangeError::Entry(_) => Self::new(Code::Internal, error.to_string(), again),
         }
     }
@@ -281,6 +290,11 @@ impl Problem {
     pub(crate) fn people(error: &PeopleError, retry_after: u32) -> Self {
         match error {
             PeopleError::Store(error) => Self::store(error, retry_after),
+            // No time mends that, so none is named.
+            PeopleError::Link(error @ LinkError::Full) => {
+                let remedy = "erase sessions that are over: DELETE /v1/sessions/{id}/data";
+                Self::new(Code::MergesFull, error.to_string(), remedy)
+            }
             PeopleError::Link(error) => {
                 Self::new(Code::MergeConflict, error.to_string(), "GET /v1/users/{id} shows what is merged into a user")
             }
@@ -431,6 +445,23 @@ mod tests {
         assert_eq!((problem.status_code().as_u16(), problem.code_name()), (507, "catalog_full"));
         assert!(problem.detail.contains("200001") && problem.remedy.contains("build"), "{problem}");
         assert!(problem.error_response().headers().get(RETRY_AFTER).is_none(), "to wait does not help");
+    }
+
+    #[test]
+    fn the_place_of_what_is_too_much_is_in_the_detail_alone() {
+        let problem = Problem::limit("items[3]: categories", 300, 256);
+        assert!(problem.detail.contains("items[3]: categories: 300"), "{problem}");
+        assert_eq!(problem.remedy, "send at most 256 of them");
+    }
+
+    #[test]
+    fn too_many_merges_are_no_conflict_of_two() {
+        let problem = |error: LinkError| Problem::people(&error.into(), 1);
+        let full = problem(LinkError::Full);
+        assert_eq!((full.status_code().as_u16(), full.code_name()), (507, "merges_full"));
+        assert!(full.remedy.contains("DELETE /v1/sessions/{id}/data"), "{full}");
+        assert!(full.error_response().headers().get(RETRY_AFTER).is_none(), "to wait does not help");
+        assert_eq!(problem(LinkError::Taken).code_name(), "merge_conflict");
     }
 
     #[test]

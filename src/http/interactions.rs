@@ -12,6 +12,7 @@ use super::error::{Code, Problem};
 use super::state::{State, Worker};
 use super::time::{Timestamp, TimestampDto};
 use super::visitor::ConsentDto;
+use crate::filter::Object;
 use crate::history::{Actor, Incoming};
 use crate::interaction::RECOMMENDATION_ID;
 use crate::interaction::{Interaction, InteractionError};
@@ -66,6 +67,7 @@ pub(crate) struct InteractionDto {
 #[serde(deny_unknown_fields)]
 pub(crate) struct InteractionBatch {
     /// The interactions.
+    #[serde(deserialize_with = "super::body::objects")]
     pub(crate) interactions: Vec<InteractionDto>,
 }
 
@@ -127,10 +129,11 @@ pub(crate) async fn post(
     check_count("interactions", batch.len(), limits::BATCH_INTERACTIONS_MAX)?;
     let now_ms = state.now_ms();
     let single = batch.len() == 1;
+    let is_loaded = state.reloader.live().is_some();
     let batch = state.with_kinds(|kinds| {
         let incoming = |(at, dto): (usize, InteractionDto)| {
             let place = if single { Place::Only } else { Place::At(at) };
-            let (one, consent) = dto.into_incoming(place, now_ms, kinds)?;
+            let (one, consent) = dto.into_incoming(place, now_ms, kinds, is_loaded)?;
             // What binds decides what else is noted of it: outcomes and trends count only whom the store may know.
             let consent = state.people.binding(&one, consent);
             Ok::<_, Problem>((one, consent))
@@ -177,7 +180,10 @@ fn outcomes(batch: &[(Incoming, Consent)]) -> Vec<(String, Option<String>, Outco
 /// One object, an object with a list, or a list.
 fn parse(body: &[u8]) -> Result<Vec<InteractionDto>, Problem> {
     match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
-        Some(b'[') => json_of_any_form(body),
+        Some(b'[') => {
+            let list: Vec<Object<InteractionDto>> = json_of_any_form(body)?;
+            Ok(list.into_iter().map(|Object(one)| one).collect())
+        }
         _ if has_list(body)? => Ok(json::<InteractionBatch>(body)?.interactions),
         _ => Ok(vec![json(body)?]),
     }
@@ -199,6 +205,7 @@ impl InteractionDto {
         place: Place,
         now_ms: i64,
         kinds: &BTreeMap<String, f32>,
+        is_loaded: bool,
     ) -> Result<(Incoming, Consent), Problem> {
         if self.user_id.is_none() && self.session_id.is_none() {
             return Err(Problem::invalid(
@@ -225,7 +232,7 @@ impl InteractionDto {
             // In the context it is kept with the interaction, and is there for the next training.
             interaction.context.insert(RECOMMENDATION_ID.to_owned(), id);
         }
-        check(&interaction, place, now_ms, kinds)?;
+        check(&interaction, place, now_ms, kinds, is_loaded)?;
         Ok((Incoming { user_id, session_id, interaction }, self.consent.into()))
     }
 }
@@ -248,7 +255,7 @@ impl std::fmt::Display for Place {
     }
 }
 
-/// Checks an interaction that came in, wherever it is going.
+/// Checks an interaction that came in, wherever it is going. `kinds` are those of the model if one `is_loaded`, else the usual ones.
 ///
 /// # Errors
 /// [`Problem`] that begins with `place` and says what is wrong.
@@ -257,6 +264,7 @@ pub(super) fn check(
     place: Place,
     now_ms: i64,
     kinds: &BTreeMap<String, f32>,
+    is_loaded: bool,
 ) -> Result<(), Problem> {
     interaction.validate().map_err(|error| {
         let code = match error {
@@ -273,12 +281,14 @@ pub(super) fn check(
         ));
     }
     if !kinds.contains_key(&interaction.kind) && interaction.kind != NOT_INTERESTED {
+        let unknown = format!("{place}kind {:?} is not known", super::error::shown(&interaction.kind));
+        if !is_loaded {
+            // The model may know it. A refusal would be for good, and what was done would be lost.
+            return Err(Problem::not_ready().at(&unknown));
+        }
         let known: Vec<&str> = kinds.keys().map(String::as_str).collect();
-        return Err(Problem::new(
-            Code::UnknownKind,
-            format!("{place}kind {:?} is not known", super::error::shown(&interaction.kind)),
-            format!("use one of: {}; or train a model with this kind", known.join(", ")),
-        ));
+        let remedy = format!("use one of: {}; or train a model with this kind", known.join(", "));
+        return Err(Problem::new(Code::UnknownKind, unknown, remedy));
     }
     Ok(())
 }

@@ -272,7 +272,8 @@ fn current(state: &State, id: &str) -> Result<(CatalogItem, Option<Vec<f32>>), P
                 Problem::new(Code::Internal, error.to_string(), "verify the artifact with `kindred verify`")
             })?
         }
-        None => last.and_then(|entry| entry.item().cloned()),
+        // What the artifact has is not known: who is told that the item is not there puts it anew, without what it had.
+        None => last.ok_or_else(Problem::not_ready)?.item().cloned(),
     };
     Ok((item.ok_or_else(|| Problem::item_not_found(id))?, vector))
 }

@@ -109,6 +109,7 @@ impl ItemInput {
             ));
         }
         check_vector(self.vector.as_deref(), place, dimensions)?;
+        check_expiry(self.expires_at, before.and_then(|before| before.expires_at), place)?;
         let item = CatalogItem {
             title: self.title,
             description: self.description,
@@ -149,6 +150,17 @@ fn what_is_new(item: &CatalogItem, before: Option<&CatalogItem>) -> CatalogItem 
     let is_same = before.is_some_and(|before| before.categories == item.categories);
     let categories = if is_same { Vec::new() } else { item.categories.clone() };
     CatalogItem { attributes, categories, ..CatalogItem::new("") }
+}
+
+/// Many write 0 or -1 for never, and `kindred prepare` reads it so: the item would be in no list until the next build, and then come back.
+fn check_expiry(at: Option<Timestamp>, before: Option<Timestamp>, place: &str) -> Result<(), Problem> {
+    match at.filter(|at| at.0 <= 0 && Some(*at) != before) {
+        None => Ok(()),
+        Some(at) => Err(Problem::invalid(
+            format!("{place}expires_at is {at}, expected a time after the beginning of 1970"),
+            "leave expires_at out, or send null, for an item that never expires; hidden keeps one out of every list",
+        )),
+    }
 }
 
 fn check_vector(vector: Option<&[f32]>, place: &str, dimensions: Option<usize>) -> Result<(), Problem> {
@@ -245,6 +257,22 @@ mod tests {
         let value = patched(&item, Some(&[0.5]), patch, "").unwrap();
         let expected = json!({"id": "bear", "title": "Old bear", "available": true, "attributes": {"b": 2, "c": [true]}, "vector": [0.5]});
         assert_eq!(value, expected);
+    }
+
+    #[test]
+    fn a_time_that_means_never_is_no_expiry() {
+        let put = |at_ms: i64, before: Option<&CatalogItem>| {
+            let sent = input(json!({"expires_at": at_ms}), "").unwrap();
+            sent.into_entry("bear", "items[3]: ", before, None, 7).map(|entry| entry.expires_at_ms())
+        };
+        for at_ms in [0, -1] {
+            let told = put(at_ms, None).unwrap_err().to_string();
+            assert!(told.contains("items[3]: expires_at is") && told.contains("never"), "{told}");
+            // What it was built with does not stand in the way of another change.
+            let built = CatalogItem { expires_at: Some(Timestamp(at_ms)), ..CatalogItem::new("bear") };
+            assert_eq!(put(at_ms, Some(&built)).unwrap(), Some(at_ms));
+        }
+        assert_eq!(put(1_600_000_000_000, None).unwrap(), Some(1_600_000_000_000), "one that has passed");
     }
 
     #[test]

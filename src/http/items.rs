@@ -28,7 +28,7 @@ use crate::telemetry::RequestStage;
 pub(crate) struct ItemDto {
     /// The item's id.
     id: String,
-    /// Its title; left out if the catalogue has none.
+    /// Its title; empty if the catalogue has none.
     #[schema(required = false)]
     title: String,
     /// Its description; left out if the catalogue has none.
@@ -49,7 +49,7 @@ pub(crate) struct ItemDto {
     hidden: bool,
     /// From when on it is kept out of every list.
     expires_at: Option<String>,
-    /// When it was last changed here; left out for an item that is as it was built.
+    /// When it was last changed; left out where the catalogue does not say so.
     updated_at: Option<String>,
     /// Everything else.
     #[schema(value_type = Object, required = false)]

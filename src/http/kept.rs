@@ -86,7 +86,8 @@ pub(crate) struct Receipt {
     erased_at: String,
     /// How much was removed.
     removed: RemovedCounts,
-    /// What is kept on purpose: `refusal`, the user's standing choice that nothing be kept, without which the next request would be kept again.
+    /// What is kept on purpose: `refusal`, the user's standing choice that nothing be kept, or nothing on disk, without which the next request would
+    /// be kept again.
     kept: Vec<&'static str>,
     /// Published artifacts, and whether their factors may carry the person's trace. It goes when the artifact goes: train and build anew, and
     /// remove the old generations.
@@ -115,7 +116,9 @@ pub(crate) struct RemovedCounts {
 pub(crate) struct GenerationTrace {
     /// The artifact.
     generation: String,
-    /// `possible` if it was trained on a time in which the person did something, or says nothing of its time; `none` if on another time.
+    /// `none_known` if all that was kept of the person came after the time that it was trained on, and all that came to this server in that time is
+    /// still kept (`history.retention_days`, the shortest of `history.retention_days_by_kind`, no `history.max_mb`); else `possible`. It is not known
+    /// here what stood in a log of another place that it was trained on, nor what an earlier erasure removed: that one's receipt tells.
     trace: &'static str,
     /// The first moment that it was trained on, if it says so.
     trained_from: Option<String>,
@@ -201,9 +204,10 @@ async fn erase(state: &web::Data<State>, person: &[Actor]) -> Result<HttpRespons
     let erasure = erased.map_err(|error| Problem::people(&error, state.retry_after_seconds))?;
     let for_disk = state.clone();
     let published = web::block(move || for_disk.reloader.published()).await.unwrap_or_default();
+    let kept_since_ms = state.now_ms().saturating_sub(state.kept_for_ms);
     let trace = |(generation, window): (String, Option<TrainingWindow>)| GenerationTrace {
         generation,
-        trace: if may_carry(&erasure, window) { "possible" } else { "none" },
+        trace: if may_carry(&erasure, window, kept_since_ms) { "possible" } else { "none_known" },
         trained_from: window.map(|window| rfc3339(window.first_ms)),
         trained_to: window.map(|window| rfc3339(window.last_ms)),
     };
@@ -223,11 +227,11 @@ async fn erase(state: &web::Data<State>, person: &[Actor]) -> Result<HttpRespons
     })
 }
 
-/// Whether what a person did lies in the time that an artifact was trained on, as far as is known. Older interactions may have been removed by
-/// their retention, so a person without any may still have left a trace.
-fn may_carry(erasure: &Erasure, window: Option<TrainingWindow>) -> bool {
+/// Whether a person may have done something in the time that an artifact was trained on. What came before `kept_since_ms` may have been removed for its
+/// age: who did nothing in such a time as far as is kept, or nothing at all, may still have left a trace.
+fn may_carry(erasure: &Erasure, window: Option<TrainingWindow>, kept_since_ms: i64) -> bool {
     match (erasure.span_ms, window) {
-        (Some((first, _)), Some(window)) => first <= window.last_ms,
+        (Some((first, _)), Some(window)) => first <= window.last_ms || window.first_ms < kept_since_ms,
         _ => true,
     }
 }

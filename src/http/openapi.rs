@@ -80,7 +80,7 @@ const NOT_SO: (&str, &str) = ("400", "the request cannot be used; nothing was ch
 const NOT_THIS: [(&str, &str); 3] = [
     ("408", "the body did not come in time"),
     ("413", "the body is too large"),
-    ("415", "the body is not said to be JSON"),
+    ("415", "the body is not said to be JSON, or is packed"),
 ];
 /// What each request meets that needs a key, where there are keys.
 const NOT_YOU: [(&str, &str); 3] = [

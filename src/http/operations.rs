@@ -56,10 +56,10 @@ pub(crate) struct ModelAnswer<'a> {
 /// What a reload did.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ReloadAnswer {
-    /// `swapped`, `unchanged` or `nothing_published`.
+    /// `swapped`, `unchanged`, or `nothing_published` where CURRENT is not there: what is in service stays.
     #[schema(value_type = String)]
     pub(crate) result: &'static str,
-    /// The artifact now in service.
+    /// The artifact now in service; null if none is.
     pub(crate) generation: Option<String>,
 }
 
@@ -138,6 +138,7 @@ pub(crate) async fn metrics(state: web::Data<State>) -> Result<HttpResponse, Pro
         let in_flight = state.in_flight.load(Ordering::Relaxed) + state.keeping.load(Ordering::Relaxed);
         let mut stats = state.history.stats();
         stats.damaged += state.catalog.damaged() + state.people.damaged();
+        state.metrics.unlogged.set(i64::try_from(state.shown.refused()).unwrap_or(i64::MAX));
         state.metrics.render(in_flight, &artifact, &stats).map_err(|error| error.to_string())
     });
     let text = text.await.unwrap_or_else(|error| Err(error.to_string()));
@@ -162,7 +163,10 @@ pub(crate) async fn reload(state: web::Data<State>) -> Result<HttpResponse, Prob
     let (result, generation) = match state.reloader.reload().await? {
         Reloaded::Swapped(generation) => ("swapped", Some(generation)),
         Reloaded::Unchanged(generation) => ("unchanged", Some(generation)),
-        Reloaded::NothingPublished => ("nothing_published", None),
+        Reloaded::NothingPublished => {
+            let live = state.reloader.live();
+            ("nothing_published", live.as_deref().map(|live| live.snapshot.generation().to_owned()))
+        }
     };
     Ok(HttpResponse::Ok().json(ReloadAnswer { result, generation }))
 }

@@ -41,7 +41,7 @@ pub(crate) struct RecommendationsRequest {
     /// The session, whose stored interactions are used.
     pub(crate) session_id: Option<String>,
     /// Interactions beside those that are stored, oldest first. They are used for this answer and not kept.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::body::objects")]
     pub(crate) interactions: Vec<RecentDto>,
     /// What the visitor agrees to; `full` if left out. With `none` nothing that was kept is used.
     #[serde(default)]

@@ -30,7 +30,7 @@ pub(crate) struct ScoreRequest {
     /// The session, whose stored interactions are used.
     pub(crate) session_id: Option<String>,
     /// Interactions beside those that are stored, oldest first.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::body::objects")]
     pub(crate) interactions: Vec<RecentDto>,
     /// What the visitor agrees to; `full` if left out.
     #[serde(default)]

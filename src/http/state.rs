@@ -73,6 +73,8 @@ pub(crate) struct State {
     pub(crate) wait_target: Option<Duration>,
     /// How long a request waits for stored interactions.
     pub(crate) read_timeout: Duration,
+    /// Milliseconds that every interaction that is stored is kept at least.
+    pub(crate) kept_for_ms: i64,
     /// Above this a request is logged.
     pub(crate) slow_request: Duration,
     /// Seconds named in Retry-After.

@@ -158,7 +158,8 @@ fn failed(state: &State, error: &PeopleError) -> Problem {
 
 /// Set what is known about a user
 ///
-/// Everything that the body leaves out is unset. A user need not be set before their interactions come.
+/// Everything that the body leaves out is unset, but for `consent`: who says nothing of it takes no refusal back. A user need not be set before their
+/// interactions come.
 #[utoipa::path(
     put, path = "/v1/users/{id}", operation_id = "put_user", tag = "people",
     params(("id" = String, Path, description = "the user's id", example = "user-17")),
@@ -216,7 +217,7 @@ pub(crate) async fn patch(
             "user_id": "user-17", "country": "DE", "device": "mobile", "labels": ["garden"], "follows": ["user-3"], "consent": "full",
             "merged": ["s:session-8f3a"], "merged_into": null
         })),
-        (status = 404, description = "nothing was set", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "nothing was set, and nobody is merged", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn get(
@@ -228,10 +229,13 @@ pub(crate) async fn get(
     let id = path.into_inner();
     check_id(&"user id", &id)?;
     let user = state.people.user(&id);
-    let root = state.people.person(&user).into_iter().next().unwrap_or(user);
-    let profile = state.people.profile(&root).await.map_err(|error| failed(&state, &error.into()))?;
+    let person = state.people.person(&user);
+    let root = person.first().unwrap_or(&user);
+    let profile = state.people.profile(root).await.map_err(|error| failed(&state, &error.into()))?;
     match profile {
         Some(profile) => shown(&state, id, (*profile).clone()),
+        // What is merged is to be seen here, and a refusal under another name binds.
+        None if person.len() > 1 => shown(&state, id, Profile::default()),
         None => Err(Problem::new(
             Code::UserNotFound,
             "nothing was set about this user",

@@ -108,6 +108,7 @@ pub(super) fn recent_to_history(recent: Vec<RecentDto>, state: &State) -> Result
     }
     let now_ms = state.now_ms();
     let count = recent.len();
+    let is_loaded = state.reloader.live().is_some();
     state.with_kinds(|kinds| {
         let convert = |(at, dto): (usize, RecentDto)| {
             let from_the_end = i64::try_from(count - 1 - at).unwrap_or(i64::MAX);
@@ -119,7 +120,7 @@ pub(super) fn recent_to_history(recent: Vec<RecentDto>, state: &State) -> Result
                 occurred_at_ms: dto.occurred_at.map_or(now_ms - from_the_end, |at| at.0),
                 context: dto.context,
             };
-            super::interactions::check(&interaction, Place::At(at), now_ms, kinds)?;
+            super::interactions::check(&interaction, Place::At(at), now_ms, kinds, is_loaded)?;
             Ok(interaction)
         };
         recent.into_iter().enumerate().map(convert).collect()

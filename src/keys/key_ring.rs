@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
-use super::{Hash, Keys, KeysError, Rate, Role, sha256};
+use super::{Keys, KeysError, Rate, Role, Seen, sha256};
 use crate::limits;
 
 /// The keys in force.
@@ -12,8 +12,8 @@ pub struct KeyRing {
     path: PathBuf,
     usual: Rate,
     keys: RwLock<Arc<Keys>>,
-    /// The hash of the file that was read last, good or bad.
-    seen: Mutex<Hash>,
+    /// The file that was read last, good or bad.
+    seen: Mutex<Seen>,
     /// What the buckets count their time from.
     began: Instant,
 }
@@ -53,7 +53,7 @@ impl KeyRing {
     pub fn open(path: &Path, usual: Rate) -> Result<Self, KeysError> {
         let bytes = read(path)?;
         let keys = parse(&bytes, usual)?;
-        let seen = Mutex::new(sha256(&bytes));
+        let seen = Mutex::new(Seen::in_force(sha256(&bytes)));
         Ok(Self { path: path.to_owned(), usual, keys: RwLock::new(Arc::new(keys)), seen, began: Instant::now() })
     }
 
@@ -72,25 +72,19 @@ impl KeyRing {
     /// Reads the file again if it has changed; the number of keys if they were replaced. Rates used so far stay used.
     ///
     /// # Errors
-    /// The file cannot be used; the keys in force stay in force. A bad file is an error once, not at every look.
-    pub fn refresh(&self) -> Result<Option<usize>, KeysError> {
+    /// The file cannot be used; the keys in force stay in force. A bad file is an error once, and not at every look unless one insists.
+    pub fn refresh(&self, insist: bool) -> Result<Option<usize>, KeysError> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes = match read(&self.path) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                let gone = std::mem::take(&mut *seen) == Hash::default();
-                return if gone { Ok(None) } else { Err(error) };
-            }
-        };
-        let hash = sha256(&bytes);
-        if *seen == hash {
+        let bytes = read(&self.path);
+        let hash = bytes.as_ref().ok().map(|bytes| sha256(bytes));
+        if !seen.is_news(hash, insist) {
             return Ok(None);
         }
-        *seen = hash;
-        let mut keys = parse(&bytes, self.usual)?;
+        let mut keys = parse(&bytes?, self.usual)?;
         keys.take_over(&self.current());
         let count = keys.len();
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+        seen.took_effect();
         Ok(Some(count))
     }
 
@@ -164,23 +158,27 @@ mod tests {
         assert_eq!(may(&old, Role::Write).map_err(|refusal| matches!(refusal, Refusal::Role(_))), Err(true));
         assert_eq!(may(&new, Role::Read), Err(Refusal::Unknown));
         assert_eq!(ring.authorize(None, Role::Read, Instant::now()), Err(Refusal::Missing));
-        assert_eq!(ring.refresh().unwrap(), None);
+        assert_eq!(ring.refresh(false).unwrap(), None);
 
         std::fs::write(&path, format!("{}\n{}\n", old.line, new.line)).unwrap();
-        assert_eq!(ring.refresh().unwrap(), Some(2));
+        assert_eq!(ring.refresh(false).unwrap(), Some(2));
         assert!(may(&old, Role::Read).is_ok() && may(&new, Role::Admin).is_ok(), "both at once");
+        assert_eq!(ring.refresh(true).unwrap(), None, "there is nothing to say");
         std::fs::write(&path, "rubbish").unwrap();
-        assert!(ring.refresh().is_err());
-        assert_eq!(ring.refresh().unwrap(), None, "said once");
+        assert!(ring.refresh(false).is_err());
+        assert_eq!(ring.refresh(false).unwrap(), None, "said once");
+        assert!(ring.refresh(true).is_err(), "and to whoever asks");
+        assert_eq!(ring.refresh(false).unwrap(), None, "said once");
         std::fs::write(&path, format!("{}\n{}\n", new.line, new.line.replace("new ", "again "))).unwrap();
-        assert!(matches!(ring.refresh(), Err(KeysError::Twice { first: 1, second: 2 })));
+        assert!(matches!(ring.refresh(false), Err(KeysError::Twice { first: 1, second: 2 })));
         assert!(may(&old, Role::Read).is_ok(), "what was in force stays in force");
         std::fs::remove_file(&path).unwrap();
-        assert!(ring.refresh().is_err());
-        assert_eq!(ring.refresh().unwrap(), None, "said once");
+        assert!(ring.refresh(false).is_err());
+        assert_eq!(ring.refresh(false).unwrap(), None, "said once");
+        assert!(ring.refresh(true).is_err(), "and to whoever asks");
         assert!(may(&old, Role::Read).is_ok(), "what was in force stays in force");
         std::fs::write(&path, &new.line).unwrap();
-        assert_eq!(ring.refresh().unwrap(), Some(1));
+        assert_eq!(ring.refresh(false).unwrap(), Some(1));
         assert_eq!(may(&old, Role::Read), Err(Refusal::Unknown));
     }
 
@@ -195,7 +193,7 @@ mod tests {
         let call = |now| ring.authorize(Some(key.secret.as_bytes()), Role::Read, now);
         assert!(call(now).is_ok() && call(now).is_ok());
         std::fs::write(&path, format!("{} rate=1 burst=2\n# changed", key.line)).unwrap();
-        assert_eq!(ring.refresh().unwrap(), Some(1));
+        assert_eq!(ring.refresh(false).unwrap(), Some(1));
         assert!(matches!(call(now), Err(Refusal::TooFast { caller, seconds: 1 }) if &*caller.name == "shop"));
         assert!(call(now + Duration::from_secs(1)).is_ok());
     }

@@ -13,9 +13,11 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 mod bucket;
 mod key_ring;
+mod seen;
 
 pub use self::bucket::Bucket;
 pub use self::key_ring::{Caller, KeyRing, Refusal};
+pub(crate) use self::seen::Seen;
 use crate::limits;
 
 /// What every key begins with, so that a scanner for leaked secrets can find one.

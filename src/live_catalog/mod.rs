@@ -11,6 +11,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kindred_index::MappedFile;
+use kindred_index::format::FIELDS_MAX;
 use tokio::sync::Mutex as Turn;
 
 pub use self::overlay::Overlay;
@@ -43,6 +44,12 @@ pub enum ChangeError {
         most = limits::LIVE_ITEMS_MAX
     )]
     TooMany {
+        /// How many there would be.
+        found: usize,
+    },
+    /// More fields than an index holds.
+    #[error("the catalogue would have {found} fields to filter on, at most {FIELDS_MAX} fit into an index; category, price and the like count, and a point is two")]
+    TooManyFields {
         /// How many there would be.
         found: usize,
     },
@@ -142,7 +149,7 @@ impl LiveCatalog {
     /// Costs one commit of the store, and for each item that the artifact does not know up to 256 rows.
     ///
     /// # Errors
-    /// The store's failure or too many changes; then nothing was changed.
+    /// The store's failure, too many changes or too many fields; then nothing was changed.
     pub async fn change(
         &self,
         _held: &Turns<'_>,
@@ -175,14 +182,19 @@ impl LiveCatalog {
     }
 
     /// What lies over the artifact costs requests, and is bounded; what is kept takes memory, and twice as much may be: as many again may be contained.
+    /// An attribute too many would end the next build, long after it came.
     fn check_room(&self, entries: &[LiveEntry], live: Option<&Live>) -> Result<(), ChangeError> {
         let is_too_many = |before: usize, found: usize, most: usize| found > before && found > most;
         if let Some(live) = live {
-            let items = live.overlay.as_it_is();
+            let (items, model) = (live.overlay.as_it_is(), live.snapshot.model());
             let ids = entries.iter().map(LiveEntry::id);
-            let found = items.len_with(live.snapshot.model(), ids);
+            let found = items.len_with(model, ids);
             if is_too_many(items.len(), found, limits::LIVE_ITEMS_MAX) {
                 return Err(ChangeError::TooMany { found });
+            }
+            let found = items.n_fields_with(model, entries);
+            if is_too_many(items.n_fields_with(model, &[]), found, FIELDS_MAX as usize) {
+                return Err(ChangeError::TooManyFields { found });
             }
         }
         let kept = self.kept();

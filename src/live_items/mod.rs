@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::{Bound, Range};
 use std::sync::Arc;
 
-use kindred_index::{AllowSet, AttributeView, FilterError, FilterExpr};
+use kindred_index::{AllowSet, AttributeView, FilterError, FilterExpr, ItemAttributes};
 
 pub use self::entry::{LiveEntry, LiveEntryError};
 pub use self::rows::LiveRows;
@@ -307,6 +307,20 @@ impl LiveItems {
             None => self.by_key.contains_key(id),
         };
         self.len() + ids.filter(|id| !is_in(id)).count()
+    }
+
+    /// How many fields the artifact and all changes have, these too: as many as the next build lays out, if no item goes.
+    pub fn n_fields_with<D: AsRef<[u8]>>(&self, model: &Model<D>, changes: &[LiveEntry]) -> usize {
+        let attributes = model.index().attributes();
+        let mut names: BTreeSet<&str> = attributes.fields().map(|field| field.name()).collect();
+        // A point is the two fields of its numbers, and no third.
+        let is_point = |name: &str| self.fields.contains_key(format!("{name}.lat").as_str());
+        names.extend(self.fields.keys().map(String::as_str).filter(|name| !is_point(name)));
+        for ItemAttributes { terms, numbers } in changes.iter().map(LiveEntry::attributes) {
+            names.extend(terms.iter().map(|(name, _)| name.as_str()));
+            names.extend(numbers.iter().map(|(name, _)| name.as_str()));
+        }
+        names.len()
     }
 
     /// The ordinal of an item beside the artifact.

@@ -91,7 +91,15 @@ impl<'a> SessionsView<'a> {
                 return Err(wrong("a value beyond the last item or session"));
             }
         }
-        Ok(())
+        // Requests go over all of them.
+        let most = limits::SESSIONS_PER_ITEM_MAX;
+        match (0..self.n_items).find(|ordinal| self.with_item(*ordinal).len() > most) {
+            None => Ok(()),
+            Some(ordinal) => {
+                let Section { kind, name } = section::ITEM_SESSIONS;
+                Err(ModelError::Value { section: kind, name, ordinal, found: "more sessions than are kept of an item" })
+            }
+        }
     }
 }
 
@@ -175,6 +183,25 @@ impl SessionsData<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_item_of_more_sessions_than_are_kept_is_refused() {
+        let verified = |sessions: usize| {
+            let postings = vec![0; sessions];
+            let view = SessionsView {
+                n_items: 2,
+                offsets: &[0, 1],
+                items: &[1],
+                postings_offsets: &[0, 0, sessions as u32],
+                postings: &postings,
+                ..SessionsView::default()
+            };
+            view.check()
+        };
+        verified(limits::SESSIONS_PER_ITEM_MAX).unwrap();
+        let refused = verified(limits::SESSIONS_PER_ITEM_MAX + 1);
+        assert!(matches!(refused, Err(ModelError::Value { ordinal: 1, .. })), "{refused:?}");
+    }
 
     #[test]
     fn the_newest_sessions_of_an_item_come_first_and_old_ones_are_dropped() {

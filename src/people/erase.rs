@@ -2,8 +2,6 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
 
 use super::consent::Consent;
 use super::profile::Profile;
@@ -29,7 +27,7 @@ pub struct Erasure {
     pub follows: u64,
     /// Entries of the recommendation log.
     pub recommendations: u64,
-    /// Whether a refusal to be tracked is still known: it is what keeps the person out.
+    /// Whether a choice that nothing be kept, or nothing on disk, is still known: it is what keeps the person out.
     pub refusal_kept: bool,
     /// The first and the last interaction of the store, milliseconds since 1970, if there was any.
     pub span_ms: Option<(i64, i64)>,
@@ -93,25 +91,22 @@ impl People {
         let person = names.as_slice();
         // Of a session that of the user it is merged into, too: the link goes with it.
         let mut standing = person.iter().fold(Consent::Full, |consent, name| consent.and(self.standing(name)));
-        let mut writes = Vec::new();
         for actor in person {
             if let Some(profile) = self.profile(actor).await? {
                 erasure.profiles += 1;
                 erasure.follows += profile.follows.len() as u64;
                 standing = standing.and(profile.consent);
             }
-            writes.push(records::profile(actor, None));
-            writes.push(records::delete_link(actor));
         }
-        erasure.refusal_kept = standing == Consent::None;
         // Under all names, since nothing says any more that they are one person.
-        let refusing: &[Actor] = if erasure.refusal_kept { person } else { &[] };
-        writes.extend(refusing.iter().map(|name| records::profile(name, Some(&Profile::refusal()))));
-        let erased = self.history.erase(person.to_vec(), writes).await?;
+        let left = (standing != Consent::Full).then(|| Profile { consent: standing, ..Profile::default() });
+        erasure.refusal_kept = left.is_some();
+        let nothing_else = |name: &Actor| [records::profile(name, left.as_ref()), records::delete_link(name)];
+        let erased = self.history.erase(person.to_vec(), person.iter().flat_map(nothing_else).collect()).await?;
         erasure.interactions = erased.interactions;
         let fleeting = self.fleeting.erase(person.to_vec(), Vec::new()).await?;
         erasure.fleeting = fleeting.interactions;
-        self.forget(person, refusing, &mut erasure);
+        self.forget(person, left, &mut erasure);
         // Named by what came in since they were read, or was in memory only.
         let late = erased.recommendations.into_iter().chain(fleeting.recommendations);
         let late: Vec<String> = late.filter(|id| ids.insert(id.clone())).collect();
@@ -145,26 +140,18 @@ impl People {
         }
     }
 
-    /// Brings what is in memory up to an erasure, after which some names stand for a refusal.
-    fn forget(&self, person: &[Actor], refusing: &[Actor], erasure: &mut Erasure) {
+    /// Brings what is in memory up to an erasure, which has left each name nothing, or a profile that says no more than what the person refused.
+    fn forget(&self, person: &[Actor], left: Option<Profile>, erasure: &mut Erasure) {
         // Refusals first: between the two every name is bound by itself already.
-        {
-            let mut restricted = self.restricted.write().unwrap_or_else(PoisonError::into_inner);
-            for name in person {
-                restricted.remove(name.as_str());
-            }
-            restricted.extend(refusing.iter().map(|name| (name.as_str().to_owned(), Consent::None)));
-            self.restricting.store(!restricted.is_empty(), Ordering::Release);
-        }
+        let consent = left.as_ref().map(|left| left.consent).unwrap_or_default();
+        person.iter().for_each(|name| self.note_profile(name, consent));
         self.note_links(|links| {
             let before = links.len();
             person.iter().for_each(|actor| links.remove(actor));
             erasure.merges = (before - links.len()) as u64;
         });
-        person.iter().for_each(|actor| self.cache_profile(actor, None));
-        for name in refusing {
-            self.cache_profile(name, Some(Arc::new(Profile::refusal())));
-        }
+        let left = left.map(Arc::new);
+        person.iter().for_each(|name| self.cache_profile(name, left.clone()));
     }
 }
 

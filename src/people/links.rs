@@ -39,10 +39,16 @@ pub enum LinkError {
     #[error("the target is the source, or is merged into it: merge the other way round, or unmerge first")]
     Circle,
     /// The person would have too many names.
-    #[error("a person may have at most {most} merged users and sessions", most = limits::MERGED_MAX)]
+    #[error(
+        "a person may be known by {most} users and sessions: unmerge one, or erase a session that is over (DELETE /v1/sessions/{{id}}/data)",
+        most = limits::MERGED_MAX
+    )]
     TooMany,
     /// There are too many merges in all.
-    #[error("{most} users and sessions are merged, which is the most that are kept", most = limits::MERGES_MAX)]
+    #[error(
+        "{most} users and sessions are merged, which is the most that are kept: erase sessions that are over (DELETE /v1/sessions/{{id}}/data)",
+        most = limits::MERGES_MAX
+    )]
     Full,
     /// The source is not merged into this user.
     #[error("the source is not merged into this user: check both ids")]
@@ -260,6 +266,9 @@ mod tests {
         let user = Actor::user("u");
         let one = |n: usize| Actor::session(&n.to_string());
         assert!((1..limits::MERGED_MAX).all(|n| links.merge(&user, &one(n), 0).is_ok()));
-        assert_eq!(links.merge(&user, &one(limits::MERGED_MAX), 0), Err(LinkError::TooMany));
+        let error = links.merge(&user, &one(limits::MERGED_MAX), 0).unwrap_err();
+        assert_eq!((error.clone(), links.person(&user).len()), (LinkError::TooMany, limits::MERGED_MAX));
+        let said = error.to_string();
+        assert!(said.contains("by 50 users and sessions") && said.contains("DELETE /v1/sessions/{id}/data"), "{said}");
     }
 }

@@ -383,7 +383,7 @@ impl People {
     }
 
     /// Sets what is known about the person that a user is, or removes it. With `decides` its consent is from now on that of all of their names;
-    /// without, a refusal under another name stays. Returns whether anything was there.
+    /// without, what was chosen stays, also under other names. Returns whether anything was there.
     ///
     /// # Errors
     /// A bound, or the store's failure.
@@ -423,10 +423,16 @@ impl People {
         if let Some(profile) = profile {
             profile.validate()?;
         }
-        let consent = profile.map(|profile| profile.consent).unwrap_or_default();
         let user = &self.root(user);
-        let before = self.profile(user).await?.is_some();
-        let mut changed = vec![(user.clone(), profile.cloned())];
+        let before = self.profile(user).await?;
+        let mut profile = profile.cloned();
+        // Who says nothing of consent takes no refusal back.
+        if let (Some(profile), Some(before), false) = (&mut profile, &before, decides) {
+            profile.consent = before.consent;
+        }
+        let consent = profile.as_ref().map(|profile| profile.consent).unwrap_or_default();
+        let follows = profile.as_ref().is_some_and(|profile| !profile.follows.is_empty());
+        let mut changed = vec![(user.clone(), profile)];
         // Each name has its own choice, for the day when a merge is taken back.
         for name in self.person(user).into_iter().filter(|name| decides && name != user) {
             let own = self.profile(&name).await?;
@@ -443,14 +449,14 @@ impl People {
         let writes = changed.iter().map(|(name, profile)| records::profile(name, profile.as_ref())).collect();
         self.documents.write(writes).await?;
         self.profiled.store(true, Ordering::Release);
-        if profile.is_some_and(|profile| !profile.follows.is_empty()) {
+        if follows {
             self.following.store(true, Ordering::Release);
         }
         for (name, profile) in changed {
             self.note_profile(&name, consent);
             self.cache_profile(&name, profile.map(Arc::new));
         }
-        Ok(before)
+        Ok(before.is_some())
     }
 
     fn note_profile(&self, user: &Actor, consent: Consent) {

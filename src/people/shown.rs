@@ -1,14 +1,16 @@
 //! The recommendation log: what was shown, and what came of it, so that lists can be repeated, compared and estimated from.
 //!
 //! An entry names no visitor. What ties it to one is the `recommendation_id` that the visitor's own interactions carry, and when those are
-//! erased the entries go with them. Entries are written without being waited for: an answer is not held up by its log, and the last few that a
-//! crash may take are the price. Ids begin with the time, so the table is in the order of time and old entries are at its beginning.
+//! erased the entries go with them. Entries are written without being waited for: an answer is not held up by its log. The price is the last few
+//! that a crash may take, and those that the store refuses, which are counted: while it is busy, and where hundreds of items with long ids make an
+//! entry larger than a document may be. Ids begin with the time, so the table is in the order of time and old entries are at its beginning.
 //!
 //! Table `recommendations`: `r/<id>` is a [`Shown`], `o/<id>/<name>` an [`Outcome`], both as JSON.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -112,6 +114,8 @@ pub struct ShownLog {
     sample: Sample,
     recent: Mutex<VecDeque<Arc<Shown>>>,
     outcomes: AtomicU64,
+    /// Entries that the store refused.
+    refused: AtomicU64,
 }
 
 impl ShownLog {
@@ -119,7 +123,7 @@ impl ShownLog {
     #[must_use]
     pub fn new(documents: Arc<dyn Documents>, options: ShownOptions) -> Self {
         let (sample, recent) = (Sample::new(options.sample), Mutex::default());
-        Self { documents, options, sample, recent, outcomes: AtomicU64::new(0) }
+        Self { documents, options, sample, recent, outcomes: AtomicU64::new(0), refused: AtomicU64::new(0) }
     }
 
     /// Whether anything is logged.
@@ -139,12 +143,16 @@ impl ShownLog {
         self.sample.takes_next()
     }
 
+    /// Lists and outcomes that are missing because the store refused them, since start.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
     /// Logs a list. Does not wait.
     pub fn record(&self, shown: Shown) {
         if let Ok(value) = serde_json::to_vec(&shown) {
-            let key = entry_key(&shown.recommendation_id);
-            // The store does the work whether or not its answer is awaited; one that is busy loses this entry and no other.
-            drop(self.documents.write(vec![Write::put(Table::Recommendations, key, value)]));
+            self.put(entry_key(&shown.recommendation_id), value);
         }
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         if recent.len() >= limits::SHOWN_IN_MEMORY {
@@ -180,8 +188,17 @@ impl ShownLog {
             None => format!("{:012x}{:08x}", outcome.at_ms.max(0), self.outcomes.fetch_add(1, Ordering::Relaxed)),
         };
         if let Ok(value) = serde_json::to_vec(outcome) {
-            let key = [&outcome_prefix(id), name.as_str()].concat();
-            drop(self.documents.write(vec![Write::put(Table::Recommendations, key, value)]));
+            self.put([&outcome_prefix(id), name.as_str()].concat(), value);
+        }
+    }
+
+    /// The store does the work whether or not its answer is awaited. What is too large, or comes while it is busy, it refuses at once: then this entry
+    /// is lost and no other.
+    fn put(&self, key: String, value: Vec<u8>) {
+        let mut writing = self.documents.write(vec![Write::put(Table::Recommendations, key, value)]);
+        let at_once = writing.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        if matches!(at_once, Poll::Ready(Err(_))) {
+            self.refused.fetch_add(1, Ordering::Relaxed);
         }
     }
 

@@ -11,7 +11,7 @@ use super::consent::Consent;
 use super::links::Link;
 use super::profile::Profile;
 use super::settings::PeopleSettings;
-use super::shown::{Shown, ShownLog, ShownOptions};
+use super::shown::{Shown, ShownItem, ShownLog, ShownOptions};
 use super::{People, records, stored};
 use crate::history::memory::MemoryHistory;
 use crate::history::{Actor, Incoming};
@@ -211,6 +211,26 @@ fn the_log_is_read_where_the_disk_takes_nothing() {
     let (page, next) = runtime().block_on(log.page(None, 10)).unwrap();
     assert_eq!(page.into_iter().map(|one| one.shown).collect::<Vec<_>>(), [shown]);
     assert_eq!(next, None);
+}
+
+#[test]
+fn what_the_store_does_not_take_of_the_log_is_counted() {
+    let documents = Gated::open();
+    let log = log(&documents);
+    let item = ShownItem {
+        item_id: "i".repeat(limits::KEY_BYTES_MAX),
+        score: 0.5,
+        source: "popular".to_owned(),
+        placement: None,
+        propensity: 1.0,
+    };
+    log.record(Shown { items: vec![item; limits::ANSWER_ITEMS_MAX], ..list(0) });
+    assert_eq!(log.refused(), 1, "larger than a document");
+    log.record(list(1));
+    assert_eq!(log.refused(), 1);
+    documents.is_full.store(true, Ordering::Relaxed);
+    log.record(list(2));
+    assert_eq!(log.refused(), 2);
 }
 
 #[test]

@@ -9,12 +9,12 @@
 //! with `v_c` the group's part of the user vector u and `w_c` its share of the weights: a weaker taste is lifted nearly to the level of the strongest,
 //! and what lies between two is judged by u as before. The search is asked once for u and once for each group. Whichever is greatest is explained
 //! exactly, by the interactions that are in it. Only tastes that have next to nothing in common (a cosine below [`APART`]) are told apart: a split of
-//! what belongs together costs hits (on MovieLens-1M 2 % of them at 0.3, none that can be told at 0.1).
+//! what belongs together costs hits (on MovieLens-1M 2 % of them at 0.3, none that can be told at 0.1). What is turned down on the whole is none.
 //!
 //! The first group begins at the most recent interaction, the others at the one that is least like all before; so the same history always has the
 //! same groups. Costs a few dot products for each interaction and group.
 
-use super::taste::{dot_wide, length, norm};
+use super::taste::{dot_mixed, dot_wide, length, norm};
 
 /// Rounds of putting each interaction to the nearest group, at most.
 const ROUNDS_MAX: usize = 8;
@@ -107,8 +107,8 @@ impl Aspects {
                 break;
             }
         }
-        while let Some(lesser) = self.not_apart(anchors, &centres) {
-            centres.remove(lesser);
+        while let Some(no_taste) = self.not_liked(anchors, &centres).or_else(|| self.not_apart(anchors, &centres)) {
+            centres.remove(no_taste);
             for (of, (row, _)) in self.of_anchor.iter_mut().zip(anchors) {
                 *of = nearest(row, &centres);
             }
@@ -127,6 +127,12 @@ impl Aspects {
             let vector = exact.iter().map(|value| *value as f32).collect();
             self.all.push(Aspect { exact, vector, scale });
         }
+    }
+
+    /// A group that is turned down on the whole, which would be lifted to a taste for the opposite, or that nothing is in.
+    fn not_liked(&self, anchors: &[(&[f32], f64)], centres: &[Vec<f32>]) -> Option<usize> {
+        let is_liked = |at: usize| dot_mixed(&self.sum(anchors, at, |share| share), &centres[at]) > 0.0;
+        (0..centres.len()).find(|at| !is_liked(*at))
     }
 
     /// The lesser of two tastes that have something in common; none where all are apart.
@@ -250,5 +256,17 @@ mod tests {
         assert_eq!(aspects.of_anchor, [0, 1, 0]);
         assert!(aspects.all[0].exact[2] < 0.0);
         assert_eq!(aspects.all[1].exact[2], 0.0);
+    }
+
+    #[test]
+    fn what_is_turned_down_on_the_whole_is_no_taste_for_the_opposite() {
+        let (a, b, c): (&[f32], &[f32], &[f32]) = (&[1.0, 0.0, 0.0], &[0.0, 1.0, 0.0], &[0.0, 0.0, 1.0]);
+        // Looked at, then disliked.
+        let turned_down = [(a, -0.4), (a, 0.3), (b, 0.2), (c, 0.1)];
+        assert!(found(&turned_down[..3], 2).all.is_empty(), "one taste is left");
+        let aspects = found(&turned_down, 3);
+        assert_eq!(aspects.all.len(), 2);
+        let is_positive = |aspect: &Aspect| aspect.exact.iter().any(|value| *value > 0.0);
+        assert!(aspects.all.iter().all(is_positive), "{aspects:?}");
     }
 }

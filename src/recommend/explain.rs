@@ -1,5 +1,6 @@
 //! Why an item is in a list: the exact parts of its score.
 
+use super::Recommendation;
 use super::rank::Scorer;
 use super::taste::Anchor;
 
@@ -121,6 +122,14 @@ impl Reasons {
             exploration,
             diversity,
         }
+    }
+}
+
+/// Says why each item of a list is there, once it is known which these are: what chance and likeness to others have added is noted already.
+pub(super) fn explain<D: AsRef<[u8]>>(scorer: &Scorer<'_, D>, items: &mut [Recommendation]) {
+    for item in items {
+        let Reasons { exploration, diversity, .. } = *item.reasons.take().unwrap_or_default();
+        item.reasons = Some(Box::new(Reasons::new(scorer, item.ordinal, exploration, diversity)));
     }
 }
 

@@ -5,7 +5,7 @@ use kindred_index::{AllowSet, EF_SEARCH_MAX, FilterExpr, K_MAX, Metric, Scratch,
 use super::aspects::Aspect;
 use super::candidates::CandidateTable;
 use super::facts::passes;
-use super::rank::Question;
+use super::rank::{Plan, Question};
 use super::{Fallback, Probe, RecommendError, Stage};
 use crate::scenario::{Basis, Exploration, FallbackList};
 
@@ -60,7 +60,8 @@ pub(super) fn propose<D: AsRef<[u8]>>(
         return Ok(proposed);
     }
     if !plan.exact && weights.neighbours > 0.0 {
-        table.propose_near(plan.near(), eligible);
+        // Without a search they propose as many as it would.
+        table.propose_near(if weights.vector > 0.0 { plan.near() } else { plan.candidates }, eligible);
     }
     if !plan.exact && weights.sessions > 0.0 {
         table.propose_of_sessions(plan.candidates, eligible);
@@ -191,7 +192,7 @@ fn find_like<D: AsRef<[u8]>>(
     table: &mut CandidateTable,
     search: &mut Scratch,
 ) -> Result<(), RecommendError> {
-    // A group of dislikes is like nothing.
+    // A search wants a direction.
     if aspect.length() > 0.0 {
         let k = k.min(K_MAX);
         question.scorer.model.index().search(aspect.vector(), &breadth(question, k, set), set, search)?;
@@ -204,8 +205,9 @@ fn find_like<D: AsRef<[u8]>>(
 /// what is met on the way.
 fn breadth<D: AsRef<[u8]>>(question: &Question<'_, D>, k: usize, set: Option<&AllowSet>) -> SearchParams {
     let least = (question.plan.limit + question.eligible.ask_for_more()).min(k);
-    let mut params = SearchParams { k, ef_search: question.plan.ef_search.max(least).min(EF_SEARCH_MAX), exact: false };
-    question.plan.breadth.widen(set, &mut params);
+    let Plan { ef_search, exact, breadth, .. } = question.plan;
+    let mut params = SearchParams { k, ef_search: ef_search.max(least).min(EF_SEARCH_MAX), exact };
+    breadth.widen(set, &mut params);
     params
 }
 
@@ -269,4 +271,34 @@ fn among<D: AsRef<[u8]>>(
     let popular = scorer.view.popular().iter().filter(|ordinal| set.contains(**ordinal));
     popular.take(most).for_each(|ordinal| table.propose(*ordinal, true));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{RecommendRequest, RecommendScratch, recommend};
+    use crate::interaction::Interaction;
+    use crate::scenario::{Boost, ItemFilter, Scenario, SourceWeights};
+    use crate::testing::Fixture;
+    use crate::user_vector::Weighting;
+
+    #[test]
+    fn without_a_search_neighbours_propose_as_many_as_there_may_be_candidates() {
+        let model = Fixture::shop().model();
+        let view = |item, at_ms| Interaction::new(Fixture::key(item), "view", at_ms);
+        // The neighbours of the second, a toy, are worth more than those of the first.
+        let history = [view(3, 1), view(4, 2)];
+        let weighting = Weighting { position_decay: 0.5, ..Weighting::default() };
+        let kitchen = r#"{"key": "category", "match": {"value": "kitchen"}}"#;
+        let filter: Option<ItemFilter> = Some(serde_json::from_str(kitchen).unwrap());
+        let boosts = vec![Boost { name: "kitchen".to_owned(), weight: 5.0, filter, ..Boost::default() }];
+        let weights = SourceWeights { neighbours: 1.0, ..SourceWeights::none() };
+        let scenario = Scenario { weights, boosts, candidates: 8, ..Scenario::home() };
+        let best = |exact: bool| {
+            let request = RecommendRequest { limit: Some(1), exact, ..RecommendRequest::new(&history, 2) };
+            let scratch = &mut RecommendScratch::default();
+            recommend(&model, &scenario, &weighting, &request, scratch, &mut |_| ()).unwrap().items
+        };
+        assert_eq!(best(true)[0].ordinal % 4, 3);
+        assert_eq!(best(false), best(true));
+    }
 }

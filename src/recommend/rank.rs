@@ -6,7 +6,7 @@ use kindred_index::{Metric, Scratch, dot, fetched_ahead};
 
 use super::breadth::breadth_asked_for;
 use super::candidates::{Candidate, CandidateTable};
-use super::explain::{Reasons, Recall};
+use super::explain::{Recall, explain};
 use super::facts::Boosts;
 use super::filter::Eligible;
 use super::propose::{fill, propose};
@@ -210,6 +210,9 @@ pub(super) fn answer<D: AsRef<[u8]>>(
     if shaped && items.len() < plan.limit && proposed.label.is_none() && scenario.based_on != Basis::List {
         proposed.label = Some(Fallback::TooFewCandidates);
     }
+    if plan.explain {
+        explain(&question.scorer, &mut items);
+    }
     observe(Stage::Rank);
     Ok(Recommendations { items, fallback: proposed.label, search: proposed.search, candidates })
 }
@@ -352,18 +355,13 @@ fn render<D: AsRef<[u8]>>(question: &Question<'_, D>, table: &CandidateTable, or
         b.score.total_cmp(&a.score).then_with(|| question.of_equals(table, a.ordinal, b.ordinal))
     });
     items.truncate(plan.limit);
-    if plan.explain {
-        for item in &mut items {
-            item.reasons = Some(Box::new(Reasons::new(scorer, item.ordinal, 0.0, 0.0)));
-        }
-    }
     items
 }
 
 impl<D: AsRef<[u8]>> Question<'_, D> {
     pub(super) fn source(&self, ordinal: u32, parts: &Parts, table: &CandidateTable) -> Source {
         let is_fill = || table.get(ordinal).is_some_and(Candidate::is_fill);
-        let alone = parts.trending == 0.0 && parts.followed == 0.0;
+        let alone = parts.trending == 0.0 && parts.context == 0.0 && parts.followed == 0.0;
         if alone && (self.is_nobody() || is_fill()) { Source::Popular } else { parts.source() }
     }
 

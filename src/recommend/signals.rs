@@ -73,7 +73,11 @@ impl Signals<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{RecommendRequest, RecommendScratch, Source, recommend};
     use super::*;
+    use crate::scenario::{Scenario, SourceWeights};
+    use crate::testing::Fixture;
+    use crate::user_vector::Weighting;
 
     #[test]
     fn scores_are_log_scaled_shares_of_the_greatest() {
@@ -92,5 +96,22 @@ mod tests {
         let signals = Signals { overall: None, segments: vec![("country", &one), ("device", &other)] };
         assert_eq!((signals.trending(1), signals.context(1), signals.context(3)), (0.0, 0.5, 0.0));
         assert_eq!(signals.context_parts(2).collect::<Vec<_>>(), [("country", 0.0), ("device", 0.5)]);
+    }
+
+    #[test]
+    fn what_puts_an_item_first_for_a_newcomer_is_named_as_its_source() {
+        let model = Fixture::shop().model();
+        // Every tenth item is not available.
+        let first = model.popular().iter().copied().find(|ordinal| ordinal % 10 != 9).unwrap();
+        let mine = Trend::new(vec![(first, 3.0, 3)]);
+        let signals = Signals { overall: None, segments: vec![("country", &mine)] };
+        let weights = SourceWeights { context: 5.0, ..SourceWeights::default() };
+        let scenario = Scenario { weights, ..Scenario::home() };
+        let request: RecommendRequest<'_> =
+            RecommendRequest { signals: Some(&signals), limit: Some(2), ..RecommendRequest::new(&[], 1) };
+        let scratch = &mut RecommendScratch::default();
+        let list = recommend(&model, &scenario, &Weighting::default(), &request, scratch, &mut |_| ()).unwrap();
+        assert_eq!((list.items[0].ordinal, list.items[0].source), (first, Source::Context));
+        assert_eq!(list.items[1].source, Source::Popular);
     }
 }

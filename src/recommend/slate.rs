@@ -171,7 +171,8 @@ impl<'a> Above<'a> {
     }
 }
 
-/// The list made of the best candidates, each scored in double precision; if not `drawn`, no place is left to chance.
+/// The list made of the best candidates, each scored in double precision; if not `drawn`, no place is left to chance. Of the reasons only what
+/// is done here is noted: caps may have it made several times.
 pub(super) fn shape<D: AsRef<[u8]>>(
     question: &Question<'_, D>,
     table: &CandidateTable,
@@ -221,7 +222,7 @@ pub(super) fn shape<D: AsRef<[u8]>>(
         let entry = entries.get(placed.entry)?;
         let parts = scorer.parts(entry.ordinal, table);
         let exploration = noise(entry.ordinal).map_or(0.0, |(.., noise)| *noise);
-        let reasons = || Box::new(Reasons::new(scorer, entry.ordinal, exploration, placed.diversity));
+        let reasons = || Box::new(Reasons { exploration, diversity: placed.diversity, ..Reasons::default() });
         Some(Recommendation {
             ordinal: entry.ordinal,
             score: entry.score + placed.diversity,

@@ -253,7 +253,7 @@ pub(super) fn dot_wide(a: &[f32], b: &[f32]) -> f64 {
     lanes(a, b, f64::from)
 }
 
-fn dot_mixed(a: &[f64], b: &[f32]) -> f64 {
+pub(super) fn dot_mixed(a: &[f64], b: &[f32]) -> f64 {
     lanes(a, b, |value| value)
 }
 

@@ -81,12 +81,15 @@ fn brute_force(
 ) -> Vec<(u32, f64)> {
     let resolve = |key: &str| model.index().ordinal(key);
     let mut weighted = weigh(request.history, &Weighting::default(), request.now_ms, resolve);
-    let at_ms = |one: &Weighted| request.history[one.index as usize].occurred_at_ms;
-    let times: Vec<i64> = [request.now_ms].into_iter().chain(weighted.iter().map(at_ms)).collect();
+    let at_ms = |one: &Interaction| one.occurred_at_ms;
+    let mut times: Vec<i64> = request.history.iter().map(at_ms).chain([request.now_ms]).collect();
+    times.sort_unstable();
+    times.reverse();
     let pause = |pair: &[i64]| (pair[0] - pair[1]) as f64 / 60_000.0 > scenario.interests.session_gap_minutes;
-    let in_session = times.windows(2).take_while(|pair| !pause(pair)).count();
-    for (place, one) in weighted.iter_mut().enumerate() {
-        one.weight *= if place < in_session { scenario.interests.session } else { scenario.interests.long_term };
+    let began_ms = times[times.windows(2).take_while(|pair| !pause(pair)).count()];
+    for one in &mut weighted {
+        let in_session = at_ms(&request.history[one.index as usize]) >= began_ms;
+        one.weight *= if in_session { scenario.interests.session } else { scenario.interests.long_term };
     }
     let total: f64 = weighted.iter().map(|one| f64::from(one.weight).abs()).sum();
     let anchors: Vec<_> = weighted.iter().map(|one| (one.ordinal, f64::from(one.weight) / total)).collect();

@@ -10,7 +10,7 @@ use crate::interaction::Interaction;
 use crate::scenario::{Basis, FallbackList, Interests, Scenario, SourceWeights};
 use crate::user_vector::{Weighted, Weighting};
 
-/// Weighs the current session and what came before it apart. `weighted` is newest first; what then weighs nothing is taken out.
+/// Weighs the current session and what came before it apart. What then weighs nothing is taken out.
 pub(super) fn weigh_interests<H: Borrow<Interaction>>(
     interests: &Interests,
     request: &RecommendRequest<'_, H>,
@@ -19,15 +19,23 @@ pub(super) fn weigh_interests<H: Borrow<Interaction>>(
     if interests.are_one() {
         return;
     }
-    let gap_ms = interests.session_gap_minutes * 60_000.0;
-    let (mut later_ms, mut in_session) = (request.now_ms, true);
+    let began_ms = session_began_ms(request, interests.session_gap_minutes * 60_000.0);
     weighted.retain_mut(|one| {
-        let at_ms = request.history.get(one.index as usize).map_or(later_ms, |found| found.borrow().occurred_at_ms);
-        in_session &= later_ms.saturating_sub(at_ms) as f64 <= gap_ms;
-        later_ms = at_ms;
-        one.weight *= if in_session { interests.session } else { interests.long_term };
+        let at_ms = request.history.get(one.index as usize).map_or(began_ms, |found| found.borrow().occurred_at_ms);
+        one.weight *= if at_ms >= began_ms { interests.session } else { interests.long_term };
         one.weight != 0.0 && one.weight.is_finite()
     });
+}
+
+/// When the current session began. Whatever was done is no pause, also with items that the model does not know.
+fn session_began_ms<H: Borrow<Interaction>>(request: &RecommendRequest<'_, H>, gap_ms: f64) -> i64 {
+    let mut began_ms = request.now_ms;
+    loop {
+        let times = request.history.iter().map(|one| one.borrow().occurred_at_ms);
+        let is_near = |at_ms: &i64| *at_ms < began_ms && began_ms.saturating_sub(*at_ms) as f64 <= gap_ms;
+        let Some(earliest_ms) = times.filter(is_near).min() else { return began_ms };
+        began_ms = earliest_ms;
+    }
 }
 
 /// Why a list cannot be made from what is known, if it cannot.
@@ -111,18 +119,20 @@ pub(super) fn recall_into<H: Borrow<Interaction>>(
         return;
     }
     let source = &scenario.history;
+    let counts = |one: &Interaction| match source.kinds.as_slice() {
+        [] => speaks_for(weighting, one),
+        kinds => kinds.contains(&one.kind),
+    };
     for ((index, interaction), ordinal) in (0_u32..).zip(request.history).zip(ordinals) {
-        let interaction = interaction.borrow();
-        let counts = match source.kinds.as_slice() {
-            [] => speaks_for(weighting, interaction),
-            kinds => kinds.contains(&interaction.kind),
-        };
-        let Some(ordinal) = ordinal.filter(|_| counts) else { continue };
+        let interaction: &Interaction = interaction.borrow();
+        let Some(ordinal) = ordinal.filter(|_| counts(interaction)) else { continue };
         let value = (-hours(request.now_ms, interaction.occurred_at_ms) / source.half_life_hours).exp2();
         recalls.push(Recall { ordinal, index, value });
     }
     if source.not_before_hours > 0.0 {
-        let is_recent = |one: &Interaction| hours(request.now_ms, one.occurred_at_ms) < source.not_before_hours;
+        // Who only looks at what they may want again has not taken it.
+        let is_recent =
+            |one: &Interaction| counts(one) && hours(request.now_ms, one.occurred_at_ms) < source.not_before_hours;
         let recent = looked_up(request.history, ordinals).filter(|(one, _)| is_recent(one));
         let mut recent: Vec<u32> = recent.map(|(_, ordinal)| ordinal).collect();
         recent.sort_unstable();
@@ -194,7 +204,7 @@ pub(super) fn weights_of_nobody(scenario: &Scenario) -> SourceWeights {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use super::super::{RecommendScratch, recommend};
+    use super::super::{RecommendScratch, Recommendations, recommend};
     use super::*;
     use crate::testing::Fixture;
 
@@ -232,5 +242,37 @@ mod tests {
             }
         }
         assert_eq!(kept_out, 21, "twelve that are never shown again, nine that count as seen");
+    }
+
+    fn list(scenario: &Scenario, history: &[Interaction], now_ms: i64) -> Recommendations {
+        let (model, request) = (Fixture::shop().model(), RecommendRequest::new(history, now_ms));
+        let scratch = &mut RecommendScratch::default();
+        recommend(&model, scenario, &Weighting::default(), &request, scratch, &mut |_| ()).unwrap()
+    }
+
+    #[test]
+    fn a_session_goes_on_over_items_that_nothing_is_known_about() {
+        let now_ms = 100 * 3_600_000;
+        let done = |item: String, minutes: i64| Interaction::new(item, "view", now_ms - minutes * 60_000);
+        let before = done(Fixture::key(1), 90);
+        let session = [done(Fixture::key(0), 50), done("no such item".to_owned(), 25)];
+        let history = [&[before][..], &session[..]].concat();
+        let all = Scenario { exclude_seen: false, ..Scenario::home() };
+        let interests = Interests { long_term: 0.0, ..Interests::default() };
+        let of_session = list(&Scenario { interests, ..all.clone() }, &history, now_ms);
+        assert_eq!((of_session.fallback, &of_session.items), (None, &list(&all, &session, now_ms).items));
+        // Without what lies between, the first is of a session that is over.
+        let paused = list(&Scenario { interests, ..all }, &history[..2], now_ms);
+        assert_eq!(paused.fallback, Some(Fallback::UnknownItems));
+    }
+
+    #[test]
+    fn who_looks_at_what_they_may_buy_again_still_finds_it() {
+        let (day, now_ms) = (24 * 3_600_000, 100 * 24 * 3_600_000);
+        let done = |item, kind: &str, days: i64| Interaction::new(Fixture::key(item), kind, now_ms - days * day);
+        let bought = [done(0, "purchase", 30), done(4, "purchase", 30), done(4, "purchase", 2)];
+        let history = [&bought[..], &[done(0, "view", 0)][..]].concat();
+        let ordinals = list(&Scenario::buy_again(), &history, now_ms).items.into_iter().map(|item| item.ordinal);
+        assert_eq!(ordinals.collect::<Vec<_>>(), [0], "what was bought two days ago waits");
     }
 }

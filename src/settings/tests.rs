@@ -40,6 +40,8 @@ fn values_out_of_range_are_errors_and_are_named() {
     let error = Settings::layered(None, environment(&[("KINDRED__SCENARIOS__HOME__LIMIT", "0")])).unwrap_err();
     assert!(error.to_string().contains("scenarios.home"), "{error}");
     assert!(Settings::layered(None, environment(&[("KINDRED__HTTP__PORT", "70000")])).is_err());
+    let error = Settings::layered(None, environment(&[("KINDRED__HTTP__WORKERS", "513")])).unwrap_err();
+    assert!(error.to_string().contains("http.workers = 513"), "{error}");
 }
 
 #[test]

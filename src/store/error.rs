@@ -34,6 +34,16 @@ pub enum StoreError {
         /// What the engine said.
         source: Cause,
     },
+    /// This process may not read or write the store. It is whole, and not to be moved away.
+    #[error(
+        "store {path} may not be opened by this process: {source}; run it as the owner of the store, or give all in it back to that user (chown -R) where a restore or a check as another one has left files of its own; a disk that is mounted read-only is to be mounted for writing"
+    )]
+    Denied {
+        /// The directory.
+        path: PathBuf,
+        /// What the system or the engine said.
+        source: Cause,
+    },
     /// The file was written by a version with another layout.
     #[error(
         "store {path} has layout version {found}, this server reads {expected}; use the server version that wrote it, or move it away to start with an empty one"

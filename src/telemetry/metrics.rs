@@ -85,9 +85,13 @@ pub struct Metrics {
     artifact_age: Gauge,
     artifact_info: IntGaugeVec,
     model_age: Gauge,
+    /// When the certificate ends, seconds since 1970.
+    pub certificate_ends: IntGauge,
     event_lag: Histogram,
     /// Time of a commit of the store.
     pub commit_seconds: Histogram,
+    /// Entries that the recommendation log lacks.
+    pub unlogged: IntGauge,
     scenario_seconds: HistogramVec,
     scenario_errors: IntCounterVec,
     scenarios: BTreeMap<String, (Histogram, IntCounter)>,
@@ -244,11 +248,21 @@ impl Metrics {
                     "seconds since the loaded artifact was made, 0 if it does not say",
                 )?,
             )?,
+            certificate_ends: gauge(
+                r,
+                "kindred_certificate_expiry_timestamp_seconds",
+                "when the certificate expires, seconds since 1970; 0 without TLS",
+            )?,
             commit_seconds: histogram(
                 r,
                 "kindred_store_commit_seconds",
                 "time of a commit of the store, synced",
                 50e-6,
+            )?,
+            unlogged: gauge(
+                r,
+                "kindred_recommendations_unlogged",
+                "lists and outcomes that the store refused to log since start",
             )?,
             event_lag: histogram(
                 r,

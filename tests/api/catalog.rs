@@ -234,6 +234,7 @@ fn what_is_wrong_with_an_item_is_said() {
         (json!({"vector": [1.0, 2.0]}), "invalid_request", "16 dimensions"),
         (json!({"vector": vec![0.0; 16]}), "invalid_request", "no direction"),
         (json!({"expires_at": "soon"}), "invalid_json", "RFC 3339"),
+        (json!({"expires_at": 0}), "invalid_request", "expires_at is 1970-01-01T00:00:00Z"),
         (json!({"description": "x".repeat(70_000)}), "limit_exceeded", "bytes of JSON"),
     ] {
         let problem = server.change("PUT", "/v1/items/x", &item).problem(400, code);
@@ -245,6 +246,28 @@ fn what_is_wrong_with_an_item_is_said() {
         .send("POST", "/v1/items/x", &[("content-type", "application/json")], b"{}")
         .problem(405, "method_not_allowed");
     server.get("/v1/items/x").problem(404, "item_not_found");
+}
+
+#[test]
+fn more_fields_than_a_build_takes_are_refused_when_they_come() {
+    let server = Server::with_shop();
+    let with = |names: std::ops::Range<usize>| {
+        let attributes: serde_json::Map<String, Value> = names.map(|at| (format!("a{at}"), json!(at))).collect();
+        json!({"attributes": attributes})
+    };
+    // The shop has available, category and price.
+    let problem = server.change("PUT", "/v1/items/x", &with(0..254)).problem(400, "limit_exceeded");
+    assert!(problem.detail.contains("257 fields") && problem.detail.contains("at most 256"), "{problem:?}");
+    server.get("/v1/items/x").problem(404, "item_not_found");
+    server.change("PUT", "/v1/items/x", &with(0..250)).ok();
+    // A point is two.
+    let shop = json!({"attributes": {"shop": {"lat": 47.4, "lon": 8.5}, "last": true}});
+    server.change("PATCH", "/v1/items/item-4", &shop).ok();
+    let one_more = json!([{"id": "y", "attributes": {"a7": 1}}, {"id": "z", "attributes": {"new": "x"}}]);
+    server.post("/v1/items/batch", one_more).problem(400, "limit_exceeded");
+    server.change("PUT", "/v1/items/y", &with(100..200)).ok();
+    server.change("DELETE", "/v1/items/x", &Value::Null).ok();
+    server.change("PUT", "/v1/items/z", &json!({"attributes": {"new": "x"}})).ok();
 }
 
 #[test]
@@ -273,6 +296,21 @@ fn a_vector_for_a_model_of_another_length_is_no_reason_to_refuse_a_patch() {
     server.post("/v1/items/batch", json!([{"op": "patch", "id": "new", "price": 3}])).ok();
     let problem = server.change("PATCH", "/v1/items/new", &json!({"vector": vector})).problem(400, "invalid_request");
     assert!(problem.detail.contains("8 dimensions"), "{problem:?}");
+}
+
+#[test]
+fn nobody_is_told_that_an_item_is_not_there_before_it_can_be_known() {
+    let server = Server::empty();
+    server.change("PATCH", "/v1/items/item-4", &json!({"price": 3})).problem(503, "not_ready");
+    server.change("DELETE", "/v1/items/item-4", &Value::Null).problem(503, "not_ready");
+    server.post("/v1/items/batch", json!([{"op": "patch", "id": "item-4"}])).problem(503, "not_ready");
+    // What came in since is known all the same.
+    server.change("PUT", "/v1/items/new", &json!({"title": "New"})).ok();
+    assert_eq!(server.change("PATCH", "/v1/items/new", &json!({"price": 3})).ok()["title"], "New");
+    server.change("DELETE", "/v1/items/new", &Value::Null).ok();
+    server.change("DELETE", "/v1/items/new", &Value::Null).problem(404, "item_not_found");
+    publish(&server, &Fixture::shop(), "first");
+    server.change("PATCH", "/v1/items/item-4", &json!({"price": 3})).ok();
 }
 
 #[test]

@@ -55,6 +55,21 @@ fn an_opt_out_holds_whatever_a_request_says_and_outlives_an_erasure() {
 }
 
 #[test]
+fn who_says_nothing_of_consent_takes_no_opt_out_back() {
+    let server = Server::with_shop();
+    let put = |body: Value| {
+        let body = body.to_string();
+        server.send("PUT", "/v1/users/u", &[("content-type", "application/json")], body.as_bytes()).ok()
+    };
+    put(json!({"consent": "none", "device": "mobile"}));
+    let set = put(json!({"country": "DE"}));
+    assert_eq!((&set["consent"], &set["country"], &set["device"]), (&json!("none"), &json!("DE"), &Value::Null));
+    assert_eq!(server.post("/v1/interactions", event("u", "item-1", "full")).ok()["not_kept"], 1);
+    put(json!({"consent": "full"}));
+    assert_eq!(server.post("/v1/interactions", event("u", "item-1", "full")).ok()["accepted"], 1);
+}
+
+#[test]
 fn an_opt_out_binds_the_names_that_are_merged_into_the_user() {
     let server = Server::with_shop();
     server.post("/v1/users/u/merge", json!({"user_id": "old"})).ok();
@@ -123,6 +138,23 @@ fn a_refusal_outlives_an_erasure_under_the_sessions_of_the_person() {
     assert_eq!(kept(&server, "laptop"), 0);
     put(&server, "full");
     assert_eq!((kept(&server, "laptop"), kept(&server, "phone")), (json!(1), json!(0)));
+}
+
+#[test]
+fn a_choice_that_nothing_be_on_disk_outlives_an_erasure_too() {
+    let server = Server::with_shop();
+    server.view("u", "item-1");
+    let body = json!({"consent": "session"}).to_string();
+    server.send("PUT", "/v1/users/u", &[("content-type", "application/json")], body.as_bytes()).ok();
+    let receipt = server.send("DELETE", "/v1/users/u/data", &[], &[]).ok();
+    assert_eq!((&receipt["removed"]["interactions"], &receipt["kept"]), (&json!(1), &json!(["refusal"])));
+    let kept_on_disk = |server: &Server| {
+        assert_eq!(server.post("/v1/interactions", event("u", "item-2", "full")).ok()["accepted"], 1);
+        server.get("/v1/users/u/interactions").ok()["interactions"].clone()
+    };
+    assert_eq!(kept_on_disk(&server), json!([]));
+    let server = server.restarted(|_| ());
+    assert_eq!((kept_on_disk(&server), &server.get("/v1/users/u").ok()["consent"]), (json!([]), &json!("session")));
 }
 
 #[test]

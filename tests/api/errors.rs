@@ -93,6 +93,30 @@ fn only_json_is_taken_and_a_missing_content_type_counts_as_it() {
 }
 
 #[test]
+fn a_body_that_is_packed_is_refused_for_that() {
+    let server = Server::with_shop();
+    let sent = |path: &str, kind: &str, encoding: &str| {
+        server.send("POST", path, &[("content-type", kind), ("content-encoding", encoding)], b"\x1f\x8b\x08")
+    };
+    for path in TAKE_JSON {
+        let problem = sent(path, "application/json", "gzip").problem(415, "unsupported_media_type");
+        assert!(problem.detail.contains("gzip") && problem.remedy.contains("content-encoding"), "{problem:?}");
+        sent(path, "application/json", "identity").problem(400, "invalid_json");
+    }
+    sent("/v1/items/batch", "application/x-ndjson", "br").problem(415, "unsupported_media_type");
+}
+
+#[test]
+fn a_mark_of_the_encoding_before_the_body_is_no_part_of_it() {
+    let server = Server::with_shop();
+    server.post_bytes("/v1/recommendations", b"\xef\xbb\xbf{\"limit\": 3}").ok();
+    let lines = [("content-type", "application/x-ndjson")];
+    server.send("POST", "/v1/items/batch", &lines, b"\xef\xbb\xbf{\"id\": \"a\"}\n{\"id\": \"b\"}\n").ok();
+    let marks = server.post_bytes("/v1/recommendations", b"\xef\xbb\xbf").problem(400, "invalid_json");
+    assert!(marks.detail.contains("empty"), "{marks:?}");
+}
+
+#[test]
 fn a_wrong_method_says_which_are_taken() {
     let server = Server::with_shop();
     let get =
@@ -155,6 +179,22 @@ fn what_is_not_http_does_not_hurt() {
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{request:?}: {answer}");
     }
     assert_eq!(server.get("/healthz").status, 200);
+}
+
+#[test]
+fn an_array_in_a_list_is_no_object() {
+    let server = Server::with_shop();
+    let fields = json!([null, "u", null, "item-1", "view"]);
+    for (path, body) in [
+        ("/v1/recommendations", json!({"interactions": [["item-42", "view"]]})),
+        ("/v1/score", json!({"item_ids": ["item-1"], "interactions": [["item-42", "view"]]})),
+        ("/v1/interactions", json!({"interactions": [fields]})),
+        ("/v1/interactions", json!([fields])),
+        ("/v1/items/batch", json!([["item-1"]])),
+    ] {
+        let problem = server.post(path, body).problem(400, "invalid_json");
+        assert!(problem.detail.contains("invalid type: sequence"), "{path}: {problem:?}");
+    }
 }
 
 #[test]

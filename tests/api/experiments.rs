@@ -1,10 +1,15 @@
 //! Experiments and the recommendation log: who gets which list, what was shown, and what came of it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
+use kindred::app::Stores;
 use kindred::experiment::{Experiment, Variant};
+use kindred::history::memory::MemoryHistory;
 use kindred::settings::Settings;
-use kindred::testing::Fixture;
+use kindred::store::StoreError;
+use kindred::testing::{Fixture, HeldUpDocuments};
 use serde_json::{Value, json};
 
 use crate::support::{Server, ids};
@@ -56,6 +61,17 @@ fn what_was_not_to_be_kept_is_in_no_log() {
     let page = server.get("/v1/recommendations").ok();
     let history = page["recommendations"][0]["history"].as_array().unwrap();
     assert_eq!(history.iter().map(|one| one["item_id"].as_str().unwrap()).collect::<Vec<_>>(), ["item-4"]);
+}
+
+#[test]
+fn what_the_store_does_not_take_of_the_log_is_counted() {
+    let documents = HeldUpDocuments::new(Box::new(|_| Box::pin(std::future::ready(Err(StoreError::Closed)))));
+    let history = Arc::new(MemoryHistory::new(1, 100, Duration::from_secs(60)));
+    let server = Server::with_stores(Stores { history, documents }, halves);
+    let lost = || server.metric("kindred_recommendations_unlogged");
+    assert_eq!(lost(), 0.0);
+    server.post("/v1/recommendations", json!({"user_id": "u"})).ok();
+    assert_eq!(lost(), 1.0);
 }
 
 #[test]

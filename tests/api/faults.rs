@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use kindred::store::embedded::{EmbeddedOptions, EmbeddedStore, Retention};
 use kindred::testing::Fixture;
 use serde_json::json;
 
@@ -81,6 +82,18 @@ fn a_disk_that_fills_up_is_said_with_the_remedy_reads_go_on_and_room_mends_it_wi
         let again = client.post("/v1/interactions", event(at)).ok();
         assert_eq!(again["duplicates"], 1, "what was acknowledged on the way and after it is there: {at} of {kept}");
     }
+}
+
+#[test]
+fn a_store_that_cannot_have_the_name_of_a_mounted_disk_is_told_where_to_lie() {
+    let Some(disk) = SmallDisk::mount(16) else {
+        return eprintln!("SKIPPED: this process may not mount a tmpfs");
+    };
+    let (path, retention) = (disk.0.path(), Retention::default());
+    let options = EmbeddedOptions { keep: 1, cache_mb: 1, page_cache_mb: 1, queue: 100, retention };
+    let error = EmbeddedStore::open(path, options, || 0).map(drop).unwrap_err().to_string();
+    assert!(error.contains("mounted") && error.contains("name one in that"), "{error}");
+    assert!(!path.with_extension("partial").exists(), "nothing is left of it");
 }
 
 #[test]

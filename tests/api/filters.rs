@@ -46,6 +46,8 @@ fn each_condition_lets_the_right_items_pass() {
         (json!({"key": "price", "range": {"lte": 2}}), &["item-0", "item-1", "live"]),
         (json!({"key": "since", "range": {"gte": "2026-01-01T00:00:00Z", "lt": "2026-06-01T00:00:00Z"}}), &["item-1"]),
         (json!({"key": "since", "range": {"gt": "2026-01-01T00:00:00Z"}}), &["live"]),
+        (json!({"key": "since", "match": {"except": ["2026-01-01T00:00:00Z"]}}), &["live"]),
+        (json!({"key": "since", "match": {"except": ["2026-06-01T00:00:00Z", 3]}}), &["item-1"]),
         (circle(47.37, 1_000), &["item-1"]),
         (circle(47.0, 10_000), &["live"]),
         (circle(47.0, 100_000), &["item-1", "live"]),

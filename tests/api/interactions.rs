@@ -117,6 +117,7 @@ fn a_bad_field_is_named_and_nothing_is_kept() {
         assert!(batch.detail.contains(says), "{bad}: {batch:?}");
         if code != "invalid_json" {
             assert!(batch.detail.starts_with("interactions[1]: "), "{batch:?}");
+            assert!(!batch.remedy.contains("interactions[1]"), "{batch:?}");
         }
     }
     assert_eq!(events_of(&server, "u"), 0);
@@ -155,4 +156,20 @@ fn events_are_taken_before_anything_is_published() {
     let server = Server::empty();
     server.view("u", "item-1");
     server.post("/v1/recommendations", json!({"user_id": "u"})).problem(503, "not_ready");
+}
+
+#[test]
+fn a_kind_that_the_model_may_know_is_not_refused_for_good_before_one_is_loaded() {
+    let server = Server::empty();
+    let other = with(view("u"), "kind", json!("stare"));
+    for body in [other.clone(), json!([view("u"), other.clone()])] {
+        let answer = server.post("/v1/interactions", body);
+        let problem = answer.problem(503, "not_ready");
+        assert!(problem.detail.contains("kind \"stare\" is not known"), "{problem:?}");
+        assert!(answer.header("retry-after").parse::<u32>().unwrap() > 0);
+    }
+    kindred::testing::Fixture::shop().publish(&server.artifacts(), "first");
+    server.post_bytes("/admin/reload", b"").ok();
+    server.post("/v1/interactions", other).problem(400, "unknown_kind");
+    assert_eq!(events_of(&server, "u"), 0, "nothing of a batch that is refused is kept");
 }

@@ -105,6 +105,22 @@ fn a_session_is_merged_into_a_user_and_taken_out_again() {
 }
 
 #[test]
+fn who_is_merged_is_shown_whether_or_not_anything_was_set() {
+    let server = Server::with_shop();
+    send_json(&server, "PUT", "/v1/users/old", json!({"consent": "none"})).ok();
+    for source in [json!({"session_id": "s"}), json!({"user_id": "old"})] {
+        server.post("/v1/users/u/merge", source).ok();
+    }
+    let shown = server.get("/v1/users/u").ok();
+    assert_eq!((&shown["merged"], &shown["consent"]), (&json!(["s:s", "u:old"]), &json!("none")), "{shown}");
+    assert_eq!(server.get("/v1/users/old").ok()["merged_into"], "u");
+    for source in [json!({"session_id": "s"}), json!({"user_id": "old"})] {
+        server.post("/v1/users/u/unmerge", source).ok();
+    }
+    server.get("/v1/users/u").problem(404, "user_not_found");
+}
+
+#[test]
 fn a_merge_is_final_after_its_days() {
     let server = Server::with(&Fixture::shop(), |settings| settings.people.unmerge_days = 0);
     server.post("/v1/users/u/merge", json!({"session_id": "s"})).ok();
@@ -279,29 +295,47 @@ fn a_person_is_exported_and_erased_with_a_receipt() {
     server.send("POST", &format!("/v1/recommendations/{id}/replay"), &[], &[]).problem(404, "recommendation_not_found");
 }
 
-#[test]
-fn a_trace_is_none_in_what_was_trained_on_an_earlier_time() {
-    let server = Server::with_shop();
+/// Gives the artifact that is published a time that it was trained on.
+fn train_on(server: &Server, first_ms: i64, last_ms: i64) {
     let directory = server.artifacts().join("g1");
     // What is published is read-only; the test stands in for a build that knew its window.
+    let writable: std::fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&directory, writable).unwrap();
     let path = directory.join("manifest.json");
     let mut manifest: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
-    manifest["training_window"] = json!({"first_ms": 1_000, "last_ms": 1_700_000_000_000_i64});
-    std::fs::remove_file(&path)
-        .or_else(|_| {
-            let writable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-            std::fs::set_permissions(&directory, writable)?;
-            std::fs::remove_file(&path)
-        })
-        .unwrap();
+    manifest["training_window"] = json!({"first_ms": first_ms, "last_ms": last_ms});
+    std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, manifest.to_string()).unwrap();
-    let trace = |at: i64| {
-        let body = json!({"user_id": "u", "item_id": "item-1", "kind": "view", "occurred_at": at});
-        server.post("/v1/interactions", body).ok();
+}
+
+#[test]
+fn no_trace_is_known_where_the_person_came_later_than_all_that_was_trained_on_and_that_is_still_kept() {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let ago = |days: i64| i64::try_from(now.as_millis()).unwrap() - days * 86_400_000;
+    let erase = |server: &Server| {
         server.send("DELETE", "/v1/users/u/data", &[], &[]).ok()["generations"][0]["trace"].clone()
     };
-    assert_eq!(trace(1_600_000_000_000), "possible");
-    assert_eq!(trace(1_750_000_000_000), "none");
+    let trace = |server: &Server, days: i64| {
+        let body = json!({"user_id": "u", "item_id": "item-1", "kind": "view", "occurred_at": ago(days)});
+        server.post("/v1/interactions", body).ok();
+        erase(server)
+    };
+    let server = Server::with_shop();
+    train_on(&server, ago(30), ago(10));
+    assert_eq!(trace(&server, 20), "possible");
+    assert_eq!(trace(&server, 1), "none_known");
+    assert_eq!(erase(&server), "possible", "of whom nothing is kept, nothing is known");
+    let server = server.restarted(|settings| {
+        settings.history.retention_days_by_kind.insert("view".to_owned(), 20);
+    });
+    assert_eq!(trace(&server, 1), "possible", "views of the first ten days are gone");
+    let server = server.restarted(|settings| settings.history.max_mb = 1);
+    assert_eq!(trace(&server, 1), "possible", "nobody knows how many are gone");
+    let server = server.restarted(|_| ());
+    train_on(&server, ago(100), ago(10));
+    assert_eq!(trace(&server, 1), "possible", "ninety days are kept");
+    let server = server.restarted(|settings| settings.history.retention_days = 0);
+    assert_eq!(trace(&server, 1), "none_known");
 }
 
 #[test]

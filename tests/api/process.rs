@@ -1,9 +1,9 @@
 //! The program itself: settings by the environment, signals, kills, and what is still there afterwards.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -253,4 +253,36 @@ fn what_strangers_send_is_no_error_in_the_log() {
     let log = server.lines_until("\"stopped\"");
     let unwanted = ["\"ERROR\"", "lsm_tree", "fjall"];
     assert!(!log.iter().any(|line| unwanted.iter().any(|it| line.contains(it))), "{log:?}");
+}
+
+#[test]
+fn a_log_that_nobody_reads_any_more_ends_nothing() {
+    let directory = directory_with_shop();
+    let audit = directory.path().join("audit.jsonl");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_kindred-server"))
+        .env("KINDRED__HTTP__PORT", "0")
+        .env("KINDRED__ARTIFACTS__DIR", directory.path().join("artifacts"))
+        .env("KINDRED__HISTORY__STORE", "memory")
+        .env("KINDRED__ADMIN__AUDIT_LOG", &audit)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = BufReader::new(child.stderr.take().unwrap());
+    assert!(log.lines().map_while(Result::ok).any(|line| line.contains("listening")));
+    // The pipe is closed now: what is written to it fails, as on a full disk.
+    let id = child.id();
+    let signal = |name: &str| Command::new("sh").args(["-c", &format!("kill -{name} {id}")]).status().unwrap();
+    assert!(signal("HUP").success());
+    let began = Instant::now();
+    let is_written_down = || std::fs::read_to_string(&audit).is_ok_and(|text| text.contains("SIGHUP"));
+    while !is_written_down() && began.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(signal("TERM").success());
+    while child.try_wait().unwrap().is_none() && began.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Where it has not ended by itself this ends it.
+    let _ = child.kill();
+    assert!(child.wait().unwrap().success());
 }

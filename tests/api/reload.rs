@@ -104,6 +104,14 @@ fn half_an_artifact_is_refused() {
 }
 
 #[test]
+fn an_artifact_that_stays_is_named_where_nothing_is_published_any_more() {
+    let server = Server::with_shop();
+    std::fs::remove_file(server.artifacts().join("CURRENT")).unwrap();
+    assert_eq!(reload(&server).ok(), json!({"result": "nothing_published", "generation": "g1"}));
+    assert_eq!(server.get("/readyz").ok()["generation"], "g1");
+}
+
+#[test]
 fn a_reload_is_for_this_machine_alone() {
     let server = Server::with_shop();
     for header in ["x-forwarded-for", "forwarded", "via", "x-real-ip", "origin"] {

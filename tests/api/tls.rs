@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use kindred::settings::Settings;
 use kindred::testing::Fixture;
+use kindred::timestamp::parse_rfc3339;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -48,8 +49,18 @@ fn server(directory: &Path, change: impl FnOnce(&mut Settings)) -> Server {
     })
 }
 
-/// Asks as a client that trusts an authority and shows a certificate of its own, if it has one.
+/// Asks whether it is ready, as a client that trusts an authority and shows a certificate of its own, if it has one.
 fn ask(server: &Server, trusted: &Authority, name: &str, own: Option<&(String, String)>) -> std::io::Result<String> {
+    ask_for("/readyz", server, trusted, name, own)
+}
+
+fn ask_for(
+    path: &str,
+    server: &Server,
+    trusted: &Authority,
+    name: &str,
+    own: Option<&(String, String)>,
+) -> std::io::Result<String> {
     let mut roots = RootCertStore::empty();
     roots.add(trusted.0.der().clone()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -67,7 +78,7 @@ fn ask(server: &Server, trusted: &Authority, name: &str, own: Option<&(String, S
     let socket = TcpStream::connect(("127.0.0.1", server.port))?;
     socket.set_read_timeout(Some(PATIENCE))?;
     let mut stream = StreamOwned::new(connection, socket);
-    stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").as_bytes())?;
     let mut said = String::new();
     stream.read_to_string(&mut said)?;
     Ok(said)
@@ -91,6 +102,18 @@ fn a_certificate_is_replaced_without_a_restart() {
     assert!(ask(&server, &authority, "one.example", None).is_err(), "the old one is gone");
     let answer = crate::support::raw(server.port, b"GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n");
     assert!(!answer.contains("200"), "nothing is said in plain: {answer}");
+}
+
+#[test]
+fn the_end_of_the_certificate_is_among_the_metrics() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    authority.put(directory.path(), "one.example");
+    let server = server(directory.path(), |_| ());
+    let said = ask_for("/metrics", &server, &authority, "one.example", None).unwrap();
+    // The crate that makes certificates lets them end then.
+    let end = parse_rfc3339("4096-01-01T00:00:00Z").unwrap() / 1_000;
+    assert!(said.contains(&format!("\nkindred_certificate_expiry_timestamp_seconds {end}\n")), "{said}");
 }
 
 #[test]

@@ -21,7 +21,7 @@ use kindred::limits;
 use kindred::live_items::{LiveEntry, LiveItems};
 use kindred::model::Model;
 use kindred::recommend::{RecommendError, RecommendRequest, RecommendScratch, keeps_out, passing_rule, recommend};
-use kindred::scenario::{ItemFilter, Scenario};
+use kindred::scenario::{Basis, ItemFilter, Scenario};
 use kindred::trending::TrendingSettings;
 use kindred::user_vector::Weighting;
 use kindred_index::AllowSet;
@@ -151,6 +151,12 @@ pub enum EvaluateError {
         /// The length found.
         found: usize,
     },
+    /// The scenario's lists are made for items that a request names.
+    #[error(
+        "lists of this scenario are made for items that a request names, and nobody knows which a user would have named: \
+         name a scenario with based_on = \"visitor\" or \"nobody\""
+    )]
+    NeedsItems,
     /// Nobody is left to ask.
     #[error(
         "no user of the test part can be evaluated ({skipped:?}): is this the dataset that the artifact was trained on, \
@@ -179,7 +185,7 @@ struct Answer {
 /// Measures a model on the test part of a dataset, over all threads. Each list goes into `lists` too, a line of JSON, if there is such a place.
 ///
 /// # Errors
-/// A list length out of range, nobody to ask, or lists that cannot be written.
+/// A list length out of range, a scenario that needs items, nobody to ask, or lists that cannot be written.
 pub fn evaluate<D: AsRef<[u8]> + Sync>(
     model: &Model<D>,
     held_out: &HeldOut,
@@ -193,6 +199,9 @@ pub fn evaluate<D: AsRef<[u8]> + Sync>(
         return Err(EvaluateError::K { found });
     }
     let longest = options.ks.iter().copied().max().ok_or(EvaluateError::K { found: 0 })?;
+    if !matches!(scenario.based_on, Basis::Visitor | Basis::Nobody) {
+        return Err(EvaluateError::NeedsItems);
+    }
     let round = Round { model, held_out, scenario, weighting, options };
     let (cases, skipped) = round.cases()?;
     if cases.is_empty() {

@@ -389,8 +389,10 @@ impl ModelDir {
             table(CONTEXT_FACTORS, shape(context), format!("{n} × {d}"))?;
         }
         table("\"symmetric\"", self.info.symmetric.to_string(), self.context_factors.is_none().to_string())?;
-        table(NEIGHBOURS, self.neighbours.len().to_string(), (n * k).to_string())?;
-        table(SIMILARITIES, self.neighbour_similarities.len().to_string(), (n * k).to_string())?;
+        // Whatever number model.json names.
+        let places = n.saturating_mul(k).to_string();
+        table(NEIGHBOURS, self.neighbours.len().to_string(), places.clone())?;
+        table(SIMILARITIES, self.neighbour_similarities.len().to_string(), places)?;
         table(POPULARITY, self.popularity.len().to_string(), n.to_string())?;
         if self.queries.rows > 0 {
             table("width of queries.npy", self.queries.cols.to_string(), d.to_string())?;

@@ -135,16 +135,17 @@ pub fn script<D: AsRef<[u8]> + Sync>(
     let HeldOut { train, test, .. } = &questions;
     // What others did in the training part while the test part went on is replayed when it was, or trends would know the future.
     let from_ms = test.time_ms.iter().copied().min().unwrap_or(i64::MAX);
-    let (mut first, mut events) = (Interactions::default(), Vec::new());
+    let (mut first, mut trained) = (Interactions::default(), Vec::new());
     for row in 0..train.len() {
         if train.time_ms[row] < from_ms {
             copy(train, row, &mut first);
         } else {
-            events.push(event(train, row, false));
+            trained.push(event(train, row, false));
         }
     }
-    events.extend((0..test.len()).map(|row| event(test, row, asked.contains(&row))));
-    // Stable: at the same moment the order is that of the dataset, the training part first.
+    let tested: Vec<Event> = (0..test.len()).map(|row| event(test, row, asked.contains(&row))).collect();
+    // Stable: at the same moment the order is that of the evaluator, who knows of the training part what happened just then, or knows it not.
+    let mut events = if questions.is_mixed() { [tested, trained].concat() } else { [trained, tested].concat() };
     events.sort_by_key(|event| event.time_ms);
     Ok(Script { before: first, events, questions, users: n_users })
 }
@@ -210,6 +211,17 @@ mod tests {
         let script = scripted(&held_out(&[(0, 1, 1), (0, 4, 30), (1, 2, 30)], &[(0, 4, 10), (1, 5, 10)]), None);
         let asked: Vec<(u32, bool)> = script.events.iter().map(|event| (event.item, event.asked)).collect();
         assert_eq!(asked, [(4, true), (5, false), (4, false), (2, false)]);
+    }
+
+    #[test]
+    fn what_happened_at_the_same_moment_is_known_where_the_evaluator_knows_it() {
+        let asked = |train: &[(u32, u32, i64)]| -> Vec<(u32, bool)> {
+            let script = scripted(&held_out(train, &[(0, 4, 10)]), None);
+            script.events.iter().map(|event| (event.item, event.asked)).collect()
+        };
+        assert_eq!(asked(&[(0, 1, 1), (0, 5, 10)]), [(5, false), (4, true)]);
+        // What came later tells that items are held out, and of a basket the rest may be what is looked for next.
+        assert_eq!(asked(&[(0, 1, 1), (0, 5, 10), (0, 2, 30)]), [(4, true), (5, false), (2, false)]);
     }
 
     #[test]

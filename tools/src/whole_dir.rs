@@ -1,9 +1,9 @@
 //! A directory that is written whole or not at all: into `<dir>.partial` first, renamed when all of it is on disk.
 //!
 //! Models and datasets are such directories. Each has one file that marks it as what it is, and `--force` replaces only a
-//! directory with that file in it, never anybody's thesis.
+//! directory with that file in it, never anybody's thesis. What a link leads to is replaced, and not the link.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
@@ -43,6 +43,12 @@ pub enum WholeDirError {
         /// What was to be written there.
         kind: Kind,
     },
+    /// Another process is writing it.
+    #[error("{path} is being written by another process: wait for it, or name another directory")]
+    Busy {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A name such as `.`, which nothing else can take.
     #[error("{path} is no name that a finished {name} can be given: give the directory's own name", name = kind.name)]
     Unnamed {
@@ -74,6 +80,7 @@ pub enum WholeDirError {
 /// # Errors
 /// Something is there and `force` is not given, or is there and is of another kind, or nothing can be written there.
 pub fn writable(dir: &Path, kind: Kind, force: bool) -> Result<(), WholeDirError> {
+    let dir = &followed(dir);
     recover(dir, kind)?;
     let path = dir.to_owned();
     match fs::read_dir(dir) {
@@ -113,12 +120,14 @@ pub(crate) fn first_there(dir: &Path) -> &Path {
 /// Gives a directory of this kind its name back, where a kill has left it without one: in the middle of being replaced.
 ///
 /// # Errors
-/// It cannot be renamed.
+/// It cannot be renamed, or another process is just replacing it.
 pub fn recover(dir: &Path, kind: Kind) -> Result<(), WholeDirError> {
+    let dir = &followed(dir);
     let old = beside(dir, OLD);
     if dir.exists() || !old.join(kind.mark).is_file() {
         return Ok(());
     }
+    drop(alone(&beside(dir, PARTIAL), dir)?);
     fs::rename(&old, dir).map_err(cannot_write(dir))?;
     sync_directory(parent(dir))
 }
@@ -126,19 +135,37 @@ pub fn recover(dir: &Path, kind: Kind) -> Result<(), WholeDirError> {
 /// Writes a directory: `fill` is given an empty one to write its files into, which then takes the place of `dir`.
 ///
 /// # Errors
-/// As [`writable`], and whatever `fill` says.
+/// As [`writable`], or another process is writing it, and whatever `fill` says; then nothing is left of what it wrote.
 pub fn write<E: From<WholeDirError>>(
     dir: &Path,
     kind: Kind,
     force: bool,
     fill: impl FnOnce(&Path) -> Result<(), E>,
 ) -> Result<(), E> {
+    let dir = &followed(dir);
     writable(dir, kind, force)?;
     let partial = beside(dir, PARTIAL);
+    // What a kill has left is nobody's; what somebody writes just now is theirs.
+    drop(alone(&partial, dir)?);
     remove_one(&partial)?;
     fs::create_dir_all(&partial).map_err(cannot_write(&partial))?;
-    fill(&partial)?;
+    let _until_published = alone(&partial, dir)?;
+    if let Err(error) = fill(&partial) {
+        // Mostly the disk is full, and would stay so.
+        let _ = remove_one(&partial);
+        return Err(error);
+    }
     Ok(publish(&partial, dir)?)
+}
+
+/// Holds what is being written of `dir` for this process, until it is dropped; none where there is nothing yet, or the disk knows no locks.
+fn alone(partial: &Path, dir: &Path) -> Result<Option<File>, WholeDirError> {
+    let Ok(opened) = File::open(partial) else { return Ok(None) };
+    match opened.try_lock() {
+        Ok(()) => Ok(Some(opened)),
+        Err(TryLockError::WouldBlock) => Err(WholeDirError::Busy { path: dir.to_owned() }),
+        Err(TryLockError::Error(_)) => Ok(None),
+    }
 }
 
 /// Removes a directory and what writing it has left beside it, as far as they are there.
@@ -146,6 +173,7 @@ pub fn write<E: From<WholeDirError>>(
 /// # Errors
 /// One of them cannot be removed.
 pub fn remove(dir: &Path) -> Result<(), WholeDirError> {
+    let dir = &followed(dir);
     [PARTIAL, OLD].iter().try_for_each(|suffix| remove_one(&beside(dir, suffix)))?;
     discard(dir, &beside(dir, PARTIAL))
 }
@@ -207,6 +235,15 @@ fn remove_one(dir: &Path) -> Result<(), WholeDirError> {
 
 fn cannot_write(path: &Path) -> impl Fn(io::Error) -> WholeDirError {
     move |source| WholeDirError::Write { path: path.to_owned(), source }
+}
+
+/// Where a directory is or will be: what a link leads to.
+fn followed(dir: &Path) -> PathBuf {
+    // `model/` is what the link `model` leads to, and only the second is seen to be a link.
+    let dir = dir.components().as_path();
+    let Ok(to) = fs::read_link(dir) else { return dir.to_owned() };
+    // One that leads to nothing yet.
+    fs::canonicalize(dir).unwrap_or_else(|_| parent(dir).join(to))
 }
 
 /// The path with a suffix on its last component.
@@ -301,7 +338,48 @@ mod tests {
         });
         assert!(matches!(failed, Err(WholeDirError::Write { .. })));
         assert_eq!(fs::read_to_string(dir.join(THING.mark)).unwrap(), "1");
-        put(&dir, "2", true).unwrap();
-        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "the next write did not clean up");
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "a full disk would stay full");
+    }
+
+    #[test]
+    fn what_a_link_leads_to_is_replaced_and_not_the_link() {
+        let place = tempfile::tempdir().unwrap();
+        let (disk, dir) = (place.path().join("disk/thing"), place.path().join("thing"));
+        std::os::unix::fs::symlink("disk/thing", &dir).unwrap();
+        for (text, named) in [("1", dir.clone()), ("2", dir.join("")), ("3", dir.clone())] {
+            put(&named, text, true).unwrap();
+            assert_eq!(fs::read_to_string(disk.join(THING.mark)).unwrap(), text);
+            assert!(dir.is_symlink());
+        }
+        fs::rename(&disk, beside(&disk, OLD)).unwrap();
+        recover(&dir, THING).unwrap();
+        assert_eq!(fs::read_to_string(dir.join(THING.mark)).unwrap(), "3");
+        remove(&dir).unwrap();
+        assert_eq!(fs::read_dir(place.path().join("disk")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_another_process_is_writing_is_not_touched() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = place.path().join("thing");
+        let begun = beside(&dir, PARTIAL).join("half");
+        fs::create_dir_all(&begun).unwrap();
+        let theirs = File::open(beside(&dir, PARTIAL)).unwrap();
+        theirs.lock().unwrap();
+        assert!(matches!(put(&dir, "1", true), Err(WholeDirError::Busy { .. })));
+        assert!(begun.is_dir());
+        drop(theirs);
+        put(&dir, "1", true).unwrap();
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "something was left behind");
+        // In the middle of being replaced, by somebody who will go on.
+        fs::rename(&dir, beside(&dir, OLD)).unwrap();
+        fs::create_dir_all(&begun).unwrap();
+        let theirs = File::open(beside(&dir, PARTIAL)).unwrap();
+        theirs.lock().unwrap();
+        assert!(matches!(recover(&dir, THING), Err(WholeDirError::Busy { .. })));
+        assert!(!dir.exists(), "its place was taken");
+        drop(theirs);
+        recover(&dir, THING).unwrap();
+        assert_eq!(fs::read_to_string(dir.join(THING.mark)).unwrap(), "1");
     }
 }

@@ -104,6 +104,7 @@ fn the_same_content_in_every_form_is_the_same_dataset() {
         put(dir, "log.csv.gz", packed(&csv)),
         put(dir, "log.json.gz", packed(&json)),
         put(dir, "crlf.csv", csv.replace('\n', "\r\n")),
+        put(dir, "commas.jsonl", json.replace("}\n", "},\n")),
         dir.join("log.parquet"),
     ];
     assert_eq!(first.report.n_bad_and_kept(), (0, 200));
@@ -332,15 +333,49 @@ fn a_kind_that_weighs_nothing_is_remembered() {
 }
 
 #[test]
+fn what_may_not_be_meant_is_told() {
+    let place = tempfile::tempdir().unwrap();
+    let told = |log: &str, wanted: &str| {
+        let text = prepared(put(place.path(), "log.csv", log)).report.text();
+        assert!(text.contains(wanted), "{text}");
+    };
+    told("user,item,time\nu,17.0,20240131\nu,5.0,20240201\n", "times in dates like 20171010");
+    told("user,item,time\nu,17.0,20240131\nu,5.0,20240201\n", "2 items, all there are, are written as 17.0 is");
+    told("user,title,item,time\nu,\"a\nv,b\",i,1\nu,c,j,2\n", "1 rows go over several lines");
+    told(
+        "user,item,time\nu,a,1508194801000\nu,b,1508194802\nu,c,1508194803000\n",
+        "1 rows have a number for a time that looks like another unit",
+    );
+    let log = put(place.path(), "log.csv", "user,item,time\nu,17.0,20240131\nu,5.0,20240201\n");
+    let items = put(place.path(), "items.csv", "id,title\n17,A\n5,B\n");
+    let options = PrepareOptions { items: Some(items), ..PrepareOptions::new(vec![log]) };
+    let report = prepare(&options, &Progress::hidden()).unwrap().report;
+    assert_eq!((report.items_with_point, report.first_ms), (0, 1_706_659_200_000), "the table says how they are meant");
+}
+
+#[test]
+fn a_table_without_an_item_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let log = put(place.path(), "log.csv", "user,item,time\nu,a,1\nu,b,2\n");
+    for (name, content) in [("items.csv", "id,title\n"), ("items.jsonl", "{\n  \"id\": \"a\"\n}\n")] {
+        let items = put(place.path(), name, content);
+        let options = PrepareOptions { items: Some(items), ..PrepareOptions::new(vec![log.clone()]) };
+        let error = prepare(&options, &Progress::hidden()).unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains("rows is an item"), "{error}");
+    }
+}
+
+#[test]
 fn nonsense_is_refused_with_what_is_wrong() {
     let place = tempfile::tempdir().unwrap();
     let dir = place.path();
     let long = format!("user,item,time\n{},a,1\n", "x".repeat(300));
-    let cases: [(&[u8], &str, &str); 9] = [
+    let cases: [(&[u8], &str, &str); 10] = [
         (b"", "", "is empty"),
         (b"\x7fELF\x00\x01", "", "neither text nor Parquet"),
         (b"user,item\n1,2\n", "--user-column who", "there are: user, item"),
         (b"a,b\n1,2\n", "", "--user-column"),
+        (b"{\n  \"user\": 1,\n  \"item\": 2\n}\n", "", "expected JSON Lines"),
         (b"user,item,time\n1,,5\n,2,6\n2,3,soon\n", "", "line 4: time is neither a number nor a date: \"soon\""),
         (b"user,item\n1,2\n", "--min-user 2", "lower them"),
         (b"user,item,time\n1,2,5\n1,3,6\n", "--split time=1969-12-31", "holds out all 2; give one that holds out less"),

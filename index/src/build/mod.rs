@@ -30,6 +30,7 @@ pub use self::hnsw::HnswBuilder;
 pub use self::hnsw_rs::{HnswRsBuilder, PeerSearch};
 pub use self::rows::Rows;
 use self::rows::StoredRows;
+use self::united::Waiting;
 
 /// Widest search while building. Beyond it a build takes days and gains nothing that was measured.
 pub const EF_CONSTRUCTION_MAX: usize = 10_000;
@@ -200,13 +201,15 @@ pub fn build_index<'a>(
 ) -> Result<BuiltIndex<'a>, BuildError> {
     check_options(options)?;
     let rows = Rows::new(input)?;
-    let tables = Tables::new(input, rows.len())?;
+    // What is wrong with keys or attributes is told before the work. They are laid out again after it, and take no memory while a graph grows.
+    Tables::new(input, rows.len())?;
     let by = |metric, options: &GraphOptions| builder.build(&rows, metric, options, progress);
     let mut graph = match options.edges {
         EdgeSet::Cosine => by(Metric::Cosine, options)?,
         EdgeSet::InnerProduct => by(Metric::InnerProduct, options)?,
         EdgeSet::United => {
-            united::unite(by(Metric::InnerProduct, options)?, &by(Metric::Cosine, &united::second(options))?)
+            let first = Waiting::of(by(Metric::InnerProduct, options)?);
+            united::unite(first, &by(Metric::Cosine, &united::second(options))?)
         }
     };
     let read = |ordinal: u32, into: &mut [f32]| rows.read(ordinal, into);
@@ -219,6 +222,7 @@ pub fn build_index<'a>(
     let stats = graph.view().stats();
     let n_longest = longest.ordinals.len() as u32;
     let report = BuildReport { unreachable_repaired, n_longest, edges: options.edges, builder: builder.name(), stats };
+    let tables = Tables::new(input, rows.len())?;
     let assembly =
         IndexAssembly::of(input, tables, Cow::Owned(graph), options.edges)?.with_codes(stored.into_codes(), longest);
     Ok(BuiltIndex { report, assembly })

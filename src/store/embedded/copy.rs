@@ -13,7 +13,7 @@ use fjall::{Keyspace, Readable};
 use super::super::{Copied, StoreError};
 use super::Checked;
 use super::engine::{Engine, View};
-use super::file::{File, is_full, opening};
+use super::file::{File, is_full};
 use super::place::{self, beside, failed, require};
 
 /// MiB of block cache that a copy, a check or an export takes.
@@ -123,17 +123,12 @@ pub fn restore(from: &Path, to: &Path, replace: bool) -> Result<(Copied, Checked
         refuse_existing(to)?;
     } else {
         match place::is_store(to) {
-            Ok(true) => {
-                // Opened and let go again: who has it open would go on writing to files that have no name any more. One that is damaged may go.
-                let opened = Engine::open(to, 1).map(drop).map_err(|error| opening(to, error));
-                if let Err(error @ StoreError::InUse { .. }) = opened {
-                    return Err(error);
-                }
-            }
-            // The copy could not get its name.
-            Err(StoreError::Open { source, .. }) if to.is_dir() => {
+            Ok(true) => place::require_idle(to)?,
+            // Of a directory the copy could not get the name, and a file would be lost.
+            Err(StoreError::Open { source, .. }) => {
                 return Err(StoreError::Copy { operation: REPLACE, path: to.to_path_buf(), source });
             }
+            Err(error @ StoreError::Denied { .. }) => return Err(error),
             _ => {}
         }
     }
@@ -166,6 +161,7 @@ fn fill(from: &View<'_>, to: &Path, gives_way: &AtomicBool) -> Result<(u64, u64)
     if to.exists() {
         std::fs::remove_dir_all(to)?;
     }
+    place::make_private(to)?;
     let copy = Engine::open(to, TOOL_CACHE_MB)?;
     let counts: Vec<u64> = from
         .spaces
@@ -216,6 +212,8 @@ fn refuse_existing(path: &Path) -> Result<(), StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::super::Change;
     use super::super::tests::{damage, incoming};
     use super::*;
@@ -267,6 +265,48 @@ mod tests {
         restore(&other, &store, true).unwrap();
         assert_eq!(super::super::check(&store).unwrap().interactions, 0);
         assert!(!aside.exists());
+    }
+
+    #[test]
+    fn a_file_of_something_else_is_not_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let [store, letter] = ["h", "letter.txt"].map(|name| directory.path().join(name));
+        drop(File::open(&store, 4, None).unwrap());
+        std::fs::write(&letter, "dear").unwrap();
+        let error = restore(&store, &letter, true).unwrap_err();
+        assert!(error.to_string().contains("remove it"), "{error}");
+        assert_eq!(std::fs::read(&letter).unwrap(), b"dear");
+    }
+
+    #[test]
+    fn a_store_that_a_server_has_opened_while_the_copy_was_made_is_not_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let [store, copied, partial] = ["h", "copy", "h.partial"].map(|name| directory.path().join(name));
+        let served = File::open(&store, 4, None).unwrap();
+        drop(File::open(&copied, 4, None).unwrap());
+        std::fs::rename(&copied, &partial).unwrap();
+        let error = place::publish(&partial, &store).unwrap_err();
+        assert!(matches!(error, StoreError::InUse { .. }), "{error}");
+        served.commit(&[Change::Append(vec![incoming("a", "x", 1, None)])], 1_000).unwrap();
+        drop(served);
+        assert_eq!(super::super::check(&store).unwrap().interactions, 1);
+        place::publish(&partial, &store).unwrap();
+        assert_eq!(super::super::check(&store).unwrap().interactions, 0);
+    }
+
+    #[test]
+    fn only_its_owner_may_look_into_a_store_and_its_copies() {
+        let directory = tempfile::tempdir().unwrap();
+        let [store, copied, restored] = ["new/h", "new/copy", "h"].map(|name| directory.path().join(name));
+        let file = File::open(&store, 4, None).unwrap();
+        let backup = file.back_up().unwrap().path;
+        drop(file);
+        copy(&store, &copied).unwrap();
+        restore(&copied, &restored, false).unwrap();
+        for path in [store, backup, copied, restored] {
+            let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{}", path.display());
+        }
     }
 
     #[test]

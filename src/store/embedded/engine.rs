@@ -32,6 +32,10 @@ const JOURNAL_MB: u64 = 64;
 /// Threads that write and merge segments. With two or more the first hands every merge on, and spins while the others are busy.
 const WORKERS: usize = 1;
 
+/// Segments whose files are held open. The engine's own number, 900, and two thirds of the files for connections are more than the 1,024 that a process
+/// may often have open, and a store that can open no more stops writing.
+const FILES_MAX: usize = 256;
+
 /// An open database with its keyspaces.
 pub(super) struct Engine {
     database: Database,
@@ -63,6 +67,7 @@ impl Engine {
         let database = Database::builder(directory)
             .cache_size((cache_mb as u64) << 20)
             .max_journaling_size(JOURNAL_MB << 20)
+            .max_cached_files(Some(FILES_MAX))
             .worker_threads(WORKERS)
             .open()?;
         let options = || {

@@ -230,6 +230,8 @@ fn a_poisoned_record_is_left_out_counted_and_found_by_the_check() {
         // It goes with the rest when its time has come, and holds up nobody.
         let file = File::open(&path, 4, None).unwrap();
         let retention = Retention { all_ms: Some(1), ..Retention::default() };
+        assert_eq!(file.prune(&retention, Some(500), 10).unwrap().removed, 0);
+        assert_eq!(file.skipped(), 0, "who only looks whether it is old tells it to nobody, again and again");
         assert_eq!(file.prune(&retention, Some(5_000), 10).unwrap().removed, 3);
     });
 }
@@ -308,11 +310,16 @@ fn a_store_that_cannot_be_opened_anew_yet_is_tried_again_and_not_to_be_moved_awa
 }
 
 #[test]
-fn a_store_that_has_no_room_to_be_opened_is_not_to_be_moved_away() {
+fn a_store_that_has_no_room_or_may_not_be_opened_is_not_to_be_moved_away() {
     let failed = |kind: io::ErrorKind| super::file::opening(Path::new("h"), fjall::Error::Io(kind.into()));
     let full = failed(io::ErrorKind::StorageFull);
     assert!(matches!(full, StoreError::Full { .. }) && !full.to_string().contains("move it away"), "{full}");
-    let other = failed(io::ErrorKind::PermissionDenied);
+    for kind in [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem] {
+        let denied = failed(kind);
+        assert!(matches!(denied, StoreError::Denied { .. }), "{denied}");
+        assert!(!denied.to_string().contains("move it away"), "{denied}");
+    }
+    let other = failed(io::ErrorKind::InvalidData);
     assert!(matches!(other, StoreError::Open { .. }), "{other}");
 }
 
@@ -415,7 +422,7 @@ fn retention_by_kind_and_by_size_takes_the_oldest_and_leaves_the_store_whole() {
 }
 
 /// Numbers missing between the first and the last, which retention by kind took.
-fn skipped_views(left: &[(u64, Option<super::record::Record>)]) -> u64 {
+fn skipped_views(left: &[super::lookup::Entry]) -> u64 {
     let (first, last) = (left.first().unwrap().0, left.last().unwrap().0);
     last - first + 1 - u64::try_from(left.len()).unwrap()
 }

@@ -192,16 +192,26 @@ pub(super) fn opening(path: &Path, error: fjall::Error) -> StoreError {
         full if is_full(&full) => {
             StoreError::Full { path: path.to_path_buf(), operation: "opening it", source: Arc::new(full) }
         }
+        denied if is_denied(&denied) => StoreError::Denied { path: path.to_path_buf(), source: Arc::new(denied) },
         other => StoreError::Open { path: path.to_path_buf(), source: Arc::new(other) },
     }
 }
 
 /// Whether the disk, or the share of it that this process may use, is full.
 pub(super) fn is_full(error: &(dyn Error + 'static)) -> bool {
+    is_of(error, &[io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded])
+}
+
+/// Whether this process may not do it.
+pub(super) fn is_denied(error: &(dyn Error + 'static)) -> bool {
+    is_of(error, &[io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem])
+}
+
+/// Whether an error or one of its causes is the system's, of one of these kinds.
+fn is_of(error: &(dyn Error + 'static), kinds: &[io::ErrorKind]) -> bool {
     let mut cause = Some(error);
     while let Some(current) = cause {
-        let kind = current.downcast_ref::<io::Error>().map(io::Error::kind);
-        if let Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) = kind {
+        if current.downcast_ref::<io::Error>().is_some_and(|error| kinds.contains(&error.kind())) {
             return true;
         }
         cause = current.source();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::super::StoreError;
+use super::lookup::Entry;
 use super::record::Record;
 use super::{EmbeddedStore, Retention};
 use crate::interaction::Interaction;
@@ -47,8 +48,14 @@ impl EmbeddedStore {
     pub fn blocking_log(&self, after: u64, limit: usize) -> Result<Option<(Vec<Logged>, u64)>, StoreError> {
         let records = self.shared.file.log(after, limit)?;
         let Some(last) = records.last().map(|(sequence, _)| *sequence) else { return Ok(None) };
-        let logged = records.into_iter().filter_map(|(sequence, record)| record.map(|record| logged(sequence, record)));
-        Ok(Some((logged.collect(), last)))
+        let logged = |(sequence, record): Entry| match record {
+            Ok(record) => Some(logged(sequence, record)),
+            Err(error) => {
+                self.shared.file.skip(sequence, &error);
+                None
+            }
+        };
+        Ok(Some((records.into_iter().filter_map(logged).collect(), last)))
     }
 }
 

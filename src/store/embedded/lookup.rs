@@ -8,8 +8,12 @@ use super::super::{Page, StoreError, Table};
 use super::file::File;
 use super::keys;
 use super::record::Record;
+use crate::codec::CodecError;
 use crate::history::{Actor, Kept};
 use crate::interaction::Interaction;
+
+/// A record of the log with its sequence, or why it does not decode.
+pub(super) type Entry = (u64, Result<Record, CodecError>);
 
 impl File {
     /// The newest interactions of an actor, at most `limit`, newest first; with `before` only those older than that (occurred_at_ms, sequence).
@@ -45,17 +49,14 @@ impl File {
         })
     }
 
-    /// Records of the log after a sequence, in order of arrival, at most `limit`; those that do not decode are left out.
-    pub(super) fn log(&self, after: u64, limit: usize) -> Result<Vec<(u64, Option<Record>)>, StoreError> {
+    /// Records of the log after a sequence, in order of arrival, at most `limit`.
+    pub(super) fn log(&self, after: u64, limit: usize) -> Result<Vec<Entry>, StoreError> {
         let records = self.read("reading the interaction log", |view| {
             let range = (Bound::Excluded(keys::sequence(after)), Bound::Unbounded);
             let entries = view.snapshot.range(&view.spaces.log, range).take(limit);
             entries.map(fjall::Guard::into_inner).collect::<Result<Vec<_>, _>>()
         })?;
-        let decode = |(key, bytes): fjall::KvPair| {
-            let sequence = keys::number(&key);
-            (sequence, Record::decode(&bytes).map_err(|error| self.skip(sequence, &error)).ok())
-        };
+        let decode = |(key, bytes): fjall::KvPair| (keys::number(&key), Record::decode(&bytes));
         Ok(records.into_iter().map(decode).collect())
     }
 
@@ -64,19 +65,29 @@ impl File {
         Ok(self.meta("next_sequence")?.saturating_sub(1))
     }
 
-    /// Goes over the log, newest first, back to what arrived before `since_ms`.
+    /// Goes over the log, newest first, back to what arrived before `since_ms`. A few that seem to have are passed over: the clock may have been behind
+    /// for a moment.
     pub(super) fn replay(
         &self,
         since_ms: i64,
         most: usize,
         with: &mut dyn FnMut(&[Actor], &Interaction),
     ) -> Result<(), StoreError> {
+        /// So many in a row are no moment.
+        const EARLY_IN_A_ROW: usize = 1_000;
         self.read("reading the log", |view| {
+            let mut early = 0;
             for entry in view.snapshot.iter(&view.spaces.log).rev().take(most) {
                 let (sequence, bytes) = entry.into_inner()?;
                 match Record::decode(&bytes) {
-                    Ok(record) if record.arrived_at_ms < since_ms => break,
+                    Ok(record) if record.arrived_at_ms < since_ms => {
+                        early += 1;
+                        if early == EARLY_IN_A_ROW {
+                            break;
+                        }
+                    }
                     Ok(record) => {
+                        early = 0;
                         let who: Vec<Actor> = record.actors().collect();
                         with(&who, &record.kept(keys::number(&sequence)).interaction);
                     }

@@ -3,13 +3,13 @@
 //! A directory gets its name when all in it is written and synced, so that under a name there is a whole store or none.
 
 use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::super::StoreError;
+use super::super::{Cause, StoreError};
 use super::engine::Engine;
-use super::file::{LAYOUT, opening};
+use super::file::{LAYOUT, is_denied, opening};
 
 /// What the engine writes last into a directory of its own.
 const MARKER: &str = "version";
@@ -17,10 +17,16 @@ const MARKER: &str = "version";
 const FORMER: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
 /// The last layout that was one file.
 const FORMER_LAYOUT: u64 = 2;
+/// What is not done, with the remedy.
+const NAME_OF_A_DISK: &str = "give a store the name of a directory where a disk is mounted; name one in that:";
 
 /// Whether there is a store; an error if there is something else in its place.
 pub(super) fn is_store(path: &Path) -> Result<bool, StoreError> {
-    let wrong = |source: io::Error| StoreError::Open { path: path.to_path_buf(), source: Arc::new(source) };
+    let wrong = |source: io::Error| {
+        let (path, may_not) = (path.to_path_buf(), is_denied(&source));
+        let source: Cause = Arc::new(source);
+        if may_not { StoreError::Denied { path, source } } else { StoreError::Open { path, source } }
+    };
     let former = |path: PathBuf| StoreError::Version { path, found: FORMER_LAYOUT, expected: LAYOUT };
     let metadata = match std::fs::metadata(path) {
         Ok(metadata) => metadata,
@@ -39,7 +45,7 @@ pub(super) fn is_store(path: &Path) -> Result<bool, StoreError> {
             wrong(io::Error::new(io::ErrorKind::NotADirectory, expected))
         });
     }
-    if path.join(MARKER).exists() {
+    if path.join(MARKER).try_exists().map_err(wrong)? {
         return Ok(true);
     }
     if std::fs::read_dir(path).map_err(wrong)?.next().is_some() {
@@ -58,11 +64,11 @@ pub(super) fn require(path: &Path) -> Result<(), StoreError> {
 
 /// Makes an empty store.
 pub(super) fn create(path: &Path) -> Result<(), StoreError> {
-    let parent = path.parent().unwrap_or(Path::new(""));
-    std::fs::create_dir_all(parent)
-        .map_err(|source| StoreError::Directory { path: parent.to_path_buf(), source: Arc::new(source) })?;
     let partial = beside(path, "partial");
     let _ = std::fs::remove_dir_all(&partial);
+    // There is no store yet, so it is none that may not be opened.
+    let unmade = |source: io::Error| StoreError::Directory { path: partial.clone(), source: Arc::new(source) };
+    make_private(&partial).map_err(unmade)?;
     let make = || {
         let engine = Engine::open(&partial, 1)?;
         let mut transaction = engine.begin();
@@ -70,16 +76,42 @@ pub(super) fn create(path: &Path) -> Result<(), StoreError> {
         transaction.set_number("next_sequence", 1);
         transaction.commit(true)
     };
-    make().map_err(|error| opening(path, error))?;
-    publish(&partial, path)
+    let made = make().map_err(|error| opening(&partial, error)).and_then(|()| publish(&partial, path));
+    if made.is_err() {
+        let _ = std::fs::remove_dir_all(&partial);
+    }
+    made
+}
+
+/// Makes the directory of a store. What people did will be in it, so only its owner may look into it.
+pub(super) fn make_private(path: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(path.parent().unwrap_or(Path::new("")))?;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Refuses a store that a process has open: with another in its place it would go on writing to files that have no name any more. One that is damaged
+/// may go.
+pub(super) fn require_idle(path: &Path) -> Result<(), StoreError> {
+    match Engine::open(path, 1).map(drop).map_err(|error| opening(path, error)) {
+        Err(error @ (StoreError::InUse { .. } | StoreError::Denied { .. })) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Gives a whole directory its name, in the place of a store that is there, so that it is there after a power cut too.
 pub(super) fn publish(partial: &Path, to: &Path) -> Result<(), StoreError> {
     let replaced = beside(to, "replaced");
-    let rename = || {
-        sync(partial)?;
-        let replaces = to.join(MARKER).exists();
+    let unnamed = |source: io::Error| {
+        let is_mounted = matches!(source.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::CrossesDevices);
+        failed(if is_mounted { NAME_OF_A_DISK } else { "give the copy its name" }, to, source)
+    };
+    sync(partial).map_err(unnamed)?;
+    let replaces = to.join(MARKER).exists();
+    if replaces {
+        // Also now: a server may have been started while the copy was made.
+        require_idle(to)?;
+    }
+    let rename = || -> io::Result<()> {
         if replaces {
             let _ = std::fs::remove_dir_all(&replaced);
             std::fs::rename(to, &replaced)?;
@@ -93,7 +125,7 @@ pub(super) fn publish(partial: &Path, to: &Path) -> Result<(), StoreError> {
         }
         Ok(())
     };
-    rename().map_err(|source: io::Error| failed("give the copy its name", to, source))
+    rename().map_err(unnamed)
 }
 
 /// A power cut between the two renames of [`publish`] left no store under the name: the former one gets it back.

@@ -56,7 +56,7 @@ impl File {
         if age.is_some() || too_large {
             let before_ms = age.map_or(i64::MIN, |(age, now_ms)| now_ms.saturating_sub(age));
             // From where the last step ended: what lies before it is gone, and would have to be passed over again until it is merged away.
-            let old = self.log(self.meta(PRUNED)?, most)?;
+            let old = self.oldest(self.meta(PRUNED)?, most)?;
             let seen = old.len();
             let excess = if too_large { most / 4 + 1 } else { 0 };
             // In order of arrival. The clock may have gone back, so a later one may look older: it waits for its turn.
@@ -81,11 +81,16 @@ impl File {
         Ok(pruned)
     }
 
+    /// The oldest of the log after a sequence. One that does not decode is not told: this comes by every few seconds.
+    fn oldest(&self, after: u64, most: usize) -> Result<Vec<(u64, Option<Record>)>, StoreError> {
+        Ok(self.log(after, most)?.into_iter().map(|(sequence, record)| (sequence, record.ok())).collect())
+    }
+
     /// Removes interactions of one kind that arrived before `before_ms`, from where the last sweep for this kind ended.
     fn sweep(&self, kind: &str, before_ms: i64, most: usize, pruned: &mut Pruned) -> Result<(), StoreError> {
         let mark = ["swept/", kind].concat();
         let from = self.meta(&mark)?;
-        let next = self.log(from, most)?;
+        let next = self.oldest(from, most)?;
         let seen = next.len();
         let old: Vec<_> = next
             .into_iter()

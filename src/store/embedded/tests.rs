@@ -147,6 +147,14 @@ fn what_another_version_or_somebody_else_has_put_there_is_refused_and_left_as_it
 }
 
 #[test]
+fn a_store_that_cannot_be_made_is_none_that_cannot_be_opened() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("h.partial"), b"").unwrap();
+    let error = EmbeddedStore::open(&directory.path().join("h"), options(), || 0).map(|_| ()).unwrap_err();
+    assert!(matches!(error, StoreError::Directory { .. }), "{error}");
+}
+
+#[test]
 fn a_restore_that_a_power_cut_interrupts_leaves_the_old_store() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("h");
@@ -215,6 +223,18 @@ fn old_interactions_go_with_their_ids_and_lists() {
     assert_eq!((stored("gone"), stored("stays")), (0, 1));
     assert_eq!(keep("new", "1", 300), 1, "the id may be used again");
     assert_eq!(keep("new", "3", 300), 0);
+}
+
+#[test]
+fn what_a_clock_that_was_behind_has_stamped_is_not_where_counting_again_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = File::open(&directory.path().join("h"), 4, None).unwrap();
+    for (item, now) in [("long ago", 100), ("before", 1_000), ("behind", 0), ("after", 1_000)] {
+        file.commit(&[Change::Append(vec![incoming("a", item, 1, None)])], now).unwrap();
+    }
+    let mut found = Vec::new();
+    file.replay(500, 10, &mut |_, one| found.push(one.item_id.clone())).unwrap();
+    assert_eq!(found, ["after", "before"]);
 }
 
 #[test]

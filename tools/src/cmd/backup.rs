@@ -1,6 +1,6 @@
 //! `kindred backup` and `kindred restore`: a copy of a store, and a store made of one.
 
-use std::net::ToSocketAddrs;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +14,8 @@ use crate::report::{Report, bytes, count, emit};
 
 /// How long a server may take for a copy.
 const PATIENCE: Duration = Duration::from_secs(3600);
+/// How long it is waited for one of several addresses of a name.
+const KNOCK: Duration = Duration::from_secs(2);
 /// What to do about a store that is in use, which is not copied from outside.
 const ASK_THE_SERVER: &str = "a server has the store open, and makes the copy: `kindred backup --server HOST:PORT`";
 /// The same of a restore, where it may be either store.
@@ -111,8 +113,9 @@ fn report(copied: &kindred::store::Copied) -> CopyReport {
 }
 
 fn ask(server: &str) -> anyhow::Result<CopyReport> {
-    let mut addresses = server.to_socket_addrs().with_context(|| format!("{server} is no HOST:PORT"))?;
-    let address = addresses.next().with_context(|| format!("{server} has no address"))?;
+    let addresses = server.to_socket_addrs().with_context(|| format!("{server} is no HOST:PORT"))?;
+    let addresses: Vec<SocketAddr> = addresses.collect();
+    let address = listening(&addresses).with_context(|| format!("{server} has no address"))?;
     let (status, body) = call(address, "POST", "/admin/backup", "", PATIENCE).with_context(|| {
         format!(
             "asking {server} for a backup; is the server running there? One with [tls] is asked with \
@@ -126,6 +129,13 @@ fn ask(server: &str) -> anyhow::Result<CopyReport> {
         bail!("the server refused with {status}: {body}");
     }
     serde_json::from_str(&body).with_context(|| format!("the server answered {body}"))
+}
+
+/// Of the addresses of a name the first at which somebody listens, or else the first: `localhost` mostly has two, and a server one of them.
+pub(super) fn listening(addresses: &[SocketAddr]) -> Option<SocketAddr> {
+    let [first, _, ..] = addresses else { return addresses.first().copied() };
+    let found = addresses.iter().find(|address| TcpStream::connect_timeout(address, KNOCK).is_ok());
+    Some(*found.unwrap_or(first))
 }
 
 impl Report for CopyReport {
@@ -148,7 +158,18 @@ impl Report for CopyReport {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+    use std::net::TcpListener;
+
     use super::*;
+
+    #[test]
+    fn of_several_addresses_the_one_is_asked_where_somebody_listens() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let live = server.local_addr().unwrap();
+        let dead = SocketAddr::from(([127, 0, 0, 1], crate::load::process::free_port().unwrap()));
+        assert_eq!(listening(&[dead, live]), Some(live));
+        assert_eq!((listening(&[dead, dead]), listening(&[dead]), listening(&[])), (Some(dead), Some(dead), None));
+    }
 
     #[test]
     fn a_server_that_does_not_answer_may_speak_tls() {

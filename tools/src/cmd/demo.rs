@@ -139,6 +139,7 @@ fn go(args: &Args, places: &Places, progress: &Progress, report: &mut DemoReport
         );
         Ok((built, said))
     })?;
+    report.not_removed.clone_from(&built.not_removed);
     if built.published.is_none() {
         report.problem =
             Some(format!("ann_recall@10 {:.4} is below the floor of {}", built.ann_recall_at_10, built.recall_floor));

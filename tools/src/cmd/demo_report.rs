@@ -22,6 +22,9 @@ pub struct DemoReport {
     pub generation: String,
     /// Why there is none.
     pub problem: Option<String>,
+    /// What of earlier builds could not be removed, by its path.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_removed: Vec<String>,
     /// What the server answered.
     pub shown: Option<Shown>,
 }
@@ -41,7 +44,15 @@ impl DemoReport {
     /// Nothing done yet.
     pub fn new(dir: &Path) -> Self {
         let store = dir.join(Settings::default().history.path);
-        Self { dir: dir.to_owned(), store, steps: Vec::new(), generation: String::new(), problem: None, shown: None }
+        Self {
+            dir: dir.to_owned(),
+            store,
+            steps: Vec::new(),
+            generation: String::new(),
+            problem: None,
+            not_removed: Vec::new(),
+            shown: None,
+        }
     }
 }
 
@@ -51,6 +62,9 @@ impl Report for DemoReport {
         let dir = self.dir.display();
         let store = self.store.display();
         let mut text = String::new();
+        for left in &self.not_removed {
+            let _ = writeln!(text, "Of an earlier build, and could not be removed; remove it by hand: {left}");
+        }
         if let Some(problem) = &self.problem {
             let _ = writeln!(text, "Nothing to serve: {problem}");
             return text;
@@ -62,5 +76,20 @@ impl Report for DemoReport {
         let again = if self.shown.is_some() { "\nTo serve it again later" } else { "To serve it" };
         let _ = writeln!(text, "{again}: kindred serve --artifacts {dir}/artifacts --store {store}");
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_removed_is_told_also_where_nothing_is_served() {
+        let mut report = DemoReport::new(Path::new("demo"));
+        report.not_removed.push("demo/artifacts/g1.partial".to_owned());
+        assert!(report.text().contains("remove it by hand: demo/artifacts/g1.partial"), "{}", report.text());
+        report.problem = Some("damaged".to_owned());
+        let text = report.text();
+        assert!(text.contains("g1.partial") && text.contains("Nothing to serve: damaged"), "{text}");
     }
 }

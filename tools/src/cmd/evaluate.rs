@@ -67,7 +67,7 @@ pub struct Args {
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=limits::HISTORY_MAX as u64))]
     history: Option<usize>,
     /// Ask this many users, drawn at random, instead of all.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     users: Option<usize>,
     /// Seed of the draw, and of what the scenario leaves to chance.
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -195,6 +195,7 @@ mod tests {
         assert_eq!((line.args.k, line.args.users, line.args.exact_only), (vec![5, 20], Some(100), true));
         assert_eq!(Line::try_parse_from(["evaluate"]).unwrap().args.k, [10, 20]);
         assert!(Line::try_parse_from(["evaluate", "--history", "1001"]).is_err(), "no server keeps so many");
+        assert!(Line::try_parse_from(["evaluate", "--users", "0"]).is_err(), "nobody to ask");
     }
 
     #[test]

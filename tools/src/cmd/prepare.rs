@@ -29,8 +29,9 @@ use crate::report::{Report, emit, seconds};
 /// Columns are found by usual names (user_id, item_id, timestamp, event...; letter case and punctuation do not matter) or
 /// named below. Of JSON Lines the first 64 KiB are looked at for usual names: a field that no row there has is to be named.
 /// Users and items are texts of 1 to 256 bytes of UTF-8. A field that is empty, \N, null, None, NaN, NaT, NA, `<NA>` or N/A is
-/// missing, in every column. Times are seconds, milliseconds, microseconds or nanoseconds since 1970, told by their size in each file, or
-/// dates like 2017-10-10T10:23:45Z, 2017-10-10 10:23 or 2017-10-10 10:23:45 +0200, in UTC where they name no offset.
+/// missing, in every column; but a user or an item of JSON Lines or Parquet, which know null, may be called NA. Times are seconds,
+/// milliseconds, microseconds or nanoseconds since 1970 or dates like 20171010 and 20171010102345, told by their size in each file, or dates
+/// like 2017-10-10T10:23:45Z, 2017-10-10 10:23 or 2017-10-10 10:23:45 +0200, in UTC where they name no offset.
 ///
 /// The log is read once and never held as text. It takes 22 bytes of memory an interaction while it is read, at most 70 while
 /// it is sorted and divided, and about 60 bytes and twice the identifier's length for each distinct user and item.
@@ -95,7 +96,7 @@ struct ReadingArgs {
     /// The first line is a row; columns are named 1, 2, 3...
     #[arg(long)]
     no_header: bool,
-    /// What numbers of the time column count since 1970; told by their size, for each file, without this
+    /// What numbers of the time column count since 1970, or that they are dates; told by their size, for each file, without this
     #[arg(long, value_enum)]
     time_unit: Option<TimeUnit>,
 }

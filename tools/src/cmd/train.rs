@@ -133,10 +133,10 @@ struct BesideArgs {
     /// Similar items kept per item.
     #[arg(long, value_name = "N", default_value_t = NeighbourOptions::default().k)]
     neighbours: usize,
-    /// Users that two items must share, or times that one must follow the other, before half of their similarity counts.
+    /// Users that two items must share, or times that one must follow the other, before half of their similarity counts; not with linear and pearson.
     #[arg(long, value_name = "X", default_value_t = NeighbourOptions::default().shrinkage, conflicts_with = "import")]
     neighbour_shrinkage: f32,
-    /// Most recent interactions of a user that neighbours are found by.
+    /// Most recent interactions of a user that neighbours are found by, where it counts that the same users take them (together).
     #[arg(long, value_name = "N", default_value_t = NeighbourOptions::default().history, conflicts_with = "import")]
     neighbour_history: usize,
     /// Steps further apart after which one item following another counts 1/e, with --neighbours-by following.
@@ -425,7 +425,7 @@ mod tests {
             (new.as_str(), "nothing"),
             ("--position-decay 0", "position_decay is 0"),
             ("--half-life=-1", "half_life_s is -1"),
-            ("--session-shrinkage=-1", "--session-shrinkage is -1"),
+            ("--sessions-by cosine --session-shrinkage=-1", "--session-shrinkage is -1"),
             ("--epochs 1000", "epochs is 1000"),
             ("--trainer als --alpha 0", "alpha is 0"),
             ("--trainer bpr --bpr-epochs 0", "epochs is 0"),

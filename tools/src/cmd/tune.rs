@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use clap::builder::RangedU64ValueParser;
 use serde::Serialize;
 
 use super::{Exit, Global};
@@ -41,6 +42,7 @@ pub struct Args {
     minutes: f64,
     /// Trials, at most, with those of before.
     #[arg(long, value_name = "N", default_value_t = 1_000)]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     trials: usize,
     /// Numbers per item.
     #[arg(long, value_name = "N", default_value_t = Als::default().factors)]
@@ -197,6 +199,13 @@ mod tests {
                 assert!(parsed.is_ok(), "{command}: {parsed:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_search_of_no_trials_is_refused() {
+        let trials = |n: &str| Line::try_parse_from(["tune", "--trials", n]).map(|line| line.args.trials);
+        assert_eq!(trials("3").unwrap(), 3);
+        assert!(trials("0").is_err());
     }
 
     #[test]

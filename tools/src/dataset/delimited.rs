@@ -11,6 +11,8 @@ use super::source::{Format, LINE_BYTES_MAX, Source, next_line};
 
 /// Bytes that are read at once.
 const BUFFER_BYTES: usize = 1 << 18;
+/// Most line breaks in a row: a text with more is the rest of a file, after a quote that is not closed.
+const ROW_BREAKS_MAX: u64 = 10_000;
 
 /// The records of a file, none of them longer than a line may be.
 pub(super) struct Records {
@@ -57,15 +59,18 @@ impl Records {
         // The second byte of a line break is read with the record after it.
         let least = |at: &csv::Position| at.line() + u64::from(self.crlf && at.byte() > 0);
         let least = self.record.position().map_or(0, least);
-        match more.map_err(csv::Error::into_kind) {
-            Ok(more) => Ok(more.then_some((self.line(least), &self.record))),
-            Err(kind) => Err(self.error(kind, least)),
+        let more = more.map_err(|error| self.error(error.into_kind(), least))?;
+        let breaks = self.record.as_slice().iter().filter(|byte| **byte == b'\n').count() as u64;
+        let line = self.line(breaks, least);
+        if breaks > ROW_BREAKS_MAX {
+            let most = format!("{ROW_BREAKS_MAX} lines");
+            return Err(PrepareError::Quote { path: self.path.clone(), line, most });
         }
+        Ok(more.then_some((line, &self.record)))
     }
 
     /// The line on which the record that was read begins, counted back from where it ends: empty lines before it were read with it.
-    fn line(&self, least: u64) -> u64 {
-        let breaks = self.record.as_slice().iter().filter(|byte| **byte == b'\n').count() as u64;
+    fn line(&self, breaks: u64, least: u64) -> u64 {
         let end = self.reader.position().line();
         end.saturating_sub(breaks + u64::from(!self.crlf)).max(least)
     }
@@ -75,7 +80,7 @@ impl Records {
         let path = self.path.clone();
         match kind {
             csv::ErrorKind::Io(source) if source.kind() == io::ErrorKind::FileTooLarge => {
-                PrepareError::Quote { path, line, most: LINE_BYTES_MAX }
+                PrepareError::Quote { path, line, most: format!("{LINE_BYTES_MAX} bytes") }
             }
             csv::ErrorKind::Io(source) => PrepareError::Read { path, source },
             kind => PrepareError::Csv { path, source: csv::Error::from(io::Error::other(format!("{kind:?}"))) },
@@ -131,6 +136,7 @@ fn separated(
         if n == 1 && skip_first {
             continue;
         }
+        log.counts.several_lines += u64::from(record.as_slice().contains(&b'\n'));
         if record.len() < mapping.width_least() {
             log.push_bad(line, "too few columns", record.as_slice());
         } else {
@@ -285,18 +291,24 @@ mod tests {
 
     #[test]
     fn a_quote_that_is_never_closed_is_told_and_not_read_to_the_end() {
-        let endless = io::Cursor::new(b"user,item\n1,\"2".to_vec()).chain(io::repeat(b'x'));
-        let mut source = Source {
-            path: PathBuf::from("log.csv"),
-            format: Format::Csv,
-            head: Vec::new(),
-            reader: Box::new(io::BufReader::new(endless)),
-            done: Default::default(),
-            size: 0,
-        };
-        let mut records = Records::of(&mut source, b',', true);
-        assert_eq!(records.next_record().unwrap().map(|(line, record)| (line, record.len())), Some((1, 2)));
-        let error = records.next_record().unwrap_err().to_string();
-        assert!(error.contains("log.csv, line 2") && error.contains("closing quote"), "{error}");
+        let begin = || io::Cursor::new(b"user,item\n1,\"2".to_vec());
+        let rest_of_a_small_file = io::Cursor::new("\n3,4".repeat(10_001).into_bytes());
+        let readers: [Box<dyn Read>; 2] =
+            [Box::new(begin().chain(io::repeat(b'x'))), Box::new(begin().chain(rest_of_a_small_file))];
+        for (reader, most) in readers.into_iter().zip(["16777216 bytes", "10000 lines"]) {
+            let mut source = Source {
+                path: PathBuf::from("log.csv"),
+                format: Format::Csv,
+                head: Vec::new(),
+                reader: Box::new(io::BufReader::new(reader)),
+                done: Default::default(),
+                size: 0,
+            };
+            let mut records = Records::of(&mut source, b',', true);
+            assert_eq!(records.next_record().unwrap().map(|(line, record)| (line, record.len())), Some((1, 2)));
+            let error = records.next_record().unwrap_err().to_string();
+            assert!(error.contains("log.csv, line 2") && error.contains("closing quote"), "{error}");
+            assert!(error.contains(most), "{error}");
+        }
     }
 }

@@ -45,6 +45,15 @@ pub enum PrepareError {
         /// The file.
         path: PathBuf,
     },
+    /// Text that begins as JSON, and no line of which is an object.
+    #[error(
+        "{path}: none of its first lines is a JSON object with fields in it, expected JSON Lines, an object a line: `jq -c .` makes them of objects \
+         that stand on several lines"
+    )]
+    NotJsonLines {
+        /// The file.
+        path: PathBuf,
+    },
     /// A line that does not end.
     #[error("{path}: a line is longer than {most} bytes; is it a log, one row a line?")]
     Line {
@@ -63,15 +72,15 @@ pub enum PrepareError {
     },
     /// A row that does not end, mostly for a quoted field that does not.
     #[error(
-        "{path}, line {line}: a row goes on for more than {most} bytes: is a closing quote missing, or is it not one row a line?"
+        "{path}, line {line}: a row goes on for more than {most}: is a closing quote missing, or is it not one row a line?"
     )]
     Quote {
         /// The file.
         path: PathBuf,
         /// Where it begins.
         line: u64,
-        /// The bound, in bytes.
-        most: u64,
+        /// The bound, in bytes or lines.
+        most: String,
     },
     /// The columns are not known.
     #[error("{path}")]
@@ -120,6 +129,16 @@ pub enum PrepareError {
     NothingToTrain {
         /// Interactions in the test part.
         test: u64,
+    },
+    /// An item table without an item.
+    #[error("{path}: none of its {rows} rows is an item: give another table, or none{examples}")]
+    NoItems {
+        /// The file.
+        path: PathBuf,
+        /// Rows read.
+        rows: u64,
+        /// The first bad rows.
+        examples: String,
     },
     /// An item table without a column of identifiers.
     #[error(

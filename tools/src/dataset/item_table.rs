@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use kindred::catalog::CatalogItem;
 use kindred::limits;
-use kindred::timestamp::Timestamp;
+use kindred::timestamp::{self, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -20,7 +20,7 @@ use super::error::PrepareError;
 use super::log::{BadRow, EXAMPLES_MAX, is_missing};
 use super::source::{Format, Source, next_line};
 use super::time::{self, Time, TimeUnit};
-use super::{delimited, parquet_log};
+use super::{delimited, json_lines, parquet_log};
 use crate::report::count;
 
 /// Names without case and punctuation, the likeliest first.
@@ -70,7 +70,7 @@ const U_ITEM_TEXTS: usize = 5;
 #[derive(Debug)]
 pub struct Table {
     items: HashMap<String, CatalogItem>,
-    report: ItemTableReport,
+    pub(super) report: ItemTableReport,
 }
 
 /// What became of the rows of the table.
@@ -272,7 +272,7 @@ impl Reader {
         let mut columns = BTreeSet::new();
         while next_line(&mut source.reader, &mut text, &source.path)? {
             line += 1;
-            match serde_json::from_slice::<Map<String, Value>>(&text) {
+            match serde_json::from_slice::<Map<String, Value>>(json_lines::object(&text)) {
                 _ if text.trim_ascii().is_empty() => {}
                 Ok(fields) => {
                     if self.items.is_empty() {
@@ -335,7 +335,8 @@ impl Reader {
             }),
             None => serde_json::from_value::<Timestamp>(value).ok().map(|time| time.0),
         };
-        let time = time.filter(|ms| *ms > 0).map(Timestamp);
+        // What an offset leads beyond the year 9999 could be written and not be read again.
+        let time = time.filter(|ms| *ms > 0 && timestamp::has_text(*ms)).map(Timestamp);
         self.report.left_out += u64::from(time.is_none());
         time
     }
@@ -363,7 +364,9 @@ impl Reader {
         }
         item.expires_at = self.time(take(&mut fields, EXPIRES_AT));
         item.updated_at = self.time(take(&mut fields, UPDATED_AT));
-        if let Some(Value::Object(attributes)) = fields.remove("attributes") {
+        if fields.get("attributes").is_some_and(Value::is_object)
+            && let Some(Value::Object(attributes)) = fields.remove("attributes")
+        {
             item.attributes.extend(attributes);
         }
         item.attributes.extend(fields.into_iter().map(|(name, value)| (name, attribute(value))));
@@ -389,13 +392,16 @@ impl Reader {
 fn without_points(of_log: &[Box<str>], known: &HashMap<String, CatalogItem>) -> Option<Vec<Box<str>>> {
     let mut whole: Vec<Box<str>> = Vec::new();
     for id in of_log {
-        let digits = id.strip_suffix(".0").filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
-        if digits.is_empty() || known.contains_key(&**id) {
-            return None;
-        }
+        let digits = whole_with_point(id).filter(|_| !known.contains_key(&**id))?;
         whole.push(digits.into());
     }
     whole.iter().any(|id| known.contains_key(&**id)).then_some(whole)
+}
+
+/// The digits of an identifier such as 17.0.
+pub(super) fn whole_with_point(id: &str) -> Option<&str> {
+    let is_whole = |digits: &&str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    id.strip_suffix(".0").filter(is_whole)
 }
 
 /// Names of columns for a message: not more than a screen can show.

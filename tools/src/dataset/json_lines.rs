@@ -17,8 +17,8 @@ use super::source::{Source, next_line};
 pub(super) fn keys(source: &Source) -> Vec<String> {
     let mut keys: Vec<String> = Vec::new();
     for line in source.head_lines() {
-        let Ok(serde_json::Value::Object(object)) = serde_json::from_slice(line) else { continue };
-        for key in object.into_iter().map(|(key, _)| key) {
+        let Ok(serde_json::Value::Object(fields)) = serde_json::from_slice(object(line)) else { continue };
+        for key in fields.into_iter().map(|(key, _)| key) {
             if !keys.contains(&key) {
                 keys.push(key);
             }
@@ -46,7 +46,7 @@ pub(super) fn read(
         if line.is_multiple_of(ROWS_A_STEP) {
             progress.set(source.done());
         }
-        let json = text.trim_ascii();
+        let json = object(&text);
         if json.is_empty() {
             continue;
         }
@@ -60,6 +60,12 @@ pub(super) fn read(
         }
     }
     Ok(wanted.into_iter().zip(came).filter(|(_, came)| *came).filter_map(|(name, _)| name.cloned()).collect())
+}
+
+/// The object of a line. A comma after it, as in an array that has lost its brackets, says nothing.
+pub(super) fn object(line: &[u8]) -> &[u8] {
+    let line = line.trim_ascii();
+    line.strip_suffix(b",").unwrap_or(line)
 }
 
 type Fields<'a> = [Cow<'a, [u8]>; 6];

@@ -79,6 +79,12 @@ pub struct ReadCounts {
     pub filled_value: u64,
     /// Rows without a time, which got that of the row before, or their place in the file where no row has a time.
     pub filled_time: u64,
+    /// Rows whose number for a time looks like another unit than the others of its file, and was read in that of the others all the same.
+    #[serde(default)]
+    pub odd_times: u64,
+    /// Rows with a line break in a field.
+    #[serde(default)]
+    pub several_lines: u64,
 }
 
 /// A row that cannot be used.
@@ -338,22 +344,20 @@ impl Log {
         let (times, stamps) = (&mut self.time[rows.clone()], &mut self.stamp[rows]);
         let mut votes = TimeUnit::ALL.map(|unit| (0_u64, unit));
         for (time, stamp) in times.iter().zip(stamps.iter()) {
-            let told = match stamp {
-                Stamp::Number => TimeUnit::told_by(*time),
-                Stamp::Fraction => TimeUnit::told_by(fraction(*time) as i64),
-                _ => continue,
-            };
+            let Some(told) = looks_like(*stamp, *time) else { continue };
             votes.iter_mut().filter(|(_, unit)| *unit == told).for_each(|(votes, _)| *votes += 1);
         }
         let told = votes.iter().max_by_key(|(votes, _)| *votes).filter(|(votes, _)| *votes > 0).map(|(_, unit)| *unit);
         let unit = given.or(told).unwrap_or(TimeUnit::Seconds);
         for (time, stamp) in times.iter_mut().zip(stamps) {
+            let is_odd = given.is_none() && looks_like(*stamp, *time).is_some_and(|told| told != unit);
             let ms = match stamp {
                 Stamp::Number => unit.millis(*time),
                 Stamp::Fraction => unit.fraction_millis(fraction(*time)),
                 Stamp::Millis => TimeUnit::Milliseconds.millis(*time),
                 Stamp::Missing | Stamp::Impossible => continue,
             };
+            self.counts.odd_times += u64::from(is_odd && ms.is_some());
             (*time, *stamp) = ms.map_or((0, Stamp::Impossible), |ms| (ms, Stamp::Millis));
         }
         told.is_some().then_some(unit)
@@ -387,6 +391,15 @@ impl ReadCounts {
     /// Rows that cannot be used.
     pub fn n_bad(&self) -> u64 {
         self.bad.values().sum()
+    }
+}
+
+/// The unit that a number of a time column looks like; none where it is no number.
+fn looks_like(stamp: Stamp, time: i64) -> Option<TimeUnit> {
+    match stamp {
+        Stamp::Number => Some(TimeUnit::told_by(time)),
+        Stamp::Fraction => Some(TimeUnit::told_by(fraction(time) as i64)),
+        Stamp::Missing | Stamp::Millis | Stamp::Impossible => None,
     }
 }
 

@@ -11,7 +11,7 @@ use super::clean::{self, Clean, CleanOptions, Cleaned};
 use super::columns::ColumnNames;
 use super::error::PrepareError;
 use super::item_table::{self, Table};
-use super::log::{Log, ReadCounts, RowRules};
+use super::log::{BadRow, Log, ReadCounts, RowRules};
 use super::read::{self, ReadOptions};
 use super::report::{self, DatasetReport};
 use super::split::{self, Split};
@@ -52,6 +52,12 @@ impl PrepareOptions {
 pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Parts, PrepareError> {
     // First, since it is small, and an error in it would else come after the work.
     let table = options.items.as_deref().map(item_table::read).transpose()?;
+    if let Some(Table { report, .. }) = &table
+        && report.rows == report.bad
+    {
+        let (path, rows) = (report.path.clone(), report.rows);
+        return Err(PrepareError::NoItems { path, rows, examples: shown(&report.bad_examples) });
+    }
     let mut log = Log::default();
     let mut sources = Vec::new();
     for path in &options.logs {
@@ -69,6 +75,7 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Parts, P
         return Err(nothing(&counts, &cleaned, &options.clean));
     }
     let n_known = items.len();
+    let all_with_point = items.iter().all(|id| item_table::whole_with_point(id).is_some());
     let mut interactions = interactions;
     let (items, item_table) = match table {
         Some(table) => {
@@ -78,6 +85,9 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Parts, P
         }
         None => (items.into_iter().map(kindred::catalog::CatalogItem::new).collect(), None),
     };
+    // The table may have said how they are meant.
+    let is_mended = item_table.as_ref().is_some_and(|table| table.with_point > 0);
+    let items_with_point = if all_with_point && !is_mended { n_known as u64 } else { 0 };
     let mut kind_counts = vec![0_u64; kinds.len()];
     interactions.kind.iter().for_each(|kind| kind_counts[usize::from(*kind)] += 1);
     let times = || interactions.time_ms.iter().copied();
@@ -92,6 +102,7 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Parts, P
         n_users: users.len() as u64,
         n_items: items.len() as u64,
         n_items_without_interactions: (items.len() - n_known) as u64,
+        items_with_point,
         n_train: train.len() as u64,
         n_test: test.len() as u64,
         kind_counts: kinds.iter().cloned().zip(kind_counts).collect(),
@@ -122,9 +133,11 @@ fn nothing(counts: &ReadCounts, cleaned: &Cleaned, options: &CleanOptions) -> Pr
     reasons.retain(|(n, _)| *n > 0);
     let reasons: Vec<String> = reasons.into_iter().map(|(n, reason)| format!("{} {reason}", count(n))).collect();
     let reasons = if reasons.is_empty() { "there is a header only".to_owned() } else { reasons.join("; ") };
-    let shown = counts
-        .bad_examples
-        .iter()
-        .map(|bad| format!("; {}, line {}: {}: {:?}", bad.file, bad.line, bad.reason, bad.found));
-    PrepareError::Nothing { rows: counts.rows, reasons, examples: shown.collect() }
+    PrepareError::Nothing { rows: counts.rows, reasons, examples: shown(&counts.bad_examples) }
+}
+
+/// Bad rows for a message.
+fn shown(examples: &[BadRow]) -> String {
+    let one = |bad: &BadRow| format!("; {}, line {}: {}: {:?}", bad.file, bad.line, bad.reason, bad.found);
+    examples.iter().map(one).collect()
 }

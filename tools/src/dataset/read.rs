@@ -108,7 +108,10 @@ pub fn read(
             let mut keys = json_lines::keys(&source);
             // Not every row has every field: one that was named may come later.
             let late: Vec<String> = options.columns.given().filter(|name| !keys.contains(*name)).cloned().collect();
-            let (mapping, taken) = columns(&[keys.as_slice(), &late].concat())?;
+            let found = columns(&[keys.as_slice(), &late].concat());
+            // Where there is no column at all, none can be named.
+            let no_lines = || PrepareError::NotJsonLines { path: path.clone() };
+            let (mapping, taken) = found.map_err(|error| if keys.is_empty() { no_lines() } else { error })?;
             log.begin(name, mapping);
             let came = json_lines::read(source, &taken, Reading { log, rules: &options.rules, progress })?;
             keys.extend(late.into_iter().filter(|name| came.contains(name)));

@@ -25,6 +25,9 @@ pub struct DatasetReport {
     pub n_items: u64,
     /// Items of the catalogue without any interaction.
     pub n_items_without_interactions: u64,
+    /// Items whose identifiers are whole numbers with a point, as 17.0 is, where all are.
+    #[serde(default)]
+    pub items_with_point: u64,
     /// Interactions of the training part.
     pub n_train: u64,
     /// Interactions of the test part.
@@ -73,6 +76,9 @@ impl DatasetReport {
         text.push_str(&examples(&self.read));
         for (n, what) in self.filled() {
             let _ = writeln!(text, "filled: {} {what}", count(n));
+        }
+        for (n, what) in self.doubtful() {
+            let _ = writeln!(text, "doubtful: {} {what}", count(n));
         }
         if let Some(table) = &self.item_table {
             text.push_str(&table.text());
@@ -141,6 +147,26 @@ impl DatasetReport {
         ];
         filled.retain(|(n, _)| *n > 0);
         filled
+    }
+
+    /// What was taken as it stood and may not be what was meant.
+    fn doubtful(&self) -> Vec<(u64, &'static str)> {
+        let mut doubtful = vec![
+            (
+                self.read.several_lines,
+                "rows go over several lines: where none should, a closing quote is missing, and the rows in between are lost",
+            ),
+            (
+                self.read.odd_times,
+                "rows have a number for a time that looks like another unit than the others of their file, and was read in theirs",
+            ),
+            (
+                self.items_with_point,
+                "items, all there are, are written as 17.0 is, and requests have to name them so: write whole numbers into the log",
+            ),
+        ];
+        doubtful.retain(|(n, _)| *n > 0);
+        doubtful
     }
 }
 

@@ -1,8 +1,8 @@
 //! When something happened, from how a log says it.
 //!
-//! A number counts from 1970-01-01T00:00:00Z in a unit that all of a file share; a date is `2017-10-10`, or with a time
-//! of day after `T` or a space: `10:23`, `10:23:45` or `10:23:45.678`, then nothing (which means UTC), `Z` or an offset
-//! `+02:00`, which may stand after a space.
+//! A number counts from 1970-01-01T00:00:00Z in a unit that all of a file share, or is a date without separators such as
+//! `20171010`; a date is `2017-10-10`, or with a time of day after `T` or a space: `10:23`, `10:23:45` or `10:23:45.678`,
+//! then nothing (which means UTC), `Z` or an offset `+02:00`, which may stand after a space.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ const MS_PER_DAY: i64 = 86_400_000;
 /// 0001-01-01 and the end of 9999: what is outside is no time of a log, but a number from another column.
 const RANGE_MS: std::ops::RangeInclusive<i64> = -62_135_596_800_000..=253_402_300_799_999;
 
-/// What a number of a time column counts.
+/// What a number of a time column counts, or how else it is a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TimeUnit {
@@ -30,6 +30,9 @@ pub enum TimeUnit {
     /// Nanoseconds since 1970.
     #[value(alias = "ns")]
     Nanoseconds,
+    /// Dates without separators, in UTC: 20171010, 201710101023 or 20171010102345.
+    #[value(alias = "yyyymmdd")]
+    Dates,
 }
 
 /// A time as it was read.
@@ -44,11 +47,19 @@ pub enum Time {
 }
 
 impl TimeUnit {
-    /// All units, finest last.
-    pub const ALL: [Self; 4] = [Self::Seconds, Self::Milliseconds, Self::Microseconds, Self::Nanoseconds];
+    /// All units: dates, then what is counted, finest last.
+    pub const ALL: [Self; 5] = [Self::Dates, Self::Seconds, Self::Milliseconds, Self::Microseconds, Self::Nanoseconds];
 
-    /// The unit that a number of this size is likely to be in: seconds reach 10¹¹ in the year 5138.
+    /// The unit that a number of this size is likely to be in: seconds reach 10¹¹ in the year 5138. What can be read as a date from 1900 on is
+    /// one where, counted, it would be of 1970 to 1976, or after 2570.
     pub fn told_by(number: i64) -> Self {
+        let may_be_date = matches!(
+            number,
+            19_000_101..100_000_000 | 190_001_010_000..220_000_000_000 | 19_000_101_000_000..100_000_000_000_000
+        );
+        if may_be_date && date_of_digits(number).is_some() {
+            return Self::Dates;
+        }
         match number.unsigned_abs() {
             0..100_000_000_000 => Self::Seconds,
             100_000_000_000..100_000_000_000_000 => Self::Milliseconds,
@@ -64,6 +75,7 @@ impl TimeUnit {
             Self::Milliseconds => number,
             Self::Microseconds => number.div_euclid(1_000),
             Self::Nanoseconds => number.div_euclid(1_000_000),
+            Self::Dates => date_of_digits(number)?,
         };
         RANGE_MS.contains(&ms).then_some(ms)
     }
@@ -75,6 +87,7 @@ impl TimeUnit {
             Self::Milliseconds => number,
             Self::Microseconds => number / 1e3,
             Self::Nanoseconds => number / 1e6,
+            Self::Dates => return None,
         };
         // A number of today is held to a quarter of a microsecond: 0.678 s may lie just below what was written.
         let ms = (ms + 5e-4).floor();
@@ -90,6 +103,7 @@ impl fmt::Display for TimeUnit {
             Self::Milliseconds => "milliseconds",
             Self::Microseconds => "microseconds",
             Self::Nanoseconds => "nanoseconds",
+            Self::Dates => "dates like 20171010",
         })
     }
 }
@@ -108,6 +122,22 @@ pub fn parse(text: &[u8]) -> Option<Time> {
         return Some(Time::Number(number as i64));
     }
     number.is_finite().then_some(Time::Fraction(number))
+}
+
+/// Milliseconds of a date whose digits stand together, with a time of day to the minute or the second, or without.
+fn date_of_digits(number: i64) -> Option<i64> {
+    let (date, clock) = match number {
+        10_000_000..100_000_000 => (number, 0),
+        100_000_000_000..1_000_000_000_000 => (number / 10_000, number % 10_000 * 100),
+        10_000_000_000_000..100_000_000_000_000 => (number / 1_000_000, number % 1_000_000),
+        _ => return None,
+    };
+    let days = days(date / 10_000, date / 100 % 100, date % 100)?;
+    let (hour, minute, second) = (clock / 10_000, clock / 100 % 100, clock % 100);
+    if hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    Some(days * MS_PER_DAY + (hour * 3_600 + minute * 60 + second) * 1_000)
 }
 
 /// Milliseconds of a date or a date with a time of day.
@@ -253,7 +283,7 @@ mod tests {
     #[test]
     fn numbers_are_told_by_their_size() {
         let now = 1_508_194_801;
-        for (factor, unit) in [1, 1_000, 1_000_000, 1_000_000_000].into_iter().zip(TimeUnit::ALL) {
+        for (factor, unit) in [1, 1_000, 1_000_000, 1_000_000_000].into_iter().zip(TimeUnit::ALL.into_iter().skip(1)) {
             assert_eq!(TimeUnit::told_by(now * factor), unit);
             assert_eq!(unit.millis(now * factor), Some(now * 1_000));
         }
@@ -264,6 +294,30 @@ mod tests {
         assert_eq!(TimeUnit::Seconds.millis(i64::MAX), None);
     }
 
+    #[test]
+    fn digits_of_a_date_are_no_seconds_of_1970() {
+        for (number, text) in [
+            (20_240_131, "2024-01-31"),
+            (99_991_231, "9999-12-31"),
+            (202_401_311_020, "2024-01-31T10:20:00Z"),
+            (20_240_131_102_030, "2024-01-31T10:20:30Z"),
+        ] {
+            assert_eq!(TimeUnit::told_by(number), TimeUnit::Dates, "{text}");
+            assert_eq!(TimeUnit::Dates.millis(number), millis(text), "{text}");
+        }
+        for (number, unit) in [
+            (20_241_331, TimeUnit::Seconds),
+            (20_230_229, TimeUnit::Seconds),
+            (2_024_013_110, TimeUnit::Seconds),
+            (202_401_312_520, TimeUnit::Milliseconds),
+            (881_250_949_000, TimeUnit::Milliseconds),
+            (20_240_131_106_030, TimeUnit::Milliseconds),
+        ] {
+            assert_eq!((TimeUnit::told_by(number), TimeUnit::Dates.millis(number)), (unit, None), "{number}");
+        }
+        assert_eq!(TimeUnit::Dates.fraction_millis(20_240_131.5), None);
+    }
+
     proptest! {
         #[test]
         fn what_the_calendar_writes_is_read_back(seconds in 0_u64..253_402_300_800) {
@@ -272,8 +326,9 @@ mod tests {
         }
 
         #[test]
-        fn nothing_panics(text in proptest::collection::vec(any::<u8>(), 0..40)) {
+        fn nothing_panics(text in proptest::collection::vec(any::<u8>(), 0..40), number in any::<i64>()) {
             let _ = parse(&text);
+            let _ = TimeUnit::told_by(number).millis(number);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Who is asked what: the cases of an evaluation, by its protocol.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use kindred::model::Model;
@@ -29,6 +29,8 @@ pub(crate) struct Case {
     pub(crate) relevant: Vec<u32>,
     /// The present.
     pub(crate) now_ms: i64,
+    /// Whether of one moment the test rows come first: where the parts are [mixed](HeldOut::is_mixed).
+    pub(crate) is_mixed: bool,
 }
 
 /// What decides whether a test row can be looked for.
@@ -40,13 +42,12 @@ struct Maker<'a> {
     only: Option<HashSet<u32>>,
     scenario: &'a Scenario,
     weighting: &'a Weighting,
-    /// Whether training interactions lie between those of the test part and after them, as where items are held out. What happened at the very
-    /// moment of a list may then be its future: a basket has one time.
+    /// As [`HeldOut::is_mixed`] says.
     is_mixed: bool,
     skipped: Skipped,
 }
 
-/// The cases, by user and time, and what was left out. Costs one look-up an item, and for each test row a pass over what its user did before.
+/// The cases, by user and time, and what was left out. Costs one look-up an item, and for each test row a pass over what is known there.
 ///
 /// # Errors
 /// The scenario's filter is beyond the limits.
@@ -65,7 +66,7 @@ pub(super) fn cases<D: AsRef<[u8]>>(
         only: options.only_new.then(|| held_out.new_items()),
         scenario,
         weighting,
-        is_mixed: false,
+        is_mixed: held_out.is_mixed(),
         skipped: Skipped::default(),
     };
     let histories: Vec<(u32, Range<usize>)> = by_user(&train.user).collect();
@@ -73,10 +74,6 @@ pub(super) fn cases<D: AsRef<[u8]>>(
         let found = histories.binary_search_by_key(&user, |(user, _)| *user);
         found.map_or(0..0, |at| histories[at].1.clone())
     };
-    maker.is_mixed = by_user(&test.user).any(|(user, rows)| {
-        let last = train.time_ms[history_of(user)].last().copied();
-        last > test.time_ms.get(rows.start).copied()
-    });
     let mut cases = Vec::new();
     for (user, rows) in by_user(&test.user) {
         let history = history_of(user);
@@ -103,14 +100,44 @@ fn sample(cases: &mut Vec<Case>, options: &EvaluateOptions, skipped: &mut Skippe
     cases.retain(|case| drawn.contains(&case.user));
 }
 
+impl HeldOut {
+    /// Whether training interactions lie between those of the test part and after them, as where items are held out. What happened at the very
+    /// moment of a list may then be its future: a basket has one time.
+    pub(crate) fn is_mixed(&self) -> bool {
+        let Self { train, test, .. } = self;
+        let last = |(user, rows): (u32, Range<usize>)| (user, train.time_ms[rows.end - 1]);
+        let lasts: HashMap<u32, i64> = by_user(&train.user).map(last).collect();
+        let goes_on = |(user, rows): (u32, Range<usize>)| {
+            lasts.get(&user).is_some_and(|last_ms| *last_ms > test.time_ms[rows.start])
+        };
+        by_user(&test.user).any(goes_on)
+    }
+}
+
 impl Case {
-    /// What its user did before, as far back as the service would look: rows of the training part, then of the test part.
+    /// What its user did before, as far back as the service would look: rows of the one part, then of the other. Of two at the same time the one
+    /// given later is the newer, as it is for a server that they are sent to.
     pub(super) fn before<'a>(&self, held_out: &'a HeldOut) -> impl Iterator<Item = (&'a Interactions, usize)> {
         let HeldOut { train, test, history_max, .. } = held_out;
-        let history = self.history.clone().map(move |row| (train, row));
-        let prefix = self.prefix.clone().map(move |row| (test, row));
-        let too_old = (self.history.len() + self.prefix.len()).saturating_sub(*history_max);
-        history.chain(prefix).skip(too_old)
+        let (mut oldest, mut oldest_tested) = (self.history.end, self.prefix.end);
+        // From the newest back, by time: where items are held out, rows of one part lie between those of the other.
+        for _ in 0..*history_max {
+            let trained_ms = (oldest > self.history.start).then(|| train.time_ms[oldest - 1]);
+            let tested_ms = (oldest_tested > self.prefix.start).then(|| test.time_ms[oldest_tested - 1]);
+            let is_trained = trained_ms > tested_ms || (self.is_mixed && trained_ms == tested_ms);
+            if trained_ms.is_some() && is_trained {
+                oldest -= 1;
+            } else if tested_ms.is_some() {
+                oldest_tested -= 1;
+            } else {
+                break;
+            }
+        }
+        let mut parts = [(train, oldest..self.history.end), (test, oldest_tested..self.prefix.end)];
+        if self.is_mixed {
+            parts.reverse();
+        }
+        parts.into_iter().flat_map(|(part, rows)| rows.map(move |row| (part, row)))
     }
 }
 
@@ -124,13 +151,13 @@ impl Maker<'_> {
         };
         self.skipped.without_history += (first - rows.start) as u64;
         for row in first..rows.end {
-            match self.wanted(row, &case) {
-                Some(ordinal) if case.relevant.contains(&ordinal) => self.skipped.repeated += 1,
-                Some(ordinal) => case.relevant.push(ordinal),
-                None => {}
-            }
+            let wanted = self.wanted(row, &case);
+            case.relevant.extend(wanted);
         }
+        let n_wanted = case.relevant.len();
         case.relevant.sort_unstable();
+        case.relevant.dedup();
+        self.skipped.repeated += (n_wanted - case.relevant.len()) as u64;
         (!case.relevant.is_empty()).then_some(case)
     }
 
@@ -153,7 +180,8 @@ impl Maker<'_> {
         let now_ms = test.time_ms[row];
         let is_before = |time_ms: &i64| if self.is_mixed { *time_ms < now_ms } else { *time_ms <= now_ms };
         let passed = train.time_ms[history.clone()].partition_point(is_before);
-        Case { user, history: history.start..history.start + passed, prefix, relevant: Vec::new(), now_ms }
+        let history = history.start..history.start + passed;
+        Case { user, history, prefix, relevant: Vec::new(), now_ms, is_mixed: self.is_mixed }
     }
 
     /// The ordinal of a test row if the list of a case could contain it; counts why not.

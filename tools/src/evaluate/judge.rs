@@ -217,7 +217,7 @@ mod tests {
     use super::*;
 
     fn case(user: u32, known: usize, relevant: &[u32]) -> Case {
-        Case { user, history: 0..known, prefix: 0..0, relevant: relevant.to_vec(), now_ms: 0 }
+        Case { user, history: 0..known, prefix: 0..0, relevant: relevant.to_vec(), now_ms: 0, is_mixed: false }
     }
 
     #[test]

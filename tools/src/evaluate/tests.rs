@@ -146,6 +146,22 @@ fn nobody_to_ask_and_lists_of_no_length_are_refused() {
 }
 
 #[test]
+fn a_list_for_items_that_nobody_has_named_is_not_judged() {
+    let fixture = Fixture::shop();
+    let model = fixture.model();
+    let held_out = held_out(&fixture, &[(0, 0, 1.0, 0)], &[(0, 1, 1.0, 9)]);
+    for based_on in [Basis::SimilarItems, Basis::ItemsTogether, Basis::List] {
+        let scenario = Scenario { based_on, ..Scenario::home() };
+        let (weighting, options) = (Weighting::default(), options(&[10]));
+        let error = evaluate(&model, &held_out, &scenario, &weighting, &options, &|_, _| (), None).unwrap_err();
+        assert!(matches!(error, EvaluateError::NeedsItems), "{based_on:?}: {error}");
+    }
+    let scenario = Scenario::popular();
+    let (weighting, options) = (Weighting::default(), options(&[10]));
+    assert!(evaluate(&model, &held_out, &scenario, &weighting, &options, &|_, _| (), None).is_ok());
+}
+
+#[test]
 fn each_event_is_predicted_from_those_before_it() {
     let fixture = Fixture::shop();
     let model = fixture.model();
@@ -187,6 +203,29 @@ fn what_a_user_did_later_is_not_history() {
     };
     assert_eq!(asked(Protocol::NextEvent), [(1, 0..1, 0..0, vec![8]), (1, 0..3, 0..1, vec![12])]);
     assert_eq!(asked(Protocol::HeldOut), [(1, 0..1, 0..0, vec![8, 12])]);
+}
+
+#[test]
+fn the_last_of_the_past_are_the_last_by_time_in_whichever_part_they_are() {
+    let fixture = Fixture::shop();
+    let (model, scenario, weighting) = (fixture.model(), Scenario::home(), Weighting::default());
+    let options = EvaluateOptions { protocol: Protocol::NextEvent, ..options(&[1]) };
+    let known = |train: &[(u32, u32, f32, i64)], test: &[(u32, u32, f32, i64)]| {
+        let held_out = HeldOut { history_max: 2, ..held_out(&fixture, train, test) };
+        let round =
+            Round { model: &model, held_out: &held_out, scenario: &scenario, weighting: &weighting, options: &options };
+        let (cases, _) = round.cases().unwrap();
+        let before = |case: &Case| case.before(&held_out).map(|(part, row)| part.item[row]).collect::<Vec<u32>>();
+        cases.iter().map(before).collect::<Vec<_>>()
+    };
+    let train = [(1, 0, 1.0, 0), (1, 4, 1.0, 30)];
+    let found = known(&train, &[(1, 8, 1.0, 10), (1, 5, 1.0, 20), (1, 12, 1.0, 40)]);
+    assert_eq!(found, [vec![0], vec![8, 0], vec![5, 4]]);
+    // Of one moment what is asked for comes first, where the parts are mixed, and else last: as a replay sends them.
+    let found = known(&[(1, 0, 1.0, 0), (1, 4, 1.0, 10), (1, 5, 1.0, 30)], &[(1, 8, 1.0, 10), (1, 12, 1.0, 40)]);
+    assert_eq!(found, [vec![0], vec![4, 5]]);
+    let found = known(&[(1, 0, 1.0, 0), (1, 4, 1.0, 10)], &[(1, 8, 1.0, 10), (1, 12, 1.0, 40)]);
+    assert_eq!(found, [vec![0, 4], vec![4, 8]]);
 }
 
 #[test]

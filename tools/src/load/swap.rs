@@ -67,7 +67,7 @@ impl Swapper {
 
     /// Swaps `count` times at even distances over `duration`, or until `stop`. Failures are counted, not returned.
     pub fn run(&self, address: SocketAddr, count: u32, duration: Duration, stop: &AtomicBool) -> Swaps {
-        let (started, every) = (Instant::now(), duration / (count + 1));
+        let (started, every) = (Instant::now(), duration / count.saturating_add(1));
         let mut swaps = Swaps::default();
         for number in 1..=count {
             wait(started, every * number, stop);
@@ -175,6 +175,8 @@ mod tests {
         let swaps = swapper.run(address, 1, Duration::ZERO, &AtomicBool::new(false));
         assert_eq!((swaps.asked, swaps.done, swaps.problem.is_some()), (1, 0, true));
         assert_eq!(live(), "g1-copy");
+        // As many as can be asked for, and stopped before the first.
+        assert_eq!(swapper.run(address, u32::MAX, Duration::ZERO, &AtomicBool::new(true)).asked, 0);
         drop(swapper);
         assert_eq!(live(), "g1");
         assert_eq!(artifact::generations(root.path()).unwrap(), ["g1"], "the copy is removed");

@@ -90,6 +90,8 @@ fn a_model_that_does_not_hang_together_is_neither_written_nor_read() {
     };
     assert!(refused(&|model| model.popularity.truncate(2)).contains("popularity.npy is 2, expected 3"));
     assert!(refused(&|model| model.neighbours[0] = 3).contains("neighbour is 3"));
+    let too_many = refused(&|model| model.info.k_neighbours = 1 << 63);
+    assert!(too_many.contains("neighbours.npy is 3, expected 18446744073709551615"), "{too_many}");
     assert!(refused(&|model| model.item_factors.data[2..4].fill(0.0)).contains("row 1 is all zeros"));
     assert!(refused(&|model| model.item_factors.data[5] = f32::NAN).contains("row 2 holds"));
     assert!(refused(&|model| model.popularity[1] = f32::NAN).contains("popularity.npy: row 1 holds"));

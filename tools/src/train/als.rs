@@ -161,8 +161,10 @@ impl Als {
         let by_item = by_user.transposed(n_items);
         let mut users = Matrix::zeros(by_user.rows(), self.factors);
         let mut items = initial(n_items, self.factors, self.seed);
-        // A row without any pair stays at its start, and zero is its solution.
-        (0..n_items).filter(|item| by_item.row(*item).0.is_empty()).for_each(|item| items.row_mut(item).fill(0.0));
+        // Zero is the solution of a row that nobody likes. Conjugate gradients stay there, and would else leave some rounding of the start, which
+        // points anywhere.
+        let is_liked = |item: &usize| by_item.row(*item).1.iter().any(|value| *value > 0.0);
+        (0..n_items).filter(|item| !is_liked(item)).for_each(|item| items.row_mut(item).fill(0.0));
         let mut losses: Vec<f64> = Vec::new();
         if let Some(mut reached) = checkpoint.learned(&[(users.rows, users.cols), (items.rows, items.cols)])? {
             losses = reached.losses;

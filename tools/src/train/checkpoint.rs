@@ -195,8 +195,10 @@ fn size(dir: &Path) -> u64 {
 
 /// What the directory of a run is called.
 fn name(trainer: &dyn Trainer, data: &TrainingData<'_>, version: &str) -> String {
-    let (settings, n_items) = (trainer.parameters().to_string(), data.n_items.to_string());
-    let hash = fingerprint::of_rows(data.interactions, &[&settings, &n_items, version]);
+    let settings = trainer.parameters().to_string();
+    // Users and items without interactions have rows in the tables too.
+    let [n_users, n_items] = [data.n_users, data.n_items].map(|n| n.to_string());
+    let hash = fingerprint::of_rows(data.interactions, &[&settings, &n_users, &n_items, version]);
     format!("{}-{hash}", trainer.name())
 }
 
@@ -304,6 +306,18 @@ mod tests {
         assert_eq!(reached(), Some(kept));
         fs::rename(&place, root.path().join(name(&als, &data, "0.0.1"))).unwrap();
         assert_eq!(reached(), None);
+    }
+
+    #[test]
+    fn users_who_only_came_later_make_another_run() {
+        let root = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::below(root.path(), Duration::ZERO);
+        let progress = Stopping { checkpoints: Some(checkpoints), left: AtomicUsize::new(usize::MAX) };
+        let (als, log) = (Als { factors: 4, iterations: 3, ..Als::default() }, log());
+        for n_users in [80, 90] {
+            als.train(&TrainingData { interactions: &log, n_users, n_items: 21 }, &progress).unwrap();
+        }
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 2);
     }
 
     #[test]

@@ -21,7 +21,7 @@ const NOISE: f32 = 0.1;
 /// The share of items whose lengths are below that of a cold row.
 const LENGTH_QUANTILE: f64 = 0.05;
 
-/// Fills rows of zeros. Returns how many target rows there were. Costs one pass over the factors and the catalogue.
+/// Fills rows of zeros; others stay. Returns how many target rows there were. Costs one pass over the factors and the catalogue.
 ///
 /// Where no row at all was learned, nothing is filled in.
 pub fn fill(factors: &mut Factors, catalog: &[CatalogItem], encoder: Option<&EncoderTable>, seed: u64) -> u64 {
@@ -63,7 +63,9 @@ fn fill_cold(factors: &mut Factors, catalog: &[CatalogItem], encoder: Option<&En
         let direction = noisy(target, &mut rng);
         let length = if factors.metric == ModelMetric::Cosine { 1.0 } else { small };
         scaled_into(factors.items.row_mut(*item), &direction, length);
-        if let Some(rows) = &mut factors.context {
+        // Of an item that came after nothing it may well be known what comes after it.
+        let unknown = factors.context.as_mut().filter(|rows| matrix::norm(rows.row(*item)) == 0.0);
+        if let Some(rows) = unknown {
             let direction = context.map_or(direction, |context| noisy(context, &mut rng));
             scaled_into(rows.row_mut(*item), &direction, small_context);
         }
@@ -177,6 +179,18 @@ mod tests {
         assert_eq!(fill(&mut factors, &[], None, 1), 1);
         let length = matrix::norm(factors.context.unwrap().row(2));
         assert!((length - 0.25).abs() < 1e-5, "{length}");
+    }
+
+    #[test]
+    fn what_came_after_nothing_says_of_a_visitor_what_was_learned() {
+        let items = Matrix::from_vec(3, 2, vec![2.0, 0.0, 0.0, 4.0, 0.0, 0.0]).unwrap();
+        let learned = vec![0.0, 0.5, 0.25, 0.0, 0.3, -0.4];
+        let context = Some(Matrix::from_vec(3, 2, learned.clone()).unwrap());
+        let metric = ModelMetric::InnerProduct;
+        let mut factors = Factors { items, context, metric, loss: vec![], position_weights: None, parameters: None };
+        assert_eq!(fill(&mut factors, &[], None, 1), 1);
+        assert_eq!(factors.context.unwrap().data, learned);
+        assert!(matrix::fault(factors.items.row(2)).is_none());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! behind it, those near it more (SLIST with α = 0: Choi et al., WWW 2021; see [`slist`](super::slist) for the same squeezed into factors). Row i of B
 //! says what is taken after i. Counting alone gives a film the followers of every film that it is seen with; here each follower is explained once.
 //!
-//! B is made whole: two tables of n × n floats, and `n³/3 + 2·n³` floating-point operations, seconds for [`ITEMS_MAX`] items. Beside them S and T,
+//! B is made whole: three tables of n × n floats at once, and `n³/3 + 2·n³` floating-point operations, seconds for [`ITEMS_MAX`] items. Beside them S and T,
 //! while they are made, take about 500 bytes an interaction. The result is the same to the bit for any number of threads.
 
 use faer::linalg::solvers::{Llt, Solve as _};
@@ -16,7 +16,7 @@ use super::slist::{Model, Slist};
 use super::sparse::SparseRows;
 use super::{TrainError, TrainProgress, TrainingData};
 
-/// Items of a catalogue for which B is made: two tables of 256 MiB.
+/// Items of a catalogue for which B is made: three tables of 256 MiB.
 pub const ITEMS_MAX: usize = 8_192;
 /// The most interactions for which it is tried where nobody asks for it: 2.5 GB of S and T.
 pub const INTERACTIONS_MAX: usize = 5_000_000;
@@ -30,7 +30,8 @@ const COLUMNS: usize = 256;
 /// Neighbours by what follows what, explained once. Interactions of weight 0 or less take no part.
 ///
 /// # Errors
-/// A caller who no longer wants the result; no user with two interactions; more than [`ITEMS_MAX`] items.
+/// A caller who no longer wants the result; no user with two interactions; more than [`ITEMS_MAX`] items; so many interactions that single
+/// precision does not hold their sums.
 pub fn by_linear_model(
     data: &TrainingData<'_>,
     options: &NeighbourOptions,
@@ -46,8 +47,8 @@ pub fn by_linear_model(
     let stop = || if progress.cancelled() { Err(TrainError::Cancelled) } else { Ok(()) };
     stop()?;
     let factor = MatRef::from_row_major_slice(&gram, n, n).llt(Side::Lower);
-    // λ is above 0 and the rest a sum of squares, so only numbers that are none can make this fail.
-    let factor: Llt<f32> = factor.map_err(|_| TrainError::Diverged { iteration: 1 })?;
+    // λ is above 0 and the rest a sum of squares, so only the rounding of very long sums can make this fail.
+    let factor: Llt<f32> = factor.map_err(|_| TrainError::Unsolved)?;
     drop(gram);
     stop()?;
     let follows = product(&by_item, &behind, n);

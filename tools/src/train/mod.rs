@@ -185,6 +185,11 @@ pub enum TrainError {
         /// The iteration, counted from 1.
         iteration: usize,
     },
+    /// The linear model of neighbours has no solution.
+    #[error(
+        "the linear model of what follows what cannot be solved in single precision: give --neighbours-by following"
+    )]
+    Unsolved,
     /// What a run has reached could not be kept, or not be read again.
     #[error("{path}: {what}; remove it, or leave out --checkpoint")]
     Checkpoint {

@@ -44,19 +44,29 @@ pub fn choose(
         return Ok(if options.by == Order::Together { first } else { usual });
     }
     let rest = TrainingData { interactions: &held_back.rest, ..*data };
-    let mut best = (f64::MIN, first);
+    let best = best_of(ways, &held_back, |way| neighbours::find(&rest, way, progress))?;
+    Ok(best.unwrap_or(first))
+}
+
+/// The way whose table ranks best what was held back; none if no way has a table.
+fn best_of(
+    ways: Vec<NeighbourOptions>,
+    held_back: &HeldBack,
+    find: impl Fn(&NeighbourOptions) -> Result<NeighbourTable, TrainError>,
+) -> Result<Option<NeighbourOptions>, TrainError> {
+    let mut best: Option<(f64, NeighbourOptions)> = None;
     for way in ways {
-        let table = match neighbours::find(&rest, &way, progress) {
-            // Nobody did one thing after another.
-            Err(TrainError::NoSequences) => continue,
+        let table = match find(&way) {
+            // Nobody did one thing after another, or the linear model is nothing for these interactions.
+            Err(TrainError::NoSequences | TrainError::Unsolved) => continue,
             table => table?,
         };
-        let gain = gain(&table, &held_back);
-        if gain > best.0 {
-            best = (gain, way);
+        let gain = gain(&table, held_back);
+        if best.is_none_or(|(most, _)| gain > most) {
+            best = Some((gain, way));
         }
     }
-    Ok(best.1)
+    Ok(best.map(|(_, way)| way))
 }
 
 fn ways(options: &NeighbourOptions, n_items: usize, n_interactions: usize) -> Vec<NeighbourOptions> {
@@ -146,6 +156,24 @@ mod tests {
         assert_eq!(chosen(&log, &given), given);
         let given = NeighbourOptions { by: Order::Following, backwards: Some(0.25), ..NeighbourOptions::default() };
         assert_eq!(chosen(&log, &given), given);
+    }
+
+    #[test]
+    fn a_way_that_leads_nowhere_leaves_the_others() {
+        let log = walks(false);
+        let data = TrainingData { interactions: &log, n_users: 400, n_items: 40 };
+        let held_back = HeldBack::of(&data, 1);
+        let rest = TrainingData { interactions: &held_back.rest, ..data };
+        let by = |find: &dyn Fn(&NeighbourOptions) -> Result<NeighbourTable, TrainError>| {
+            best_of(ways(&NeighbourOptions::default(), 40, log.len()), &held_back, find)
+        };
+        let but_linear = by(&|way| match way.by {
+            Order::Linear => Err(TrainError::Unsolved),
+            _ => neighbours::find(&rest, way, &()),
+        });
+        assert_eq!(but_linear.unwrap().map(|way| (way.by, way.backwards)), Some((Order::Following, Some(0.0))));
+        assert_eq!(by(&|_| Err(TrainError::NoSequences)).unwrap(), None);
+        assert!(matches!(by(&|_| Err(TrainError::Cancelled)), Err(TrainError::Cancelled)));
     }
 
     #[test]

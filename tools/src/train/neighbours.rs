@@ -44,9 +44,9 @@ pub struct NeighbourOptions {
     pub by: Order,
     /// Neighbours kept per item.
     pub k: usize,
-    /// Users who must have touched both items before half of their similarity counts.
+    /// Users who must have touched both items, or times that one must follow the other, before half of their similarity counts.
     pub shrinkage: f32,
-    /// Most recent interactions of a user that take part: bounds the work that one very busy user makes.
+    /// Most recent interactions of a user that take part where the same users make items alike: bounds the work that one very busy user makes.
     pub history: usize,
     /// Days after which the weight of an interaction has halved; none if age does not matter.
     pub half_life_days: Option<f64>,

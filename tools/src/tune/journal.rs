@@ -101,10 +101,14 @@ impl Journal {
         let mut begun = false;
         while reader.read_line(&mut line).map_err(io)? > 0 {
             number += 1;
+            let wrong = |reason: String| JournalError::Line { path: path.to_path_buf(), line: number, reason };
             if !line.ends_with('\n') {
+                // What is not the beginning of a journal is somebody else's.
+                if !begun && !text(search).map_err(io)?.starts_with(line.as_bytes()) {
+                    return Err(wrong("not the line that a journal of this search begins with".to_owned()));
+                }
                 break;
             }
-            let wrong = |reason: String| JournalError::Line { path: path.to_path_buf(), line: number, reason };
             if begun {
                 let trial: Trial = serde_json::from_str(&line).map_err(|error| wrong(error.to_string()))?;
                 if trial.point.len() != search.settings.len() {
@@ -141,10 +145,16 @@ impl Journal {
 
     fn line(&mut self, value: &impl Serialize) -> Result<(), JournalError> {
         let io = |source| JournalError::File { path: self.path.clone(), source };
-        let mut text = serde_json::to_vec(value).map_err(|error| io(error.into()))?;
-        text.push(b'\n');
+        let text = text(value).map_err(io)?;
         self.file.write_all(&text).and_then(|()| self.file.sync_data()).map_err(io)
     }
+}
+
+/// A line of a journal.
+fn text(value: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut text = serde_json::to_vec(value)?;
+    text.push(b'\n');
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -193,9 +203,14 @@ mod tests {
         drop(Journal::open(&path, &search()).unwrap());
         let other = Search { seed: 2, ..search() };
         assert!(matches!(Journal::open(&path, &other), Err(JournalError::Another { .. })));
-        std::fs::write(&path, "thesis\n").unwrap();
-        let error = Journal::open(&path, &search()).unwrap_err();
-        assert!(matches!(error, JournalError::Line { line: 1, .. }), "{error}");
-        assert_eq!(std::fs::read(&path).unwrap(), b"thesis\n", "and it is left as it was");
+        for thesis in ["thesis\n", "thesis"] {
+            std::fs::write(&path, thesis).unwrap();
+            let error = Journal::open(&path, &search()).unwrap_err();
+            assert!(matches!(error, JournalError::Line { line: 1, .. }), "{error}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), thesis, "and it is left as it was");
+        }
+        // A kill in the first line.
+        std::fs::write(&path, "{\"trainer\":\"al").unwrap();
+        assert!(Journal::open(&path, &search()).unwrap().1.is_empty());
     }
 }

@@ -297,7 +297,7 @@ impl Growth<'_> {
 
     /// Gives items their links, and those that are linked to links back.
     fn link(&mut self, chosen: &[(u32, Vec<u32>)]) {
-        let mut incoming = Vec::new();
+        let mut incoming = Vec::with_capacity(chosen.iter().map(|(_, list)| list.len()).sum());
         for (item, list) in chosen {
             self.layer.set(*item, list);
             incoming.extend(list.iter().map(|to| Incoming { to: *to, from: *item }));

@@ -14,6 +14,7 @@ use super::super::{Exit, Global};
 use super::http_report::{HttpReport, Phase};
 use super::overload;
 use crate::build::{self, BuildOptions, EdgeChoice};
+use crate::cmd::backup::listening;
 use crate::factors::FactorsOptions;
 use crate::generated;
 use crate::load::ask;
@@ -198,12 +199,16 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
             }
         }
     }
-    let overload = match (args.overload, phases.first()) {
+    let overload = match (args.overload, overload::most(&phases)) {
         (Some(factor), Some(most)) => {
             progress.start("more than it can do", 0);
-            Some(overload::measure(args, &target, &plan, factor, most.per_second)?)
+            Some(overload::measure(args, &target, &plan, factor, most)?)
         }
-        _ => None,
+        (Some(_), None) => {
+            note("note: the server answered nothing with success, so there is no most of which to send more");
+            None
+        }
+        (None, _) => None,
     };
     progress.finish();
     let report = HttpReport {
@@ -223,7 +228,8 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         overload,
     };
     emit(&report, global.json)?;
-    let is_good = report.failed() == 0 && report.overload.as_ref().is_none_or(overload::Overload::is_good);
+    let is_held = report.overload.as_ref().map_or(args.overload.is_none(), overload::Overload::is_good);
+    let is_good = report.failed() == 0 && is_held;
     Ok(if is_good { Exit::Done } else { Exit::No })
 }
 
@@ -367,8 +373,8 @@ fn existing(args: &Args) -> anyhow::Result<Target> {
         "--url is {url:?}, expected http://HOST:PORT: TLS and paths are a proxy's, which this does not measure"
     );
     let address = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
-    let found = address.to_socket_addrs().with_context(|| format!("looking up {address}"))?.next();
-    let address = found.with_context(|| format!("{address} has no address"))?;
+    let found = address.to_socket_addrs().with_context(|| format!("looking up {address}"))?.collect::<Vec<_>>();
+    let address = listening(&found).with_context(|| format!("{address} has no address"))?;
     Ok(Target { address, server: None, artifacts: args.artifacts.clone(), _temporary: None, own_core: None })
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::http::{Args, Target};
-use super::http_report::Percentiles;
+use super::http_report::{Percentiles, Phase};
 use crate::load::plan::Plan;
 use crate::load::run::{Pace, REFUSED, RunOptions, run as run_load};
 use crate::load::scrape::Metrics;
@@ -48,6 +48,11 @@ pub struct Overload {
     pub longest_pause_ms: f64,
     /// Answers that were less than they could be, by step.
     pub degraded: Vec<(&'static str, u64)>,
+}
+
+/// The most that the server could do, by the measurement that came first; none if it answered nothing with success, of which there is no multiple.
+pub(super) fn most(phases: &[Phase]) -> Option<f64> {
+    phases.first().map(|phase| phase.per_second).filter(|most| *most > 0.0)
 }
 
 /// Sends `factor` times the most.
@@ -138,5 +143,34 @@ impl Overload {
             let _ = writeln!(text, "  {} {bar}", if held { "held:  " } else { "MISSED:" });
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use hdrhistogram::Histogram;
+
+    use super::*;
+    use crate::load::run::Measured;
+
+    #[test]
+    fn a_server_that_answers_nothing_with_success_has_no_most() {
+        let histogram = || Histogram::new_with_bounds(1, 1_000_000_000, 3).unwrap();
+        let phase = |status: u16| {
+            let measured = Measured {
+                latency: [histogram(), histogram(), histogram()],
+                refused: histogram(),
+                statuses: BTreeMap::from([(status, 50)]),
+                broken: BTreeMap::new(),
+                unfinished: 0,
+                seconds: 1.0,
+                pauses: [Duration::ZERO; 2],
+            };
+            Phase::new(Pace::Closed, &measured, None, None, None)
+        };
+        assert_eq!(most(&[phase(200), phase(404)]), Some(50.0));
+        assert_eq!((most(&[phase(404)]), most(&[])), (None, None));
     }
 }

@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::super::{Exit, Global};
+use crate::cmd::backup::listening;
 use crate::cmd::evaluate::held_out;
 use crate::dataset::{Dataset, Interactions};
 use crate::evaluate::{self, EvaluateOptions, Protocol};
@@ -60,7 +61,7 @@ pub struct Args {
     #[arg(long, default_value_t = 20, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
     k: usize,
     /// Replay this many users, drawn at random, instead of all
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     users: Option<usize>,
     /// Seed of the draw
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -257,7 +258,7 @@ fn address(url: &str) -> anyhow::Result<SocketAddr> {
     let host = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
     let found =
         host.to_socket_addrs().with_context(|| format!("{url} is not an address like http://127.0.0.1:8080"))?;
-    found.into_iter().next().with_context(|| format!("{url} names no machine"))
+    listening(&found.collect::<Vec<_>>()).with_context(|| format!("{url} names no machine"))
 }
 
 fn micros(since: Instant) -> u64 {
@@ -312,7 +313,22 @@ impl Report for Replayed {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn a_replay_of_nobody_is_refused() {
+        let users = |n: &str| Line::try_parse_from(["replay", "--users", n]).map(|line| line.args.users);
+        assert_eq!(users("3").unwrap(), Some(3));
+        assert!(users("0").is_err());
+    }
 
     #[test]
     fn degraded_answers_are_not_compared() {

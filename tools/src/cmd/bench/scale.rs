@@ -89,7 +89,7 @@ pub(super) fn measure(args: &Args, progress: &Progress) -> anyhow::Result<ScaleR
     let mut items = args.scale.clone();
     items.sort_unstable();
     items.dedup();
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = rayon::current_num_threads();
     let sizes: anyhow::Result<Vec<Size>> = items.iter().map(|items| one(args, *items, threads, progress)).collect();
     let sizes = sizes?;
     let metric = match args.metric {

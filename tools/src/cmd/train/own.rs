@@ -1,14 +1,24 @@
-//! Settings of another trainer than the one that is asked for: nothing would look at them, so they are refused.
+//! Settings of another trainer, or another way to find neighbours or compare sessions, than the one that is asked for: nothing would look at
+//! them, so they are refused.
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 
-use super::TrainerName;
 use super::als::AlsArgs;
 use super::bpr::BprArgs;
 use super::slist::SlistArgs;
 use super::softmax::SoftmaxArgs;
+use super::{SessionsByName, TrainerName};
+use crate::train::neighbours::Order;
+
+/// Settings of neighbours, each with the ways to find them that look at it. What is left open tries several.
+const OF_NEIGHBOURS: [(&str, &[Order]); 4] = [
+    ("neighbour_shrinkage", &[Order::Auto, Order::Together, Order::Following]),
+    ("neighbour_history", &[Order::Auto, Order::Together]),
+    ("neighbour_reach", &[Order::Auto, Order::Following]),
+    ("neighbour_backwards", &[Order::Auto, Order::Following]),
+];
 
 /// Takes nothing from the command line, but is only to be had where all settings on it are the trainer's own. What is read is taken out of the
 /// matches, so this is read first.
@@ -19,16 +29,17 @@ impl FromArgMatches for OwnSettings {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let Some(trainer) = matches.get_one::<TrainerName>("trainer").copied() else { return Ok(Self) };
         let others = TrainerName::value_variants().iter().filter(|other| **other != trainer);
-        let strange: Vec<String> = others.flat_map(|other| given(*other, matches)).collect();
-        if strange.is_empty() {
-            return Ok(Self);
+        refuse("trainer", &name(&trainer), others.flat_map(|other| given(*other, matches)).collect())?;
+        let flag = |id: &str| is_given(id, matches).then(|| format!("--{}", id.replace('_', "-")));
+        if let Some(by) = matches.get_one::<Order>("neighbours_by") {
+            let others = OF_NEIGHBOURS.iter().filter(|(_, ways)| !ways.contains(by));
+            refuse("neighbours-by", &name(by), others.filter_map(|(id, _)| flag(id)).collect())?;
         }
-        let message = format!(
-            "--trainer {} does not look at {}: leave that out, or give another --trainer",
-            name(trainer),
-            strange.join(", ")
-        );
-        Err(clap::Error::raw(ErrorKind::ArgumentConflict, message))
+        let sessions_by = matches.get_one::<SessionsByName>("sessions_by");
+        if let Some(by) = sessions_by.filter(|by| matches!(by, SessionsByName::Recency)) {
+            refuse("sessions-by", &name(by), flag("session_shrinkage").into_iter().collect())?;
+        }
+        Ok(Self)
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -56,13 +67,26 @@ fn given(trainer: TrainerName, matches: &ArgMatches) -> Vec<String> {
         TrainerName::Bpr => BprArgs::augment_args(nothing),
         TrainerName::Slist => SlistArgs::augment_args(nothing),
     };
-    let is_given = |arg: &&Arg| matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
-    let flag = |arg: &Arg| arg.get_long().map(|long| format!("--{long} (of {})", name(trainer)));
-    settings.get_arguments().filter(is_given).filter_map(flag).collect()
+    let flag = |arg: &Arg| arg.get_long().map(|long| format!("--{long} (of {})", name(&trainer)));
+    settings.get_arguments().filter(|arg| is_given(arg.get_id().as_str(), matches)).filter_map(flag).collect()
 }
 
-fn name(trainer: TrainerName) -> String {
-    trainer.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+fn is_given(id: &str, matches: &ArgMatches) -> bool {
+    matches.value_source(id) == Some(ValueSource::CommandLine)
+}
+
+fn name(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+/// Refuses settings that are given and that what the setting `way` asks for does not look at.
+fn refuse(way: &str, asked: &str, strange: Vec<String>) -> Result<(), clap::Error> {
+    if strange.is_empty() {
+        return Ok(());
+    }
+    let strange = strange.join(", ");
+    let message = format!("--{way} {asked} does not look at {strange}: leave that out, or give another --{way}");
+    Err(clap::Error::raw(ErrorKind::ArgumentConflict, message))
 }
 
 #[cfg(test)]
@@ -93,6 +117,27 @@ mod tests {
         let of_all = "--train-half-life-days 9 --factors 8 --seed 2";
         for line in ["--trainer als --alpha 2", "--epochs 3", "--trainer bpr --bpr-epochs 3", "--trainer slist"] {
             assert!(parsed(&format!("{line} {of_all}")).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn settings_that_another_way_would_look_at_are_refused() {
+        for (line, told) in [
+            ("--neighbours-by linear --neighbour-shrinkage 9", "linear does not look at --neighbour-shrinkage:"),
+            ("--neighbour-history 9 --neighbours-by following", "following does not look at --neighbour-history:"),
+            (
+                "--neighbours-by pearson --neighbour-reach 2 --neighbour-backwards 0",
+                "--neighbours-by pearson does not look at --neighbour-reach, --neighbour-backwards: leave that out",
+            ),
+            ("--session-shrinkage 9", "--sessions-by recency does not look at --session-shrinkage:"),
+        ] {
+            let refused = parsed(line).unwrap_err();
+            assert_eq!(refused.kind(), clap::error::ErrorKind::ArgumentConflict, "{line}");
+            assert!(refused.to_string().contains(told), "{refused}");
+        }
+        let of_all = "--neighbour-shrinkage 9 --neighbour-history 9 --neighbour-reach 2 --neighbour-backwards 0";
+        for line in [of_all, "--neighbours-by linear --neighbours 9", "--sessions-by cosine --session-shrinkage 9"] {
+            assert!(parsed(line).is_ok(), "{line}");
         }
     }
 }

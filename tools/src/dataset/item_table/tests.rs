@@ -83,6 +83,22 @@ fn times_are_milliseconds_or_text_in_a_table_too() {
 }
 
 #[test]
+fn a_time_that_could_not_be_read_again_is_left_out_and_digits_of_a_date_are_one() {
+    let text = "id,expires_at\na,9999-12-31T23:59:59-05:00\nb,99991231\nc,20300131\n";
+    let table = table("items.csv", text.as_bytes()).unwrap();
+    let found = ["a", "b", "c"].map(|id| table.items[id].expires_at);
+    assert_eq!(found, [None, Some(Timestamp(253_402_214_400_000)), Some(Timestamp(1_896_048_000_000))]);
+    assert_eq!(table.report.left_out, 1);
+}
+
+#[test]
+fn a_column_of_attributes_that_is_no_object_is_an_attribute() {
+    let csv = table("items.csv", b"id,attributes\na,red\nb,\n").unwrap();
+    assert_eq!(json!(csv.items["a"].attributes), json!({"attributes": "red"}));
+    assert!(csv.items["b"].attributes.is_empty());
+}
+
+#[test]
 fn a_quote_that_is_never_closed_is_told() {
     let text = [b"id,title\na,A\nb,\"".to_vec(), vec![b'x'; 17 << 20]].concat();
     let error = table("items.csv", &text).unwrap_err().to_string();

@@ -141,6 +141,43 @@ fn without_any_time_the_place_in_the_log_is_the_time() {
     assert_eq!(log.time, [7_000, 7_000, 7_000]);
 }
 
+#[test]
+fn dates_of_digits_are_read_as_dates_where_most_numbers_are_some() {
+    let mut log = Log::default();
+    let files = [
+        ("dates", vec!["20171016", "20171017.0", "20171399"]),
+        ("seconds", vec!["5000000", "20171016", "60000000"]),
+        ("moments", vec!["20171016102030", "20171016102031"]),
+    ];
+    for (file, times) in files {
+        log.begin(file.to_owned(), Mapping::default());
+        for time in times {
+            log.push(1, &row("u", "a", time, "", ""), &rules()).unwrap();
+        }
+    }
+    let units = [TimeUnit::Dates, TimeUnit::Seconds, TimeUnit::Dates].map(Some);
+    assert_eq!(log.settle_times(None), units);
+    let (of_dates, of_moments) = ([1_508_112_000_000, 1_508_198_400_000], [1_508_149_230_000, 1_508_149_231_000]);
+    assert_eq!((&log.time[..2], &log.time[5..]), (&of_dates[..], &of_moments[..]));
+    assert_eq!(log.time[2..5], [5_000_000_000, 20_171_016_000, 60_000_000_000]);
+    assert_eq!((log.counts.n_bad(), log.counts.odd_times), (1, 1));
+}
+
+#[test]
+fn a_number_in_another_unit_than_the_others_is_told() {
+    let read = |unit| {
+        let mut log = Log::default();
+        for time in ["1508194801000", "1508194802", "1508194803000", ""] {
+            log.push(1, &row("u", "a", time, "", ""), &rules()).unwrap();
+        }
+        log.settle_times(unit);
+        (log.time.clone(), log.counts.odd_times)
+    };
+    let times = vec![1_508_194_801_000, 1_508_194_802, 1_508_194_803_000, 1_508_194_803_000];
+    assert_eq!(read(None), (times.clone(), 1));
+    assert_eq!(read(Some(TimeUnit::Milliseconds)), (times, 0), "whoever names the unit knows it");
+}
+
 fn settled(times: &[RowTime<'_>], unit: Option<TimeUnit>) -> (Vec<i64>, u64) {
     let mut log = Log::default();
     for time in times {

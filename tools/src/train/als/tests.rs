@@ -198,6 +198,20 @@ fn dislikes_are_confident_zeros() {
 }
 
 #[test]
+fn an_item_that_is_only_disliked_is_left_for_others_to_fill() {
+    let mut interactions = checkerboard(10);
+    for (item, weight) in interactions.item.iter().zip(&mut interactions.weight) {
+        *weight = if *item == 4 { -1.0 } else { 1.0 };
+    }
+    for solver in [Solver::Cholesky, Solver::ConjugateGradient] {
+        let als = Als { factors: 4, iterations: 10, solver, ..Als::default() };
+        let Factors { items, context, .. } = als.train(&data(&interactions, 10, 10), &()).unwrap();
+        assert_eq!((items.row(4), context.unwrap().row(4)), (&[0.0; 4][..], &[0.0; 4][..]), "{solver:?}");
+        assert_ne!(items.row(5), [0.0; 4], "{solver:?}");
+    }
+}
+
+#[test]
 fn training_ends_when_the_loss_settles() {
     let interactions = random(60, 30, 8, 6);
     let als = Als { factors: 8, iterations: 200, tolerance: 1e-3, ..Als::default() };
