@@ -3,7 +3,7 @@
 //!
 //! The requests of a worker stand in a [`Line`], and before each turn whatever has come meanwhile is read and joins it. So how long each has
 //! waited is known, that which it has waited in the kernel included, and where there is no room the newest are refused, at once. What is given
-//! up is regulated so that the wait keeps to a target ([`pressure`]).
+//! up is regulated so that the wait keeps to a target (`pressure.rs`).
 
 mod line;
 mod pressure;

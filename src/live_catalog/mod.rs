@@ -48,7 +48,9 @@ pub enum ChangeError {
         found: usize,
     },
     /// More fields than an index holds.
-    #[error("the catalogue would have {found} fields to filter on, at most {FIELDS_MAX} fit into an index; category, price and the like count, and a point is two")]
+    #[error(
+        "the catalogue would have {found} fields to filter on, at most {FIELDS_MAX} fit into an index; category, price and the like count, and a point is two"
+    )]
     TooManyFields {
         /// How many there would be.
         found: usize,

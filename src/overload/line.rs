@@ -44,8 +44,6 @@ pub struct Line {
     /// How many were read since then, and how many of those had their turn at once.
     read: Cell<usize>,
     at_once: Cell<usize>,
-    /// Whether the first of those found nobody there.
-    was_empty: Cell<bool>,
     /// How many have been called and have not had their turn.
     called: Cell<usize>,
     usher: RefCell<Option<Waker>>,
@@ -96,7 +94,6 @@ impl Line {
             joined: Cell::default(),
             read: Cell::default(),
             at_once: Cell::default(),
-            was_empty: Cell::default(),
             called: Cell::default(),
             usher: RefCell::default(),
             looks: Cell::default(),
@@ -110,9 +107,10 @@ impl Line {
 
     /// Calls those in the line, for ever.
     pub async fn usher(&self) {
+        let mut is_busy = false;
         loop {
             std::future::poll_fn(|context| {
-                if self.called.get() == 0 && (self.read.get() > 0 || !self.waiting.borrow().is_empty()) {
+                if self.is_wanted(is_busy) {
                     return Poll::Ready(());
                 }
                 *self.usher.borrow_mut() = Some(context.waker().clone());
@@ -122,8 +120,13 @@ impl Line {
             self.look(Instant::now());
             // The runtime looks at the sockets before it wakes what has yielded.
             tokio::task::yield_now().await;
-            self.call(Instant::now());
+            is_busy = self.call(Instant::now());
         }
+    }
+
+    /// Whether there is something to do for the usher, who only rests once nothing was read: whoever finds it resting has not waited.
+    fn is_wanted(&self, is_busy: bool) -> bool {
+        self.called.get() == 0 && (is_busy || self.read.get() > 0 || !self.waiting.borrow().is_empty())
     }
 
     /// Stands in line. Whoever goes away meanwhile leaves it.
@@ -156,9 +159,9 @@ impl Line {
     /// One that has just been read: a place at the end of the line, or what it is given at once, while its bytes are in the cache.
     fn come(&self, sort: Sort, waker: &Waker, now: Instant) -> Result<Rc<Ticket>, Given> {
         let mut waiting = self.waiting.borrow_mut();
-        if self.called.get() == 0 && self.read.get() == 0 {
-            self.was_empty.set(waiting.is_empty());
-            self.wake_usher();
+        if self.called.get() == 0 && self.read.get() == 0 && self.wake_usher() {
+            self.looks.set([Some(now); 2]);
+            self.round.set(None);
         }
         self.read.set(self.read.get() + 1);
         let mut pressure = self.pressure.borrow_mut();
@@ -195,30 +198,26 @@ impl Line {
     fn look(&self, now: Instant) {
         let [_, last] = self.looks.get();
         self.looks.set([last, Some(now)]);
-        let Some(last) = last.filter(|_| !self.was_empty.get()) else { return self.was_pause.set(false) };
-        let took = now.saturating_duration_since(last);
+        let took = last.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
         let usual = self.round_time.get();
         self.was_pause.set(took >= LATE * self.target && took >= usual * LONG);
-        self.round_time.set(mean(usual, took));
+        self.round_time.set(self.mean(usual, took));
     }
 
-    /// Whatever could be read has joined the line: refuses those for whom there is no room, and calls the first.
-    fn call(&self, now: Instant) {
+    /// Whatever could be read has joined the line: refuses those for whom there is no room, and calls the first. Whether anything was read.
+    fn call(&self, now: Instant) -> bool {
         let mut waiting = self.waiting.borrow_mut();
-        let (joined, was_empty) = (self.joined.take(), self.was_empty.take());
+        let (joined, read, at_once) = (self.joined.take(), self.read.take(), self.at_once.take());
+        let turns = read / READ_PER_TURN;
         let mut new = waiting.len() - joined;
-        let turns = self.read.take() / READ_PER_TURN;
-        self.at_once.set(0);
-        if !was_empty {
-            if let Some((last, called)) = self.round.get() {
-                self.pace.set(mean(self.pace.get(), now.saturating_duration_since(last) / called));
-            }
-            // They came between two looks, and nothing tells more of when each of them did.
-            if let [Some(from), Some(to)] = self.looks.get() {
-                let step = to.saturating_duration_since(from) / (joined as u32 + 1);
-                for (at, ticket) in waiting.range(new..).enumerate() {
-                    ticket.came.set(from + step * (at as u32 + 1));
-                }
+        if let Some((last, called)) = self.round.get() {
+            self.pace.set(self.mean(self.pace.get(), now.saturating_duration_since(last) / called));
+        }
+        // They came between two looks, and nothing tells more of when each of them did.
+        if let [Some(from), Some(to)] = self.looks.get() {
+            let step = to.saturating_duration_since(from) / (joined as u32 + 1);
+            for (at, ticket) in waiting.range(new..).enumerate() {
+                ticket.came.set(from + step * (at as u32 + 1));
             }
         }
         let pressure = self.pressure.borrow();
@@ -231,12 +230,19 @@ impl Line {
                 }
             }
         }
-        let called = turns.max(1).min(waiting.len());
+        // As many as had their turn at once, so that nobody in the line is overtaken for long.
+        let called = turns.max(at_once).max(1).min(waiting.len());
         for ticket in waiting.drain(..called) {
             ticket.wake(TicketState::Called);
         }
         self.called.set(called);
         self.round.set((called > 0).then_some((now, called as u32)));
+        read > 0
+    }
+
+    /// A mean with one more round in it.
+    fn mean(&self, mean: Duration, round: Duration) -> Duration {
+        if mean.is_zero() { round.min(self.target) } else { (mean * (ROUNDS - 1) + round.min(mean * LONG)) / ROUNDS }
     }
 
     /// Whether one that has joined the line will have its turn in time.
@@ -265,10 +271,10 @@ impl Line {
         }
     }
 
-    fn wake_usher(&self) {
-        if let Some(usher) = self.usher.borrow_mut().take() {
-            usher.wake();
-        }
+    /// Whether it rested.
+    fn wake_usher(&self) -> bool {
+        let usher = self.usher.borrow_mut().take();
+        usher.map(Waker::wake).is_some()
     }
 
     /// Somebody goes away without having had a turn.
@@ -284,11 +290,6 @@ impl Line {
             waiting.remove(at);
         }
     }
-}
-
-/// A mean with one more round in it.
-fn mean(mean: Duration, round: Duration) -> Duration {
-    if mean.is_zero() { round } else { (mean * (ROUNDS - 1) + round.min(mean * LONG)) / ROUNDS }
 }
 
 impl Ticket {

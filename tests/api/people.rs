@@ -312,9 +312,8 @@ fn train_on(server: &Server, first_ms: i64, last_ms: i64) {
 fn no_trace_is_known_where_the_person_came_later_than_all_that_was_trained_on_and_that_is_still_kept() {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let ago = |days: i64| i64::try_from(now.as_millis()).unwrap() - days * 86_400_000;
-    let erase = |server: &Server| {
-        server.send("DELETE", "/v1/users/u/data", &[], &[]).ok()["generations"][0]["trace"].clone()
-    };
+    let erase =
+        |server: &Server| server.send("DELETE", "/v1/users/u/data", &[], &[]).ok()["generations"][0]["trace"].clone();
     let trace = |server: &Server, days: i64| {
         let body = json!({"user_id": "u", "item_id": "item-1", "kind": "view", "occurred_at": ago(days)});
         server.post("/v1/interactions", body).ok();

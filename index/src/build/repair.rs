@@ -239,10 +239,10 @@ impl Repair<'_> {
             }
         }
         if added == 0 {
-            // Far from everything that has room: any reached item will do, so that at least there is a way.
-            let anywhere =
-                (0..self.graph.n).find(|from| *from != ordinal && self.is_reached(*from) && self.add(*from, ordinal));
-            debug_assert!(anywhere.is_some() || self.graph.n <= self.graph.m0_stride);
+            // Far from everything that has room: any reached item will do, so that at least there is a way. Where there is none that is seen at the end.
+            let reached = |this: &Self, from: u32| from != ordinal && this.is_reached(from);
+            let has_room = (0..self.graph.n).any(|from| reached(self, from) && self.add(from, ordinal));
+            let _ = has_room || (0..self.graph.n).any(|from| reached(self, from) && self.replace(from, ordinal));
         }
     }
 

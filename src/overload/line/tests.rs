@@ -16,73 +16,85 @@ const CONNECTIONS: usize = 1_000;
 #[derive(Debug, Default)]
 struct Outcome {
     answered: usize,
+    whole: usize,
     refused: usize,
     longest_answer: Duration,
     longest_refusal: Duration,
 }
 
-/// A worker to which requests come at an even pace for five seconds, whose core is taken away for a while in the last of them. Nothing is read before
-/// the sockets are looked at.
+/// A worker to which requests come at an even pace for five seconds.
 fn worker(per_second: u32, pause: Duration) -> Outcome {
+    worker_of(|sent| Duration::from_secs(1) * sent / per_second, pause)
+}
+
+/// A worker whose requests are due at these times, and whose core is taken away for a while in the last of five seconds. Nothing is read before the sockets
+/// are looked at, but where it rests.
+fn worker_of(due: impl Fn(u32) -> Duration, pause: Duration) -> Outcome {
     let (line, start) = (Line::new(TARGET), Instant::now());
     let counted_from = start + Duration::from_secs(4);
     let mut pause = Some(pause);
     let mut now = start;
     let mut outcome = Outcome::default();
-    let mut unread: VecDeque<Instant> = VecDeque::new();
-    let mut read: Vec<(Instant, Rc<Ticket>)> = Vec::new();
-    let mut note = |came: Instant, now: Instant, is_answered: bool| {
-        let Outcome { answered, refused, longest_answer, longest_refusal } = &mut outcome;
+    let mut note = |came: Instant, now: Instant, step: Option<Step>| {
         if came >= counted_from {
-            let (n, longest) = if is_answered { (answered, longest_answer) } else { (refused, longest_refusal) };
+            let Outcome { answered, whole, refused, longest_answer, longest_refusal } = &mut outcome;
+            *whole += usize::from(step == Some(Step::Full));
+            let (n, longest) = if step.is_some() { (answered, longest_answer) } else { (refused, longest_refusal) };
             (*n, *longest) = (*n + 1, (*longest).max(now - came));
         }
     };
-    let mut sent = 0;
-    let due = |sent: u32| start + Duration::from_secs(1) * sent / per_second;
+    let (mut sent, mut unread, mut in_line) = (0, VecDeque::new(), Vec::<(Instant, Rc<Ticket>)>::new());
+    let mut is_busy = false;
     while now < start + Duration::from_secs(5) {
         if now > counted_from + 500 * MS {
             now += pause.take().unwrap_or_default();
         }
-        if read.is_empty() && unread.is_empty() {
-            now = now.max(due(sent));
-        } else {
+        let is_wanted = line.is_wanted(is_busy);
+        if is_wanted {
             line.look(now);
+        } else {
+            *line.usher.borrow_mut() = Some(Waker::noop().clone());
+            now = now.max(start + due(sent));
         }
-        while due(sent) <= now {
-            if unread.len() + read.len() < CONNECTIONS {
-                unread.push_back(due(sent));
+        while start + due(sent) <= now {
+            if unread.len() + in_line.len() < CONNECTIONS {
+                unread.push_back(start + due(sent));
             }
             sent += 1;
         }
         for came in unread.drain(..) {
             now += READ * US;
             match line.come(Sort::Asks, Waker::noop(), now) {
-                Ok(ticket) => read.push((came, ticket)),
+                Ok(ticket) => in_line.push((came, ticket)),
                 Err(given) => {
                     now += given.step.map_or(REFUSE, |step| ANSWER[step as usize]) * US;
-                    note(came, now, given.step.is_some());
+                    note(came, now, given.step);
                 }
             }
         }
-        line.call(now);
-        read.retain(|(came, ticket)| {
-            let refused = ticket.state.get() == TicketState::Refused;
-            if refused {
+        if !is_wanted {
+            continue;
+        }
+        is_busy = line.call(now);
+        in_line.retain(|(came, ticket)| {
+            let is_refused = ticket.state.get() == TicketState::Refused;
+            if is_refused {
                 now += REFUSE * US;
-                note(*came, now, false);
+                note(*came, now, None);
             }
-            !refused
+            !is_refused
         });
-        read.retain(|(came, ticket)| {
-            let called = ticket.state.get() == TicketState::Called;
-            if called {
-                let step = line.take(ticket, now).step.unwrap();
-                now += ANSWER[step as usize] * US;
-                note(*came, now, true);
+        in_line.retain(|(came, ticket)| {
+            let is_called = ticket.state.get() == TicketState::Called;
+            if is_called {
+                let step = line.take(ticket, now).step;
+                now += ANSWER[step.unwrap() as usize] * US;
+                note(*came, now, step);
             }
-            !called
+            !is_called
         });
+        // An empty round takes time, too.
+        now += US;
     }
     outcome
 }
@@ -99,11 +111,26 @@ fn what_can_be_done_is_done_whole_and_at_once() {
 fn more_than_can_be_done_is_lessened_to_what_can() {
     for per_second in [10_000, 17_000, 25_000] {
         let outcome = worker(per_second, Duration::ZERO);
-        assert!(outcome.longest_answer < 8 * MS, "{per_second}: {outcome:?}");
-        assert!(outcome.longest_refusal < MS, "{per_second}: {outcome:?}");
+        assert!(outcome.longest_answer < 5 * TARGET, "{per_second}: {outcome:?}");
+        assert!(outcome.longest_refusal < 2 * TARGET, "{per_second}: {outcome:?}");
         // As many of the cheapest answers as there is time for beside the refusals.
         let most = per_second.min((1_000_000 - (READ + REFUSE) * per_second) / (ANSWER[3] - REFUSE)) as usize;
         assert!(outcome.answered > most / 100 * 90, "{per_second}: {outcome:?}, at most {most}");
+    }
+}
+
+#[test]
+fn once_it_is_over_it_is_over() {
+    for (per_second, calm) in [(10_000, 500), (25_000, 500), (25_000, 5), (25_000, 4_000)] {
+        let due = |sent: u32| {
+            let rush = Duration::from_secs(1) * sent.min(2 * per_second) / per_second;
+            rush + Duration::from_secs(1) * sent.saturating_sub(2 * per_second) / calm
+        };
+        let outcome = worker_of(due, Duration::ZERO);
+        assert!(
+            outcome.answered > 0 && outcome.whole == outcome.answered && outcome.refused == 0,
+            "{calm}: {outcome:?}"
+        );
     }
 }
 
@@ -130,7 +157,7 @@ fn what_is_to_be_kept_is_refused_last() {
         line.look(now);
         now += 3 * MS;
         line.call(now);
-        assert_eq!(line.take(&ticket, now).waited, 3 * MS);
+        assert!(line.take(&ticket, now).waited >= 3 * MS);
     }
     line.come(Sort::Keeps, Waker::noop(), now).unwrap();
     line.look(now);

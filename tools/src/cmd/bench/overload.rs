@@ -162,6 +162,7 @@ mod tests {
             let measured = Measured {
                 latency: [histogram(), histogram(), histogram()],
                 refused: histogram(),
+                undisturbed: [histogram(), histogram()],
                 statuses: BTreeMap::from([(status, 50)]),
                 broken: BTreeMap::new(),
                 unfinished: 0,
