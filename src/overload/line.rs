@@ -43,7 +43,7 @@ pub struct Line {
     joined: Cell<usize>,
     /// How many were read since then, and how many of those had their turn at once.
     read: Cell<usize>,
-    at_once: Cell<usize>,
+    served: Cell<usize>,
     /// How many have been called and have not had their turn.
     called: Cell<usize>,
     usher: RefCell<Option<Waker>>,
@@ -93,7 +93,7 @@ impl Line {
             waiting: RefCell::default(),
             joined: Cell::default(),
             read: Cell::default(),
-            at_once: Cell::default(),
+            served: Cell::default(),
             called: Cell::default(),
             usher: RefCell::default(),
             looks: Cell::default(),
@@ -164,24 +164,10 @@ impl Line {
             self.round.set(None);
         }
         self.read.set(self.read.get() + 1);
-        let mut pressure = self.pressure.borrow_mut();
-        if sort == Sort::Asks && (pressure.is_heavy() || !self.was_pause.get()) {
-            let places = self.read.get() / READ_PER_TURN;
-            if pressure.is_heavy() {
-                // There is no end of them: those that were read first have their turn, the others are refused.
-                let since =
-                    |then: Option<Instant>| then.map_or(Duration::ZERO, |then| now.saturating_duration_since(then));
-                let [before, look] = self.looks.get().map(since);
-                let waited = (before + look) / 2;
-                let has_turn = self.at_once.get() <= places || look < self.target / 2;
-                let step = has_turn.then(|| pressure.turn(now, waited));
-                self.at_once.set(self.at_once.get() + usize::from(has_turn));
-                return Err(Given { step, waited });
-            }
-            let ahead = waiting.len() + self.called.get();
-            if ahead > places && pressure.refuses(self.pace.get() * (ahead as u32 + 1)) {
-                return Err(Given { step: None, waited: Duration::ZERO });
-            }
+        if sort == Sort::Asks
+            && let Some(given) = self.at_once(waiting.len() + self.called.get(), now)
+        {
+            return Err(given);
         }
         let ticket = Rc::new(Ticket {
             sort,
@@ -192,6 +178,26 @@ impl Line {
         self.joined.set(self.joined.get() + 1);
         waiting.push_back(Rc::clone(&ticket));
         Ok(ticket)
+    }
+
+    /// What is given at once to one that has just been read, if it does not stand in line behind so many.
+    fn at_once(&self, ahead: usize, now: Instant) -> Option<Given> {
+        let mut pressure = self.pressure.borrow_mut();
+        let places = self.read.get() / READ_PER_TURN;
+        if pressure.is_heavy() {
+            // There is no end of them: those that were read first have their turn, the others are refused.
+            let since = |then: Option<Instant>| then.map_or(Duration::ZERO, |then| now.saturating_duration_since(then));
+            let [before, look] = self.looks.get().map(since);
+            let waited = (before + look) / 2;
+            let has_turn = self.served.get() <= places || look < self.target / 2;
+            let step = has_turn.then(|| pressure.turn(now, waited));
+            self.served.set(self.served.get() + usize::from(has_turn));
+            return Some(Given { step, waited });
+        }
+        // One that came in a pause may be late; that is seen once all of them have been read.
+        let is_refused =
+            !self.was_pause.get() && ahead > places && pressure.refuses(self.pace.get() * (ahead as u32 + 1));
+        is_refused.then_some(Given { step: None, waited: Duration::ZERO })
     }
 
     /// The sockets are looked at now.
@@ -207,7 +213,7 @@ impl Line {
     /// Whatever could be read has joined the line: refuses those for whom there is no room, and calls the first. Whether anything was read.
     fn call(&self, now: Instant) -> bool {
         let mut waiting = self.waiting.borrow_mut();
-        let (joined, read, at_once) = (self.joined.take(), self.read.take(), self.at_once.take());
+        let (joined, read, served) = (self.joined.take(), self.read.take(), self.served.take());
         let turns = read / READ_PER_TURN;
         let mut new = waiting.len() - joined;
         if let Some((last, called)) = self.round.get() {
@@ -231,7 +237,7 @@ impl Line {
             }
         }
         // As many as had their turn at once, so that nobody in the line is overtaken for long.
-        let called = turns.max(at_once).max(1).min(waiting.len());
+        let called = turns.max(served).max(1).min(waiting.len());
         for ticket in waiting.drain(..called) {
             ticket.wake(TicketState::Called);
         }

@@ -164,7 +164,7 @@ fn what_is_to_be_kept_is_refused_last() {
     line.look(now + 100 * US);
     line.pace.set(MS);
     now += 200 * US;
-    line.at_once.set(1);
+    line.served.set(1);
     assert_eq!(line.come(Sort::Asks, Waker::noop(), now + 2 * MS).unwrap_err().step, None);
     let kept = line.come(Sort::Keeps, Waker::noop(), now).unwrap();
     line.call(now);
