@@ -254,9 +254,11 @@ impl CandidateTable {
             }
             left > 0
         };
-        // Where few items pass the filter, looking at those is cheaper than walking down all items by popularity.
-        const FEW: u32 = 4_096;
-        match eligible.few(FEW) {
+        // Where few items pass the filter, sorting those is cheaper than walking down all items by popularity until enough of them have come by. One of a
+        // sort of thousands costs about as much as so many steps of the walk.
+        const STEPS: u64 = 16;
+        let few = (most as u64 * view.popular().len() as u64 / STEPS).isqrt();
+        match eligible.few(u32::try_from(few).unwrap_or(u32::MAX)) {
             Some(ordinals) => {
                 let mut ordinals: Vec<u32> = ordinals.collect();
                 ordinals.sort_unstable_by(|a, b| {

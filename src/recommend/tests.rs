@@ -7,6 +7,7 @@ use kindred_index::{AlignedBytes, Metric};
 use proptest::prelude::*;
 
 use super::*;
+use crate::filter::Filter;
 use crate::scenario::{FallbackList, Interests, SourceWeights};
 use crate::testing::Fixture;
 use crate::user_vector::weigh;
@@ -362,6 +363,22 @@ fn an_impersonal_list_is_a_newcomers_without_what_was_seen() {
         assert_eq!(of_items.items, newcomer.items[1..]);
         let personal = run(&model, &scenario, &RecommendRequest { impersonal: false, ..request }).unwrap();
         assert_eq!(personal.fallback, None);
+    }
+}
+
+/// Those of a narrow filter are sorted, those of a wide one are walked down to.
+#[test]
+fn what_is_popular_among_few_and_among_many_is_in_one_order() {
+    let model = fixture(1, false).model();
+    let all = run(&model, &Scenario::home(), &RecommendRequest::new(&[], NOW_MS)).unwrap().items;
+    let keys: Vec<String> = all.iter().map(|item| Fixture::key(item.ordinal as usize)).collect();
+    for n in 1..=keys.len() {
+        let wanted: Vec<&String> = keys.iter().rev().take(n).collect();
+        let filter: Filter = serde_json::from_value(serde_json::json!({"has_id": wanted})).unwrap();
+        let filter = filter.expression().unwrap();
+        let request = RecommendRequest { filter: filter.as_ref(), ..RecommendRequest::new(&[], NOW_MS) };
+        let found = run(&model, &Scenario::home(), &request).unwrap().items;
+        assert!(found.iter().map(|item| item.ordinal).eq(all[keys.len() - n..].iter().map(|item| item.ordinal)), "{n}");
     }
 }
 
