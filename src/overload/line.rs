@@ -48,7 +48,7 @@ pub struct Line {
     called: Cell<usize>,
     usher: RefCell<Option<Waker>>,
     /// When the sockets were looked at, the time before the last and the last.
-    looks: Cell<[Option<Instant>; 2]>,
+    looks: Cell<[Instant; 2]>,
     /// From one look to the next, where somebody waits; and whether there was a pause between the last two.
     round_time: Cell<Duration>,
     was_pause: Cell<bool>,
@@ -96,7 +96,7 @@ impl Line {
             served: Cell::default(),
             called: Cell::default(),
             usher: RefCell::default(),
-            looks: Cell::default(),
+            looks: Cell::new([Instant::now(); 2]),
             round_time: Cell::default(),
             was_pause: Cell::default(),
             round: Cell::default(),
@@ -160,7 +160,7 @@ impl Line {
     fn come(&self, sort: Sort, waker: &Waker, now: Instant) -> Result<Rc<Ticket>, Given> {
         let mut waiting = self.waiting.borrow_mut();
         if self.called.get() == 0 && self.read.get() == 0 && self.wake_usher() {
-            self.looks.set([Some(now); 2]);
+            self.looks.set([now; 2]);
             self.round.set(None);
         }
         self.read.set(self.read.get() + 1);
@@ -186,8 +186,7 @@ impl Line {
         let places = self.read.get() / READ_PER_TURN;
         if pressure.is_heavy() {
             // There is no end of them: those that were read first have their turn, the others are refused.
-            let since = |then: Option<Instant>| then.map_or(Duration::ZERO, |then| now.saturating_duration_since(then));
-            let [before, look] = self.looks.get().map(since);
+            let [before, look] = self.looks.get().map(|then| now.saturating_duration_since(then));
             let waited = (before + look) / 2;
             let has_turn = self.served.get() <= places || look < self.target / 2;
             let step = has_turn.then(|| pressure.turn(now, waited));
@@ -203,8 +202,8 @@ impl Line {
     /// The sockets are looked at now.
     fn look(&self, now: Instant) {
         let [_, last] = self.looks.get();
-        self.looks.set([last, Some(now)]);
-        let took = last.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
+        self.looks.set([last, now]);
+        let took = now.saturating_duration_since(last);
         let usual = self.round_time.get();
         self.was_pause.set(took >= LATE * self.target && took >= usual * LONG);
         self.round_time.set(self.mean(usual, took));
@@ -220,11 +219,10 @@ impl Line {
             self.pace.set(self.mean(self.pace.get(), now.saturating_duration_since(last) / called));
         }
         // They came between two looks, and nothing tells more of when each of them did.
-        if let [Some(from), Some(to)] = self.looks.get() {
-            let step = to.saturating_duration_since(from) / (joined as u32 + 1);
-            for (at, ticket) in waiting.range(new..).enumerate() {
-                ticket.came.set(from + step * (at as u32 + 1));
-            }
+        let [from, to] = self.looks.get();
+        let step = to.saturating_duration_since(from) / (joined as u32 + 1);
+        for (at, ticket) in waiting.range(new..).enumerate() {
+            ticket.came.set(from + step * (at as u32 + 1));
         }
         let pressure = self.pressure.borrow();
         if pressure.is_on() {
