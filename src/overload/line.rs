@@ -195,7 +195,7 @@ impl Line {
         }
         // One that came in a pause may be late; that is seen once all of them have been read.
         let is_refused =
-            !self.was_pause.get() && ahead > places && pressure.refuses(self.pace.get() * (ahead as u32 + 1));
+            !self.was_pause_by(now) && ahead > places && pressure.refuses(self.pace.get() * (ahead as u32 + 1));
         is_refused.then_some(Given { step: None, waited: Duration::ZERO })
     }
 
@@ -204,9 +204,19 @@ impl Line {
         let [_, last] = self.looks.get();
         self.looks.set([last, now]);
         let took = now.saturating_duration_since(last);
-        let usual = self.round_time.get();
-        self.was_pause.set(took >= LATE * self.target && took >= usual * LONG);
-        self.round_time.set(self.mean(usual, took));
+        self.was_pause.set(self.is_pause(took));
+        self.round_time.set(self.mean(self.round_time.get(), took));
+    }
+
+    /// Whether what took so long is no part of a usual round.
+    fn is_pause(&self, took: Duration) -> bool {
+        took >= LATE * self.target && took >= self.round_time.get() * LONG
+    }
+
+    /// Whether those that join the line by now may be late: they came in a pause, or it came while they were read.
+    fn was_pause_by(&self, now: Instant) -> bool {
+        let [_, look] = self.looks.get();
+        self.was_pause.get() || self.is_pause(now.saturating_duration_since(look))
     }
 
     /// Whatever could be read has joined the line: refuses those for whom there is no room, and calls the first. Whether anything was read.
@@ -254,7 +264,7 @@ impl Line {
         let age = ticket.age(now);
         let wait = age + self.pace.get() * (ahead as u32 + 1);
         match ticket.sort {
-            Sort::Asks if !self.was_pause.get() || age < LATE * self.target => !pressure.refuses(wait),
+            Sort::Asks if !self.was_pause_by(now) || age < LATE * self.target => !pressure.refuses(wait),
             Sort::Asks | Sort::Keeps => wait <= LONGEST * self.target,
         }
     }

@@ -22,17 +22,30 @@ struct Outcome {
     longest_refusal: Duration,
 }
 
+/// What a worker is about to do when its core is taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Before {
+    /// To note that the sockets are looked at.
+    Look,
+    /// To read the last request that was found there.
+    Reading,
+}
+
 /// A worker to which requests come at an even pace for five seconds.
 fn worker(per_second: u32, pause: Duration) -> Outcome {
-    worker_of(|sent| Duration::from_secs(1) * sent / per_second, pause)
+    worker_of(|sent| Duration::from_secs(1) * sent / per_second, pause, Before::Look)
 }
 
 /// A worker whose requests are due at these times, and whose core is taken away for a while in the last of five seconds. Nothing is read before the sockets
 /// are looked at, but where it rests.
-fn worker_of(due: impl Fn(u32) -> Duration, pause: Duration) -> Outcome {
+fn worker_of(due: impl Fn(u32) -> Duration, pause: Duration, before: Before) -> Outcome {
     let (line, start) = (Line::new(TARGET), Instant::now());
     let counted_from = start + Duration::from_secs(4);
     let mut pause = Some(pause);
+    let mut pauses = |now: Instant, at: Before| {
+        let is_now = at == before && now > counted_from + 500 * MS;
+        now + is_now.then(|| pause.take()).flatten().unwrap_or_default()
+    };
     let mut now = start;
     let mut outcome = Outcome::default();
     let mut note = |came: Instant, now: Instant, step: Option<Step>| {
@@ -46,9 +59,7 @@ fn worker_of(due: impl Fn(u32) -> Duration, pause: Duration) -> Outcome {
     let (mut sent, mut unread, mut in_line) = (0, VecDeque::new(), Vec::<(Instant, Rc<Ticket>)>::new());
     let mut is_busy = false;
     while now < start + Duration::from_secs(5) {
-        if now > counted_from + 500 * MS {
-            now += pause.take().unwrap_or_default();
-        }
+        now = pauses(now, Before::Look);
         let is_wanted = line.is_wanted(is_busy);
         if is_wanted {
             line.look(now);
@@ -62,7 +73,11 @@ fn worker_of(due: impl Fn(u32) -> Duration, pause: Duration) -> Outcome {
             }
             sent += 1;
         }
+        let last = unread.back().copied();
         for came in unread.drain(..) {
+            if last == Some(came) {
+                now = pauses(now, Before::Reading);
+            }
             now += READ * US;
             match line.come(Sort::Asks, Waker::noop(), now) {
                 Ok(ticket) => in_line.push((came, ticket)),
@@ -126,7 +141,7 @@ fn once_it_is_over_it_is_over() {
             let rush = Duration::from_secs(1) * sent.min(2 * per_second) / per_second;
             rush + Duration::from_secs(1) * sent.saturating_sub(2 * per_second) / calm
         };
-        let outcome = worker_of(due, Duration::ZERO);
+        let outcome = worker_of(due, Duration::ZERO, Before::Look);
         assert!(
             outcome.answered > 0 && outcome.whole == outcome.answered && outcome.refused == 0,
             "{calm}: {outcome:?}"
@@ -142,9 +157,17 @@ fn where_more_comes_than_can_be_refused_some_are_answered() {
 
 #[test]
 fn who_came_in_a_pause_is_answered_and_who_comes_after_it_refused_at_once() {
-    let outcome = worker(17_000, 5 * MS);
-    assert!(outcome.longest_answer > 5 * MS && outcome.longest_answer < 13 * MS, "{outcome:?}");
-    assert!(outcome.refused > 0 && outcome.longest_refusal < 3 * MS, "{outcome:?}");
+    let due = |sent: u32| Duration::from_secs(1) * sent / 17_000;
+    for before in [Before::Look, Before::Reading] {
+        for pause in [5, 15] {
+            let outcome = worker_of(due, pause * MS, before);
+            assert!(
+                outcome.longest_answer > pause * MS && outcome.longest_answer < (2 * pause + 5) * MS,
+                "{before:?}, {pause} ms: {outcome:?}"
+            );
+            assert!(outcome.refused > 0 && outcome.longest_refusal < 4 * MS, "{before:?}, {pause} ms: {outcome:?}");
+        }
+    }
 }
 
 #[test]

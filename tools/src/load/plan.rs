@@ -14,6 +14,8 @@ const DIFFERENT: usize = 8_192;
 const VISITORS: u32 = 10_000;
 /// Items that are changed, over and over.
 const CHANGED: usize = 1_000;
+/// Interests that a visitor has, at most.
+const INTERESTS_MOST: usize = 3;
 /// Length of the pattern in which reads and writes alternate.
 const PATTERN: usize = 10_000;
 
@@ -29,13 +31,23 @@ pub enum Sort {
     Change,
 }
 
+/// Items that visitors look at.
+#[derive(Clone, Debug, Default)]
+pub struct Items {
+    /// Their ids.
+    pub ids: Vec<String>,
+    /// For each, the places of those that are like it; none where that is not known.
+    pub related: Vec<Vec<u32>>,
+}
+
 /// What to send.
 #[derive(Clone, Debug)]
 pub struct PlanOptions {
     /// The value of the Host header.
     pub host: String,
-    /// Items that interactions are drawn from.
-    pub items: Vec<String>,
+    /// Items that interactions are drawn from. Where it is known which are alike, a read's interactions follow one to three interests, from an item to
+    /// one that is like it; else they are any items.
+    pub items: Items,
     /// Interactions in the body of a read.
     pub interactions: usize,
     /// Items asked for.
@@ -95,8 +107,25 @@ impl Plan {
     }
 }
 
-fn draw<'a>(items: &'a [String], random: &mut ChaCha8Rng) -> &'a str {
-    items.choose(random).map_or("nothing", String::as_str)
+impl Items {
+    fn draw(&self, random: &mut ChaCha8Rng) -> &str {
+        self.ids.choose(random).map_or("nothing", String::as_str)
+    }
+
+    /// What a visitor has looked at: so many items.
+    fn history(&self, length: usize, random: &mut ChaCha8Rng) -> Vec<&str> {
+        let any = |random: &mut ChaCha8Rng| random.random_range(0..self.ids.len().max(1));
+        let mut interests: Vec<usize> = (0..random.random_range(1..=INTERESTS_MOST)).map(|_| any(random)).collect();
+        let one = |_| {
+            let next = random.random_range(0..interests.len());
+            let Some(interest) = interests.get_mut(next) else { return "nothing" };
+            let item = *interest;
+            let related = self.related.get(item).and_then(|related| related.choose(random));
+            *interest = related.map_or_else(|| any(random), |item| *item as usize);
+            self.ids.get(item).map_or("nothing", String::as_str)
+        };
+        (0..length).map(one).collect()
+    }
 }
 
 fn visitor(random: &mut ChaCha8Rng) -> String {
@@ -106,7 +135,7 @@ fn visitor(random: &mut ChaCha8Rng) -> String {
 /// A new price for an item that is there, so that the catalogue does not grow without end.
 fn change(options: &PlanOptions, random: &mut ChaCha8Rng) -> Vec<u8> {
     let body = json!({"price": f64::from(random.random_range(100..10_000)) / 100.0}).to_string();
-    request("PATCH", &format!("/v1/items/{}", in_path(draw(&options.items, random))), &options.host, &body)
+    request("PATCH", &format!("/v1/items/{}", in_path(options.items.draw(random))), &options.host, &body)
 }
 
 fn read(options: &PlanOptions, random: &mut ChaCha8Rng) -> Vec<u8> {
@@ -114,8 +143,8 @@ fn read(options: &PlanOptions, random: &mut ChaCha8Rng) -> Vec<u8> {
         let body = json!({"user_id": visitor(random), "limit": options.limit}).to_string();
         return request("POST", "/v1/recommendations", &options.host, &body);
     }
-    let one = |random: &mut ChaCha8Rng| json!({"item_id": draw(&options.items, random), "kind": options.kind});
-    let interactions: Vec<_> = (0..options.interactions).map(|_| one(random)).collect();
+    let history = options.items.history(options.interactions, random);
+    let interactions: Vec<_> = history.iter().map(|item| json!({"item_id": item, "kind": options.kind})).collect();
     let mut body = json!({"interactions": interactions, "limit": options.limit});
     if let Some(fields) = body.as_object_mut() {
         fields.extend(options.body.clone());
@@ -126,7 +155,7 @@ fn read(options: &PlanOptions, random: &mut ChaCha8Rng) -> Vec<u8> {
 
 fn write(options: &PlanOptions, random: &mut ChaCha8Rng) -> Vec<u8> {
     let body =
-        json!({"user_id": visitor(random), "item_id": draw(&options.items, random), "kind": options.kind}).to_string();
+        json!({"user_id": visitor(random), "item_id": options.items.draw(random), "kind": options.kind}).to_string();
     request("POST", "/v1/interactions", &options.host, &body)
 }
 
@@ -137,7 +166,7 @@ mod tests {
     fn options(write_share: f64) -> PlanOptions {
         PlanOptions {
             host: "localhost".to_owned(),
-            items: vec!["a".to_owned(), "b".to_owned()],
+            items: Items { ids: vec!["a".to_owned(), "b".to_owned()], related: Vec::new() },
             interactions: 3,
             limit: 20,
             kind: "view".to_owned(),
@@ -161,7 +190,7 @@ mod tests {
 
     #[test]
     fn an_item_of_any_id_is_changed() {
-        let items = vec!["a b/ü".to_owned()];
+        let items = Items { ids: vec!["a b/ü".to_owned()], related: Vec::new() };
         let plan = Plan::new(&PlanOptions { items, change_share: 1.0, ..options(0.0) });
         let (sort, request) = plan.request(0);
         let text = String::from_utf8_lossy(request).into_owned();
@@ -175,5 +204,21 @@ mod tests {
         assert_eq!(text.matches("\"item_id\"").count(), 3, "{text}");
         assert!(text.starts_with("POST /v1/recommendations ") && text.contains("\"limit\":20"));
         assert!(text.contains("\"scenario\":\"next_page\""), "{text}");
+    }
+
+    #[test]
+    fn a_history_follows_few_interests() {
+        // Ten items in a ring of their own each, tens of them.
+        let related = (0..1_000).map(|item| vec![item / 10 * 10 + (item + 1) % 10]).collect();
+        let items = Items { ids: (0..1_000).map(|item| item.to_string()).collect(), related };
+        let rings = |items: &Items| {
+            let history = items.history(20, &mut ChaCha8Rng::seed_from_u64(3));
+            assert_eq!(history.len(), 20);
+            history.iter().map(|id| id.parse::<u32>().unwrap() / 10).collect::<std::collections::BTreeSet<_>>().len()
+        };
+        assert!((1..=INTERESTS_MOST).contains(&rings(&items)));
+        let unknown = Items { related: Vec::new(), ..items };
+        assert!(rings(&unknown) > 10, "any items where it is not known which are alike");
+        assert_eq!(Items::default().history(2, &mut ChaCha8Rng::seed_from_u64(3)), ["nothing", "nothing"]);
     }
 }

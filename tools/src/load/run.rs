@@ -300,7 +300,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::load::plan::PlanOptions;
+    use crate::load::plan::{Items, PlanOptions};
     use std::io::{Read, Write};
     use std::net::TcpListener;
 
@@ -330,7 +330,7 @@ mod tests {
     fn plan() -> Plan {
         Plan::new(&PlanOptions {
             host: "localhost".to_owned(),
-            items: vec!["a".to_owned()],
+            items: Items { ids: vec!["a".to_owned()], related: Vec::new() },
             interactions: 1,
             limit: 1,
             kind: "view".to_owned(),

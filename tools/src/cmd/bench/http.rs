@@ -11,6 +11,7 @@ use kindred::artifact;
 use serde_json::Value;
 
 use super::super::{Exit, Global};
+use super::asked::{self, Histories};
 use super::http_report::{HttpReport, Phase};
 use super::overload;
 use crate::build::{self, BuildOptions, EdgeChoice};
@@ -38,7 +39,7 @@ const DEFAULT_RATE: f64 = 5_000.0;
 /// Measure the server: the most it can do (closed loop), and its latency at a constant rate (open loop)
 ///
 /// With --spawn it starts a server with one worker on generated items, pinned to core 0, and sends from core 1; with --url it measures the
-/// one that runs there. Each request asks for recommendations with --interactions random items in its body; --mix adds writes. In the open
+/// one that runs there. Each request asks for recommendations with --interactions items in its body; --mix adds writes. In the open
 /// loop latency counts from the moment at which a request should have been sent, so a server that stalls is charged with all that waited.
 /// Without --closed and --rate both are measured, the rate being 5000. Exit code 1: a request failed.
 #[derive(Clone, Debug, clap::Args)]
@@ -88,6 +89,9 @@ pub struct Args {
     /// Interactions in the body of each read
     #[arg(long, default_value_t = 20, value_parser = RangedU64ValueParser::<usize>::new().range(0..=1000))]
     pub interactions: usize,
+    /// What the interactions of a read have to do with each other
+    #[arg(long, value_enum, default_value_t = Histories::Related)]
+    pub histories: Histories,
     /// Items asked for
     #[arg(long, default_value_t = 20, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
     pub limit: usize,
@@ -162,7 +166,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let model = ask::model(target.address)?;
     let mut options = PlanOptions {
         host: target.address.to_string(),
-        items: item_ids(&target)?,
+        items: asked::items(&target, args.histories)?,
         interactions: args.interactions,
         limit: args.limit,
         kind: ask::kind(&model).to_owned(),
@@ -175,7 +179,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let plan = Plan::new(&options);
     let filtered = match args.filtered {
         Some(share) => {
-            options.body.insert("filter".to_owned(), filter(&target, share)?);
+            options.body.insert("filter".to_owned(), asked::filter(&target, share)?);
             Some(Plan::new(&options))
         }
         None => None,
@@ -219,6 +223,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         dimensions: number(&model, "dimensions"),
         connections: args.connections,
         interactions: args.interactions,
+        histories: args.histories,
         limit: args.limit,
         write_share: args.mix,
         server_core: target.server.as_ref().and_then(|server| server.core),
@@ -376,33 +381,6 @@ fn existing(args: &Args) -> anyhow::Result<Target> {
     let found = address.to_socket_addrs().with_context(|| format!("looking up {address}"))?.collect::<Vec<_>>();
     let address = listening(&found).with_context(|| format!("{address} has no address"))?;
     Ok(Target { address, server: None, artifacts: args.artifacts.clone(), _temporary: None, own_core: None })
-}
-
-/// A filter on availability and category that about this share of the artifact's items passes.
-fn filter(target: &Target, share: f64) -> anyhow::Result<Value> {
-    let artifacts =
-        target.artifacts.as_ref().context("--filtered needs --artifacts, to see what categories there are")?;
-    let model = artifact::open(&artifact::current(artifacts)?.directory)?;
-    let field = model.index().attributes().field("category").context("no item has a category to filter by")?;
-    let mut categories: Vec<(&str, u32)> = field.terms().collect();
-    categories.sort_by_key(|(_, items)| *items);
-    let wanted = share * f64::from(model.len());
-    let some = ((share * categories.len() as f64).round() as usize).clamp(1, categories.len().max(1));
-    let off = |these: &[(&str, u32)]| (these.iter().map(|(_, items)| f64::from(*items)).sum::<f64>() - wanted).abs();
-    let best = categories.windows(some).min_by(|a, b| off(a).total_cmp(&off(b))).unwrap_or_default();
-    let names: Vec<&str> = best.iter().map(|(name, _)| *name).collect();
-    Ok(serde_json::json!({"must": [
-        {"key": "available", "match": {"value": true}},
-        {"key": "category", "match": {"any": names}},
-    ]}))
-}
-
-/// All items of the artifact where it is at hand, else the popular ones.
-pub(super) fn item_ids(target: &Target) -> anyhow::Result<Vec<String>> {
-    let Some(artifacts) = &target.artifacts else { return ask::popular_items(target.address) };
-    let model = artifact::open(&artifact::current(artifacts)?.directory)?;
-    let keys = (0..model.len()).filter_map(|ordinal| model.index().key(ordinal).map(str::to_owned));
-    Ok(keys.collect())
 }
 
 /// `reads=95,writes=5` as the share of writes.

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::asked::Histories;
 use super::overload::Overload;
 use crate::load::run::{Measured, Pace};
 use crate::load::scrape::Shares;
@@ -33,6 +34,8 @@ pub struct HttpReport {
     pub connections: usize,
     /// Interactions in the body of each read.
     pub interactions: usize,
+    /// What they have to do with each other.
+    pub histories: Histories,
     /// Items asked for.
     pub limit: usize,
     /// Share of requests that are writes.
@@ -223,10 +226,14 @@ impl Report for HttpReport {
         };
         let _ = writeln!(
             text,
-            "{} items × {}, {} interactions per request, {} items asked for, {} writes, {} connections, {place}",
+            "{} items × {}, {} {} per request, {} items asked for, {} writes, {} connections, {place}",
             count(self.items),
             self.dimensions,
             self.interactions,
+            match self.histories {
+                Histories::Related => "related interactions",
+                Histories::Random => "random interactions",
+            },
             self.limit,
             percent(self.write_share),
             self.connections

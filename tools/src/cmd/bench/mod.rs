@@ -1,5 +1,6 @@
 //! `kindred bench`: how fast, and how good at that speed.
 
+pub mod asked;
 pub mod curve;
 pub mod filters;
 pub mod http;

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::super::{Exit, Global};
+use super::asked::{self, Histories};
 use super::http::{self, Target};
 use crate::load::ask;
 use crate::load::plan::{Plan, PlanOptions};
@@ -103,7 +104,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let artifacts = target.artifacts.clone().context("a server of our own has artifacts")?;
     let (rate, has_changes) = (args.http.rate.first().copied().unwrap_or(DEFAULT_RATE), takes_changes(&target)?);
     let kind = ask::kind(&ask::model(target.address)?).to_owned();
-    let items = http::item_ids(&target)?;
+    let items = asked::items(&target, Histories::Random)?;
     let plan = |writes: f64, changes: f64| {
         Plan::new(&PlanOptions {
             host: target.address.to_string(),
