@@ -1,14 +1,14 @@
 //! What the index costs: a walk through the graph against the comparison with every row, with the share of the true nearest it finds.
 //!
-//! `cargo bench -p kindred --bench index_search`; `KINDRED_BENCH_ITEMS=200000` for a size at which the difference matters (the graph
-//! then takes a minute or two to build). 64 dimensions, seeded clusters, queries that are no rows; recall is printed beside the times.
+//! `cargo bench -p kindred --bench index_search`; `KINDRED_BENCH_ITEMS=200000` for a size at which the difference matters. 64 dimensions, seeded
+//! clusters, queries that are no rows; recall is printed beside the times.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use kindred::testing::{Fixture, Noise};
-use kindred_index::build::{GraphOptions, HnswRsBuilder, build_index};
+use kindred_index::build::{GraphOptions, HnswBuilder, build_index};
 use kindred_index::{AlignedBytes, FilterExpr, Index, IndexInput, Metric, Scratch, SearchParams};
 
 const DIMENSIONS: usize = 64;
@@ -32,7 +32,7 @@ fn index(n: usize) -> Index<AlignedBytes> {
         metric: Metric::Cosine,
         attributes: &attributes,
     };
-    let built = build_index(&input, &GraphOptions::default(), &HnswRsBuilder, &()).unwrap();
+    let built = build_index(&input, &GraphOptions::default(), &HnswBuilder, &()).unwrap();
     Index::open(built.to_bytes().unwrap()).unwrap()
 }
 

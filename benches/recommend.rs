@@ -1,9 +1,8 @@
 //! What a recommendation costs, stage by stage: 64 dimensions, 20 recent interactions, a graph built by the offline builder. And what the user vector
 //! of 50 interactions at 128 dimensions costs.
 //!
-//! `cargo bench -p kindred --bench recommend`; `KINDRED_BENCH_ITEMS=200000` for the size that the README speaks of (the
-//! graph then takes a minute or two to build). Everything is seeded; the history changes with every iteration, so that no
-//! row is in the cache only because the last request left it there.
+//! `cargo bench -p kindred --bench recommend`; `KINDRED_BENCH_ITEMS=200000` for the size that the README speaks of. Everything is seeded; the history
+//! changes with every iteration, so that no row is in the cache only because the last request left it there.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::hint::black_box;
@@ -13,8 +12,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kindred::recommend::{RecommendRequest, RecommendScratch, Stage, recommend};
 use kindred::testing::{Fixture, Noise};
 use kindred::{Interaction, Model, Scenario, Weighting};
-use kindred_index::build::HnswRsBuilder;
-use kindred_index::build::{GraphOptions, build_index};
+use kindred_index::build::{GraphOptions, HnswBuilder, build_index};
 use kindred_index::{AlignedBytes, EdgeSet, IndexInput, Metric};
 
 const DIMENSIONS: usize = 64;
@@ -34,7 +32,7 @@ fn model(n: usize, dims: usize) -> Model<AlignedBytes> {
     let input =
         IndexInput { keys: &keys, rows: &fixture.rows, dims, metric: Metric::InnerProduct, attributes: &attributes };
     let options = GraphOptions { edges: EdgeSet::United, ..GraphOptions::default() };
-    let built = build_index(&input, &options, &HnswRsBuilder, &()).unwrap();
+    let built = build_index(&input, &options, &HnswBuilder, &()).unwrap();
     let model = fixture.model_over(built.to_bytes().unwrap());
     model.available();
     model

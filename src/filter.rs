@@ -11,10 +11,12 @@ use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 use utoipa::ToSchema;
 
+pub(crate) use self::held::{unheld_key, without};
 pub(crate) use self::read::Object;
 use crate::limits;
 use crate::timestamp::parse_rfc3339;
 
+mod held;
 mod read;
 
 // The serde attributes are for the description and for writing, here and at `GeoPoint`; `read` reads.
@@ -294,7 +296,7 @@ impl Match {
 impl GeoRadius {
     fn convert(self, path: &str, field: String) -> Result<FilterExpr, FilterSyntaxError> {
         let GeoPoint { lat, lon } = self.center;
-        if lat.abs() > 90.0 || lon.abs() > 180.0 || !self.radius.is_finite() || self.radius < 0.0 {
+        if !self.center.is_on_earth() || !self.radius.is_finite() || self.radius < 0.0 {
             return Err(refuse(
                 path,
                 "has a circle outside the Earth",
@@ -444,6 +446,15 @@ mod tests {
         ] {
             let problem = parse(text).unwrap_err().to_string();
             assert!(problem.starts_with(&format!("{path} ")), "{text}: {problem}");
+        }
+    }
+
+    #[test]
+    fn a_circle_about_what_is_no_number_is_refused() {
+        // Settings can have one; a scenario with it would refuse every request.
+        for (lat, lon) in [(f64::NAN, 8.5), (47.4, f64::NAN)] {
+            let circle = GeoRadius { center: GeoPoint { lat, lon }, radius: 1.0 };
+            assert!(circle.convert("filter", "shop".to_owned()).is_err());
         }
     }
 

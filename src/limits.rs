@@ -158,9 +158,6 @@ pub const REQUEST_ID_BYTES_MAX: usize = 64;
 /// How far ahead of ours a sender's clock may be, in milliseconds. An interaction from the far future would stay the newest for ever.
 pub const CLOCK_AHEAD_MS_MAX: i64 = 10 * 60 * 1000;
 
-/// Ids that the memory store remembers to know a duplicate.
-pub const IDS_IN_MEMORY_MAX: u64 = 1_000_000;
-
 /// Look-ups that may wait for the store's disk; further ones are answered without.
 pub const STORE_READS_MAX: usize = 64;
 
@@ -215,8 +212,14 @@ pub const PEM_BYTES_MAX: u64 = 1024 * 1024;
 /// Variants of one experiment. Each has its own counters, and a visitor is told to be in one of them.
 pub const VARIANTS_MAX: usize = 32;
 
-/// Users and sessions that one person may consist of. Each is one more look-up in every answer.
-pub const MERGED_MAX: usize = 50;
+/// Users and sessions that one person may consist of. All are listed, exported and erased, and what one refused binds all.
+pub const MERGED_MAX: usize = 1_000;
+
+/// Names of a person that an answer is made from: all users, then the newest sessions. Each is one more look-up.
+pub const NAMES_LOOKED_UP_MAX: usize = 50;
+
+/// Sessions of a person with too many names, the oldest ones, that are looked at for whether anything is still kept of them.
+pub const SESSIONS_LET_GO_MAX: usize = 64;
 
 /// Users and sessions that may be merged in all; the links are held in memory.
 pub const MERGES_MAX: usize = 5_000_000;
@@ -239,6 +242,12 @@ pub const PROFILES_IN_MEMORY_MAX: u64 = 200_000;
 /// Recommendations that are remembered in memory until the store has them for certain.
 pub const SHOWN_IN_MEMORY: usize = 1_024;
 
+/// Bytes of them, as JSON: a list of a thousand items takes a hundred times as much as one of ten.
+pub const SHOWN_IN_MEMORY_BYTES_MAX: usize = 16 << 20;
+
+/// Bytes of the recommendation log where the store is in memory. Beyond them what came first goes.
+pub const LOG_IN_MEMORY_BYTES_MAX: usize = 64 << 20;
+
 /// Interactions of a visitor that are logged with a recommendation, if any are.
 pub const SHOWN_HISTORY_MAX: usize = 50;
 
@@ -246,6 +255,8 @@ pub const SHOWN_HISTORY_MAX: usize = 50;
 pub const PRUNE_SHOWN_MAX: usize = 500;
 
 const _: () = assert!(SHOWN_HISTORY_MAX <= HISTORY_MAX);
+// A choice is written under all names at once, and no queue of the store is smaller than a batch.
+const _: () = assert!(MERGED_MAX <= BATCH_INTERACTIONS_MAX);
 /// Searches that may wait to be repeated exactly.
 pub const RECALL_AUDITS_WAITING_MAX: usize = 16;
 
@@ -253,6 +264,9 @@ pub const RECALL_AUDITS_WAITING_MAX: usize = 16;
 
 /// Items that may be changed or added since the artifact was built. A filter asks each of them at each request; the next build takes them in.
 pub const LIVE_ITEMS_MAX: usize = 200_000;
+
+/// Memory that changes of the catalogue may take, estimated; twice that while an artifact contains some of them. Five KiB for each of as many items.
+pub const LIVE_BYTES_MAX: usize = 1 << 30;
 
 /// How long a change is kept that the artifact in service contains, in milliseconds: an older artifact may be activated again.
 pub const CONTAINED_KEPT_MS: i64 = 7 * 24 * 60 * 60 * 1000;

@@ -29,13 +29,10 @@ pub use self::layout::{MODEL_CONTAINER_KIND, index_fingerprint};
 pub use self::sessions::{SessionsData, SessionsView};
 pub use self::write::{ModelData, ModelWriteError};
 use crate::catalog::CatalogView;
-use crate::catalog::attributes::HIDDEN;
+use crate::catalog::attributes::{AVAILABLE, HIDDEN};
 use crate::encoder::EncoderView;
 use crate::live_items::LiveItems;
 use crate::manifest::Manifest;
-
-/// The attribute field that says whether an item may be recommended, and the value that says yes.
-pub const AVAILABLE: (&str, &str) = ("available", "true");
 
 /// An opened model.
 #[derive(Debug)]
@@ -306,9 +303,11 @@ impl<D: AsRef<[u8]>> Model<D> {
             Some(set) => set,
             None => match (self.index.attributes().evaluate(filter, self.len()), live) {
                 (Ok(set), _) => self.filters.put(filter, set, &self.index),
-                // Changed items may have fields that the index does not have.
-                (Err(_), Some(live)) => return live.evaluate(&self.index.attributes(), filter).map(Arc::new),
-                (Err(error), None) => return Err(error),
+                // Changed items may have fields that the index does not have, or has as something else.
+                (Err(FilterError::UnknownField { .. } | FilterError::WrongType { .. }), Some(live)) => {
+                    return live.evaluate(&self.index.attributes(), filter).map(Arc::new);
+                }
+                (Err(error), _) => return Err(error),
             },
         };
         Ok(match live {
@@ -326,13 +325,13 @@ impl<D: AsRef<[u8]>> Model<D> {
     /// Evaluated on the first call, in time linear in the number of items, and kept: warm it before the first request.
     pub fn available(&self) -> Option<&AllowSet> {
         let evaluate = || {
-            let (field, value) = AVAILABLE;
-            let expression = FilterExpr::Match { field: field.to_owned(), value: value.to_owned() };
-            let hidden = FilterExpr::Match { field: HIDDEN.to_owned(), value: true.to_string() };
-            let evaluate = |filter| self.index.attributes().evaluate(filter, self.len()).ok();
+            let having = |field: &str| {
+                let filter = FilterExpr::Match { field: field.to_owned(), value: true.to_string() };
+                self.index.attributes().evaluate(&filter, self.len()).ok()
+            };
             // An index without an attribute does not restrict anything by it.
-            let mut set = evaluate(&expression).unwrap_or_else(|| AllowSet::full(self.len()));
-            if let Some(hidden) = evaluate(&hidden) {
+            let mut set = having(AVAILABLE).unwrap_or_else(|| AllowSet::full(self.len()));
+            if let Some(hidden) = having(HIDDEN) {
                 set.and_not(&hidden);
             }
             (set.cardinality() < self.len()).then_some(set)

@@ -50,8 +50,12 @@ pub fn nearest<D: AsRef<[u8]>>(
         added.retain(|ordinal| !leave_out.contains(ordinal));
         let similarity = |ordinal: u32| view.row(ordinal).unwrap_or_default().dot(&unit);
         hits.extend(added.iter().map(|&ordinal| Hit { ordinal, similarity: similarity(ordinal) }));
-        hits.sort_by(|a, b| b.similarity.total_cmp(&a.similarity).then(a.ordinal.cmp(&b.ordinal)));
-        hits.truncate(params.k);
+        let best_first = |a: &Hit, b: &Hit| b.similarity.total_cmp(&a.similarity).then(a.ordinal.cmp(&b.ordinal));
+        if hits.len() > params.k {
+            hits.select_nth_unstable_by(params.k, best_first);
+            hits.truncate(params.k);
+        }
+        hits.sort_unstable_by(best_first);
     }
     Ok((hits, stats))
 }

@@ -1,8 +1,8 @@
 //! Whether searches find what there is to find, measured on live requests, and what is done when they do not.
 //!
 //! A share of the searches that requests make is repeated exactly by a thread of its own, from a short queue: what does not fit in is not measured,
-//! and no request waits; a search of a large catalogue takes long to
-//! repeat, so the thread rests in between. Recall is the mean of the last so many, by scenario and by how many items the filter lets pass, since that is what
+//! and no request waits. A search of a large catalogue takes long to repeat, so it is repeated part by part, and the thread rests after each.
+//! Recall is the mean of the last so many, by scenario and by how many items the filter lets pass, since that is what
 //! decides how a search is made. Where it falls below the floor, searches of that scenario and shape get broader, twofold a level, and at last
 //! exact; when it has been good for a while a lower level is tried, and after each attempt that fails it takes twice as long until the next.
 
@@ -138,6 +138,8 @@ impl RecallAudit {
 
 /// How much longer the thread rests than it has worked: it takes a fiftieth of a core at most.
 const REST: u32 = 49;
+/// Values of rows that are compared with before it rests: a fraction of a millisecond, because the core may be the one that requests wait for.
+const VALUES_AT_ONCE: u32 = 1 << 20;
 /// After how long, as it rests, it looks whether it is to be stopped, and for another artifact.
 const REST_PART_MAX: Duration = Duration::from_secs(1);
 /// How often it looks for another artifact where there is nothing to repeat.
@@ -155,8 +157,10 @@ struct Auditor {
 impl Auditor {
     fn run(mut self, jobs: &Receiver<Job>, reloader: &Reloader, stopping: &AtomicBool) {
         let mut scratch = Scratch::default();
+        // What is repeated in part.
+        let mut begun: Option<Job> = None;
         loop {
-            let job = match jobs.recv_timeout(LOOK_EVERY) {
+            let job = match begun.take().map_or_else(|| jobs.recv_timeout(LOOK_EVERY), Ok) {
                 Ok(job) => Some(job),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -167,13 +171,18 @@ impl Auditor {
             let guard = reloader.live();
             let Some(live) = guard.as_deref() else { continue };
             self.begin(live.snapshot.generation());
-            let Some(job) = job.filter(|job| job.generation == live.snapshot.generation()) else { continue };
+            let Some(mut job) = job.filter(|job| job.generation == live.snapshot.generation()) else { continue };
             let began = Instant::now();
-            if let Ok(Some(recall)) = job.probe.recall(live.snapshot.model(), &mut scratch) {
-                self.note(job.scenario, &job.probe, recall);
-            }
+            let model = live.snapshot.model();
+            let items = (VALUES_AT_ONCE / model.manifest().dimensions.max(1)).max(1);
+            let repeated = job.probe.repeat(model, items, &mut scratch);
             // An artifact that another replaces meanwhile is not held.
             drop(guard);
+            match repeated {
+                Ok(false) => begun = Some(job),
+                Ok(true) => self.note(job.scenario, &job.probe),
+                Err(_) => {}
+            }
             // A large catalogue takes long to compare with; the requests' cores are not for that.
             for part in rests(began.elapsed()) {
                 std::thread::sleep(part);
@@ -207,7 +216,9 @@ impl Auditor {
         }
     }
 
-    fn note(&mut self, scenario: String, probe: &Probe, recall: f64) {
+    /// A search was repeated.
+    fn note(&mut self, scenario: String, probe: &Probe) {
+        let Some(recall) = probe.recall() else { return };
         let shape = probe.shape();
         let Some(level) = self.levels.get(&scenario).and_then(|levels| levels.get(shape as usize)) else { return };
         let window = self.windows.entry((scenario.clone(), shape)).or_default();
@@ -362,10 +373,11 @@ mod tests {
         for _ in 0..limits::RECALL_AUDITS_WAITING_MAX + 5 {
             ask(&mut scratch);
         }
-        let waiting: Vec<Job> = jobs.try_iter().collect();
+        let mut waiting: Vec<Job> = jobs.try_iter().collect();
         assert_eq!(waiting.len(), limits::RECALL_AUDITS_WAITING_MAX);
         // All of sixty items were within reach, so nothing was missed.
-        let found = waiting[0].probe.recall(&model, &mut Scratch::default());
-        assert_eq!(found, Ok(Some(1.0)));
+        let probe = &mut waiting[0].probe;
+        assert_eq!(probe.repeat(&model, model.len(), &mut Scratch::default()), Ok(true));
+        assert_eq!(probe.recall(), Some(1.0));
     }
 }

@@ -35,7 +35,7 @@ pub struct Scenario {
     /// Breadth of the graph search: larger finds more of the true nearest and takes longer.
     pub ef_search: usize,
     /// Instead of that: the share of the true nearest that the search is to find, by what was measured when the artifact was built.
-    pub recall_target: Option<f32>,
+    pub recall_target: Option<f64>,
     /// Whether items the visitor has interacted with are left out.
     pub exclude_seen: bool,
     /// With `exclude_seen`: only interactions of these kinds count. Empty: of every kind that weighs something.
@@ -70,7 +70,7 @@ pub struct Scenario {
     pub promote: Option<Promotion>,
     /// How new items get a chance.
     pub explore: Option<Exploration>,
-    /// What fills the list where too little is known, one after the other.
+    /// What fills the list where too little is known, one after the other; beside what visitors of the same context take, where that weighs something.
     #[serde(deserialize_with = "one_or_several")]
     pub fallback: Vec<FallbackList>,
     /// Time the whole answer may take, in milliseconds, counted from the request's arrival.
@@ -174,7 +174,7 @@ pub enum ScenarioError {
     #[error("recall_target is {found}, expected a share above 0, at most 1")]
     RecallTarget {
         /// What it is.
-        found: f32,
+        found: f64,
     },
     /// A weight is negative, infinite or not a number.
     #[error("weights.{field} is {found}: weights are finite and not negative")]

@@ -27,11 +27,11 @@ pub struct Timestamp(pub i64);
 impl fmt::Display for Timestamp {
     /// RFC 3339 in UTC, with milliseconds where there are any.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (days, ms) = (self.0.div_euclid(DAY_MS), self.0.rem_euclid(DAY_MS));
-        let (year, month, day) = date_of(days);
-        let (hour, minute, second, rest) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60, ms % 1_000);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")?;
-        if rest > 0 { write!(f, ".{rest:03}Z") } else { f.write_str("Z") }
+        let text = rfc3339(self.0);
+        match text.strip_suffix(".000Z") {
+            Some(seconds) => write!(f, "{seconds}Z"),
+            None => f.write_str(&text),
+        }
     }
 }
 

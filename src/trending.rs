@@ -216,31 +216,32 @@ impl Trending {
         }
     }
 
-    /// Adds everything up over the items of an artifact.
+    /// Adds everything up over the items of an artifact, with all that was counted until now.
     pub fn refresh(&self, generation: &str, ordinal: impl Fn(&str) -> Option<u32>, now_ms: i64) {
-        let groups = self.sums(now_ms).into_iter().map(|(group, counts)| {
+        let mut buckets = self.buckets();
+        self.take_in(&mut buckets);
+        let groups = self.sums(&buckets, now_ms).into_iter().map(|(group, counts)| {
             let listed = counts.into_iter().filter(|(_, tally)| tally.people.len() >= self.asked());
-            let known = listed.filter_map(|(item, tally)| Some((ordinal(&item)?, tally.weight, tally.n)));
-            (group, Trend::new(known.collect()))
+            let known = listed.filter_map(|(item, tally)| Some((ordinal(item)?, tally.weight, tally.n)));
+            (group.clone(), Trend::new(known.collect()))
         });
         let tables = Arc::new(Tables { generation: generation.to_owned(), groups: groups.collect() });
+        drop(buckets);
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = tables;
     }
 
-    /// The decayed sums of all buckets in the window, with all that was counted until now.
-    fn sums(&self, now_ms: i64) -> HashMap<Group, Counts> {
-        let mut buckets = self.buckets();
-        self.take_in(&mut buckets);
+    /// The decayed sums of all buckets in the window. They lend their keys: an item is in very many of them.
+    fn sums<'a>(&self, buckets: &'a VecDeque<Bucket>, now_ms: i64) -> HashMap<&'a Group, HashMap<&'a str, Tally>> {
         let window = self.number(self.since_ms(now_ms))..=self.number(now_ms);
-        let mut sums: HashMap<Group, Counts> = HashMap::new();
+        let mut sums: HashMap<&Group, HashMap<&str, Tally>> = HashMap::new();
         for bucket in buckets.iter().filter(|bucket| window.contains(&bucket.number)) {
             let middle_ms = bucket.number * self.bucket_ms + self.bucket_ms / 2;
             let age_hours = (now_ms - middle_ms).max(0) as f64 / HOUR_MS;
             let decay = (-age_hours / self.settings.half_life_hours).exp2();
             for (group, counts) in &bucket.groups {
-                let into = sums.entry(group.clone()).or_default();
+                let into = sums.entry(group).or_default();
                 for (item, tally) in counts {
-                    let sum = into.entry(item.clone()).or_default();
+                    let sum = into.entry(item.as_ref()).or_default();
                     sum.weight += decay * tally.weight;
                     sum.n = sum.n.saturating_add(tally.n);
                     tally.people.iter().for_each(|person| sum.meet(*person, self.asked()));
@@ -312,7 +313,8 @@ impl Refresher {
                     let other = trending.tables().generation != live.snapshot.generation();
                     // Where the requests say what time it is, hours may have gone by.
                     let now_ms = clock.now_ms();
-                    let is_due = |(at, at_ms): (Instant, i64)| at.elapsed() >= every || (now_ms - at_ms) >= every_ms;
+                    let is_due =
+                        |(at, at_ms): (Instant, i64)| at.elapsed() >= every || now_ms.saturating_sub(at_ms) >= every_ms;
                     if other || last.is_none_or(is_due) {
                         let model = live.snapshot.model();
                         // Changes are held for one item at a time: who changes one would make everyone wait who asks.

@@ -59,7 +59,7 @@ fn item(writer: u64, step: u64) -> Vec<Write> {
     let value = step.to_le_bytes().to_vec();
     vec![
         Write::put(Table::Items, format!("{writer}"), value.clone()),
-        Write::put(Table::Counters, format!("{writer}"), value),
+        Write::put(Table::Merges, format!("{writer}"), value),
     ]
 }
 
@@ -92,7 +92,7 @@ async fn write(store: Arc<EmbeddedStore>, writer: u64, from: u64) {
         }
         if step % ERASE_EVERY == ERASE_EVERY - 1 {
             let visitor = visitor(writer, step);
-            let note = Write::put(Table::Erasures, visitor.clone(), step.to_le_bytes().to_vec());
+            let note = Write::put(Table::People, visitor.clone(), step.to_le_bytes().to_vec());
             store.erase(vec![Actor::user(&visitor)], vec![note]).await.unwrap();
             say("erased", step);
         }
@@ -186,7 +186,7 @@ async fn compare(store: &EmbeddedStore, from: u64, known: &BTreeMap<u64, Acknowl
             let last = first + ERASE_EVERY - 1;
             let [user, session] = stored(store, writer, first).await;
             assert_eq!(user, session, "writer {writer}: an interaction of both is kept for both");
-            let note = store.get(Table::Erasures, &visitor(writer, first)).await.unwrap();
+            let note = store.get(Table::People, &visitor(writer, first)).await.unwrap();
             assert!(note.is_none() || user.is_empty(), "writer {writer} {first}: erased and still there");
             if told.erased.is_some_and(|erased| erased >= last) {
                 assert!(
@@ -208,7 +208,7 @@ async fn compare(store: &EmbeddedStore, from: u64, known: &BTreeMap<u64, Acknowl
             assert!(expected.is_multiple_of(BATCH), "writer {writer} {first}: nothing twice, nothing by halves");
         }
         let one = store.get(Table::Items, &format!("{writer}")).await.unwrap();
-        let other = store.get(Table::Counters, &format!("{writer}")).await.unwrap();
+        let other = store.get(Table::Merges, &format!("{writer}")).await.unwrap();
         assert_eq!(one, other, "writer {writer}: two documents of one change");
         let found = one.map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap()));
         if let Some(acknowledged) = told.item {

@@ -136,10 +136,18 @@ impl<'a> Field<'a> {
 
     /// Whether an item has this text value: a binary search for the value, and one for the item.
     pub fn has_term(&self, value: &str, ordinal: u32) -> bool {
+        self.term(value).is_some_and(|term| self.view.holds(&term.items, ordinal))
+    }
+
+    /// The place of a text value, in the order of [`Field::terms`]; none where no item has it.
+    pub fn place(&self, value: &str) -> Option<u32> {
         let value_of = |term: &TermEntry| self.view.string(term.value_start, term.value_len);
-        let terms = self.term_entries();
-        let place = terms.binary_search_by(|term| value_of(term).cmp(&Some(value.as_bytes())));
-        place.ok().and_then(|place| terms.get(place)).is_some_and(|term| self.view.holds(&term.items, ordinal))
+        let found = self.term_entries().binary_search_by(|term| value_of(term).cmp(&Some(value.as_bytes())));
+        found.ok().map(|place| place as u32)
+    }
+
+    fn term(&self, value: &str) -> Option<&'a TermEntry> {
+        self.term_entries().get(self.place(value)? as usize)
     }
 
     /// Whether an item has any value or number.
@@ -171,10 +179,7 @@ impl<'a> Field<'a> {
     }
 
     pub(crate) fn add_term(&self, value: &str, into: &mut AllowSet) {
-        let value_of = |term: &TermEntry| self.view.string(term.value_start, term.value_len);
-        let terms = self.term_entries();
-        let place = terms.binary_search_by(|term| value_of(term).cmp(&Some(value.as_bytes())));
-        if let Some(term) = place.ok().and_then(|place| terms.get(place)) {
+        if let Some(term) = self.term(value) {
             self.view.add_postings(&term.items, into);
         }
     }

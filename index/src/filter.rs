@@ -112,31 +112,16 @@ impl AttributeView<'_> {
     /// # Errors
     /// An unknown field, a field of the other type, a bound that is not a number, or a filter beyond the limits.
     pub fn evaluate(&self, filter: &FilterExpr, n: u32) -> Result<AllowSet, FilterError> {
-        self.evaluate_beside(filter, n, &|_| false)
-    }
-
-    /// As [`AttributeView::evaluate`], where items that are not in the index may have further fields: a field that `also` knows is no error, and
-    /// no item of the index has it.
-    ///
-    /// # Errors
-    /// As [`AttributeView::evaluate`], for fields that `also` does not know either.
-    pub fn evaluate_beside(
-        &self,
-        filter: &FilterExpr,
-        n: u32,
-        also: &dyn Fn(&str) -> bool,
-    ) -> Result<AllowSet, FilterError> {
         let mut parts = 0;
         check_size(filter, 0, &mut parts)?;
         let limit = STEPS_MAX + STEPS_PER_ITEM_MAX * u64::from(n);
-        Evaluation { view: *self, also, steps: Cell::new(0), limit }.set_of(filter, n)
+        Evaluation { view: *self, steps: Cell::new(0), limit }.set_of(filter, n)
     }
 }
 
-/// One evaluation: the attributes, the fields that are known beside them, and what it has cost.
+/// One evaluation: the attributes, and what it has cost.
 struct Evaluation<'a> {
     view: AttributeView<'a>,
-    also: &'a dyn Fn(&str) -> bool,
     steps: Cell<u64>,
     limit: u64,
 }
@@ -182,33 +167,28 @@ impl Evaluation<'_> {
     fn add(&self, filter: &FilterExpr, into: &mut AllowSet) -> Result<(), FilterError> {
         match filter {
             FilterExpr::Match { field, value } => {
-                if let Some(field) = self.text_field(field)? {
-                    field.add_term(value, into);
-                }
+                self.text_field(field)?.add_term(value, into);
             }
             FilterExpr::Any { field, values } => {
-                if let Some(field) = self.text_field(field)? {
-                    values.iter().for_each(|value| field.add_term(value, into));
-                }
+                let field = self.text_field(field)?;
+                values.iter().for_each(|value| field.add_term(value, into));
             }
             FilterExpr::Except { field, values, numbers } => {
                 if numbers.iter().any(|number| number.is_nan()) {
                     return Err(FilterError::BoundNotANumber { field: field.clone() });
                 }
-                if let Some(field) = self.known_field(field)? {
-                    self.charge(field.except_steps(values.len(), numbers.len()))?;
-                    field.add_except(values, numbers, into);
-                }
+                let field = self.known_field(field)?;
+                self.charge(field.except_steps(values.len(), numbers.len()))?;
+                field.add_except(values, numbers, into);
             }
             FilterExpr::Range { field, gt, gte, lt, lte } => {
                 let bounds = Bounds { gt: *gt, gte: *gte, lt: *lt, lte: *lte };
                 if bounds.any_is_nan() {
                     return Err(FilterError::BoundNotANumber { field: field.clone() });
                 }
-                if let Some(field) = self.number_field(field)? {
-                    self.charge(field.within(&bounds).len())?;
-                    field.add_numbers(&bounds, into);
-                }
+                let field = self.number_field(field)?;
+                self.charge(field.within(&bounds).len())?;
+                field.add_numbers(&bounds, into);
             }
             FilterExpr::GeoRadius { field, lat, lon, radius_m } => {
                 let circle = Circle { lat: *lat, lon: *lon, radius_m: *radius_m };
@@ -232,14 +212,12 @@ impl Evaluation<'_> {
             return Err(FilterError::NoCircle { field: name.to_owned() });
         }
         let Some((latitude, longitude)) = self.point(name) else {
-            return match self.known_field(name)? {
-                Some(_) => Err(FilterError::WrongType {
-                    field: name.to_owned(),
-                    holds: "text or numbers",
-                    asked: "a point with lat and lon",
-                }),
-                None => Ok(()),
-            };
+            self.known_field(name)?;
+            return Err(FilterError::WrongType {
+                field: name.to_owned(),
+                holds: "text or numbers",
+                asked: "a point with lat and lon",
+            });
         };
         let (south, north) = circle.latitudes();
         let in_band = latitude.within(&Bounds::between(south, north));
@@ -269,9 +247,7 @@ impl Evaluation<'_> {
 
     fn add_present(&self, name: &str, into: &mut AllowSet) -> Result<(), FilterError> {
         let Some((latitude, longitude)) = self.point(name) else {
-            if let Some(field) = self.known_field(name)? {
-                field.add_present(into);
-            }
+            self.known_field(name)?.add_present(into);
             return Ok(());
         };
         if let Some(field) = self.view.field(name) {
@@ -291,29 +267,25 @@ impl Evaluation<'_> {
         Some((self.view.field(&latitude_field(name))?, self.view.field(&longitude_field(name))?))
     }
 
-    /// The field of a name; none where only items beside the index have it.
-    fn known_field(&self, name: &str) -> Result<Option<Field<'_>>, FilterError> {
-        match self.view.field(name) {
-            Some(field) => Ok(Some(field)),
-            None if (self.also)(name) => Ok(None),
-            None => Err(FilterError::UnknownField {
-                field: name.to_owned(),
-                known: self.view.fields().map(|field| field.name().to_owned()).collect(),
-            }),
-        }
+    /// The field of a name.
+    fn known_field(&self, name: &str) -> Result<Field<'_>, FilterError> {
+        self.view.field(name).ok_or_else(|| FilterError::UnknownField {
+            field: name.to_owned(),
+            known: self.view.fields().map(|field| field.name().to_owned()).collect(),
+        })
     }
 
-    fn text_field(&self, name: &str) -> Result<Option<Field<'_>>, FilterError> {
+    fn text_field(&self, name: &str) -> Result<Field<'_>, FilterError> {
         let field = self.known_field(name)?;
-        if field.is_some_and(|field| field.n_terms() == 0 && field.n_numbers() > 0) {
+        if field.n_terms() == 0 && field.n_numbers() > 0 {
             return Err(FilterError::WrongType { field: name.to_owned(), holds: "numbers", asked: "text" });
         }
         Ok(field)
     }
 
-    fn number_field(&self, name: &str) -> Result<Option<Field<'_>>, FilterError> {
+    fn number_field(&self, name: &str) -> Result<Field<'_>, FilterError> {
         let field = self.known_field(name)?;
-        if field.is_some_and(|field| field.n_numbers() == 0 && field.n_terms() > 0) {
+        if field.n_numbers() == 0 && field.n_terms() > 0 {
             return Err(FilterError::WrongType { field: name.to_owned(), holds: "text", asked: "numbers" });
         }
         Ok(field)

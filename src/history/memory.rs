@@ -13,9 +13,11 @@ use moka::sync::Cache;
 
 use super::{Ack, Actor, Erased, HistoryStats, Incoming, Kept, Lookup, Recent, RecentInteractions};
 use crate::interaction::RECOMMENDATION_ID;
-use crate::limits;
 use crate::store::memory::MemoryDocuments;
 use crate::store::{BoxFuture, Documents, Page, StoreError, Table, Write};
+
+/// Bytes that an id takes beside its text: the cache's own entry with its places in the order of use and of age, and allocator rounding.
+const ID_OVERHEAD: usize = 280;
 
 /// A bounded store in memory; its documents are in memory as well.
 pub struct MemoryHistory {
@@ -29,18 +31,24 @@ pub struct MemoryHistory {
 }
 
 impl MemoryHistory {
-    /// A store of at most `cache_mb` MiB that keeps `keep` interactions an actor and forgets an actor after `idle` without a new one.
+    /// A store of at most `cache_mb` MiB, a quarter of them for the ids that tell duplicates, that keeps `keep` interactions an actor and forgets an actor
+    /// after `idle` without a new one.
     #[must_use]
     pub fn new(cache_mb: u64, keep: usize, idle: Duration) -> Self {
+        let for_ids = (cache_mb << 20) / 4;
         let lists = Cache::builder()
-            .max_capacity(cache_mb << 20)
+            .max_capacity(3 * for_ids)
             .weigher(|actor: &String, list: &Recent| super::cached_size(actor, list))
             .time_to_live(idle)
             // What was just acknowledged is kept; a policy that counts would rather turn newcomers away.
             .eviction_policy(EvictionPolicy::lru())
             .build();
-        let ids = Cache::builder().max_capacity(limits::IDS_IN_MEMORY_MAX).time_to_live(idle);
-        let ids = ids.eviction_policy(EvictionPolicy::lru()).build();
+        let ids = Cache::builder()
+            .max_capacity(for_ids)
+            .weigher(|id: &String, (): &()| u32::try_from(ID_OVERHEAD + id.len()).unwrap_or(u32::MAX))
+            .time_to_live(idle)
+            .eviction_policy(EvictionPolicy::lru())
+            .build();
         Self {
             documents: MemoryDocuments::default(),
             lists,
@@ -187,6 +195,24 @@ mod tests {
     use crate::interaction::Interaction;
 
     #[test]
+    fn lists_and_ids_together_take_no_more_than_they_may() {
+        let store = MemoryHistory::new(1, 5, Duration::from_secs(60));
+        for n in 0..20_000 {
+            let interaction_id = Some(format!("{n:032}"));
+            let interaction = Interaction { interaction_id, ..Interaction::new("x", "view", 1) };
+            store.append_now(vec![Incoming { user_id: Some(n.to_string()), session_id: None, interaction }]);
+        }
+        // A part of what is too much goes with each.
+        for _ in 0..100 {
+            store.lists.run_pending_tasks();
+            store.ids.run_pending_tasks();
+        }
+        let bytes = store.lists.weighted_size() + store.ids.weighted_size();
+        assert!(bytes <= 1 << 20, "{bytes}");
+        assert!(store.ids.contains_key(&format!("{:032}", 19_999)), "the newest are known");
+    }
+
+    #[test]
     fn what_is_erased_is_gone_for_everyone_and_its_ids_are_free() {
         let store = MemoryHistory::new(8, 5, Duration::from_secs(60));
         let of = |user: Option<&str>, session: Option<&str>, id: &str| Incoming {
@@ -196,7 +222,7 @@ mod tests {
         };
         let ack = store.append_now(vec![of(Some("u"), Some("s"), "both"), of(None, Some("s"), "alone")]);
         assert_eq!(ack, Ack { accepted: 2, duplicates: 0, watermark: 2 });
-        let note = Write::put(Table::Erasures, "u", vec![1]);
+        let note = Write::put(Table::People, "u", vec![1]);
         let erased = store.erase_now(&[Actor::user("u")], vec![note]).unwrap();
         assert_eq!(erased, Erased { interactions: 1, recommendations: Vec::new(), watermark: 2 });
         let items = |actor: Actor| match store.recent(&actor) {
@@ -205,7 +231,7 @@ mod tests {
         };
         assert!(items(Actor::user("u")).is_empty());
         assert_eq!(items(Actor::session("s")), ["alone"]);
-        assert_eq!(store.blocking_get(Table::Erasures, "u").unwrap(), Some(vec![1]));
+        assert_eq!(store.blocking_get(Table::People, "u").unwrap(), Some(vec![1]));
         assert_eq!(store.append_now(vec![of(Some("u"), None, "both")]).accepted, 1);
         assert_eq!(store.append_now(vec![of(Some("u"), None, "alone")]).duplicates, 1);
     }

@@ -240,7 +240,7 @@ impl Problem {
             ChangeError::Store(error @ StoreError::TooLarge { .. }) => Self::history(error, retry_after),
             ChangeError::Store(error) => Self { remedy: again.to_owned(), ..Self::history(error, retry_after) },
             // No time mends that, so none is named.
-            ChangeError::TooMany { .. } => {
+            ChangeError::TooMany { .. } | ChangeError::TooLarge { .. } => {
                 let remedy = "export the catalogue (GET /v1/items), build with it, then send this again";
                 Self::new(Code::CatalogFull, error.to_string(), remedy)
             }

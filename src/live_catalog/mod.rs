@@ -4,6 +4,7 @@
 //! one another; changes of different items share the store's commits. A change that a newer artifact contains is not laid over it; it is
 //! kept for [`limits::CONTAINED_KEPT_MS`], in case an older artifact is activated again, or for less where there are many, and then removed.
 
+mod kept;
 mod overlay;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use kindred_index::MappedFile;
 use kindred_index::format::FIELDS_MAX;
 use tokio::sync::Mutex as Turn;
 
+use self::kept::Kept;
 pub use self::overlay::Overlay;
 use crate::limits;
 use crate::live_items::{LiveEntry, LiveEntryError, LiveItems, LiveRows};
@@ -47,6 +49,16 @@ pub enum ChangeError {
         /// How many there would be.
         found: usize,
     },
+    /// More memory than changes may take.
+    #[error(
+        "the changes since the artifact was built would take {found_mb} MiB, at most {most_mb} are kept: build an artifact with the exported catalogue"
+    )]
+    TooLarge {
+        /// How much there would be.
+        found_mb: usize,
+        /// The bound.
+        most_mb: usize,
+    },
     /// More fields than an index holds.
     #[error(
         "the catalogue would have {found} fields to filter on, at most {FIELDS_MAX} fit into an index; category, price and the like count, and a point is two"
@@ -57,19 +69,16 @@ pub enum ChangeError {
     },
 }
 
-/// All changes that are kept, and the order in which they came.
-#[derive(Default)]
-struct Kept {
-    by_id: BTreeMap<String, (u64, Arc<LiveEntry>)>,
-    sequence: u64,
-}
-
 /// The live catalogue.
 pub struct LiveCatalog {
     documents: Arc<dyn Documents>,
     kept: Mutex<Kept>,
     turns: Vec<Turn<()>>,
+    /// Held by who adds fields, so that no two find room for the last one.
+    adding_fields: Turn<()>,
     hasher: RandomState,
+    /// Memory that changes may take.
+    most_bytes: usize,
     damaged: u64,
     /// Milliseconds between two rounds of adding up what is trending, by ordinal.
     trends_every_ms: u64,
@@ -93,10 +102,7 @@ impl LiveCatalog {
             after = Some(last.clone());
             for (id, bytes) in page {
                 match LiveEntry::from_record(&bytes) {
-                    Ok(entry) => {
-                        kept.sequence += 1;
-                        kept.by_id.insert(id, (kept.sequence, Arc::new(entry)));
-                    }
+                    Ok(entry) => kept.put(Arc::new(entry)),
                     Err(error) => {
                         damaged += 1;
                         tracing::error!(item = id, error = chain(&error), "a kept change is left out");
@@ -105,8 +111,16 @@ impl LiveCatalog {
             }
         }
         let turns = (0..TURNS).map(|_| Turn::new(())).collect();
-        let (kept, hasher) = (Mutex::new(kept), RandomState::new());
-        Ok(Self { documents, kept, turns, hasher, damaged, trends_every_ms: 0 })
+        Ok(Self {
+            documents,
+            kept: Mutex::new(kept),
+            turns,
+            adding_fields: Turn::new(()),
+            hasher: RandomState::new(),
+            most_bytes: limits::LIVE_BYTES_MAX,
+            damaged,
+            trends_every_ms: 0,
+        })
     }
 
     /// The same, where trends are added up every so many milliseconds: so long no new item gets the ordinal of one that is gone.
@@ -151,13 +165,18 @@ impl LiveCatalog {
     /// Costs one commit of the store, and for each item that the artifact does not know up to 256 rows.
     ///
     /// # Errors
-    /// The store's failure, too many changes or too many fields; then nothing was changed.
+    /// The store's failure, too many or too large changes, or too many fields; then nothing was changed.
     pub async fn change(
         &self,
         _held: &Turns<'_>,
         entries: Vec<LiveEntry>,
         live: impl Fn() -> Option<Arc<Live>>,
     ) -> Result<(), ChangeError> {
+        let adds_fields = live().is_some_and(|live| {
+            let (before, found) = n_fields(&live.overlay.as_it_is(), live.snapshot.model(), &entries);
+            found > before
+        });
+        let _alone = if adds_fields { Some(self.adding_fields.lock().await) } else { None };
         self.check_room(&entries, live().as_deref())?;
         let write = |entry: &LiveEntry| {
             let record = entry.to_record().map_err(|error| ChangeError::Entry(Arc::new(error)))?;
@@ -167,11 +186,7 @@ impl LiveCatalog {
         self.documents.write(writes).await?;
         let entries: Vec<Arc<LiveEntry>> = entries.into_iter().map(Arc::new).collect();
         let mut kept = self.kept();
-        for entry in &entries {
-            kept.sequence += 1;
-            let sequence = kept.sequence;
-            kept.by_id.insert(entry.id().to_owned(), (sequence, Arc::clone(entry)));
-        }
+        entries.iter().for_each(|entry| kept.put(Arc::clone(entry)));
         // An artifact takes its place under the same lock, so none is missed.
         if let Some(live) = live() {
             let model = live.snapshot.model();
@@ -194,17 +209,21 @@ impl LiveCatalog {
             if is_too_many(items.len(), found, limits::LIVE_ITEMS_MAX) {
                 return Err(ChangeError::TooMany { found });
             }
-            let found = items.n_fields_with(model, entries);
-            if is_too_many(items.n_fields_with(model, &[]), found, FIELDS_MAX as usize) {
+            let (before, found) = n_fields(&items, model, entries);
+            if is_too_many(before, found, FIELDS_MAX as usize) {
                 return Err(ChangeError::TooManyFields { found });
             }
         }
         let kept = self.kept();
         let new = entries.iter().filter(|entry| !kept.by_id.contains_key(entry.id())).count();
         let found = kept.by_id.len() + new;
-        let most = if live.is_some() { 2 * limits::LIVE_ITEMS_MAX } else { limits::LIVE_ITEMS_MAX };
-        if is_too_many(kept.by_id.len(), found, most) {
+        let times = if live.is_some() { 2 } else { 1 };
+        if is_too_many(kept.by_id.len(), found, times * limits::LIVE_ITEMS_MAX) {
             return Err(ChangeError::TooMany { found });
+        }
+        let (found, most) = (kept.bytes_with(entries), times * self.most_bytes);
+        if is_too_many(kept.bytes, found, most) {
+            return Err(ChangeError::TooLarge { found_mb: found.div_ceil(1 << 20), most_mb: most >> 20 });
         }
         Ok(())
     }
@@ -238,8 +257,9 @@ impl LiveCatalog {
         swap(snapshot, items)
     }
 
-    /// Removes changes that the artifact has contained for long, and of those that it contains the oldest beyond [`limits::LIVE_ITEMS_MAX`]. Only a
-    /// clock that can be believed tells what is long. One whose item is being changed, or which the store does not remove, stays until the next time.
+    /// Removes changes that the artifact has contained for long, and of those that it contains the oldest beyond [`limits::LIVE_ITEMS_MAX`] and
+    /// [`limits::LIVE_BYTES_MAX`]. Only a clock that can be believed tells what is long. One whose item is being changed, or which the store does not
+    /// remove, stays until the next time.
     ///
     /// # Errors
     /// The store's failure.
@@ -253,17 +273,22 @@ impl LiveCatalog {
         believed_ms: Option<i64>,
         most: usize,
     ) -> Result<(), StoreError> {
-        let mut entries: Vec<Arc<LiveEntry>> = self.kept().by_id.values().map(|(_, entry)| Arc::clone(entry)).collect();
+        let (mut entries, bytes) = {
+            let kept = self.kept();
+            (kept.by_id.values().map(|(_, entry)| Arc::clone(entry)).collect::<Vec<_>>(), kept.bytes)
+        };
         entries.sort_by_key(|entry| entry.updated_at_ms());
         let mut surplus = entries.len().saturating_sub(most);
+        let mut surplus_bytes = bytes.saturating_sub(self.most_bytes);
         let mut by_turn: BTreeMap<usize, Vec<Arc<LiveEntry>>> = BTreeMap::new();
         for entry in entries {
             let age_ms = believed_ms.map_or(0, |now_ms| now_ms.saturating_sub(entry.updated_at_ms()));
-            if age_ms <= limits::CONTAINED_KEPT_MS && surplus == 0 {
+            if age_ms <= limits::CONTAINED_KEPT_MS && surplus == 0 && surplus_bytes == 0 {
                 break;
             }
             if LiveItems::is_contained(model, &entry) {
                 surplus = surplus.saturating_sub(1);
+                surplus_bytes = surplus_bytes.saturating_sub(kept::bytes(&entry));
                 by_turn.entry(self.turn_of(entry.id())).or_default().push(entry);
             }
         }
@@ -275,13 +300,16 @@ impl LiveCatalog {
                 let gone = entries.iter().map(|entry| Write::delete(Table::Items, entry.id())).collect();
                 self.documents.write(gone).await?;
                 let mut kept = self.kept();
-                for entry in entries {
-                    kept.by_id.remove(entry.id());
-                }
+                entries.iter().for_each(|entry| kept.remove(entry.id()));
             }
         }
         Ok(())
     }
+}
+
+/// Fields that the artifact and the changes over it have, without these and with them.
+fn n_fields(items: &LiveItems, model: &Model<MappedFile>, entries: &[LiveEntry]) -> (usize, usize) {
+    (items.n_fields_with(model, &[]), items.n_fields_with(model, entries))
 }
 
 /// Lays what was kept after a moment over an artifact, contained or not: what an item was before may lie over it already.
@@ -298,89 +326,4 @@ fn rows(model: &Model<MappedFile>, entry: &LiveEntry) -> Option<LiveRows> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    use super::*;
-    use crate::catalog::CatalogItem;
-    use crate::store::memory::MemoryDocuments;
-    use crate::testing::{Fixture, HeldUpDocuments};
-
-    #[test]
-    fn of_what_an_artifact_contains_the_oldest_goes_where_there_is_too_much_or_a_clock_can_be_believed() {
-        let root = tempfile::tempdir().unwrap();
-        let fixture = Fixture::shop();
-        fixture.publish(root.path(), "g1");
-        let snapshot = Snapshot::open_current(root.path()).unwrap();
-        let refuses = Arc::new(AtomicBool::new(false));
-        let refuse = Arc::clone(&refuses);
-        // They take no changes for a while.
-        let documents = HeldUpDocuments::new(Box::new(move |_| {
-            let taken = if refuse.load(Ordering::Relaxed) { Err(StoreError::Closed) } else { Ok(()) };
-            Box::pin(std::future::ready(taken))
-        }));
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        // Items that are gone, and that the artifact does not have, are contained; a new one is not.
-        let mut entries: Vec<LiveEntry> = (1..=4).map(|at| LiveEntry::deleted(format!("gone-{at}"), at)).collect();
-        entries.push(LiveEntry::put(CatalogItem::new("new"), None, 0).unwrap());
-        let write = |entry: &LiveEntry| Write::put(Table::Items, entry.id(), entry.to_record().unwrap());
-        documents.inner.write_now(entries.iter().map(write).collect()).unwrap();
-        let catalog = LiveCatalog::load(documents.clone()).unwrap();
-        let tidy = |believed_ms, most| runtime.block_on(catalog.tidy_to(snapshot.model(), believed_ms, most));
-        let left = || ["gone-1", "gone-2", "gone-3", "gone-4", "new"].map(|id| catalog.last(id).is_some());
-        let stored = || documents.blocking_scan(Table::Items, None, 10).unwrap().len();
-        refuses.store(true, Ordering::Relaxed);
-        assert!(tidy(None, 3).is_err());
-        assert_eq!((left(), stored()), ([true; 5], 5), "what the store keeps is there to be tried again");
-        refuses.store(false, Ordering::Relaxed);
-        tidy(None, 3).unwrap();
-        assert_eq!((left(), stored()), ([false, false, true, true, true], 3));
-        tidy(None, 5).unwrap();
-        assert_eq!(left(), [false, false, true, true, true], "nothing is old by a clock that is not believed");
-        tidy(Some(5 + limits::CONTAINED_KEPT_MS), 5).unwrap();
-        assert_eq!((left(), stored()), ([false, false, false, false, true], 1));
-    }
-
-    #[test]
-    fn a_new_item_gets_no_ordinal_by_which_the_trend_of_another_is_kept() {
-        let root = tempfile::tempdir().unwrap();
-        Fixture::shop().publish(root.path(), "g1");
-        let catalog = LiveCatalog::load(Arc::new(MemoryDocuments::default())).unwrap().with_trends_every(600_000);
-        let snapshot = Snapshot::open_current(root.path()).unwrap();
-        let (snapshot, mut items) = catalog.put_into_service(snapshot, 0, |snapshot, items| (snapshot, items));
-        let mut apply = |entry: LiveEntry| {
-            let id = entry.id().to_owned();
-            items.apply(snapshot.model(), Arc::new(entry), None);
-            items.ordinal(&id)
-        };
-        let item = |id: &str, at_ms: i64| LiveEntry::put(CatalogItem::new(id), None, at_ms).unwrap();
-        let first = apply(item("first", 0));
-        assert_eq!(apply(LiveEntry::deleted("first", 1)), None);
-        assert_ne!(apply(item("second", 600_000)), first, "what was added up before the first went is in use");
-        assert_eq!(apply(item("third", 700_000)), first);
-    }
-
-    #[test]
-    fn what_goes_or_is_changed_back_while_an_artifact_is_put_into_service_does_not_stay_as_it_was() {
-        let root = tempfile::tempdir().unwrap();
-        let fixture = Fixture::shop();
-        fixture.publish(root.path(), "g1");
-        let snapshot = Snapshot::open_current(root.path()).unwrap();
-        let model = snapshot.model();
-        let put = |item: CatalogItem, at_ms: i64| LiveEntry::put(item, None, at_ms).unwrap();
-        let (built, mut items) = (&fixture.items[3], LiveItems::new(model, 10));
-        for entry in [put(CatalogItem { price: Some(99.0), ..built.clone() }, 1), put(CatalogItem::new("new"), 2)] {
-            let rows = rows(model, &entry);
-            items.apply(model, Arc::new(entry), rows);
-        }
-        let mut kept = Kept::default();
-        for entry in [put(built.clone(), 3), LiveEntry::deleted("new", 4)] {
-            assert!(LiveItems::is_contained(model, &entry), "the artifact says the same");
-            kept.sequence += 1;
-            kept.by_id.insert(entry.id().to_owned(), (kept.sequence, Arc::new(entry)));
-        }
-        follow(&mut items, model, &kept, 0);
-        assert_eq!(items.ordinal("new"), None);
-        assert_eq!(items.entry(3).and_then(LiveEntry::item).unwrap().price, built.price);
-    }
-}
+mod tests;

@@ -17,6 +17,7 @@ use kindred_index::{AllowSet, AttributeView, FilterError, FilterExpr, ItemAttrib
 pub use self::entry::{LiveEntry, LiveEntryError};
 pub use self::rows::LiveRows;
 use crate::catalog::attributes::{EXPIRES_AT, HIDDEN};
+use crate::filter::{unheld_key, without};
 use crate::limits;
 use crate::model::Model;
 
@@ -45,8 +46,8 @@ pub struct LiveItems {
     expiring: BTreeSet<(i64, u32)>,
     /// Those that have, and what they were before: a clock may be set back.
     expired: BTreeMap<(i64, u32), WasShown>,
-    /// Fields that changed and added items have, and how many of them.
-    fields: HashMap<String, u32>,
+    /// Fields that changed and added items have.
+    fields: HashMap<String, Held>,
     /// The time that expiry has been seen to.
     now_ms: i64,
     /// Whether the artifact itself hides items or lets them expire.
@@ -60,11 +61,21 @@ struct WasShown {
     recommendable: bool,
 }
 
+/// How many changed and added items have a field, and how many of them as text and as numbers. A point is the field of its name, as neither.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    items: u32,
+    texts: u32,
+    numbers: u32,
+}
+
 #[derive(Debug)]
 struct Added {
     entry: Arc<LiveEntry>,
     rows: LiveRows,
     shown: bool,
+    /// As the entry says. Requests ask this of every item, and an entry lies elsewhere in memory.
+    available: bool,
 }
 
 impl LiveItems {
@@ -142,7 +153,7 @@ impl LiveItems {
         if let Some(old) = self.changed.remove(&ordinal) {
             self.forget(ordinal, &old);
         }
-        self.note_fields(&entry);
+        self.count_fields(&entry, |count| count + 1);
         self.mark(ordinal, entry.is_shown(self.now_ms), entry.is_recommendable(self.now_ms));
         self.expiring.extend(entry.expires_at_ms().map(|at| (at, ordinal)));
         self.changed.insert(ordinal, entry);
@@ -160,11 +171,12 @@ impl LiveItems {
             self.free.extend(own.map(|place| (at_ms, place)));
             return;
         }
-        self.note_fields(&entry);
+        self.count_fields(&entry, |count| count + 1);
         let nothing = || LiveRows { target: vec![0.0; dimensions].into(), context: None };
         let id = entry.id().to_owned();
         let (shown, expires) = (entry.is_shown(self.now_ms), entry.expires_at_ms());
-        let added = Some(Added { entry, rows: rows.unwrap_or_else(nothing), shown });
+        let available = entry.item().is_some_and(|item| item.available);
+        let added = Some(Added { entry, rows: rows.unwrap_or_else(nothing), shown, available });
         let place = match own.or_else(|| self.rested_place(at_ms)) {
             Some(place) => {
                 if let Some(slot) = self.added.get_mut(place as usize) {
@@ -251,14 +263,24 @@ impl LiveItems {
         }
     }
 
-    fn note_fields(&mut self, entry: &LiveEntry) {
-        let names: BTreeSet<&str> = entry.attributes().fields().collect();
-        for name in names {
-            match self.fields.get_mut(name) {
-                Some(count) => *count += 1,
-                None => {
-                    self.fields.insert(name.to_owned(), 1);
-                }
+    /// Counts the fields of an entry, up or down.
+    fn count_fields(&mut self, entry: &LiveEntry, step: fn(u32) -> u32) {
+        let ItemAttributes { terms, numbers } = entry.attributes();
+        // Whether each is there as text, and as numbers.
+        let mut fields: BTreeMap<&str, (bool, bool)> =
+            entry.attributes().fields().map(|name| (name, (false, false))).collect();
+        terms.iter().for_each(|(name, _)| fields.entry(name.as_str()).or_default().0 = true);
+        numbers.iter().for_each(|(name, _)| fields.entry(name.as_str()).or_default().1 = true);
+        for (name, (is_text, is_number)) in fields {
+            if !self.fields.contains_key(name) {
+                self.fields.insert(name.to_owned(), Held::default());
+            }
+            let Some(held) = self.fields.get_mut(name) else { continue };
+            held.items = step(held.items);
+            held.texts = if is_text { step(held.texts) } else { held.texts };
+            held.numbers = if is_number { step(held.numbers) } else { held.numbers };
+            if held.items == 0 {
+                self.fields.remove(name);
             }
         }
     }
@@ -269,15 +291,7 @@ impl LiveItems {
             self.expiring.remove(&(at, ordinal));
             self.expired.remove(&(at, ordinal));
         }
-        let names: BTreeSet<&str> = entry.attributes().fields().collect();
-        for name in names {
-            if let Some(count) = self.fields.get_mut(name) {
-                *count -= 1;
-                if *count == 0 {
-                    self.fields.remove(name);
-                }
-            }
-        }
+        self.count_fields(entry, |count| count - 1);
     }
 
     /// One more than the last ordinal.
@@ -369,7 +383,7 @@ impl LiveItems {
     pub fn added(&self, require_available: bool, filter: Option<&FilterExpr>) -> Vec<u32> {
         let passes = |added: &Added| {
             let entry = &added.entry;
-            let can_be_had = !require_available || entry.item().is_some_and(|item| item.available);
+            let can_be_had = !require_available || added.available;
             added.shown && can_be_had && filter.is_none_or(|filter| filter.matches(entry.id(), entry.attributes()))
         };
         let slots = (self.n..).zip(&self.added);
@@ -388,12 +402,26 @@ impl LiveItems {
     /// Costs the evaluation over the artifact's tables and the filter's conditions for each item that changed.
     ///
     /// # Errors
-    /// As [`AttributeView::evaluate`], for fields that no changed or added item has either.
+    /// As [`AttributeView::evaluate`], for fields that no changed or added item has either, or none as what is asked for.
     pub fn evaluate(&self, attributes: &AttributeView<'_>, filter: &FilterExpr) -> Result<AllowSet, FilterError> {
-        let knows = |field: &str| self.fields.contains_key(field);
-        let mut set = attributes.evaluate_beside(filter, self.n, &knows).map_err(|error| self.with_fields(error))?;
+        let is_beside = |condition: &FilterExpr| self.is_beside(attributes, condition);
+        let within = without(filter, &is_beside);
+        let mut set = attributes.evaluate(&within, self.n).map_err(|error| self.with_fields(error))?;
         self.amend(filter, &mut set);
         Ok(set)
+    }
+
+    /// Whether a condition is one that only changed and added items can fulfil: they alone have the attribute, or they alone as what is asked for.
+    fn is_beside(&self, attributes: &AttributeView<'_>, condition: &FilterExpr) -> bool {
+        let Some(key) = unheld_key(attributes, condition) else { return false };
+        let held = |name: &str| self.fields.get(name).copied().unwrap_or_default();
+        let as_asked = match condition {
+            FilterExpr::Match { .. } | FilterExpr::Any { .. } => held(key).texts,
+            FilterExpr::Range { .. } => held(key).numbers,
+            FilterExpr::GeoRadius { .. } => held(&format!("{key}.lat")).numbers,
+            _ => held(key).items,
+        };
+        as_asked > 0 || (held(key).items > 0 && attributes.field(key).is_none())
     }
 
     /// Lays the changes over what passes a filter by the artifact's tables.

@@ -205,6 +205,38 @@ fn a_field_of_an_added_item_is_known_and_named() {
 }
 
 #[test]
+fn what_only_changed_items_have_as_text_is_found_where_the_artifact_has_numbers() {
+    let mut fixture = Fixture::random(11, N, DIMENSIONS, Metric::Cosine);
+    let sized = |item: &CatalogItem, size: serde_json::Value| CatalogItem {
+        attributes: [("size".to_owned(), size)].into(),
+        ..item.clone()
+    };
+    fixture.items[3] = sized(&fixture.items[3], serde_json::json!(42));
+    let model = fixture.model();
+    let mut live = LiveItems::new(&model, NOW_MS);
+    let put = |live: &mut LiveItems, item: CatalogItem| {
+        live.apply(&model, Arc::new(LiveEntry::put(item, None, NOW_MS).unwrap()), None);
+    };
+    let medium = FilterExpr::Match { field: "size".to_owned(), value: "M".to_owned() };
+    let passing = |live: &LiveItems, filter: &FilterExpr| {
+        model.passing(Some(live), filter).map(|set| set.iter().collect::<Vec<_>>())
+    };
+    put(&mut live, sized(&fixture.items[7], serde_json::json!(44)));
+    let is_refused = |live: &LiveItems| matches!(passing(live, &medium), Err(FilterError::WrongType { .. }));
+    assert!(is_refused(&live), "a slip of the pen is told while no item has text there");
+    put(&mut live, sized(&fixture.items[5], serde_json::json!("M")));
+    put(&mut live, sized(&CatalogItem::new("new"), serde_json::json!(["M", 46])));
+    assert_eq!(passing(&live, &medium), Ok(vec![5]));
+    assert_eq!(live.added(true, Some(&medium)), [N as u32]);
+    let exists = FilterExpr::Exists { field: "size".to_owned() };
+    let others = FilterExpr::And(vec![exists, FilterExpr::Not(Box::new(medium.clone()))]);
+    assert_eq!(passing(&live, &others), Ok(vec![3, 7]));
+    put(&mut live, fixture.items[5].clone());
+    live.apply(&model, Arc::new(LiveEntry::deleted("new", NOW_MS)), None);
+    assert!(is_refused(&live));
+}
+
+#[test]
 fn changes_are_laid_over_a_filter_that_is_kept() {
     let mut fixture = Fixture::random(11, N, DIMENSIONS, Metric::Cosine);
     (0..).zip(&mut fixture.items).for_each(|(place, item)| item.price = Some(f64::from(place)));

@@ -48,8 +48,10 @@ impl People {
         let mut all: Vec<Kept> = Vec::new();
         for actor in person {
             all.extend(self.history.page(actor, before, limit + 1).await?);
+            // However many names there are, two pages are in memory.
+            newest_first(&mut all);
+            all.truncate(limit + 1);
         }
-        newest_first(&mut all);
         let more = all.len() > limit;
         all.truncate(limit);
         let next = all.last().filter(|_| more).map(place);
@@ -72,8 +74,8 @@ impl People {
     ///
     /// # Errors
     /// The store's failure; then nothing that is on disk was removed, but that lists may be gone that the person was shown, and that some may not
-    /// follow the person any more. Asked again, it goes on. Or, if it failed at the very end, all was removed but lists named by what came in
-    /// meanwhile.
+    /// follow the person any more; of one with hundreds of names some may be gone, with all that was kept under them. Asked again, it goes on. Or, if
+    /// it failed at the very end, all was removed but lists named by what came in meanwhile.
     pub async fn erase(&self, person: &[Actor], shown: &ShownLog) -> Result<Erasure, PeopleError> {
         let mut erasure = Erasure::default();
         let (names, mut ids, _one) = loop {
@@ -90,7 +92,7 @@ impl People {
         };
         let person = names.as_slice();
         // Of a session that of the user it is merged into, too: the link goes with it.
-        let mut standing = person.iter().fold(Consent::Full, |consent, name| consent.and(self.standing(name)));
+        let mut standing = person.first().map_or(Consent::Full, |name| self.standing(name));
         for actor in person {
             if let Some(profile) = self.profile(actor).await? {
                 erasure.profiles += 1;
@@ -99,19 +101,27 @@ impl People {
             }
         }
         // Under all names, since nothing says any more that they are one person.
-        let left = (standing != Consent::Full).then(|| Profile { consent: standing, ..Profile::default() });
+        let left = Profile::refused(standing);
         erasure.refusal_kept = left.is_some();
-        let nothing_else = |name: &Actor| [records::profile(name, left.as_ref()), records::delete_link(name)];
-        let erased = self.history.erase(person.to_vec(), person.iter().flat_map(nothing_else).collect()).await?;
-        erasure.interactions = erased.interactions;
-        let fleeting = self.fleeting.erase(person.to_vec(), Vec::new()).await?;
-        erasure.fleeting = fleeting.interactions;
-        self.forget(person, left, &mut erasure);
-        // Named by what came in since they were read, or was in memory only.
-        let late = erased.recommendations.into_iter().chain(fleeting.recommendations);
-        let late: Vec<String> = late.filter(|id| ids.insert(id.clone())).collect();
-        if !late.is_empty() {
-            erasure.recommendations += shown.remove(&late).await?;
+        // What one name has refused binds all of them, also where it is gone and the rest is not.
+        if let (Some(left), Some(first)) = (&left, person.first().filter(|_| person.len() > NAMES_AT_ONCE)) {
+            self.documents.write(vec![records::profile(first, Some(left))]).await?;
+            self.note_profile(first, left.consent);
+            self.cache_profile(first, Some(Arc::new(left.clone())));
+        }
+        // Names before those that they are merged into: where a part fails, what is left is still found from the first name.
+        for names in person.rchunks(NAMES_AT_ONCE) {
+            let erased = self.history.erase(names.to_vec(), records::leave(names, left.as_ref())).await?;
+            erasure.interactions += erased.interactions;
+            let fleeting = self.fleeting.erase(names.to_vec(), Vec::new()).await?;
+            erasure.fleeting += fleeting.interactions;
+            erasure.merges += self.forget(names, left.clone());
+            // Named by what came in since they were read, or was in memory only.
+            let late = erased.recommendations.into_iter().chain(fleeting.recommendations);
+            let late: Vec<String> = late.filter(|id| ids.insert(id.clone())).collect();
+            if !late.is_empty() {
+                erasure.recommendations += shown.remove(&late).await?;
+            }
         }
         Ok(erasure)
     }
@@ -124,36 +134,46 @@ impl People {
     /// The recommendations that a person's interactions name, and the span of those interactions.
     async fn recommendations_of(&self, person: &[Actor], erasure: &mut Erasure) -> Result<HashSet<String>, StoreError> {
         let mut ids: HashSet<String> = HashSet::new();
-        let mut before = None;
-        loop {
-            let (page, next) = self.list(person, before, limits::LISTED_MAX).await?;
-            for kept in &page {
-                let at = kept.interaction.occurred_at_ms;
-                let (first, last) = erasure.span_ms.unwrap_or((at, at));
-                erasure.span_ms = Some((first.min(at), last.max(at)));
-                ids.extend(kept.interaction.context.get(RECOMMENDATION_ID).cloned());
-            }
-            before = next;
-            if before.is_none() {
-                return Ok(ids);
+        for name in person {
+            let mut before = None;
+            loop {
+                let (page, next) = self.list(std::slice::from_ref(name), before, limits::LISTED_MAX).await?;
+                for kept in &page {
+                    let at = kept.interaction.occurred_at_ms;
+                    let (first, last) = erasure.span_ms.unwrap_or((at, at));
+                    erasure.span_ms = Some((first.min(at), last.max(at)));
+                    ids.extend(kept.interaction.context.get(RECOMMENDATION_ID).cloned());
+                }
+                before = next;
+                if before.is_none() {
+                    break;
+                }
             }
         }
+        Ok(ids)
     }
 
-    /// Brings what is in memory up to an erasure, which has left each name nothing, or a profile that says no more than what the person refused.
-    fn forget(&self, person: &[Actor], left: Option<Profile>, erasure: &mut Erasure) {
+    /// Brings what is in memory up to a change that has left each name nothing, or a profile that says no more than what the person refused. Says how
+    /// many merges went.
+    pub(super) fn forget(&self, names: &[Actor], left: Option<Profile>) -> u64 {
         // Refusals first: between the two every name is bound by itself already.
         let consent = left.as_ref().map(|left| left.consent).unwrap_or_default();
-        person.iter().for_each(|name| self.note_profile(name, consent));
-        self.note_links(|links| {
+        names.iter().for_each(|name| self.note_profile(name, consent));
+        let merges = self.note_links(|links| {
             let before = links.len();
-            person.iter().for_each(|actor| links.remove(actor));
-            erasure.merges = (before - links.len()) as u64;
+            names.iter().rev().for_each(|name| links.remove(name));
+            before - links.len()
         });
         let left = left.map(Arc::new);
-        person.iter().for_each(|name| self.cache_profile(name, left.clone()));
+        names.iter().for_each(|name| self.cache_profile(name, left.clone()));
+        merges as u64
     }
 }
+
+/// Names that are erased in one transaction. No queue of the store is too small for them with the profile and the merge of each.
+const NAMES_AT_ONCE: usize = 250;
+
+const _: () = assert!(3 * NAMES_AT_ONCE <= limits::BATCH_INTERACTIONS_MAX);
 
 /// The place of an interaction in a list.
 fn place(kept: &Kept) -> (i64, u64) {

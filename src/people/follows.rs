@@ -30,9 +30,10 @@ impl People {
         let Some(profile) = self.profile_of(visitor, patience).await else { return Vec::new() };
         let mut all = Vec::with_capacity(profile.follows.len());
         for name in &profile.follows {
-            let person = self.person(&Actor::user(name));
-            let consent = person.iter().fold(Consent::Full, |consent, one| consent.and(self.standing(one)));
-            if consent != Consent::Full || person.first() == visitor.user.as_ref() {
+            let followed = Actor::user(name);
+            // Users first, then sessions.
+            let person = self.looked_up(&followed);
+            if self.standing(&followed) != Consent::Full || person.first() == visitor.user.as_ref() {
                 continue;
             }
             let mut gathered = Gathered::default();
@@ -48,7 +49,8 @@ impl People {
     /// # Errors
     /// The store's failure; some may then follow them still.
     pub(super) async fn unfollow(&self, person: &[Actor]) -> Result<u64, StoreError> {
-        if !self.following.load(Ordering::Acquire) || !person.iter().any(Actor::is_user) {
+        let person: Vec<Actor> = person.iter().filter(|one| one.is_user()).cloned().collect();
+        if !self.following.load(Ordering::Acquire) || person.is_empty() {
             return Ok(0);
         }
         let (mut removed, mut after) = (0, None);
@@ -56,17 +58,17 @@ impl People {
             let page = self.documents.scan(Table::People, after.as_deref(), limits::LISTED_MAX).await?;
             let full = page.len() == limits::LISTED_MAX;
             after = page.last().map(|(key, _)| key.clone());
-            let follows = |value: &[u8]| records::read_profile(value).follows.iter().any(|id| is_of(person, id));
+            let follows = |value: &[u8]| records::read_profile(value).follows.iter().any(|id| is_of(&person, id));
             let followers = page.into_iter().filter(|(_, value)| follows(value));
             let followers = followers.filter_map(|(key, _)| Actor::named(&key)).filter(|user| !person.contains(user));
-            removed += self.end_following(followers.collect(), person).await?;
+            removed += self.end_following(followers.collect(), &person).await?;
             if !full {
                 return Ok(removed);
             }
         }
     }
 
-    /// Takes a person out of the lists of those who were found to follow them, as these lists are now.
+    /// Takes a person's users out of the lists of those who were found to follow them, as these lists are now.
     async fn end_following(&self, followers: Vec<Actor>, person: &[Actor]) -> Result<u64, StoreError> {
         if followers.is_empty() {
             return Ok(0);
@@ -89,7 +91,7 @@ impl People {
     }
 }
 
-/// Whether an id in a list of who is followed is a person's.
+/// Whether an id in a list of who is followed is one of these users'.
 fn is_of(person: &[Actor], id: &str) -> bool {
-    person.iter().any(|one| one.is_user() && one.id() == id)
+    person.iter().any(|one| one.id() == id)
 }

@@ -9,9 +9,11 @@
 //! | a source that is merged into another user | refused: it has to be unmerged first |
 //! | a user into itself, or into someone who is merged into it | refused: nobody would be left |
 //! | a source that has sources of its own | they come along, and go along when it is unmerged |
+//! | a person with too many names | the oldest sessions of which nothing is kept any more go; a new one is refused if there is none |
 //! | a session that is asked about by itself | stays by itself: who holds a session need not be the user |
 //! | a user that is merged and asked about by its old name | is the person |
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use thiserror::Error;
@@ -40,7 +42,7 @@ pub enum LinkError {
     Circle,
     /// The person would have too many names.
     #[error(
-        "a person may be known by {most} users and sessions: unmerge one, or erase a session that is over (DELETE /v1/sessions/{{id}}/data)",
+        "a person may be known by {most} users and sessions, and of the oldest sessions something is still kept: unmerge one, or erase a session that is over (DELETE /v1/sessions/{{id}}/data)",
         most = limits::MERGED_MAX
     )]
     TooMany,
@@ -99,16 +101,43 @@ impl Links {
     /// Everyone that is the same person as a user: the root first, then what is merged into it, then what is merged into that.
     #[must_use]
     pub fn person(&self, user: &Actor) -> Vec<Actor> {
-        let mut all = vec![self.root(user).clone()];
-        let mut at = 0;
-        while let Some(one) = all.get(at).filter(|_| all.len() <= 2 * limits::MERGED_MAX) {
-            if let Some(sources) = self.sources.get(one) {
-                let new: Vec<Actor> = sources.iter().filter(|source| !all.contains(source)).cloned().collect();
-                all.extend(new);
-            }
+        self.names(user).into_iter().cloned().collect()
+    }
+
+    /// [`Links::person`] without a copy.
+    pub(super) fn names<'a>(&'a self, user: &'a Actor) -> Vec<&'a Actor> {
+        let root = self.root(user);
+        let (mut all, mut at) = (vec![root], 0);
+        while let Some(one) = all.get(at).copied() {
+            let sources = self.sources.get(one).into_iter().flatten();
+            // A source has one target, so only a circle comes back, and to where it began: in a table that someone else has written.
+            all.extend(sources.filter(|source| *source != root));
             at += 1;
         }
         all
+    }
+
+    /// Of a person the names that an answer is made from: the root, the other users, and the newest sessions, at most
+    /// [`limits::NAMES_LOOKED_UP_MAX`].
+    #[must_use]
+    pub fn looked_up(&self, user: &Actor) -> Vec<Actor> {
+        let mut names = self.names(user);
+        if names.len() > limits::NAMES_LOOKED_UP_MAX {
+            let newest = |name: &&Actor| Reverse(self.of.get(*name).map_or(i64::MAX, |link| link.at_ms));
+            names.sort_by_cached_key(|name| (!name.is_user(), newest(name)));
+            names.truncate(limits::NAMES_LOOKED_UP_MAX);
+        }
+        names.into_iter().cloned().collect()
+    }
+
+    /// The sessions of a person that were merged first, the oldest first.
+    #[must_use]
+    pub fn oldest_sessions(&self, user: &Actor, most: usize) -> Vec<Actor> {
+        let sessions = self.names(user).into_iter().filter(|name| !name.is_user());
+        let mut sessions: Vec<(i64, &Actor)> =
+            sessions.filter_map(|session| Some((self.of.get(session)?.at_ms, session))).collect();
+        sessions.sort_unstable();
+        sessions.into_iter().take(most).map(|(_, session)| session.clone()).collect()
     }
 
     /// Merges a source into a user. Returns the link, which is an older one if they are merged already.
@@ -122,7 +151,8 @@ impl Links {
         if self.root(target) == source {
             return Err(LinkError::Circle);
         }
-        if self.person(target).len() + self.person_below(source) > limits::MERGED_MAX {
+        // Nobody has the source, so its names are those that come along with it.
+        if self.names(target).len() + self.names(source).len() > limits::MERGED_MAX {
             return Err(LinkError::TooMany);
         }
         if self.of.len() >= limits::MERGES_MAX {
@@ -131,11 +161,6 @@ impl Links {
         let link = Link { target: target.clone(), at_ms };
         self.insert(source.clone(), link.clone());
         Ok(link)
-    }
-
-    /// Names that would come along with a source, itself included.
-    fn person_below(&self, source: &Actor) -> usize {
-        self.person(source).len()
     }
 
     /// Puts a link in, as it was read from a store.
@@ -157,7 +182,9 @@ impl Links {
     pub fn remove(&mut self, source: &Actor) {
         let Some(link) = self.of.remove(source) else { return };
         if let Some(sources) = self.sources.get_mut(&link.target) {
-            sources.retain(|one| one != source);
+            if let Some(at) = sources.iter().rposition(|one| one == source) {
+                sources.remove(at);
+            }
             if sources.is_empty() {
                 self.sources.remove(&link.target);
             }
@@ -269,6 +296,35 @@ mod tests {
         let error = links.merge(&user, &one(limits::MERGED_MAX), 0).unwrap_err();
         assert_eq!((error.clone(), links.person(&user).len()), (LinkError::TooMany, limits::MERGED_MAX));
         let said = error.to_string();
-        assert!(said.contains("by 50 users and sessions") && said.contains("DELETE /v1/sessions/{id}/data"), "{said}");
+        let parts = ["by 1000 users and sessions", "DELETE /v1/sessions/{id}/data"];
+        assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+    }
+
+    #[test]
+    fn an_answer_looks_at_all_users_of_a_person_and_at_the_newest_sessions() {
+        let mut links = Links::default();
+        let (user, old) = (Actor::user("u"), Actor::user("old"));
+        links.merge(&user, &old, 0).unwrap();
+        let session = |n: usize| Actor::session(&n.to_string());
+        // Some were merged into the other account; what was merged last was not always put in last.
+        let days = 2 * limits::NAMES_LOOKED_UP_MAX;
+        let merges = (0..days).rev().map(|day| (if day % 2 == 0 { &user } else { &old }, day));
+        merges.for_each(|(target, day)| drop(links.merge(target, &session(day), day as i64 + 1).unwrap()));
+        let looked_up = links.looked_up(&old);
+        assert_eq!(looked_up[..3], [user.clone(), old.clone(), session(days - 1)]);
+        assert_eq!(looked_up.last(), Some(&session(days + 2 - limits::NAMES_LOOKED_UP_MAX)));
+        assert_eq!(looked_up.len(), limits::NAMES_LOOKED_UP_MAX);
+        assert_eq!(links.person(&old).len(), days + 2);
+        assert_eq!(links.oldest_sessions(&user, 2), [session(0), session(1)]);
+    }
+
+    #[test]
+    fn a_circle_that_someone_else_has_written_ends() {
+        let mut links = Links::default();
+        let [a, b, c] = ["a", "b", "c"].map(Actor::user);
+        for (source, target) in [(&a, &b), (&b, &a), (&c, &a)] {
+            links.insert(source.clone(), Link { target: target.clone(), at_ms: 0 });
+        }
+        assert_eq!(links.person(&c).len(), 3);
     }
 }

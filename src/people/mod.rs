@@ -24,13 +24,14 @@ pub mod consent;
 pub mod erase;
 mod follows;
 pub mod links;
+mod merges;
 pub mod profile;
 pub mod records;
 pub mod settings;
 pub mod shown;
 
 use consent::Consent;
-use links::{Link, LinkError, Links};
+use links::{LinkError, Links};
 use profile::{Profile, ProfileError};
 use settings::PeopleSettings;
 
@@ -71,7 +72,7 @@ pub struct Visitor {
     pub user: Option<Actor>,
     /// The session.
     pub session: Option<Actor>,
-    /// The person's other names.
+    /// The person's other names, as many as an answer is made from.
     pub more: Vec<Actor>,
     /// What binds.
     pub consent: Consent,
@@ -190,8 +191,7 @@ impl People {
         let Some(name) = user.as_ref().filter(|_| self.linked.load(Ordering::Acquire)) else {
             return Visitor { user, session, more: Vec::new(), consent };
         };
-        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
-        let mut person = links.person(name).into_iter();
+        let mut person = self.looked_up(name).into_iter();
         let root = person.next();
         let more = person.filter(|one| Some(one) != session.as_ref()).collect();
         Visitor { user: root, session, more, consent }
@@ -203,10 +203,10 @@ impl People {
         if !self.restricting.load(Ordering::Acquire) {
             return Consent::Full;
         }
-        let person = self.person(name);
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
         let restricted = self.restricted.read().unwrap_or_else(PoisonError::into_inner);
         let one = |name: &Actor| restricted.get(name.as_str()).copied().unwrap_or_default();
-        person.iter().map(one).fold(Consent::Full, Consent::and)
+        links.names(name).into_iter().map(one).fold(Consent::Full, Consent::and)
     }
 
     /// What a visitor has done lately, as far as they agree that it is used, waiting at most `patience`.
@@ -297,61 +297,15 @@ impl People {
         self.links.read().unwrap_or_else(PoisonError::into_inner).root(user).clone()
     }
 
+    /// The names of a person that an answer is made from.
+    fn looked_up(&self, user: &Actor) -> Vec<Actor> {
+        self.links.read().unwrap_or_else(PoisonError::into_inner).looked_up(user)
+    }
+
     /// All names of a person, the first one first.
     #[must_use]
     pub fn person(&self, user: &Actor) -> Vec<Actor> {
         self.links.read().unwrap_or_else(PoisonError::into_inner).person(user)
-    }
-
-    /// Merges a user or session into a user. Returns since when they are merged.
-    ///
-    /// # Errors
-    /// A conflict, a bound, or the store's failure.
-    pub async fn merge(&self, target: &Actor, source: &Actor, now_ms: i64) -> Result<Link, PeopleError> {
-        let _one = self.changing.lock().await;
-        let (link, new) = {
-            let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
-            let before = links.len();
-            let link = links.merge(target, source, now_ms)?;
-            (link, links.len() > before)
-        };
-        if new {
-            let written = self.documents.write(vec![records::put_link(source, &link)]).await;
-            if let Err(error) = written {
-                self.note_links(|links| links.remove(source));
-                return Err(error.into());
-            }
-        }
-        self.note_links(|_| ());
-        Ok(link)
-    }
-
-    /// Until when a merge can be undone, milliseconds since 1970.
-    #[must_use]
-    pub fn reversible_until_ms(&self, link: &Link) -> i64 {
-        link.at_ms.saturating_add(self.unmerge_ms)
-    }
-
-    /// Takes a merge back.
-    ///
-    /// # Errors
-    /// They are not merged, it is too late, or the store's failure.
-    pub async fn unmerge(&self, target: &Actor, source: &Actor, now_ms: i64) -> Result<(), PeopleError> {
-        let _one = self.changing.lock().await;
-        let may = {
-            let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
-            links.may_unmerge(target, source, now_ms, self.unmerge_ms)
-        };
-        may?;
-        self.documents.write(vec![records::delete_link(source)]).await?;
-        self.note_links(|links| links.remove(source));
-        Ok(())
-    }
-
-    fn note_links(&self, change: impl FnOnce(&mut Links)) {
-        let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
-        change(&mut links);
-        self.linked.store(!links.is_empty(), Ordering::Release);
     }
 
     /// What is known about a user beside what they did.

@@ -62,6 +62,11 @@ impl Profile {
         Self { consent: Consent::None, ..Self::default() }
     }
 
+    /// What is left of a person who refused: the choice, and nothing more. Nothing of one who did not.
+    pub(super) fn refused(standing: Consent) -> Option<Self> {
+        (standing != Consent::Full).then(|| Self { consent: standing, ..Self::default() })
+    }
+
     /// For how many it counts among those in memory: one more for each whole KiB.
     pub(super) fn weight(&self) -> u32 {
         let texts = self.labels.iter().chain(&self.follows).chain(&self.country).chain(&self.device);

@@ -109,6 +109,11 @@ pub(super) fn delete_link(source: &Actor) -> Write {
     Write::delete(Table::Merges, source.as_str())
 }
 
+/// All that is left of names: nothing, or what was refused.
+pub(super) fn leave(names: &[Actor], refused: Option<&Profile>) -> Vec<Write> {
+    names.iter().flat_map(|name| [profile(name, refused), delete_link(name)]).collect()
+}
+
 pub(super) fn profile(user: &Actor, profile: Option<&Profile>) -> Write {
     match profile {
         Some(profile) => Write::put(Table::People, user.as_str(), serde_json::to_vec(profile).unwrap_or_default()),

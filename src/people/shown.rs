@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -112,10 +112,34 @@ pub struct ShownLog {
     documents: Arc<dyn Documents>,
     options: ShownOptions,
     sample: Sample,
-    recent: Mutex<VecDeque<Arc<Shown>>>,
+    recent: Mutex<Recent>,
     outcomes: AtomicU64,
     /// Entries that the store refused.
     refused: AtomicU64,
+}
+
+/// The lists that were logged last.
+#[derive(Default)]
+struct Recent {
+    /// Each with its bytes as JSON, the oldest first.
+    lists: VecDeque<(usize, Arc<Shown>)>,
+    bytes: usize,
+}
+
+impl Recent {
+    fn push(&mut self, bytes: usize, shown: Shown) {
+        self.bytes += bytes;
+        self.lists.push_back((bytes, Arc::new(shown)));
+        while self.lists.len() > limits::SHOWN_IN_MEMORY || self.bytes > limits::SHOWN_IN_MEMORY_BYTES_MAX {
+            let Some((bytes, _)) = self.lists.pop_front() else { break };
+            self.bytes -= bytes;
+        }
+    }
+
+    fn retain(&mut self, keeps: impl Fn(&Shown) -> bool) {
+        self.lists.retain(|(_, shown)| keeps(shown));
+        self.bytes = self.lists.iter().map(|(bytes, _)| bytes).sum();
+    }
 }
 
 impl ShownLog {
@@ -151,14 +175,14 @@ impl ShownLog {
 
     /// Logs a list. Does not wait.
     pub fn record(&self, shown: Shown) {
-        if let Ok(value) = serde_json::to_vec(&shown) {
-            self.put(entry_key(&shown.recommendation_id), value);
-        }
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        if recent.len() >= limits::SHOWN_IN_MEMORY {
-            recent.pop_front();
-        }
-        recent.push_back(Arc::new(shown));
+        let Ok(value) = serde_json::to_vec(&shown) else { return };
+        let bytes = value.len();
+        self.put(entry_key(&shown.recommendation_id), value);
+        self.recent().push(bytes, shown);
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A list by its name, if it was logged and is still kept.
@@ -167,8 +191,9 @@ impl ShownLog {
     /// The failure of the disk.
     pub async fn find(&self, id: &str) -> Result<Option<Arc<Shown>>, StoreError> {
         let in_memory = || {
-            let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-            recent.iter().rev().find(|shown| shown.recommendation_id == id).cloned()
+            let recent = self.recent();
+            let found = recent.lists.iter().rev().find(|(_, shown)| shown.recommendation_id == id);
+            found.map(|(_, shown)| Arc::clone(shown))
         };
         if let Some(shown) = in_memory() {
             return Ok(Some(shown));
@@ -274,8 +299,7 @@ impl ShownLog {
                 let writes = keys.iter().map(|key| Write::delete(Table::Recommendations, key.as_str()));
                 self.documents.write(writes.collect()).await?;
             }
-            let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-            recent.retain(|shown| !part.contains(&shown.recommendation_id));
+            self.recent().retain(|shown| !part.contains(&shown.recommendation_id));
         }
         Ok(removed)
     }
@@ -286,8 +310,7 @@ impl ShownLog {
     /// The failure of the disk.
     pub async fn prune(&self, now_ms: i64) -> Result<bool, StoreError> {
         let before = format!("{:012x}", now_ms.saturating_sub(self.options.keep_ms).max(0));
-        let is_kept = |shown: &Arc<Shown>| shown.recommendation_id >= before;
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner).retain(is_kept);
+        self.recent().retain(|shown| shown.recommendation_id >= before);
         let mut old = Vec::new();
         for prefix in [ENTRY, OUTCOME] {
             let page = self.documents.scan(Table::Recommendations, Some(prefix), limits::PRUNE_SHOWN_MAX).await?;

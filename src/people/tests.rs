@@ -1,7 +1,7 @@
 //! What several do with one person at once, and what is made of a store that is damaged or takes nothing.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
@@ -14,7 +14,7 @@ use super::settings::PeopleSettings;
 use super::shown::{Shown, ShownItem, ShownLog, ShownOptions};
 use super::{People, records, stored};
 use crate::history::memory::MemoryHistory;
-use crate::history::{Actor, Incoming};
+use crate::history::{Ack, Actor, Erased, HistoryStats, Incoming, Kept, Lookup, RecentInteractions};
 use crate::interaction::{Interaction, RECOMMENDATION_ID};
 use crate::limits;
 use crate::store::memory::MemoryDocuments;
@@ -76,8 +76,50 @@ impl Documents for Gated {
     }
 }
 
+/// A history that takes so many erasures.
+struct Erasing {
+    inner: MemoryHistory,
+    left: AtomicUsize,
+}
+
+impl RecentInteractions for Erasing {
+    fn append(&self, batch: Vec<Incoming>) -> BoxFuture<'_, Result<Ack, StoreError>> {
+        self.inner.append(batch)
+    }
+
+    fn recent(&self, actor: &Actor) -> Lookup {
+        self.inner.recent(actor)
+    }
+
+    fn page(
+        &self,
+        actor: &Actor,
+        before: Option<(i64, u64)>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Kept>, StoreError>> {
+        self.inner.page(actor, before, limit)
+    }
+
+    fn erase(&self, actors: Vec<Actor>, documents: Vec<Write>) -> BoxFuture<'static, Result<Erased, StoreError>> {
+        let left = self.left.load(Ordering::Relaxed);
+        if left == 0 {
+            return Box::pin(std::future::ready(Err(StoreError::Closed)));
+        }
+        self.left.store(left - 1, Ordering::Relaxed);
+        self.inner.erase(actors, documents)
+    }
+
+    fn stats(&self) -> HistoryStats {
+        self.inner.stats()
+    }
+}
+
+fn history() -> MemoryHistory {
+    MemoryHistory::new(1, 100, Duration::from_secs(60))
+}
+
 fn people(documents: &Arc<Gated>) -> People {
-    let history = Arc::new(MemoryHistory::new(1, 100, Duration::from_secs(60)));
+    let history = Arc::new(history());
     People::open(&PeopleSettings::default(), history, documents.clone()).unwrap()
 }
 
@@ -234,6 +276,25 @@ fn what_the_store_does_not_take_of_the_log_is_counted() {
 }
 
 #[test]
+fn lists_in_memory_are_bounded_by_their_bytes_too() {
+    let documents = Gated::open();
+    let log = log(&documents);
+    documents.is_full.store(true, Ordering::Relaxed);
+    let long = ShownItem {
+        item_id: "i".repeat(limits::SHOWN_IN_MEMORY_BYTES_MAX / 4),
+        score: 0.5,
+        source: "popular".to_owned(),
+        placement: None,
+        propensity: 1.0,
+    };
+    (0..4).for_each(|at_ms| log.record(Shown { items: vec![long.clone()], ..list(at_ms) }));
+    runtime().block_on(async {
+        let held = async |at_ms| log.find(&list(at_ms).recommendation_id).await.unwrap().is_some();
+        assert_eq!([held(0).await, held(1).await, held(3).await], [false, true, true]);
+    });
+}
+
+#[test]
 fn an_erasure_that_removes_lists_holds_nobody_up() {
     let (user, session, gone) = (Actor::user("u"), Actor::session("s"), [Actor::user("gone")]);
     let documents = Gated::open();
@@ -291,5 +352,63 @@ fn what_is_older_than_it_is_kept_is_gone_from_memory_too() {
         assert!(!log.prune(5_500).await.unwrap());
         assert_eq!(log.find(&old.recommendation_id).await.unwrap(), None);
         assert_eq!(log.find(&new.recommendation_id).await.unwrap().as_deref(), Some(&new));
+    });
+}
+
+#[test]
+fn sessions_of_which_nothing_is_kept_give_way_to_new_ones_and_a_refusal_stays_under_each() {
+    let documents = Gated::open();
+    let people = people(&documents);
+    let user = Actor::user("u");
+    let session = |day: usize| Actor::session(&day.to_string());
+    let view = Incoming {
+        user_id: None,
+        session_id: Some(session(0).id().to_owned()),
+        interaction: Interaction::new("i", "view", 1),
+    };
+    runtime().block_on(async {
+        people.keep(vec![(view, Consent::Full)]).await.unwrap();
+        let merge = async |days: std::ops::Range<usize>| {
+            for day in days {
+                people.merge(&user, &session(day), day as i64).await.unwrap();
+            }
+        };
+        merge(0..limits::MERGED_MAX - 1).await;
+        let names = |day: usize| people.person(&user).contains(&session(day));
+        assert_eq!((people.person(&user).len(), names(1)), (limits::MERGED_MAX, true));
+        let visitor = people.visitor(Some("u"), None, Consent::Full);
+        assert_eq!(visitor.more.len() + 1, limits::NAMES_LOOKED_UP_MAX);
+        merge(limits::MERGED_MAX..limits::MERGED_MAX + 1).await;
+        let gone = limits::SESSIONS_LET_GO_MAX - 1;
+        assert_eq!([names(0), names(1), names(gone), names(gone + 1)], [true, false, false, true], "one has something");
+        assert_eq!(people.standing(&session(1)), Consent::Full);
+        people.set_profile(&user, Some(&Profile::refusal()), true).await.unwrap();
+        merge(limits::MERGED_MAX + 1..limits::MERGED_MAX + 1 + gone).await;
+        assert_eq!((names(gone + 1), people.standing(&session(gone + 1))), (false, Consent::None));
+        let erased = people.erase(std::slice::from_ref(&user), &log(&documents)).await.unwrap();
+        assert_eq!((erased.interactions, names(0)), (1, false));
+    });
+}
+
+#[test]
+fn a_refusal_binds_what_an_erasure_that_stops_halfway_has_left() {
+    let documents = Gated::open();
+    let history = Arc::new(Erasing { inner: history(), left: AtomicUsize::new(1) });
+    let people = People::open(&PeopleSettings::default(), history.clone(), documents.clone()).unwrap();
+    let (user, old) = (Actor::user("u"), Actor::user("old"));
+    runtime().block_on(async {
+        people.set_profile(&old, Some(&Profile::refusal()), true).await.unwrap();
+        for session in 0..300 {
+            people.merge(&user, &Actor::session(&session.to_string()), 0).await.unwrap();
+        }
+        people.merge(&user, &old, 0).await.unwrap();
+        let erase = async || people.erase(std::slice::from_ref(&user), &log(&documents)).await;
+        erase().await.unwrap_err();
+        let left = people.person(&user);
+        assert!(left.len() < 302 && !left.contains(&old), "{}", left.len());
+        assert_eq!([people.standing(&user), people.standing(&old)], [Consent::None; 2]);
+        history.left.store(9, Ordering::Relaxed);
+        assert!(erase().await.unwrap().refusal_kept);
+        assert_eq!((people.person(&user).len(), people.standing(&user)), (1, Consent::None));
     });
 }

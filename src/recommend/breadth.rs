@@ -93,7 +93,7 @@ impl Breadth {
     }
 }
 
-/// A search that was made, as far as it takes to repeat it exactly.
+/// A search that was made, as far as it takes to repeat it exactly; and how far it has been repeated.
 #[derive(Clone, Debug, Default)]
 pub struct Probe {
     query: Vec<f32>,
@@ -101,6 +101,10 @@ pub struct Probe {
     level: u8,
     similarities: Vec<f32>,
     k: usize,
+    /// Items before this one have been compared with.
+    compared: u32,
+    /// The similarities of the nearest of those.
+    nearest: Vec<f32>,
 }
 
 impl Probe {
@@ -108,7 +112,7 @@ impl Probe {
         let k = k.min(NEAREST);
         let similarities = hits.iter().take(k).map(|hit| hit.similarity).collect();
         let level = breadth.level(FilterShape::of(allowed));
-        *self = Self { query: query.to_vec(), allowed: allowed.cloned(), level, similarities, k };
+        *self = Self { query: query.to_vec(), allowed: allowed.cloned(), level, similarities, k, ..Self::default() };
     }
 
     pub(super) fn is_kept(&self) -> bool {
@@ -127,16 +131,91 @@ impl Probe {
         self.level
     }
 
-    /// The share of the true nearest that it found; none where there was nothing to find. Compares with every item that it could find.
+    /// Compares with the next so many items, as far as the search could find them; says whether those were the last.
     ///
     /// # Errors
-    /// A model of other vectors, or of another number of items.
-    pub fn recall<D: AsRef<[u8]>>(&self, model: &Model<D>, scratch: &mut Scratch) -> Result<Option<f64>, SearchError> {
+    /// A model of other vectors.
+    pub fn repeat<D: AsRef<[u8]>>(
+        &mut self,
+        model: &Model<D>,
+        items: u32,
+        scratch: &mut Scratch,
+    ) -> Result<bool, SearchError> {
+        let end = self.compared.saturating_add(items).min(model.len());
+        let mut part = AllowSet::new_empty(model.len());
+        for ordinal in self.compared..end {
+            part.insert(ordinal);
+        }
+        if let Some(allowed) = &self.allowed {
+            part.and(allowed);
+        }
         let params = SearchParams { k: self.k, ef_search: self.k, exact: true };
-        model.index().search(&self.query, &params, self.allowed.as_ref(), scratch)?;
-        let hits = scratch.hits();
-        let Some(worst) = hits.last().map(|hit| hit.similarity) else { return Ok(None) };
+        model.index().search(&self.query, &params, Some(&part), scratch)?;
+        self.nearest.extend(scratch.hits().iter().map(|hit| hit.similarity));
+        self.nearest.sort_unstable_by(|a, b| b.total_cmp(a));
+        self.nearest.truncate(self.k);
+        self.compared = end;
+        Ok(end == model.len())
+    }
+
+    /// The share of the true nearest that it found, once it was repeated with all items; none where there was nothing to find.
+    #[must_use]
+    pub fn recall(&self) -> Option<f64> {
+        let worst = *self.nearest.last()?;
         let found = self.similarities.iter().filter(|similarity| is_true(**similarity, worst)).count();
-        Ok(Some(found as f64 / hits.len() as f64))
+        Some(found as f64 / self.nearest.len() as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kindred_index::{FilterExpr, Metric};
+
+    use super::super::{RecommendRequest, RecommendScratch, recommend};
+    use super::*;
+    use crate::interaction::Interaction;
+    use crate::scenario::Scenario;
+    use crate::testing::Fixture;
+    use crate::user_vector::Weighting;
+
+    #[test]
+    fn what_was_measured_to_find_just_as_much_meets_the_target_of_a_scenario() {
+        let mut fixture = Fixture::random(7, 100, 12, Metric::Cosine);
+        (fixture.recall, fixture.recall_by_breadth) = (0.98, vec![(40, 0.99)]);
+        let model = fixture.model();
+        let scenario: Scenario = serde_json::from_str(r#"{"recall_target": 0.99}"#).unwrap();
+        let history = [Interaction::new(Fixture::key(1), "view", 1)];
+        let request = RecommendRequest::new(&history, 1);
+        let scratch = &mut RecommendScratch::default();
+        let list = recommend(&model, &scenario, &Weighting::default(), &request, scratch, &mut |_| ()).unwrap();
+        assert!(list.search.is_some(), "else every item is scored");
+    }
+
+    #[test]
+    fn a_search_is_repeated_in_parts_as_in_one() {
+        let model = Fixture::random(7, 100, 12, Metric::Cosine).model();
+        let toys = FilterExpr::Match { field: "category".to_owned(), value: Fixture::category(0) };
+        let query = model.index().row(1).unwrap().to_vec();
+        for allowed in [None, Some(model.index().attributes().evaluate(&toys, model.len()).unwrap())] {
+            let may = |ordinal: &u32| allowed.as_ref().is_none_or(|set| set.contains(*ordinal));
+            let similarity = |ordinal: u32| model.view().row(ordinal).unwrap().dot(&query);
+            let mut all: Vec<f32> = (0..model.len()).filter(may).map(similarity).collect();
+            all.sort_unstable_by(|a, b| b.total_cmp(a));
+            // What a search found that missed every other of the nearest.
+            let hits = all.iter().step_by(2).map(|similarity| Hit { ordinal: 0, similarity: *similarity });
+            let hits: Vec<Hit> = hits.collect();
+            let worst = all.get(NEAREST - 1).copied().unwrap();
+            let expected = hits.iter().filter(|hit| is_true(hit.similarity, worst)).count() as f64 / NEAREST as f64;
+            assert!((0.5..0.8).contains(&expected), "{expected}");
+            for (items, parts) in [(100, 1), (u32::MAX, 1), (9, 12), (1, 100)] {
+                let (mut probe, mut scratch) = (Probe::default(), Scratch::default());
+                probe.keep(&query, 64, allowed.as_ref(), Breadth::default(), &hits);
+                let repeated = (1..).find(|_| probe.repeat(&model, items, &mut scratch).unwrap());
+                assert_eq!((repeated, probe.recall()), (Some(parts), Some(expected)), "{items} at once");
+            }
+        }
+        let mut nothing = Probe::default();
+        nothing.keep(&query, 3, Some(&AllowSet::new_empty(model.len())), Breadth::default(), &[]);
+        assert_eq!((nothing.repeat(&model, 100, &mut Scratch::default()), nothing.recall()), (Ok(true), None));
     }
 }

@@ -8,6 +8,7 @@ use kindred_index::{AllowSet, AttributeView, FilterError, FilterExpr};
 use super::RecommendError;
 use super::candidates::{Candidate, CandidateTable};
 use super::facts::passes;
+use crate::filter::{unheld_key, without};
 use crate::live_items::LiveItems;
 use crate::model::{Model, ModelView};
 use crate::scenario::{ItemFilter, Scenario};
@@ -156,10 +157,12 @@ pub fn passing_rule<D: AsRef<[u8]>>(
     live: Option<&LiveItems>,
     filter: &FilterExpr,
 ) -> Result<Arc<AllowSet>, FilterError> {
+    let attributes = model.index().attributes();
+    let is_unheld = |condition: &FilterExpr| unheld_key(&attributes, condition).is_some();
     let mut set = if unheld(model, filter).is_empty() {
         model.passing(None, filter)?
     } else {
-        model.passing(None, &without_unheld(&model.index().attributes(), filter))?
+        model.passing(None, &without(filter, &is_unheld))?
     };
     if let Some(live) = live.filter(|live| live.n_changed() > 0) {
         live.amend(filter, Arc::make_mut(&mut set));
@@ -186,35 +189,6 @@ pub fn unheld<'f, D: AsRef<[u8]>>(model: &Model<D>, filter: &'f FilterExpr) -> B
     let mut keys = BTreeSet::new();
     gather(&model.index().attributes(), filter, &mut keys);
     keys
-}
-
-/// A filter with conditions that hold for no item in the place of those that no item can fulfil.
-fn without_unheld(attributes: &AttributeView<'_>, filter: &FilterExpr) -> FilterExpr {
-    let all = |parts: &[FilterExpr]| parts.iter().map(|part| without_unheld(attributes, part)).collect();
-    match filter {
-        FilterExpr::And(parts) => FilterExpr::And(all(parts)),
-        FilterExpr::Or(parts) => FilterExpr::Or(all(parts)),
-        FilterExpr::Not(part) => FilterExpr::Not(Box::new(without_unheld(attributes, part))),
-        condition if unheld_key(attributes, condition).is_some() => FilterExpr::Or(Vec::new()),
-        condition => condition.clone(),
-    }
-}
-
-/// The attribute of a condition that no item can fulfil, whatever its values are.
-fn unheld_key<'f>(attributes: &AttributeView<'_>, condition: &'f FilterExpr) -> Option<&'f str> {
-    let field = |name: &str| attributes.field(name);
-    let is_point = |name: &str| ["lat", "lon"].iter().all(|axis| field(&format!("{name}.{axis}")).is_some());
-    let (name, is_held) = match condition {
-        FilterExpr::Match { field: name, .. } | FilterExpr::Any { field: name, .. } => {
-            (name, field(name).is_some_and(|field| field.n_terms() > 0))
-        }
-        FilterExpr::Range { field: name, .. } => (name, field(name).is_some_and(|field| field.n_numbers() > 0)),
-        FilterExpr::Except { field: name, .. } => (name, field(name).is_some()),
-        FilterExpr::GeoRadius { field: name, .. } => (name, is_point(name)),
-        FilterExpr::Exists { field: name } => (name, field(name).is_some() || is_point(name)),
-        FilterExpr::HasId { .. } | FilterExpr::And(_) | FilterExpr::Or(_) | FilterExpr::Not(_) => return None,
-    };
-    (!is_held).then_some(name.as_str())
 }
 
 #[cfg(test)]

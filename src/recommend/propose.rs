@@ -3,7 +3,7 @@
 use kindred_index::{AllowSet, EF_SEARCH_MAX, FilterExpr, K_MAX, Metric, Scratch, SearchParams, SearchStats};
 
 use super::aspects::Aspect;
-use super::candidates::CandidateTable;
+use super::candidates::{Candidate, CandidateTable};
 use super::facts::passes;
 use super::rank::{Plan, Question};
 use super::{Fallback, Probe, RecommendError, Stage};
@@ -42,8 +42,13 @@ pub(super) fn propose<D: AsRef<[u8]>>(
         }
     }
     if weights.followed > 0.0 {
-        for (place, (ordinal, value)) in scorer.followed.iter().enumerate() {
-            table.add_followed(*ordinal, *value, is_open && place < plan.candidates && eligible.allows(*ordinal));
+        // What may not be in the list takes no place from what follows it.
+        let mut left = if is_open { plan.candidates } else { 0 };
+        for (ordinal, value) in scorer.followed {
+            let is_excluded = table.get(*ordinal).is_some_and(Candidate::is_excluded);
+            let proposes = left > 0 && !is_excluded && eligible.allows(*ordinal);
+            table.add_followed(*ordinal, *value, proposes);
+            left -= usize::from(proposes);
         }
     }
     if !is_open {
@@ -54,6 +59,8 @@ pub(super) fn propose<D: AsRef<[u8]>>(
     }
     if label.is_some() {
         let most = if question.is_nobody() { question.to_fill() } else { plan.candidates };
+        // What is taken in a country or on a device may be far from popular with everyone.
+        from_context(question, most, table);
         fill(question, most, table);
         observe(Stage::Neighbours);
         by_rules(question, table, search)?;
@@ -104,13 +111,19 @@ fn from_signals<D: AsRef<[u8]>>(question: &Question<'_, D>, table: &mut Candidat
     {
         table.propose_first(trend.order(), most, false, eligible);
     }
-    if weights.context > 0.0 {
+    from_context(question, most, table);
+    if alone && weights.popularity > 0.0 {
+        table.propose_first(scorer.view.popular(), most, false, eligible);
+    }
+}
+
+/// What visitors of the same context take most just now: so many for each of its values that is counted.
+fn from_context<D: AsRef<[u8]>>(question: &Question<'_, D>, most: usize, table: &mut CandidateTable) {
+    let Question { scorer, eligible, .. } = question;
+    if scorer.weights.context > 0.0 {
         for (_, trend) in &scorer.signals.segments {
             table.propose_first(trend.order(), most, false, eligible);
         }
-    }
-    if alone && weights.popularity > 0.0 {
-        table.propose_first(scorer.view.popular(), most, false, eligible);
     }
 }
 
@@ -172,8 +185,11 @@ fn find<D: AsRef<[u8]>>(
         let row = |ordinal: u32| question.scorer.view.row(ordinal).unwrap_or_default();
         let score = |ordinal: u32| taste.similarity(None, || row(ordinal));
         let mut scored: Vec<(f32, u32)> = added.iter().map(|&ordinal| (score(ordinal), ordinal)).collect();
-        scored.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then_with(|| question.scorer.by_key(a.1, b.1)));
-        for (similarity, ordinal) in scored.into_iter().take(k) {
+        if scored.len() > k {
+            scored.select_nth_unstable_by(k, |a, b| b.0.total_cmp(&a.0).then_with(|| question.scorer.by_key(a.1, b.1)));
+            scored.truncate(k);
+        }
+        for (similarity, ordinal) in scored {
             if taste.aspects().is_empty() {
                 table.propose_found(ordinal, similarity);
             }

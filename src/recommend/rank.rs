@@ -121,7 +121,7 @@ impl Plan {
         if !(1..=limits::ANSWER_ITEMS_MAX).contains(&limit) {
             return Err(RecommendError::Limit { found: limit });
         }
-        let of_scenario = scenario.recall_target.map(f64::from).filter(|_| request.ef_search.is_none());
+        let of_scenario = scenario.recall_target.filter(|_| request.ef_search.is_none());
         let target = request.recall_target.or(of_scenario);
         let (ef_search, as_exact) = breadth_asked_for(manifest, request.ef_search, target, scenario.ef_search)?;
         if request.exclude.len() > limits::EXCLUDE_MAX {

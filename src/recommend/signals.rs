@@ -73,9 +73,10 @@ impl Signals<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{RecommendRequest, RecommendScratch, Source, recommend};
+    use super::super::{Fallback, RecommendRequest, RecommendScratch, Recommendation, Source, recommend};
     use super::*;
-    use crate::scenario::{Scenario, SourceWeights};
+    use crate::interaction::Interaction;
+    use crate::scenario::{FallbackList, Scenario, SourceWeights};
     use crate::testing::Fixture;
     use crate::user_vector::Weighting;
 
@@ -113,5 +114,39 @@ mod tests {
         let list = recommend(&model, &scenario, &Weighting::default(), &request, scratch, &mut |_| ()).unwrap();
         assert_eq!((list.items[0].ordinal, list.items[0].source), (first, Source::Context));
         assert_eq!(list.items[1].source, Source::Popular);
+    }
+
+    #[test]
+    fn what_visitors_of_the_same_context_take_is_proposed_to_whom_nothing_is_known_of() {
+        let model = Fixture::shop().model();
+        // The least popular of those that can be had, and one that cannot.
+        let last = model.popular().iter().rev().copied().find(|ordinal| ordinal % 10 != 9 && *ordinal != 0).unwrap();
+        let mine = Trend::new(vec![(9, 7.0, 7), (last, 3.0, 3)]);
+        let signals = Signals { overall: None, segments: vec![("country", &mine)] };
+        let nobody: [Interaction; 0] = [];
+        let grumbler = [Interaction::new(Fixture::key(0), "dislike", 1)];
+        let list = |history: &[Interaction], fallback: FallbackList| {
+            let weights = SourceWeights { context: 5.0, ..SourceWeights::default() };
+            let scenario = Scenario { weights, fallback: vec![fallback], candidates: 4, ..Scenario::home() };
+            let request = RecommendRequest {
+                signals: Some(&signals),
+                limit: Some(4),
+                explain: true,
+                ..RecommendRequest::new(history, 1)
+            };
+            let scratch = &mut RecommendScratch::default();
+            recommend(&model, &scenario, &Weighting::default(), &request, scratch, &mut |_| ()).unwrap()
+        };
+        for (history, label) in [(&nobody[..], Fallback::Newcomer), (&grumbler[..], Fallback::NoPreference)] {
+            let found = list(history, FallbackList::Popular);
+            assert_eq!((found.fallback, found.items.len()), (Some(label), 4));
+            assert_eq!((found.items[0].ordinal, found.items[0].source), (last, Source::Context), "{found:?}");
+            let is_whole = |item: &Recommendation| {
+                item.reasons.as_ref().is_some_and(|reasons| (reasons.total() - item.score).abs() < 1e-9)
+            };
+            assert!(found.items.iter().all(is_whole) && found.items.iter().all(|item| item.ordinal != 9));
+        }
+        // A page that would rather be empty stays so.
+        assert!(list(&nobody, FallbackList::Nothing).items.is_empty());
     }
 }

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kindred_index::key_hash;
+use kindred_index::{Field, key_hash};
 
 use super::candidates::CandidateTable;
 use super::chance::{Chance, above};
@@ -22,7 +22,7 @@ use super::signals::Signals;
 use super::taste::{cosine, length};
 use super::{Placement, Recommendation};
 use crate::model::{Column, Model, ModelView};
-use crate::scenario::{Cap, Exploration, ExploreMethod, Promotion};
+use crate::scenario::{Cap, Exploration, ExploreMethod, Pin, Promotion};
 
 /// A candidate on its way into the list.
 #[derive(Clone, Copy, Debug)]
@@ -78,41 +78,47 @@ impl Entry {
 
 /// How many items with each value are in the list, for each cap.
 struct Counts<'a> {
-    caps: Vec<(&'a Cap, Option<Arc<Column<u32>>>)>,
+    caps: Vec<Capped<'a>>,
     view: &'a ModelView<'a>,
-    /// The values of the model, by place, for entries that were changed since.
-    names: Vec<Vec<&'a str>>,
     taken: BTreeMap<(usize, u32), usize>,
+}
+
+/// A cap, and the values of its attribute.
+struct Capped<'a> {
+    cap: &'a Cap,
+    /// Those of each item of the model, by their places.
+    column: Option<Arc<Column<u32>>>,
+    field: Option<Field<'a>>,
+}
+
+impl Capped<'_> {
+    /// The place of a value among those of the model. One that came in since is known by its hash, beyond all places.
+    fn place(&self, term: &str) -> u32 {
+        let of_the_model = self.field.and_then(|field| field.place(term));
+        of_the_model.unwrap_or_else(|| key_hash(0, term.as_bytes()) as u32 | (1 << 31))
+    }
 }
 
 impl<'a> Counts<'a> {
     fn new<D: AsRef<[u8]>>(model: &'a Model<D>, view: &'a ModelView<'a>, caps: &'a [Cap]) -> Self {
-        let names = |cap: &Cap| match (view.live(), model.index().attributes().field(&cap.key)) {
-            (Some(_), Some(field)) => field.terms().map(|(name, _)| name).collect(),
-            _ => Vec::new(),
+        let capped = |cap: &'a Cap| Capped {
+            cap,
+            column: model.terms(&cap.key),
+            field: model.index().attributes().field(&cap.key),
         };
-        Self {
-            caps: caps.iter().map(|cap| (cap, model.terms(&cap.key))).collect(),
-            view,
-            names: caps.iter().map(names).collect(),
-            taken: BTreeMap::new(),
-        }
+        Self { caps: caps.iter().map(capped).collect(), view, taken: BTreeMap::new() }
     }
 
-    /// The values of an item that count: the cap, how many may share it, and the value's place among those of the model. A value that came
-    /// in since is known by its hash, beyond all places.
+    /// The values of an item that count: the cap, how many may share it, and the value's place.
     fn values(&self, ordinal: u32) -> Vec<(usize, usize, u32)> {
         let mut values = Vec::new();
         let changed = self.view.live().and_then(|live| live.entry(ordinal));
-        for (at, ((cap, column), names)) in self.caps.iter().zip(&self.names).enumerate() {
+        for (at, capped) in self.caps.iter().enumerate() {
+            let Cap { key, at_most } = capped.cap;
             if let Some(entry) = changed {
-                let place = |term: &str| match names.binary_search(&term) {
-                    Ok(place) => place as u32,
-                    Err(_) => key_hash(0, term.as_bytes()) as u32 | (1 << 31),
-                };
-                values.extend(entry.attributes().terms_of(&cap.key).map(|term| (at, cap.at_most, place(term))));
-            } else if let Some(column) = column {
-                values.extend(column.of(ordinal).iter().map(|term| (at, cap.at_most, *term)));
+                values.extend(entry.attributes().terms_of(key).map(|term| (at, *at_most, capped.place(term))));
+            } else if let Some(column) = &capped.column {
+                values.extend(column.of(ordinal).iter().map(|term| (at, *at_most, *term)));
             }
         }
         // A value that was put twice is one, as in the tables of the index.
@@ -188,12 +194,14 @@ pub(super) fn shape<D: AsRef<[u8]>>(
     entries.sort_unstable_by(by_score);
     let new = scenario.explore.as_ref().map(|explore| newness(explore, question.now_ms));
     let mut pool = scenario.explore.as_ref().map_or(0, |explore| explore.pool);
+    let pinned = |pin: &Pin| Some((scorer.view.ordinal(&pin.item_id)?, pin.position.saturating_sub(1)));
+    let pins = scenario.pins.iter().filter_map(pinned).filter(|(_, place)| *place < plan.limit);
+    let pins: Vec<(u32, usize)> = pins.collect();
     for entry in &mut entries {
         let is = |filter| passes(scorer.model, &scorer.view, filter, entry.ordinal);
         entry.buried = scenario.bury.as_ref().is_some_and(|bury| is(bury.expression()));
         entry.promoted = scenario.promote.as_ref().is_some_and(|promotion| is(promotion.filter.expression()));
-        let pin = scenario.pins.iter().find(|pin| scorer.view.key(entry.ordinal) == Some(&pin.item_id));
-        entry.pinned = pin.map(|pin| pin.position.saturating_sub(1)).filter(|place| *place < plan.limit);
+        entry.pinned = pins.iter().find(|(ordinal, _)| *ordinal == entry.ordinal).map(|(_, place)| *place);
         let may_be_drawn = pool > 0 && !entry.buried && entry.pinned.is_none();
         entry.new = may_be_drawn && new.as_ref().is_some_and(is);
         pool -= usize::from(entry.new);

@@ -267,6 +267,23 @@ mod tests {
     }
 
     #[test]
+    fn what_may_not_be_listed_takes_no_place_of_what_is_followed() {
+        let (model, hour, now_ms) = (Fixture::shop().model(), 3_600_000, 100 * 3_600_000);
+        let last = model.popular().iter().rev().copied().find(|ordinal| ordinal % 10 != 9 && *ordinal != 0).unwrap();
+        let took = |item: u32, hours: i64| Interaction::new(Fixture::key(item as usize), "view", now_ms - hours * hour);
+        // The first is left out, the second cannot be had.
+        let (taken, exclude) = ([took(0, 0), took(9, 1), took(last, 2)], [Fixture::key(0)]);
+        let followed = [taken.iter().collect::<Vec<&Interaction>>()];
+        let weights = SourceWeights { followed: 30.0, ..SourceWeights::default() };
+        let scenario = Scenario { weights, limit: 2, candidates: 2, ..Scenario::home() };
+        let request: RecommendRequest<'_> =
+            RecommendRequest { followed: &followed, exclude: &exclude, ..RecommendRequest::new(&[], now_ms) };
+        let scratch = &mut RecommendScratch::default();
+        let list = recommend(&model, &scenario, &Weighting::default(), &request, scratch, &mut |_| ()).unwrap();
+        assert_eq!((list.items.len(), list.items[0].ordinal), (2, last));
+    }
+
+    #[test]
     fn who_looks_at_what_they_may_buy_again_still_finds_it() {
         let (day, now_ms) = (24 * 3_600_000, 100 * 24 * 3_600_000);
         let done = |item, kind: &str, days: i64| Interaction::new(Fixture::key(item), kind, now_ms - days * day);

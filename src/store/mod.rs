@@ -20,49 +20,25 @@ use crate::limits;
 /// A boxed future that may move between threads.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// The tables of documents. Adding one is adding a variant and its line in [`Table::ALL`] and [`Table::name`]; a file of an older version gets the
-/// new table when it is opened.
+/// The tables of documents. Adding one is adding a variant and its line in [`Table::name`]; a store of an older version has nothing in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "name() says what each is called; its owner documents the records")]
 pub enum Table {
     Items,
     People,
-    Sessions,
-    Erasures,
     Merges,
     Recommendations,
-    Counters,
-    Experiments,
-    Audit,
 }
 
 impl Table {
-    /// Every table.
-    pub const ALL: [Self; 9] = [
-        Self::Items,
-        Self::People,
-        Self::Sessions,
-        Self::Erasures,
-        Self::Merges,
-        Self::Recommendations,
-        Self::Counters,
-        Self::Experiments,
-        Self::Audit,
-    ];
-
     /// What it is called in the file. Never changed once published.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Items => "documents/items",
             Self::People => "documents/people",
-            Self::Sessions => "documents/sessions",
-            Self::Erasures => "documents/erasures",
             Self::Merges => "documents/merges",
             Self::Recommendations => "documents/recommendations",
-            Self::Counters => "documents/counters",
-            Self::Experiments => "documents/experiments",
-            Self::Audit => "documents/audit",
         }
     }
 }

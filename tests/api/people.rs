@@ -121,6 +121,27 @@ fn who_is_merged_is_shown_whether_or_not_anything_was_set() {
 }
 
 #[test]
+fn who_logs_in_from_a_new_session_each_day_is_one_person_and_erased_as_one() {
+    // The smallest queue of the store that there may be.
+    let server = Server::with(&Fixture::shop(), |settings| settings.history.queue = 1_000);
+    for day in 0..400 {
+        let session = format!("day-{day}");
+        if day % 10 == 5 {
+            view_in(&server, &session, "item-1");
+        }
+        let merged = server.post("/v1/users/u/merge", json!({"session_id": session})).ok();
+        assert_eq!(merged["names"], day + 2);
+    }
+    assert_eq!(events_used(&server, json!({"user_id": "u"})), 5, "of the newest 49 sessions");
+    assert_eq!(events_used(&server, json!({"user_id": "u", "session_id": "day-5"})), 6, "and of the one it is in");
+    assert_eq!(listed(&server, "/v1/users/u/interactions?limit=1000").len(), 40);
+    let removed = server.send("DELETE", "/v1/users/u/data", &[], &[]).ok()["removed"].clone();
+    assert_eq!((&removed["interactions"], &removed["merges"]), (&json!(40), &json!(400)));
+    assert!(listed(&server, "/v1/sessions/day-5/interactions").is_empty());
+    assert_eq!(server.get("/v1/users/u/data").ok()["names"], json!(["u:u"]));
+}
+
+#[test]
 fn a_merge_is_final_after_its_days() {
     let server = Server::with(&Fixture::shop(), |settings| settings.people.unmerge_days = 0);
     server.post("/v1/users/u/merge", json!({"session_id": "s"})).ok();

@@ -2,9 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use kindred::timestamp;
-
-const SECONDS_PER_DAY: u64 = 86_400;
+use kindred::timestamp::Timestamp;
 
 /// A moment, in seconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,25 +16,12 @@ impl Moment {
 
     /// As RFC 3339: `2026-11-24T14:25:01Z`.
     pub fn rfc3339(self) -> String {
-        let ([y, mo, d], [h, mi, s]) = (self.date(), self.time());
-        format!("{y:04}-{mo:02}-{d:02}T{h:02}:{mi:02}:{s:02}Z")
+        Timestamp(self.0 as i64 * 1_000).to_string()
     }
 
     /// As a part of file names: `20261124T142501Z`.
     pub fn compact(self) -> String {
-        let ([y, mo, d], [h, mi, s]) = (self.date(), self.time());
-        format!("{y:04}{mo:02}{d:02}T{h:02}{mi:02}{s:02}Z")
-    }
-
-    fn time(self) -> [u64; 3] {
-        let s = self.0 % SECONDS_PER_DAY;
-        [s / 3600, s / 60 % 60, s % 60]
-    }
-
-    fn date(self) -> [i64; 3] {
-        let days = i64::try_from(self.0 / SECONDS_PER_DAY).unwrap_or(i64::MAX);
-        let (year, month, day) = timestamp::date_of(days);
-        [year, month, day]
+        self.rfc3339().replace(['-', ':'], "")
     }
 }
 

@@ -43,9 +43,19 @@ impl Machine {
 
 /// The most memory that this process has held at once; none where the system does not say.
 pub fn peak_memory_bytes() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(peak.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? * 1_024)
+    memory_bytes("self", "VmHWM:")
+}
+
+/// Memory that a process has now; none where the system does not say.
+pub fn resident_bytes(process: u32) -> Option<u64> {
+    memory_bytes(&process.to_string(), "VmRSS:")
+}
+
+/// A line of what Linux says of the memory of a process, which is in units of 1,024 bytes.
+fn memory_bytes(process: &str, line: &str) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let found = status.lines().find_map(|one| one.strip_prefix(line))?;
+    Some(found.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1_024)
 }
 
 /// The processor's name in the text of /proc/cpuinfo; "unknown CPU" where it is not said, as on many ARM machines.
@@ -57,6 +67,15 @@ fn cpu_name(cpuinfo: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn this_process_has_memory() {
+        if cfg!(target_os = "linux") {
+            for memory in [resident_bytes(std::process::id()), peak_memory_bytes()] {
+                assert!(memory.is_some_and(|bytes| bytes > 100_000), "{memory:?}");
+            }
+        }
+    }
 
     #[test]
     fn the_processor_is_named_where_the_system_names_it() {

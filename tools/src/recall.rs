@@ -11,12 +11,10 @@ use crate::matrix::Matrix;
 /// The true answers of a set of queries.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Truth {
-    /// Nearest items asked for.
+    /// How many nearest items there are, per query: those asked for, or all where there are fewer.
     pub k: usize,
-    /// The similarity of the k-th nearest item, per query; of the last, where there are fewer than k items.
+    /// The similarity of the k-th nearest item, per query.
     pub worst: Vec<f32>,
-    /// How many there are, per query: k, or all items.
-    pub found: usize,
 }
 
 /// Agreement of the graph search with the exact one.
@@ -42,7 +40,7 @@ pub fn truth<D: AsRef<[u8]> + Sync>(index: &Index<D>, queries: &Matrix, k: usize
         Ok(scratch.hits().last().map_or(f32::NEG_INFINITY, |hit| hit.similarity))
     };
     let worst: anyhow::Result<Vec<f32>> = (0..queries.rows).into_par_iter().map_init(Scratch::default, one).collect();
-    Ok(Truth { k, worst: worst?, found: k })
+    Ok(Truth { k, worst: worst? })
 }
 
 /// Searches the graph with each query and compares. Parallel.
@@ -55,7 +53,7 @@ pub fn agreement<D: AsRef<[u8]> + Sync>(
     truth: &Truth,
     ef_search: usize,
 ) -> anyhow::Result<Agreement> {
-    if truth.found == 0 || queries.rows == 0 {
+    if truth.k == 0 || queries.rows == 0 {
         return Ok(Agreement { recall: 1.0, distances: 0.0, n_queries: queries.rows });
     }
     let params = SearchParams { k: truth.k, ef_search, exact: false };
@@ -68,7 +66,7 @@ pub fn agreement<D: AsRef<[u8]> + Sync>(
     let sums = (0..queries.rows).into_par_iter().map_init(Scratch::default, one);
     let (hits, distances) = sums.try_reduce(|| (0, 0), |a, b| Ok((a.0 + b.0, a.1 + b.1)))?;
     let n = queries.rows as f64;
-    let recall = hits as f64 / (n * truth.found as f64);
+    let recall = hits as f64 / (n * truth.k as f64);
     Ok(Agreement { recall, distances: distances as f64 / n, n_queries: queries.rows })
 }
 

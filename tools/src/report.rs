@@ -114,6 +114,12 @@ impl Table {
     }
 }
 
+/// What of earlier builds could not be removed, a line each.
+pub fn leftovers(not_removed: &[String]) -> String {
+    let line = |left: &String| format!("Of an earlier build, and could not be removed; remove it by hand: {left}\n");
+    not_removed.iter().map(line).collect()
+}
+
 /// A number of bytes in the unit a person would choose: `3.4 MB` is 3,400,000 bytes.
 pub fn bytes(n: u64) -> String {
     let units = ["kB", "MB", "GB", "TB"];

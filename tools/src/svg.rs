@@ -130,13 +130,13 @@ impl Chart {
         };
         let x = Scale::over(&self.x, shown().map(|(x, _)| x), (LEFT, SIZE.0 - RIGHT));
         let y = Scale::over(&self.y, shown().map(|(_, y)| y), (SIZE.1 - BOTTOM, TOP));
+        let title = escaped(&self.title);
         let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {}\" font-family=\"sans-serif\" font-size=\"12\">\n\
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{title}\" \
+             font-family=\"sans-serif\" font-size=\"12\">\n\
              <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
-             <text x=\"{LEFT}\" y=\"24\" font-size=\"15\">{}</text>\n",
-            SIZE.0,
-            SIZE.1,
-            escaped(&self.title)
+             <text x=\"{LEFT}\" y=\"24\" font-size=\"15\">{title}</text>\n",
+            SIZE.0, SIZE.1
         );
         self.frame(&mut svg, &x, &y);
         for (place, series) in self.series.iter().enumerate() {
@@ -223,7 +223,10 @@ fn number(value: f64) -> String {
     match value.abs() {
         large if large >= 1e6 => format!("{}M", short(value / 1e6)),
         large if large >= 1e3 => format!("{}k", short(value / 1e3)),
-        small if small > 0.0 && small < 1e-3 => format!("{value:.0e}"),
+        small if small > 0.0 && small < 1e-3 => {
+            let power = small.log10().floor() as i32;
+            format!("{}e{power}", short(value / 10_f64.powi(power)))
+        }
         _ => short(value),
     }
 }
@@ -251,6 +254,7 @@ mod tests {
     fn every_point_is_inside_the_frame_and_text_is_escaped() {
         let svg = chart(false, vec![(0.0, -5.0), (10.0, 5.0), (f64::NAN, 1.0)]).svg();
         assert!(svg.contains("a &lt; b") && svg.contains("s &amp; t"), "{svg}");
+        assert!(svg.contains("role=\"img\" aria-label=\"a &lt; b\""), "told to whoever does not see it: {svg}");
         assert_eq!(svg.matches("r=\"3\"").count(), 2, "the point that is not a number is left out");
         let inside = |line: &str, name: &str, least: f64, most: f64| {
             let value: f64 =
@@ -284,5 +288,6 @@ mod tests {
         let scale = Scale::over(&axis, [0.0, 10.0].into_iter(), (0.0, 1.0));
         assert_eq!(scale.ticks(), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
         assert_eq!([number(0.05), number(1500.0), number(0.0), number(2.0)], ["0.05", "1.5k", "0", "2"]);
+        assert_eq!([number(0.0002), number(0.00025), number(-0.00015)], ["2e-4", "2.5e-4", "-1.5e-4"]);
     }
 }

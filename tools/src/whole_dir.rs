@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-/// What a directory is called while it is written, and the one before it while it is replaced: names that nobody gives to what they keep.
-const PARTIAL: &str = ".partial";
+/// What a directory or file is called while it is written, and the one before it while it is replaced: names that nobody gives to what they keep.
+pub(crate) const PARTIAL: &str = ".partial";
 const OLD: &str = ".replaced";
 
 /// What a directory is, for those who write it.
@@ -44,9 +44,9 @@ pub enum WholeDirError {
         kind: Kind,
     },
     /// Another process is writing it.
-    #[error("{path} is being written by another process: wait for it, or name another directory")]
+    #[error("{path} is being written by another process: wait for it, or name another place")]
     Busy {
-        /// The directory.
+        /// The directory or file.
         path: PathBuf,
     },
     /// A name such as `.`, which nothing else can take.
@@ -158,12 +158,12 @@ pub fn write<E: From<WholeDirError>>(
     Ok(publish(&partial, dir)?)
 }
 
-/// Holds what is being written of `dir` for this process, until it is dropped; none where there is nothing yet, or the disk knows no locks.
-fn alone(partial: &Path, dir: &Path) -> Result<Option<File>, WholeDirError> {
+/// Holds what is being written of `path` for this process, until it is dropped; none where there is nothing yet, or the disk knows no locks.
+pub(crate) fn alone(partial: &Path, path: &Path) -> Result<Option<File>, WholeDirError> {
     let Ok(opened) = File::open(partial) else { return Ok(None) };
     match opened.try_lock() {
         Ok(()) => Ok(Some(opened)),
-        Err(TryLockError::WouldBlock) => Err(WholeDirError::Busy { path: dir.to_owned() }),
+        Err(TryLockError::WouldBlock) => Err(WholeDirError::Busy { path: path.to_owned() }),
         Err(TryLockError::Error(_)) => Ok(None),
     }
 }
@@ -247,7 +247,7 @@ fn followed(dir: &Path) -> PathBuf {
 }
 
 /// The path with a suffix on its last component.
-fn beside(dir: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn beside(dir: &Path, suffix: &str) -> PathBuf {
     // `model/` and `model` are the same directory, but only the second can take a suffix.
     let mut name = dir.components().as_path().as_os_str().to_owned();
     name.push(suffix);

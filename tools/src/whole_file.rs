@@ -1,4 +1,4 @@
-//! A file that is written whole or not at all: under another name beside it, renamed when all of it is on disk.
+//! A file that is written whole or not at all: as `<file>.partial` beside it, renamed when all of it is on disk.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Write};
@@ -7,13 +7,16 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use crate::whole_dir::parent;
+use crate::whole_dir::{PARTIAL, alone, beside, parent};
 
-/// A file in the making. Dropped before [`WholeFile::publish`], it leaves nothing behind, and what had its name still has it.
+/// A file in the making. Dropped before [`WholeFile::publish`], it leaves nothing behind, and what had its name still has it. What a kill leaves is
+/// replaced when the file is begun again.
 #[derive(Debug)]
 pub struct WholeFile {
     path: PathBuf,
     out: BufWriter<NamedTempFile>,
+    /// Tells other processes that it is being written, until it is dropped.
+    _alone: Option<File>,
 }
 
 impl WholeFile {
@@ -21,7 +24,7 @@ impl WholeFile {
     /// give files away, as root may.
     ///
     /// # Errors
-    /// Something that is no file has the name, or nothing can be written beside it.
+    /// Something that is no file has the name, another process is writing it, or nothing can be written beside it.
     pub fn begin(path: &Path) -> io::Result<Self> {
         let file = Self::with_mode(path, 0o666)?;
         if let Ok(replaced) = fs::metadata(path) {
@@ -55,9 +58,20 @@ impl WholeFile {
         }
         // What a link leads to is replaced, and not the link.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let unnamed = || io::Error::new(io::ErrorKind::InvalidInput, "it ends in no name: name a file");
+        let name = path.file_name().ok_or_else(unnamed)?;
+        let partial = beside(&path, PARTIAL);
+        let held = || alone(&partial, &path).map_err(|busy| io::Error::new(io::ErrorKind::ResourceBusy, busy));
+        // What a kill has left is nobody's; what somebody writes just now is theirs.
+        drop(held()?);
+        match fs::remove_file(&partial) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let mut builder = tempfile::Builder::new();
-        let partial = builder.permissions(Permissions::from_mode(mode)).tempfile_in(parent(&path))?;
-        Ok(Self { path, out: BufWriter::new(partial) })
+        builder.prefix(name).suffix(PARTIAL).rand_bytes(0).permissions(Permissions::from_mode(mode));
+        let out = BufWriter::new(builder.tempfile_in(parent(&path))?);
+        Ok(Self { _alone: held()?, path, out })
     }
 
     /// Gives it its name, when it is on disk.
@@ -104,6 +118,20 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
         assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 1, "something was left behind");
         assert!(WholeFile::begin(place.path()).is_err(), "a directory is no file");
+    }
+
+    #[test]
+    fn what_a_kill_has_left_is_replaced_and_what_another_process_is_writing_is_not() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("log.jsonl");
+        fs::write(beside(&path, PARTIAL), "half of what people did").unwrap();
+        let mut file = WholeFile::begin_private(&path).unwrap();
+        let refused = WholeFile::begin_private(&path).unwrap_err();
+        assert!(refused.to_string().contains("being written by another process"), "{refused}");
+        file.write_all(b"all").unwrap();
+        file.publish().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "all");
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "something was left behind");
     }
 
     #[test]

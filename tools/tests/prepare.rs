@@ -188,6 +188,40 @@ fn a_field_of_json_lines_that_was_named_may_come_late() {
 }
 
 #[test]
+fn rows_of_json_may_be_longer_than_what_is_looked_at_first() {
+    let place = tempfile::tempdir().unwrap();
+    let row = |item: &str| serde_json::json!({"page": "x".repeat(100_000), "user": "u", "item": item, "time": 1_508_194_801_000_i64});
+    let log = put(place.path(), "log.jsonl", format!("{}\n{}\n", row("a"), row("b")));
+    assert_eq!(prepared(log).report.n_bad_and_kept(), (0, 2));
+}
+
+#[test]
+fn spaces_about_the_ids_of_json_are_a_part_of_them() {
+    let place = tempfile::tempdir().unwrap();
+    let rows = "{\"user\": \"u \", \"item\": \" a\"}\n{\"user\": \"u \", \"item\": \"a\"}\n";
+    let log = put(place.path(), "log.jsonl", rows);
+    let items = put(place.path(), "items.jsonl", "{\"id\": \" a\", \"title\": \"A\"}\n");
+    let options = PrepareOptions { items: Some(items), ..PrepareOptions::new(vec![log]) };
+    let Parts { users, items, .. } = prepare(&options, &Progress::hidden()).unwrap();
+    let items: Vec<_> = items.iter().map(|item| (item.id.as_str(), item.title.as_str())).collect();
+    assert_eq!((items, &*users[0]), (vec![(" a", "A"), ("a", "")], "u "));
+}
+
+#[test]
+fn a_log_in_the_directory_that_is_replaced_is_kept() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("dataset");
+    let text = "user,item,time\nu,a,1\nu,b,2\n";
+    prepared(put(place.path(), "log.csv", text)).write(&dir, false).unwrap();
+    let log = put(&dir, "log.csv", text);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kindred"));
+    let refused = command.arg("prepare").arg(&log).arg("--output").arg(&dir).arg("--force").output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(2) && said.contains("would be removed"), "{said}");
+    assert_eq!(fs::read_to_string(&log).unwrap(), text);
+}
+
+#[test]
 fn well_known_forms_are_read_by_name_or_preset() {
     let place = tempfile::tempdir().unwrap();
     let dir = place.path();
@@ -207,9 +241,15 @@ fn well_known_forms_are_read_by_name_or_preset() {
         (options.read.preset, options.split) = (Some(preset), Split::None);
         prepare(&options, &Progress::hidden()).unwrap()
     };
-    let sequences = with(put(dir, "s.txt", "1 10 11\n2 10\n3\n"), Preset::Sequences);
-    assert_eq!(sequences.train.time_ms, [0, 1_000, 0]);
-    assert_eq!(sequences.report.read.bad["a user without items"], 1);
+    let sequences = with(put(dir, "s.txt", "1 10 11\n2 10\n3\n4 NULL 10\n\\N 10\n1 12\n"), Preset::Sequences);
+    assert_eq!(sequences.train.time_ms, [0, 1_000, 2_000, 0, 1_000], "a user's second line goes on");
+    let bad: Vec<String> = sequences.report.read.bad.into_keys().collect();
+    assert_eq!(bad, ["a user without items", "no item", "no user"]);
+    parquet_file(&dir.join("log.parquet"));
+    let json = put(dir, "log.jsonl", "{\"user\": 1, \"item\": 2}\n{\"user\": 1, \"item\": 3}\n");
+    for (path, n_rows) in [(dir.join("log.parquet"), 200), (json, 2)] {
+        assert_eq!(with(path, Preset::Sequences).report.n_bad_and_kept(), (0, n_rows), "its bytes tell what it is");
+    }
     let bare = with(put(dir, "sessions.tsv", "s1\ta\t5\ns2\tb\t6\n"), Preset::Sessions);
     let named = with(put(dir, "named.tsv", "SessionId\tTime\tItemId\ns1\t5\ta\ns2\t6\tb\n"), Preset::Sessions);
     assert_eq!((bare.train.time_ms, bare.items), (named.train.time_ms, named.items));
@@ -319,6 +359,17 @@ fn uuids_of_parquet_are_read_as_they_are_written() {
     let wanted = ["00000000-0000-0000-0000-000000000000", "01234567-89ab-cdef-0000-000000000000"];
     assert_eq!(items, [(wanted[0], "A"), (wanted[1], "B")]);
     assert_eq!(&*users[1], "a7a7a7a7-a7a7-a7a7-a7a7-a7a7a7a7a7a7");
+}
+
+#[test]
+fn sixteen_bytes_of_parquet_that_are_a_text_are_read_as_one() {
+    let place = tempfile::tempdir().unwrap();
+    let log = place.path().join("log.parquet");
+    let texts = |texts: [&str; 2]| -> ArrayRef { Arc::new(FixedSizeBinaryArray::try_from_iter(texts.iter()).unwrap()) };
+    let columns = [("user", texts(["customer-0000001"; 2])), ("item", texts(["sku 000000000001", "sku 000000000002"]))];
+    write_parquet(&log, columns);
+    let Parts { users, items, .. } = prepared(log);
+    assert_eq!((&*users[0], items[1].id.as_str()), ("customer-0000001", "sku 000000000002"));
 }
 
 #[test]

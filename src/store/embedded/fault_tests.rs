@@ -439,7 +439,7 @@ fn a_backup_made_while_the_server_writes_is_consistent_and_can_be_restored() {
             for number in 0..200 {
                 let name = format!("{number}");
                 writer.append(vec![incoming(&name, "x", 1, Some(&name))]).await.unwrap();
-                let note = Write::put(Table::Erasures, name.clone(), vec![1]);
+                let note = Write::put(Table::People, name.clone(), vec![1]);
                 writer.erase(vec![Actor::user(&name)], vec![note]).await.unwrap();
             }
         });

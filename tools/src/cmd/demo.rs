@@ -68,17 +68,6 @@ pub struct Args {
     pub no_serve: bool,
 }
 
-/// The demo's directory.
-struct Places {
-    root: PathBuf,
-}
-
-impl Places {
-    fn at(&self, name: &str) -> PathBuf {
-        self.root.join(name)
-    }
-}
-
 /// What the demo goes by.
 struct Log {
     interactions: PathBuf,
@@ -102,35 +91,35 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         let file = fs::metadata(given).with_context(|| format!("looking at {}", given.display()))?;
         ensure!(file.is_file(), "{} is not a file: give the file of the log, or of its items", given.display());
     }
-    let places = own_directory(&args.dir)?;
+    own_directory(&args.dir)?;
     let progress = Progress::bar("", 0);
-    let mut report = DemoReport::new(&places.root);
+    let mut report = DemoReport::new(&args.dir);
     forget(&report.store)?;
-    let published = go(args, &places, &progress, &mut report)?;
+    let published = go(args, &progress, &mut report)?;
     progress.finish();
     if !published {
         emit(&report, global.json)?;
         return Ok(Exit::No);
     }
     match settings {
-        Some(settings) => serve(args, &places, report, settings, global)?,
+        Some(settings) => serve(args, report, settings, global)?,
         None => emit(&report, global.json)?,
     }
     Ok(Exit::Done)
 }
 
 /// All steps up to the verified artifact. Whether there is one.
-fn go(args: &Args, places: &Places, progress: &Progress, report: &mut DemoReport) -> anyhow::Result<bool> {
+fn go(args: &Args, progress: &Progress, report: &mut DemoReport) -> anyhow::Result<bool> {
     let log = match &args.data {
         Some(data) => Log { interactions: data.clone(), items: args.item_table.clone(), busiest: None },
-        None => step(report, progress, "generate", || generate(args, places, progress))?,
+        None => step(report, progress, "generate", || generate(args, progress))?,
     };
-    step(report, progress, "prepare", || prepare(&log, places, progress))?;
-    let model = step(report, progress, "train", || train(args, places, progress))?;
+    step(report, progress, "prepare", || prepare(&log, &args.dir, progress))?;
+    let model = step(report, progress, "train", || train(args, progress))?;
     let options = BuildOptions { seed: args.seed, keep: Some(KEEP), ..BuildOptions::default() };
     let built = step(report, progress, "build", || {
         let built =
-            build::publish(&model, &places.at("artifacts"), &options, progress).context("building the artifact")?;
+            build::publish(&model, &args.dir.join("artifacts"), &options, progress).context("building the artifact")?;
         let said = format!(
             "{} items, {} edges, ann_recall@10 {:.4}",
             count(built.n_items as u64),
@@ -146,7 +135,7 @@ fn go(args: &Args, places: &Places, progress: &Progress, report: &mut DemoReport
         return Ok(false);
     }
     let verified = step(report, progress, "verify", || {
-        let verified = verify::verify(&places.at("artifacts"))?;
+        let verified = verify::verify(&args.dir.join("artifacts"))?;
         let said = if verified.ok { "every byte is as published".to_owned() } else { "damaged".to_owned() };
         Ok((verified, said))
     })?;
@@ -171,8 +160,8 @@ fn step<T>(
     Ok(result)
 }
 
-fn generate(args: &Args, places: &Places, progress: &Progress) -> anyhow::Result<(Log, String)> {
-    let dir = places.at("shop");
+fn generate(args: &Args, progress: &Progress) -> anyhow::Result<(Log, String)> {
+    let dir = args.dir.join("shop");
     fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
     let options = ShopOptions { n_items: args.items, n_visitors: args.visitors, seed: args.seed };
     let shop = shop::generate(&options, &dir, progress).context("generating the shop")?;
@@ -185,7 +174,7 @@ fn generate(args: &Args, places: &Places, progress: &Progress) -> anyhow::Result
     Ok((Log { interactions: shop.interactions, items: Some(shop.items), busiest: Some(PERSON_EVENTS_MAX) }, said))
 }
 
-fn prepare(log: &Log, places: &Places, progress: &Progress) -> anyhow::Result<((), String)> {
+fn prepare(log: &Log, dir: &Path, progress: &Progress) -> anyhow::Result<((), String)> {
     let mut options =
         PrepareOptions { items: log.items.clone(), ..PrepareOptions::new(vec![log.interactions.clone()]) };
     if let Some(busiest) = log.busiest {
@@ -193,7 +182,7 @@ fn prepare(log: &Log, places: &Places, progress: &Progress) -> anyhow::Result<((
     }
     let parts = dataset::prepare(&options, progress)
         .context("preparing the log (`kindred prepare` has options for logs of any form)")?;
-    parts.write(&places.at("dataset"), true).context("writing the dataset")?;
+    parts.write(&dir.join("dataset"), true).context("writing the dataset")?;
     let report = &parts.report;
     let kept = report.n_train + report.n_test;
     let said = format!(
@@ -206,29 +195,23 @@ fn prepare(log: &Log, places: &Places, progress: &Progress) -> anyhow::Result<((
     Ok(((), said))
 }
 
-fn train(args: &Args, places: &Places, progress: &Progress) -> anyhow::Result<(ModelDir, String)> {
-    let dataset = Dataset::open(&places.at("dataset")).context("opening the dataset")?;
+fn train(args: &Args, progress: &Progress) -> anyhow::Result<(ModelDir, String)> {
+    let dataset = Dataset::open(&args.dir.join("dataset")).context("opening the dataset")?;
     let material = super::train::material(&dataset)?;
     let trainer = Softmax { seed: args.seed, ..Softmax::default() };
     let options = ModelOptions { sessions: Some(Cut::AtPauses), ..ModelOptions::default() };
     let model = assemble::model(material, &trainer, &options, progress).context("training")?;
-    model.write(&places.at("model"), true).context("writing the model")?;
+    model.write(&args.dir.join("model"), true).context("writing the model")?;
     let (items, factors) = (count(model.len() as u64), model.info.factors);
     let said = format!("{items} items × {factors} factors, {}", model.info.weighting.recency());
     Ok((model, said))
 }
 
 /// Serves, shows what it can do, and waits for Ctrl-C.
-fn serve(
-    args: &Args,
-    places: &Places,
-    mut report: DemoReport,
-    mut settings: Settings,
-    global: &Global,
-) -> anyhow::Result<()> {
+fn serve(args: &Args, mut report: DemoReport, mut settings: Settings, global: &Global) -> anyhow::Result<()> {
     settings.http.port = args.port;
     settings.http.host = "127.0.0.1".to_owned();
-    settings.artifacts.dir = places.at("artifacts");
+    settings.artifacts.dir = args.dir.join("artifacts");
     settings.history.path.clone_from(&report.store);
     // The screen belongs to the demonstration; requests that fail are still logged.
     settings.log.level = "warn".to_owned();
@@ -293,7 +276,7 @@ fn forget(store: &Path) -> anyhow::Result<()> {
 }
 
 /// Makes the directory, or takes one that an earlier demo made.
-fn own_directory(dir: &Path) -> anyhow::Result<Places> {
+fn own_directory(dir: &Path) -> anyhow::Result<()> {
     let mark = dir.join(MARK);
     let is_empty = match fs::read_dir(dir) {
         Ok(mut entries) => entries.next().is_none(),
@@ -307,8 +290,7 @@ fn own_directory(dir: &Path) -> anyhow::Result<Places> {
     );
     fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
     fs::write(&mark, "Written by `kindred demo`, which replaces what it finds beside this file.\n")
-        .with_context(|| format!("writing {}", mark.display()))?;
-    Ok(Places { root: dir.to_owned() })
+        .with_context(|| format!("writing {}", mark.display()))
 }
 
 #[cfg(test)]

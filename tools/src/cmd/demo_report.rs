@@ -7,7 +7,7 @@ use kindred::settings::Settings;
 use serde::Serialize;
 
 use super::demo_show::Shown;
-use crate::report::{Report, seconds};
+use crate::report::{Report, leftovers, seconds};
 
 /// What the demo did.
 #[derive(Clone, Debug, Serialize)]
@@ -61,10 +61,7 @@ impl Report for DemoReport {
         let total: f64 = self.steps.iter().map(|step| step.seconds).sum();
         let dir = self.dir.display();
         let store = self.store.display();
-        let mut text = String::new();
-        for left in &self.not_removed {
-            let _ = writeln!(text, "Of an earlier build, and could not be removed; remove it by hand: {left}");
-        }
+        let mut text = leftovers(&self.not_removed);
         if let Some(problem) = &self.problem {
             let _ = writeln!(text, "Nothing to serve: {problem}");
             return text;

@@ -99,11 +99,6 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let dataset = Dataset::open(&args.dataset)?;
     let manifest = snapshot.manifest();
     let trained_on_this_dataset = manifest.dataset_fingerprint.as_deref() == Some(&*dataset.report.fingerprint);
-    if !trained_on_this_dataset {
-        report::note(
-            "Warning: the artifact was not trained on this dataset; its training part may hold what is tested here.",
-        );
-    }
     let mut ks = args.k.clone();
     ks.sort_unstable();
     ks.dedup();
@@ -140,6 +135,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         learned_weights_unused: manifest.learned_weights.is_some()
             && !scenario.learned_weights
             && scenario.based_on == Basis::Visitor,
+        trends_not_counted: protocol == Protocol::HeldOut && scenario.weights_with(manifest).trending > 0.0,
         evaluation,
     };
     if let (Some(path), Some(mut page)) = (&args.html, page) {
@@ -152,11 +148,15 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
 
 impl Args {
     /// How many interactions of a user are looked at, and what says so.
-    fn history(&self, settings: &HistorySettings) -> (usize, &'static str) {
+    fn history(&self, settings: &HistorySettings) -> (usize, String) {
+        let kept = settings.keep_per_actor;
         match (self.history, &self.config) {
-            (Some(given), _) => (given, "--history"),
-            (None, Some(_)) => (settings.keep_per_actor, "history.keep_per_actor of the settings"),
-            (None, None) => (limits::HISTORY_MAX, "as many as a server can keep"),
+            (Some(given), _) => (given, "--history".to_owned()),
+            (None, Some(_)) => (kept, "history.keep_per_actor of the settings".to_owned()),
+            (None, None) => {
+                let by = format!("as many as a server can keep; with these settings it keeps {kept}: see --history");
+                (limits::HISTORY_MAX, by)
+            }
         }
     }
 }
@@ -202,7 +202,7 @@ mod tests {
     fn with_the_settings_of_a_server_no_more_is_looked_at_than_it_keeps() {
         let settings = HistorySettings { keep_per_actor: 70, ..Settings::default().history };
         for (line, looked_at, by) in [
-            (&["evaluate"][..], limits::HISTORY_MAX, "a server can keep"),
+            (&["evaluate"][..], limits::HISTORY_MAX, "a server can keep; with these settings it keeps 70"),
             (&["evaluate", "--config", "mine.toml"][..], 70, "history.keep_per_actor"),
             (&["evaluate", "--config", "mine.toml", "--history", "90"][..], 90, "--history"),
         ] {

@@ -17,9 +17,11 @@ pub(super) struct Evaluated {
     /// Most recent interactions of a user that are looked at, at most.
     pub(super) history_max: usize,
     /// What says how many.
-    pub(super) history_by: &'static str,
+    pub(super) history_by: String,
     /// The artifact has learned weights, and the scenario goes by its own.
     pub(super) learned_weights_unused: bool,
+    /// The scenario weighs what is taken just now, which is counted only where each event is predicted.
+    pub(super) trends_not_counted: bool,
     #[serde(flatten)]
     pub(super) evaluation: Evaluation,
 }
@@ -57,6 +59,12 @@ impl Evaluated {
                 self.history_by
             ),
         ];
+        if !self.trained_on_this_dataset {
+            lines.push(
+                "Warning: the artifact was not trained on this dataset; its training part may hold what is tested here"
+                    .to_owned(),
+            );
+        }
         let reasons = [
             (skipped.without_history, "of users of whom nothing is known before"),
             (skipped.unknown_items, "with items that the artifact does not have"),
@@ -81,6 +89,13 @@ impl Evaluated {
                  {}learned_weights = true in the settings file",
                 if has_variables(&self.scenario) { variable.as_str() } else { "" }
             ));
+        }
+        if self.trends_not_counted {
+            lines.push(
+                "the scenario weighs what is taken just now, which is not counted here and is missing in the lists: to measure it \
+                 give --protocol next-event"
+                    .to_owned(),
+            );
         }
         if let Some(latency) = latency {
             let [p50, p99] = [latency.p50_us, latency.p99_us].map(|micros| report::seconds(micros * 1e-6));
@@ -161,9 +176,6 @@ impl Evaluated {
         for line in self.heading() {
             page.push_str(&format!("<p>{}</p>\n", escaped(&line)));
         }
-        if !self.trained_on_this_dataset {
-            page.push_str("<p><strong>The artifact was not trained on this dataset.</strong></p>\n");
-        }
         for place in 0..self.n_lengths() {
             page.push_str(&self.metrics(place).html());
             page.push_str(&self.segments(place).html());
@@ -233,8 +245,9 @@ mod tests {
             trained_on_this_dataset: true,
             recency: "falling to 1/e in 3 interactions".to_owned(),
             history_max: 1_000,
-            history_by: "--history",
+            history_by: "--history".to_owned(),
             learned_weights_unused: false,
+            trends_not_counted: false,
             evaluation: Evaluation {
                 protocol: Protocol::HeldOut,
                 n_users: 6_040,
@@ -269,6 +282,21 @@ mod tests {
         }
         let json: serde_json::Value = serde_json::to_value(&evaluated).unwrap();
         assert_eq!(json["systems"][0]["at"][0]["hit_rate"], 0.2345);
+    }
+
+    #[test]
+    fn what_may_have_been_trained_on_is_told_in_the_result() {
+        let warning = "Warning: the artifact was not trained on this dataset";
+        assert!(!evaluated().text().contains(warning));
+        let doubtful = Evaluated { trained_on_this_dataset: false, ..evaluated() };
+        assert!(doubtful.text().contains(warning) && doubtful.page().contains(warning), "{}", doubtful.text());
+    }
+
+    #[test]
+    fn trends_that_are_not_counted_are_told_with_the_way_to_count_them() {
+        assert!(!evaluated().text().contains("just now"));
+        let told = Evaluated { trends_not_counted: true, ..evaluated() }.text();
+        assert!(told.contains("what is taken just now") && told.contains("--protocol next-event"), "{told}");
     }
 
     #[test]

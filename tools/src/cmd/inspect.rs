@@ -1,13 +1,12 @@
 //! `kindred inspect`: what is in an artifact.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::builder::RangedU64ValueParser;
 use kindred::artifact;
-use kindred::model::{MODEL_CONTAINER_KIND, Model};
-use kindred_index::{AlignedBytes, Container, MappedFile, Scratch, SearchParams, SectionInfo};
+use kindred::model::Model;
+use kindred_index::{Container, MappedFile, Scratch, SearchParams, SectionInfo};
 
 use super::inspect_report::{FieldReport, Graph, InspectReport, ItemLine, ItemReport, Section};
 use super::verify;
@@ -46,22 +45,18 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let model = artifact::open(&directory).context("opening the artifact")?;
     match &args.item {
         Some(id) => emit(&item(&model, id, args.neighbours)?, global.json)?,
-        None => emit(&inspect(&model, &directory)?, global.json)?,
+        None => emit(&inspect(&model, directory), global.json)?,
     }
     Ok(Exit::Done)
 }
 
-fn inspect(model: &Model<MappedFile>, directory: &Path) -> anyhow::Result<InspectReport> {
+fn inspect(model: &Model<MappedFile>, directory: PathBuf) -> InspectReport {
     let mut sections = sections(artifact::INDEX_FILE, model.index().container());
-    let path = directory.join(artifact::MODEL_FILE);
-    let data =
-        File::open(&path).and_then(AlignedBytes::read_from).with_context(|| format!("reading {}", path.display()))?;
-    let data = Container::open(data, MODEL_CONTAINER_KIND).context("opening the model file")?;
-    sections.extend(self::sections(artifact::MODEL_FILE, &data));
+    sections.extend(self::sections(artifact::MODEL_FILE, model.data()));
     let bytes = model.manifest().files.values().map(|file| file.length).sum::<u64>();
     let popular = model.popular().iter().take(POPULAR);
-    Ok(InspectReport {
-        directory: directory.to_owned(),
+    InspectReport {
+        directory,
         manifest: model.manifest().clone(),
         sections,
         bytes,
@@ -71,7 +66,7 @@ fn inspect(model: &Model<MappedFile>, directory: &Path) -> anyhow::Result<Inspec
         k_neighbours: model.k_neighbours(),
         symmetric: model.is_symmetric(),
         popular: popular.map(|ordinal| line(model, *ordinal, model.popularity(*ordinal))).collect(),
-    })
+    }
 }
 
 fn sections<D: AsRef<[u8]>>(file: &'static str, container: &Container<D>) -> Vec<Section> {

@@ -1,5 +1,6 @@
 //! `kindred prepare`: a log of interactions to a dataset.
 
+use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -27,11 +28,12 @@ use crate::report::{Report, emit, seconds};
 /// a part out by time, and writes a dataset with a report of what was dropped and why.
 ///
 /// Columns are found by usual names (user_id, item_id, timestamp, event...; letter case and punctuation do not matter) or
-/// named below. Of JSON Lines the first 64 KiB are looked at for usual names: a field that no row there has is to be named.
-/// Users and items are texts of 1 to 256 bytes of UTF-8. A field that is empty, \N, null, None, NaN, NaT, NA, `<NA>` or N/A is
-/// missing, in every column; but a user or an item of JSON Lines or Parquet, which know null, may be called NA. Times are seconds,
-/// milliseconds, microseconds or nanoseconds since 1970 or dates like 20171010 and 20171010102345, told by their size in each file, or dates
-/// like 2017-10-10T10:23:45Z, 2017-10-10 10:23 or 2017-10-10 10:23:45 +0200, in UTC where they name no offset.
+/// named below. Of JSON Lines the first 64 KiB, or all of a longer first row, are looked at for usual names: a field that no row
+/// there has is to be named. Users and items are texts of 1 to 256 bytes of UTF-8; spaces about them are a part of them in JSON
+/// Lines and Parquet only. A field that is empty, \N, null, None, NaN, NaT, NA, `<NA>` or N/A is missing, in every column; but a
+/// user or an item of JSON Lines or Parquet, which know null, may be called NA. Times are seconds, milliseconds, microseconds or
+/// nanoseconds since 1970 or dates like 20171010 and 20171010102345, told by their size in each file, or dates like
+/// 2017-10-10T10:23:45Z, 2017-10-10 10:23 or 2017-10-10 10:23:45 +0200, in UTC where they name no offset.
 ///
 /// The log is read once and never held as text. It takes 22 bytes of memory an interaction while it is read, at most 70 while
 /// it is sorted and divided, and about 60 bytes and twice the identifier's length for each distinct user and item.
@@ -143,6 +145,7 @@ struct Prepared {
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let options = args.options()?;
     dataset::writable(&args.output, args.force)?;
+    args.keeps_its_files()?;
     let started = Instant::now();
     let progress = Progress::bar("reading", 0);
     let parts = dataset::prepare(&options, &progress)?;
@@ -155,6 +158,21 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
 }
 
 impl Args {
+    /// Refuses to replace a directory that a file to be read lies in: all of it is removed.
+    fn keeps_its_files(&self) -> anyhow::Result<()> {
+        let Ok(output) = fs::canonicalize(&self.output) else { return Ok(()) };
+        for file in self.logs.iter().chain(&self.items) {
+            let lies_in_it = fs::canonicalize(file).is_ok_and(|file| file.starts_with(&output));
+            ensure!(
+                !lies_in_it,
+                "{} lies in {}, and would be removed with what is replaced: move it, or give another --output",
+                file.display(),
+                self.output.display()
+            );
+        }
+        Ok(())
+    }
+
     fn options(&self) -> anyhow::Result<PrepareOptions> {
         let Self { reading, weighing, cleaning, .. } = self;
         let mut kind_weights = Weighting::default().kinds;

@@ -172,33 +172,39 @@ fn double_colon_lines(
     Ok(())
 }
 
-/// Reads lines of a user and their items, oldest first. The place in the line, from 0, is the time in seconds.
+/// Reads lines of a user and their items, oldest first. The place in all lines of the user, from 0, is the time in seconds.
 ///
 /// # Errors
 /// The file cannot be read, or there is more than a log can hold.
 pub(super) fn sequences(mut source: Source, Reading { log, rules, progress }: Reading<'_>) -> Result<(), PrepareError> {
+    // When the next item of each user comes, by the number of the user.
+    let mut next: Vec<i64> = Vec::new();
     let mut text = Vec::new();
     let mut line = 0;
     while next_line(&mut source.reader, &mut text, &source.path)? {
         line += 1;
         progress.set(source.done());
         let mut words = text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-        let Some(user) = words.next() else { continue };
-        let mut items = words.enumerate().peekable();
+        let Some(user) = words.next().map(identifier) else { continue };
+        let mut items = words.map(identifier).peekable();
         if items.peek().is_none() {
             log.push_bad(line, "a user without items", &text);
         }
-        for (place, item) in items {
-            let time = RowTime::Millis(place as i64 * 1_000);
-            log.push(line, &Row { user, item, time, ..Row::default() }, rules)?;
+        let (from, mut ms) = (log.len(), 0);
+        for item in items {
+            log.push(line, &Row { user, item, time: RowTime::Millis(ms), ..Row::default() }, rules)?;
+            ms += 1_000;
         }
+        let Some(user) = log.user.get(from).map(|user| *user as usize) else { continue };
+        next.resize(next.len().max(user + 1), 0);
+        log.time[from..].iter_mut().for_each(|time| *time += next[user]);
+        next[user] += ms;
     }
     Ok(())
 }
 
 fn row<'a>(mapping: &Mapping, cell: impl Fn(usize) -> Option<&'a [u8]>) -> Row<'a> {
-    // Where everything is text, a word says that there is nothing. All of whom nothing is known would be one user.
-    let present = |at: usize| cell(at).filter(|text| !is_missing(text)).unwrap_or_default();
+    let present = |at: usize| cell(at).map(identifier).unwrap_or_default();
     let optional = |at: Option<usize>| at.and_then(&cell).unwrap_or_default();
     Row {
         user: present(mapping.user),
@@ -208,6 +214,12 @@ fn row<'a>(mapping: &Mapping, cell: impl Fn(usize) -> Option<&'a [u8]>) -> Row<'
         value: optional(mapping.value),
         rating: optional(mapping.rating),
     }
+}
+
+/// A user or an item without the spaces about it. Where everything is text, a word says that there is nothing: all of whom nothing is known would be
+/// one user.
+fn identifier(text: &[u8]) -> &[u8] {
+    if is_missing(text) { b"" } else { text.trim_ascii() }
 }
 
 /// The one byte between fields; none for two.
@@ -258,7 +270,7 @@ mod tests {
     fn a_word_for_nothing_is_no_user_and_no_item() {
         let mapping = Mapping { user: 0, item: 1, ..Mapping::default() };
         for (cells, wanted) in
-            [(["\\N", "a"], ["", "a"]), ([" NULL ", "<NA>"], ["", ""]), (["u", "nullable"], ["u", "nullable"])]
+            [(["\\N", "a"], ["", "a"]), ([" NULL ", "<NA>"], ["", ""]), ([" u", "nullable "], ["u", "nullable"])]
         {
             let row = row(&mapping, |at| cells.get(at).map(|cell| cell.as_bytes()));
             assert_eq!([row.user, row.item], wanted.map(str::as_bytes));

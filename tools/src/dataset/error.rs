@@ -150,9 +150,6 @@ pub enum PrepareError {
         /// The columns there are.
         there: String,
     },
-    /// A dataset could not be written.
-    #[error(transparent)]
-    Dataset(#[from] DatasetError),
 }
 
 /// Why a dataset could not be read or written.

@@ -226,7 +226,7 @@ impl Reader {
             if !text.is_empty() {
                 let text = self.text(&text);
                 let cells = delimited::double_colons(text.as_bytes());
-                let cells: Vec<String> = cells.map(|cell| String::from_utf8_lossy(cell).into_owned()).collect();
+                let cells = cells.map(|cell| String::from_utf8_lossy(cell.trim_ascii()).into_owned());
                 let names = ["id", "title", "genres"].into_iter().map(str::to_owned);
                 self.named(line, names.zip(cells));
             }
@@ -331,7 +331,7 @@ impl Reader {
             Some(read) => read.and_then(|read| match read {
                 Time::Millis(ms) => Some(ms),
                 Time::Number(number) => TimeUnit::told_by(number).millis(number),
-                Time::Fraction(number) => TimeUnit::told_by(number as i64).fraction_millis(number),
+                Time::Fraction(number) => TimeUnit::told_by_fraction(number).fraction_millis(number),
             }),
             None => serde_json::from_value::<Timestamp>(value).ok().map(|time| time.0),
         };
@@ -342,8 +342,8 @@ impl Reader {
     }
 
     fn row(&mut self, line: u64, mut fields: Map<String, Value>) {
-        let id = take(&mut fields, ID).map(|id| as_text(&id).trim_ascii().to_owned()).unwrap_or_default();
-        let mut item = CatalogItem::new(id);
+        let id = take(&mut fields, ID).map(|id| as_text(&id)).filter(|id| !id.trim_ascii().is_empty());
+        let mut item = CatalogItem::new(id.unwrap_or_default());
         item.title = take(&mut fields, TITLE).map(|title| as_text(&title)).unwrap_or_default();
         item.description = take(&mut fields, DESCRIPTION).map(|text| texts(text).join(" ")).unwrap_or_default();
         item.categories = take(&mut fields, CATEGORIES).map(categories).unwrap_or_default();

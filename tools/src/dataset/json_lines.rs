@@ -1,6 +1,7 @@
 //! A JSON object a line: only the fields that are asked for are looked at, and none is copied unless it has escapes in it.
 
 use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use serde::Deserializer;
@@ -13,16 +14,14 @@ use super::log::{Row, RowTime};
 use super::read::{ROWS_A_STEP, Reading};
 use super::source::{Source, next_line};
 
-/// All keys of the first lines, in the order of appearance: not every row has every field.
+/// All keys of the first lines, those of earlier lines first: not every row has every field.
 pub(super) fn keys(source: &Source) -> Vec<String> {
     let mut keys: Vec<String> = Vec::new();
+    // All rows may stand in one object, which then has as many keys.
+    let mut seen = HashSet::new();
     for line in source.head_lines() {
-        let Ok(serde_json::Value::Object(fields)) = serde_json::from_slice(object(line)) else { continue };
-        for key in fields.into_iter().map(|(key, _)| key) {
-            if !keys.contains(&key) {
-                keys.push(key);
-            }
-        }
+        let Ok(fields) = serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(object(line)) else { continue };
+        keys.extend(fields.into_keys().filter(|key| seen.insert(key.clone())));
     }
     keys
 }

@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use super::columns::{Mapping, excerpt};
 use super::interner::Interner;
+use super::retain;
 use super::time::{self, Time, TimeUnit};
 
 /// Bad rows that are shown.
@@ -319,7 +320,7 @@ impl Log {
         let no_times = self.stamp.iter().all(|stamp| *stamp == Stamp::Missing);
         let mut rows = self.time.iter().zip(&self.stamp);
         let mut before = rows.find(|(_, stamp)| **stamp == Stamp::Millis).map(|(time, _)| *time);
-        let mut impossible = Vec::new();
+        let mut keep = Vec::with_capacity(self.len());
         for (row, (time, stamp)) in self.time.iter_mut().zip(&self.stamp).enumerate() {
             let ms = match stamp {
                 Stamp::Missing if no_times => Some(row as i64 * 1_000),
@@ -327,15 +328,13 @@ impl Log {
                 Stamp::Millis => Some(*time),
                 _ => None,
             };
-            match ms {
-                Some(ms) => {
-                    *time = ms;
-                    before = Some(ms);
-                }
-                None => impossible.push(row),
+            if let Some(ms) = ms {
+                *time = ms;
+                before = Some(ms);
             }
+            keep.push(ms.is_some());
         }
-        self.remove(&impossible);
+        self.keep(&keep);
         units
     }
 
@@ -363,27 +362,20 @@ impl Log {
         told.is_some().then_some(unit)
     }
 
-    /// Removes rows, given in ascending order, whose time is none.
-    fn remove(&mut self, rows: &[usize]) {
-        if rows.is_empty() {
+    /// Removes the rows, all but those to keep, whose time is none.
+    fn keep(&mut self, keep: &[bool]) {
+        let n_removed = keep.iter().filter(|keep| !**keep).count() as u64;
+        if n_removed == 0 {
             return;
         }
         let reason = "time is not between the years 1 and 9999 in the unit of the others".to_owned();
-        *self.counts.bad.entry(reason).or_default() += rows.len() as u64;
-        fn keep<T>(column: &mut Vec<T>, rows: &[usize]) {
-            let (mut row, mut rows) = (0, rows.iter().peekable());
-            column.retain(|_| {
-                let removed = rows.next_if_eq(&&row).is_some();
-                row += 1;
-                !removed
-            });
-        }
-        keep(&mut self.user, rows);
-        keep(&mut self.item, rows);
-        keep(&mut self.kind, rows);
-        keep(&mut self.weight, rows);
-        keep(&mut self.time, rows);
-        keep(&mut self.stamp, rows);
+        *self.counts.bad.entry(reason).or_default() += n_removed;
+        retain(&mut self.user, keep);
+        retain(&mut self.item, keep);
+        retain(&mut self.kind, keep);
+        retain(&mut self.weight, keep);
+        retain(&mut self.time, keep);
+        retain(&mut self.stamp, keep);
     }
 }
 
@@ -398,7 +390,7 @@ impl ReadCounts {
 fn looks_like(stamp: Stamp, time: i64) -> Option<TimeUnit> {
     match stamp {
         Stamp::Number => Some(TimeUnit::told_by(time)),
-        Stamp::Fraction => Some(TimeUnit::told_by(fraction(time) as i64)),
+        Stamp::Fraction => Some(TimeUnit::told_by_fraction(fraction(time))),
         Stamp::Missing | Stamp::Millis | Stamp::Impossible => None,
     }
 }
@@ -413,8 +405,8 @@ fn too_many(what: &'static str) -> TooMany {
 }
 
 fn identifier<'a>(bytes: &'a [u8], [none, long, strange]: [&'static str; 3]) -> Result<&'a str, Fault<'a>> {
-    let bytes = bytes.trim_ascii();
-    if bytes.is_empty() {
+    // Nothing but spaces is no name; about one they are a part of it, as for a server, where a reader has left them.
+    if bytes.trim_ascii().is_empty() {
         return Err(Fault(none, bytes));
     }
     if bytes.len() > limits::KEY_BYTES_MAX {

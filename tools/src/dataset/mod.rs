@@ -123,15 +123,11 @@ impl Interactions {
 
     /// Keeps the rows for which `keep`, as long as the columns, says true.
     pub fn retain(&mut self, keep: &[bool]) {
-        fn column<T>(column: &mut Vec<T>, keep: &[bool]) {
-            let mut keep = keep.iter();
-            column.retain(|_| keep.next().copied().unwrap_or(true));
-        }
-        column(&mut self.user, keep);
-        column(&mut self.item, keep);
-        column(&mut self.kind, keep);
-        column(&mut self.weight, keep);
-        column(&mut self.time_ms, keep);
+        retain(&mut self.user, keep);
+        retain(&mut self.item, keep);
+        retain(&mut self.kind, keep);
+        retain(&mut self.weight, keep);
+        retain(&mut self.time_ms, keep);
     }
 }
 
@@ -236,6 +232,12 @@ impl Parts {
 /// Something is there and `force` is not given, or is there and is not a dataset.
 pub fn writable(dir: &Path, force: bool) -> Result<(), WholeDirError> {
     whole_dir::writable(dir, DATASET, force)
+}
+
+/// Keeps the values of a column for which `keep`, as long as the column, says true.
+fn retain<T>(column: &mut Vec<T>, keep: &[bool]) {
+    let mut keep = keep.iter();
+    column.retain(|_| keep.next().copied().unwrap_or(true));
 }
 
 fn counted(path: &Path, found: usize, expected: u64) -> Result<(), DatasetError> {

@@ -235,10 +235,14 @@ impl<'a> Cells<'a> {
             DataType::Boolean => write!(text, "{}", array.as_boolean().value(row)),
             DataType::Utf8 => text.write_all(array.as_string::<i32>().value(row).as_bytes()),
             DataType::Binary => text.write_all(array.as_binary::<i32>().value(row)),
-            DataType::FixedSizeBinary(_) => {
-                uuid(array.as_fixed_size_binary().value(row), text);
-                Ok(())
-            }
+            DataType::FixedSizeBinary(_) => match array.as_fixed_size_binary().value(row) {
+                // The ninth byte of a UUID begins with the bits 10, so no UUID is ASCII throughout.
+                letters if letters.iter().all(|byte| matches!(byte, b' '..=b'~')) => text.write_all(letters),
+                bytes => {
+                    uuid(bytes, text);
+                    Ok(())
+                }
+            },
             _ => self.millis(row).map_or(Ok(()), |ms| write!(text, "{}", Timestamp(ms))),
         };
     }

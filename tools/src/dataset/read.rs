@@ -23,7 +23,7 @@ pub enum Preset {
     Movielens,
     /// Lines of session, item and time, separated by tabs, with or without a header.
     Sessions,
-    /// Lines of a user and their items, oldest first, separated by spaces; the place in the line is the time, in seconds.
+    /// Lines of a user and their items, oldest first, separated by spaces; the place in all lines of the user is the time, in seconds.
     Sequences,
 }
 
@@ -59,14 +59,6 @@ pub struct SourceReport {
     pub time_unit: Option<TimeUnit>,
     /// Rows read, good or bad.
     pub rows: u64,
-}
-
-/// What the columns of a delimited file are called.
-pub enum Header {
-    /// As its first line says.
-    FirstLine,
-    /// So.
-    Names(Vec<String>),
 }
 
 /// What every reader is given.
@@ -127,14 +119,11 @@ pub fn read(
         }
         Format::Csv | Format::Tsv | Format::Semicolons | Format::Bars | Format::DoubleColons => {
             let first = delimited::first_cells(&source, form);
-            let header = header(&source, form, options, &first);
-            let skip = matches!(header, Header::FirstLine);
-            let (mapping, taken) = match header {
-                Header::FirstLine => columns(&first)?,
-                Header::Names(names) => columns(&names)?,
-            };
+            let names = names(&source, form, options, &first);
+            let (mapping, taken) = columns(names.as_ref().unwrap_or(&first))?;
             log.begin(name, mapping);
-            delimited::read(source, form, skip, &mapping, Reading { log, rules: &options.rules, progress })?;
+            let reading = Reading { log, rules: &options.rules, progress };
+            delimited::read(source, form, names.is_none(), &mapping, reading)?;
             Some(taken)
         }
     };
@@ -143,20 +132,23 @@ pub fn read(
 
 fn form(source: &Source, options: &ReadOptions) -> Format {
     match (options.preset, options.format) {
+        // Their bytes tell these, and as plain text they would be rows of nonsense.
+        (_, None) if matches!(source.format, Format::Parquet | Format::JsonLines) => source.format,
         (Some(Preset::Sequences), _) => Format::Sequences,
         (Some(Preset::Sessions), None) if source.format != Format::Csv => Format::Tsv,
         (_, given) => given.unwrap_or(source.format),
     }
 }
 
-fn header(source: &Source, form: Format, options: &ReadOptions, first: &[String]) -> Header {
-    let names = |names: &[&str]| Header::Names(names.iter().map(|name| (*name).to_owned()).collect());
+/// What the columns of a delimited file are called; none where its first line says so.
+fn names(source: &Source, form: Format, options: &ReadOptions, first: &[String]) -> Option<Vec<String>> {
+    let names = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
     match options.preset {
-        _ if options.no_header => Header::Names((1..=first.len()).map(|at| at.to_string()).collect()),
+        _ if options.no_header => Some((1..=first.len()).map(|at| at.to_string()).collect()),
         Some(Preset::Sessions) if !is_header(first) => names(&["session", "item", "time"]),
         Some(Preset::Movielens) if !is_header(first) => names(MOVIELENS),
         None if is_movielens(&source.name(), form) && !is_header(first) => names(MOVIELENS),
-        _ => Header::FirstLine,
+        _ => None,
     }
 }
 

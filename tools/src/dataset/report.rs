@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use kindred::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::clean::{CleanOptions, Cleaned};
@@ -11,7 +12,6 @@ use super::log::ReadCounts;
 use super::read::SourceReport;
 use super::split::Split;
 use super::time::TimeUnit;
-use crate::calendar::Moment;
 use crate::report::count;
 
 /// What a dataset is and how it was made.
@@ -96,7 +96,7 @@ impl DatasetReport {
         if self.n_items_without_interactions > 0 {
             let _ = writeln!(text, "items without interactions: {}", count(self.n_items_without_interactions));
         }
-        let _ = writeln!(text, "time: {} to {}", moment(self.first_ms), moment(self.last_ms));
+        let _ = writeln!(text, "time: {} to {}", Timestamp(self.first_ms), Timestamp(self.last_ms));
         let _ = writeln!(
             text,
             "held out: {}: {} interactions to test on, {} to train on",
@@ -174,11 +174,13 @@ impl DatasetReport {
 pub fn reasons(read: &ReadCounts) -> Vec<(u64, String)> {
     let mut reasons: Vec<(u64, String)> =
         read.bad.iter().map(|(reason, n)| (*n, format!("bad rows: {reason}"))).collect();
-    let unknown = read.unknown_kinds.iter().take(10);
-    reasons.extend(unknown.map(|(kind, n)| {
-        (*n, format!("rows of kind {kind:?}, which has no weight (--kind-weights {kind}=1 takes them)"))
+    let mut unknown: Vec<(&String, &u64)> = read.unknown_kinds.iter().collect();
+    // The most frequent first; those beyond what is told apart have no name of their own.
+    unknown.sort_by_key(|(kind, n)| (kind.as_str() == "…", std::cmp::Reverse(**n)));
+    reasons.extend(unknown.iter().take(10).map(|(kind, n)| {
+        (**n, format!("rows of kind {kind:?}, which has no weight (--kind-weights {kind}=1 takes them)"))
     }));
-    let more: u64 = read.unknown_kinds.values().skip(10).sum();
+    let more: u64 = unknown.iter().skip(10).map(|(_, n)| **n).sum();
     reasons.push((more, "rows of further kinds without a weight".to_owned()));
     reasons.push((read.weightless, "rows that weigh 0".to_owned()));
     reasons.push((read.below_min_rating, "rows with a rating below --min-rating, or without one".to_owned()));
@@ -199,11 +201,6 @@ pub fn examples(read: &ReadCounts) -> String {
     text
 }
 
-/// A time for people; times before 1970 are written in milliseconds.
-pub fn moment(ms: i64) -> String {
-    u64::try_from(ms).map_or_else(|_| format!("{ms} ms"), |ms| Moment(ms / 1_000).rfc3339())
-}
-
 fn columns(source: &SourceReport) -> String {
     let Some(columns) = &source.columns else { return String::new() };
     let optional =
@@ -219,4 +216,18 @@ fn columns(source: &SourceReport) -> String {
     }
     text.push(')');
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kinds_that_most_rows_have_are_named() {
+        let mut unknown_kinds: BTreeMap<String, u64> = (0..12).map(|n| (format!("k{n:02}"), n + 1)).collect();
+        unknown_kinds.insert("…".to_owned(), 100);
+        let told = reasons(&ReadCounts { unknown_kinds, ..ReadCounts::default() });
+        assert!(told[0].1.contains("\"k11\"") && told[9].1.contains("\"k02\""), "{told:?}");
+        assert_eq!((told.len(), told[10].0), (11, 1 + 2 + 100));
+    }
 }

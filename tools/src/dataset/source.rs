@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::PrepareError;
 
-/// What is looked at before the form is decided.
+/// What is looked at before the form is decided; all of the first row, where that is longer.
 const HEAD_BYTES: u64 = 64 * 1024;
 /// Longest line that is read: a longer one is not a line of a log.
 pub const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -100,6 +100,10 @@ impl Source {
         }
         if head.trim_ascii().is_empty() {
             return Err(PrepareError::Empty { path: path.to_owned() });
+        }
+        // A first row that the head cuts off would not say what its fields are.
+        if !head.starts_with(PARQUET) && !head.trim_ascii_start().contains(&b'\n') {
+            reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut head).map_err(fail)?;
         }
         let reader = Box::new(Cursor::new(head.clone()).chain(reader));
         // A line that the head cuts off tells nothing that can be relied on.
@@ -200,6 +204,20 @@ mod tests {
         ];
         for (text, format) in cases {
             assert_eq!(opened("x", text.as_bytes()).unwrap().format, format, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_first_row_is_looked_at_to_its_end_however_long_it_is() {
+        let page = "x".repeat(100_000);
+        let text = format!("\n{{\"page\": \"{page}\", \"user\": 1}}\n{{\"user\": 2}}\n");
+        for text in [text.as_str(), text.trim_end(), text.trim().lines().next().unwrap()] {
+            let mut source = opened("log.jsonl", text.as_bytes()).unwrap();
+            assert_eq!((source.format, source.head_lines().count()), (Format::JsonLines, 1));
+            assert!(source.head_lines().all(|line| line.ends_with(b"\"user\": 1}")));
+            let mut read = String::new();
+            source.reader.read_to_string(&mut read).unwrap();
+            assert_eq!(read, text);
         }
     }
 

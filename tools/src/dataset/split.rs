@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use kindred::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Interactions;
@@ -80,7 +81,7 @@ impl fmt::Display for Split {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LeaveLastOut => write!(f, "the last interaction of each user"),
-            Self::Time { at_ms } => write!(f, "what happened at or after {}", super::report::moment(*at_ms)),
+            Self::Time { at_ms } => write!(f, "what happened at or after {}", Timestamp(*at_ms)),
             Self::Share { train } => write!(f, "what happened after the oldest {}", crate::report::percent(*train)),
             Self::LastBasket => write!(f, "all of each user's last moment"),
             Self::Sessions { last_s } => write!(f, "users whose last interaction is of the newest {last_s} seconds"),

@@ -60,6 +60,15 @@ impl TimeUnit {
         if may_be_date && date_of_digits(number).is_some() {
             return Self::Dates;
         }
+        Self::counted(number)
+    }
+
+    /// The same of a number that is not whole, and so no date.
+    pub fn told_by_fraction(number: f64) -> Self {
+        Self::counted(number as i64)
+    }
+
+    fn counted(number: i64) -> Self {
         match number.unsigned_abs() {
             0..100_000_000_000 => Self::Seconds,
             100_000_000_000..100_000_000_000_000 => Self::Milliseconds,
@@ -192,6 +201,9 @@ fn offset(text: &[u8]) -> Option<i64> {
         [sign, h1, h2] => (sign, digits(&[*h1, *h2])?, 0),
         _ => return None,
     };
+    if h > 23 || m > 59 {
+        return None;
+    }
     let ms = (h * 60 + m) * 60_000;
     match sign {
         b'+' => Some(ms),
@@ -261,6 +273,8 @@ mod tests {
             "2017-10-10 24:59",
             "2017-10-10 24:00:01",
             "2017-10-10 10:23:00  +0200",
+            "2017-10-10 10:23:00 +2400",
+            "2017-10-10 10:23:00+02:60",
             "10.10.2017",
             "yesterday",
             "2017-10-10X",

@@ -159,9 +159,9 @@ impl<'a> Judge<'a> {
         // The lists of a user stand together.
         let mut values = values.iter();
         let users = self.cases.chunk_by(|a, b| a.user == b.user);
-        let sums = users.map(|lists| (values.by_ref().take(lists.len()).sum(), lists.len() as u32));
-        let users: Vec<(f64, u32)> = sums.collect();
-        metrics::bootstrap::interval(&users, self.seed)
+        let sums = users.map(|lists| (values.by_ref().take(lists.len()).sum(), lists.len() as f64));
+        let users: Vec<(f64, f64)> = sums.collect();
+        metrics::bootstrap::ratio_interval(&users, self.seed)
     }
 }
 

@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use serde_json::Value;
 
-use super::connection::call;
+use super::client::Client;
 
 /// How long an answer may take.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// What a kind of interaction is called where the model does not say.
 const DEFAULT_KIND: &str = "view";
 
@@ -18,12 +18,7 @@ const DEFAULT_KIND: &str = "view";
 /// # Errors
 /// The server cannot be reached, or refuses; its words are in the message.
 pub fn json(address: SocketAddr, method: &str, path: &str, body: &Value) -> anyhow::Result<Value> {
-    let body = if body.is_null() { String::new() } else { body.to_string() };
-    let asked = call(address, method, path, &body, PATIENCE);
-    let (status, text) = asked.with_context(|| format!("asking {address}: is a Kindred server running there?"))?;
-    ensure!((200..300).contains(&status), "{method} {path} answered {status}: {text}");
-    serde_json::from_str(&text)
-        .with_context(|| format!("{method} {path} did not answer JSON: is {address} a Kindred server?"))
+    Client::new(address, PATIENCE).json(method, path, "", body)
 }
 
 /// What the server says of its model.

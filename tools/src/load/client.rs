@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
-use super::connection::{key_line, parse_head};
+use super::connection::{parse_head, request};
 
 /// Bytes read at once.
 const READ_BYTES: usize = 16 << 10;
@@ -33,16 +33,12 @@ impl Client {
     /// The server cannot be reached or refuses; its words are in the message.
     pub fn json(&mut self, method: &str, path: &str, headers: &str, body: &Value) -> anyhow::Result<Value> {
         let body = if body.is_null() { String::new() } else { body.to_string() };
-        let content = if body.is_empty() { "" } else { "content-type: application/json\r\n" };
-        let (host, key, length) = (self.address, key_line(), body.len());
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {host}\r\n{key}{headers}{content}content-length: {length}\r\n\r\n{body}"
-        );
+        let request = request(method, path, &self.address.to_string(), headers, &body);
         let fresh = self.stream.is_none();
-        let answered = match self.exchange(request.as_bytes()) {
+        let answered = match self.exchange(&request) {
             // The server may close a connection that has been idle; a fresh one is tried once. Not where no answer came in time: the
             // server has what was sent, and would be told it twice.
-            Err(error) if !fresh && !is_timeout(&error) => self.exchange(request.as_bytes()),
+            Err(error) if !fresh && !is_timeout(&error) => self.exchange(&request),
             other => other,
         };
         let (status, from) =
@@ -53,7 +49,8 @@ impl Client {
             "{method} {path} answered {status}: {}",
             String::from_utf8_lossy(body).chars().take(400).collect::<String>()
         );
-        serde_json::from_slice(body).with_context(|| format!("{method} {path} did not answer JSON"))
+        serde_json::from_slice(body)
+            .with_context(|| format!("{method} {path} did not answer JSON: is {} a Kindred server?", self.address))
     }
 
     /// The status, and where in `received` the body begins.

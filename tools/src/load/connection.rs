@@ -49,8 +49,13 @@ impl<'a> Connection<'a> {
         self.busy
     }
 
-    /// Begins a request; [`Connection::poll`] brings it on its way and gets the answer.
+    /// Begins a request; [`Connection::poll`] brings it on its way and gets the answer. Where the server has closed the connection since the last
+    /// one, as it does with those that are idle for long, it is opened anew first.
     pub fn begin(&mut self, request: &'a [u8]) {
+        if self.head.is_some_and(|head| head.close) || self.is_closed() {
+            // Where nobody answers, the request fails on what is left of the old connection.
+            let _ = self.reopen();
+        }
         self.unsent = request;
         self.received.clear();
         self.head = None;
@@ -95,12 +100,14 @@ impl<'a> Connection<'a> {
             if let Some(head) = self.head
                 && self.received.len() >= head.head_bytes + head.body_bytes
             {
-                if head.close {
-                    self.reopen()?;
-                }
                 return Ok(Some(head.status));
             }
         }
+    }
+
+    /// Whether the server has ended the connection, between two requests: then there is nothing to read while it is open.
+    fn is_closed(&self) -> bool {
+        !matches!(self.stream.peek(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
     }
 
     /// Connects anew, after an error.
@@ -156,7 +163,7 @@ pub fn parse_head(received: &[u8]) -> io::Result<Option<Head>> {
 pub const API_KEY: &str = "KINDRED_API_KEY";
 
 /// The header with the key of [`API_KEY`], as a whole line; nothing where there is no key.
-pub fn key_line() -> String {
+fn key_line() -> String {
     // What no header may hold is no key, and would end the header.
     let key = std::env::var(API_KEY).ok().filter(|key| key.bytes().all(|byte| byte.is_ascii_graphic()));
     key.map(|key| format!("api-key: {key}\r\n")).unwrap_or_default()
@@ -175,12 +182,13 @@ pub fn in_path(id: &str) -> String {
     path
 }
 
-/// A request as it goes over the wire, with a JSON body, and with the key of [`API_KEY`] where there is one.
-pub fn request(method: &str, path: &str, host: &str, body: &str) -> Vec<u8> {
+/// A request as it goes over the wire, with a JSON body, and with the key of [`API_KEY`] where there is one. `headers` are whole lines, each ending
+/// in a line break.
+pub fn request(method: &str, path: &str, host: &str, headers: &str, body: &str) -> Vec<u8> {
     let key = key_line();
     let content = if body.is_empty() { "" } else { "content-type: application/json\r\n" };
     let length = body.len();
-    format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n{key}{content}content-length: {length}\r\n\r\n{body}")
+    format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n{key}{headers}{content}content-length: {length}\r\n\r\n{body}")
         .into_bytes()
 }
 
@@ -198,7 +206,7 @@ pub fn call(
     let mut stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT)?;
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
-    stream.write_all(&request(method, path, &address.to_string(), body))?;
+    stream.write_all(&request(method, path, &address.to_string(), "", body))?;
     let mut received = Vec::new();
     let mut chunk = [0; READ_BYTES];
     loop {
@@ -219,7 +227,39 @@ pub fn call(
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::net::TcpListener;
+    use std::thread;
+
     use super::*;
+
+    #[test]
+    fn a_connection_that_was_closed_while_it_was_idle_is_opened_anew() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        // Ends each connection after one answer, once announced and once not, as it does with one that is idle for long.
+        let server = thread::spawn(move || {
+            for header in ["connection: close\r\n", "", ""] {
+                let (mut stream, _) = listener.accept().unwrap();
+                assert!(stream.read(&mut [0; READ_BYTES]).unwrap() > 0);
+                let answer = format!("HTTP/1.1 200 OK\r\n{header}content-length: 2\r\n\r\nok");
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        let mut connection = Connection::open(address).unwrap();
+        for _ in 0..3 {
+            connection.begin(b"GET /readyz HTTP/1.1\r\n\r\n");
+            let status = loop {
+                if let Some(status) = connection.poll().unwrap() {
+                    break status;
+                }
+            };
+            assert_eq!(status, 200);
+            while !connection.is_closed() {
+                thread::yield_now();
+            }
+        }
+        server.join().unwrap();
+    }
 
     #[test]
     fn a_head_is_read_when_it_is_complete() {
@@ -244,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_request_states_its_length() {
-        let text = String::from_utf8(request("POST", "/v1/score", "h:1", "{}")).unwrap();
+        let text = String::from_utf8(request("POST", "/v1/score", "h:1", "", "{}")).unwrap();
         assert!(
             text.starts_with("POST /v1/score HTTP/1.1\r\nhost: h:1\r\n")
                 && text.ends_with("content-length: 2\r\n\r\n{}")

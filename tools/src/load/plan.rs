@@ -135,13 +135,13 @@ fn visitor(random: &mut ChaCha8Rng) -> String {
 /// A new price for an item that is there, so that the catalogue does not grow without end.
 fn change(options: &PlanOptions, random: &mut ChaCha8Rng) -> Vec<u8> {
     let body = json!({"price": f64::from(random.random_range(100..10_000)) / 100.0}).to_string();
-    request("PATCH", &format!("/v1/items/{}", in_path(options.items.draw(random))), &options.host, &body)
+    request("PATCH", &format!("/v1/items/{}", in_path(options.items.draw(random))), &options.host, "", &body)
 }
 
 fn read(options: &PlanOptions, random: &mut ChaCha8Rng) -> Vec<u8> {
     if options.by_user {
         let body = json!({"user_id": visitor(random), "limit": options.limit}).to_string();
-        return request("POST", "/v1/recommendations", &options.host, &body);
+        return request("POST", "/v1/recommendations", &options.host, "", &body);
     }
     let history = options.items.history(options.interactions, random);
     let interactions: Vec<_> = history.iter().map(|item| json!({"item_id": item, "kind": options.kind})).collect();
@@ -150,13 +150,13 @@ fn read(options: &PlanOptions, random: &mut ChaCha8Rng) -> Vec<u8> {
         fields.extend(options.body.clone());
     }
     let body = body.to_string();
-    request("POST", "/v1/recommendations", &options.host, &body)
+    request("POST", "/v1/recommendations", &options.host, "", &body)
 }
 
 fn write(options: &PlanOptions, random: &mut ChaCha8Rng) -> Vec<u8> {
     let body =
         json!({"user_id": visitor(random), "item_id": options.items.draw(random), "kind": options.kind}).to_string();
-    request("POST", "/v1/interactions", &options.host, &body)
+    request("POST", "/v1/interactions", &options.host, "", &body)
 }
 
 #[cfg(test)]

@@ -118,13 +118,6 @@ fn ticks_ns(process: u32) -> Option<u64> {
     Some(times.sum::<Option<u64>>()? * TICK_NS)
 }
 
-/// Memory of a process that is resident, in bytes; none where the system does not say.
-pub fn resident_bytes(process: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
-}
-
 /// Pins every thread of this process to one core. Whether that worked: there may be no `taskset`, or no such core.
 pub fn pin_self(core: usize) -> bool {
     let process = std::process::id().to_string();
@@ -159,10 +152,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_has_had_time_and_memory() {
+    fn this_process_has_had_time() {
         if cfg!(target_os = "linux") {
-            let memory = resident_bytes(std::process::id());
-            assert!(memory.is_some_and(|bytes| bytes > 100_000), "{memory:?}");
             assert!(cpu_ns(std::process::id()).is_some());
         }
         assert_eq!(cpu_ns(u32::MAX), None);

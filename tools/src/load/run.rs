@@ -103,7 +103,7 @@ impl Clock {
 
     fn saw(&mut self, now: Instant) {
         let pause = now.duration_since(self.last);
-        if pause > PAUSE && self.last >= self.counted_from {
+        if pause > PAUSE && now >= self.counted_from {
             let [all, longest] = self.pauses;
             self.pauses = [all + pause, longest.max(pause)];
             self.paused_until = Some(now);
@@ -199,8 +199,12 @@ pub fn run(plan: &Plan, options: &RunOptions) -> anyhow::Result<Measured> {
         })
     };
     let lanes: io::Result<Vec<Lane<'_>>> = (0..options.connections.max(1)).map(open).collect();
-    let mut lanes =
-        lanes.with_context(|| format!("connecting to {}: is the server running there?", options.address))?;
+    let mut lanes = lanes.with_context(|| {
+        format!(
+            "connecting to {} over {} connections: is the server running there, and may this process have so many files open (ulimit -n)?",
+            options.address, options.connections
+        )
+    })?;
 
     let start = Instant::now();
     let counted_from = start + options.warm_up;
@@ -365,6 +369,9 @@ mod tests {
         [90, 91, 100].into_iter().for_each(|ms| clock.saw(at(ms)));
         assert_eq!(clock.pauses, [50, 41].map(Duration::from_millis));
         assert_eq!(clock.paused_until, Some(at(100)), "what was due until then was held up");
+        let mut clock = Clock { counted_from: at(2), last: start, pauses: [Duration::ZERO; 2], paused_until: None };
+        clock.saw(at(10));
+        assert_eq!(clock.paused_until, Some(at(10)), "it began before anything was counted, and held up what was");
     }
 
     #[test]
@@ -387,7 +394,7 @@ mod tests {
             warm_up: Duration::ZERO,
             duration: Duration::ZERO,
         };
-        let error = run(&plan(), &options).err().unwrap();
-        assert!(error.to_string().contains(&address.to_string()), "{error}");
+        let error = run(&plan(), &options).err().unwrap().to_string();
+        assert!(error.contains(&address.to_string()) && error.contains("1 connections"), "{error}");
     }
 }

@@ -1,6 +1,6 @@
 //! `kindred bench http`: what the server can do, and how late its answers are at a constant rate.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,9 +13,8 @@ use serde_json::Value;
 use super::super::{Exit, Global};
 use super::asked::{self, Histories};
 use super::http_report::{HttpReport, Phase};
-use super::overload;
+use super::{address, overload};
 use crate::build::{self, BuildOptions, EdgeChoice};
-use crate::cmd::backup::listening;
 use crate::factors::FactorsOptions;
 use crate::generated;
 use crate::load::ask;
@@ -24,7 +23,7 @@ use crate::load::process::{self, ServerProcess, can_pin, pin_self};
 use crate::load::run::{Measured, Pace, RunOptions, run as run_load};
 use crate::load::scrape::Metrics;
 use crate::load::swap::{Swapper, Swaps};
-use crate::machine::Machine;
+use crate::machine::{Machine, resident_bytes};
 use crate::model_dir::ModelMetric;
 use crate::progress::Progress;
 use crate::report::{emit, note};
@@ -41,7 +40,7 @@ const DEFAULT_RATE: f64 = 5_000.0;
 /// With --spawn it starts a server with one worker on generated items, pinned to core 0, and sends from core 1; with --url it measures the
 /// one that runs there. Each request asks for recommendations with --interactions items in its body; --mix adds writes. In the open
 /// loop latency counts from the moment at which a request should have been sent, so a server that stalls is charged with all that waited.
-/// Without --closed and --rate both are measured, the rate being 5000. Exit code 1: a request failed.
+/// Without --closed and --rate both are measured, the rate being 5000. Exit code 1: a request or a swap failed, or a bar of --overload is missed.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  kindred bench http --spawn\n  kindred bench http --spawn --overload 2\n  kindred bench http --url http://127.0.0.1:8080 --rate 2000 --mix reads=95,writes=5\n  kindred bench http --spawn --dir bench-data --rate 5000 --duration 30 --swaps 20\n  kindred bench http --spawn --closed --filtered 0.08\n  kindred bench http --spawn --closed --body '{\"filter\": {\"key\": \"price\", \"range\": {\"lt\": 50}}}'"
@@ -140,6 +139,8 @@ pub(super) struct Target {
     pub(super) address: SocketAddr,
     pub(super) server: Option<ServerProcess>,
     pub(super) artifacts: Option<PathBuf>,
+    /// What of earlier builds could not be removed.
+    pub(super) not_removed: Vec<String>,
     /// The generated artifact, removed at the end.
     _temporary: Option<tempfile::TempDir>,
     own_core: Option<usize>,
@@ -228,7 +229,8 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         write_share: args.mix,
         server_core: target.server.as_ref().and_then(|server| server.core),
         generator_core: target.own_core,
-        server_resident_bytes: target.server.as_ref().and_then(|server| process::resident_bytes(server.id())),
+        server_resident_bytes: target.server.as_ref().and_then(|server| resident_bytes(server.id())),
+        not_removed: target.not_removed,
         phases,
         overload,
     };
@@ -314,9 +316,7 @@ fn spawn(args: &Args, store: Option<Store<'_>>, progress: &Progress) -> anyhow::
             (temporary.path().to_owned(), Some(temporary))
         }
     };
-    if args.artifacts.is_none() {
-        generate(args, &artifacts, progress)?;
-    }
+    let not_removed = if args.artifacts.is_none() { generate(args, &artifacts, progress)? } else { Vec::new() };
     progress.start("starting the server", 0);
     let two_cores = can_pin(SERVER_CORE) && can_pin(OWN_CORE);
     if !two_cores {
@@ -337,13 +337,15 @@ fn spawn(args: &Args, store: Option<Store<'_>>, progress: &Progress) -> anyhow::
         address: server.address,
         server: Some(server),
         artifacts: Some(artifacts),
+        not_removed,
         _temporary: temporary,
         own_core,
     })
 }
 
-/// Publishes a generated artifact, unless the directory holds the same one from before, built by the same version in the same way.
-fn generate(args: &Args, root: &Path, progress: &Progress) -> anyhow::Result<()> {
+/// Publishes a generated artifact, unless the directory holds the same one from before, built by the same version in the same way. What of earlier builds
+/// could not be removed.
+fn generate(args: &Args, root: &Path, progress: &Progress) -> anyhow::Result<Vec<String>> {
     let options = FactorsOptions { n_items: args.items, dims: args.dims, n_queries: 1_000, seed: args.seed };
     let metric = ModelMetric::from(args.metric);
     let parameters = serde_json::json!({"items": args.items, "dims": args.dims, "metric": metric, "seed": args.seed});
@@ -355,7 +357,7 @@ fn generate(args: &Args, root: &Path, progress: &Progress) -> anyhow::Result<()>
         let built_so =
             manifest.tool_version == env!("CARGO_PKG_VERSION") && manifest.builder == settings.builder.name();
         if manifest.trainer == generated::TRAINER && manifest.hyper_parameters == parameters && built_so {
-            return Ok(());
+            return Ok(Vec::new());
         }
         ensure!(
             manifest.trainer == generated::TRAINER,
@@ -366,21 +368,14 @@ fn generate(args: &Args, root: &Path, progress: &Progress) -> anyhow::Result<()>
     progress.start("generating items", 0);
     let mut model = generated::model(&options, metric);
     model.info.parameters = parameters;
-    build::publish(&model, root, &settings, progress).context("building the generated artifact")?;
-    Ok(())
+    let built = build::publish(&model, root, &settings, progress).context("building the generated artifact")?;
+    Ok(built.not_removed)
 }
 
 fn existing(args: &Args) -> anyhow::Result<Target> {
-    let url = args.url.as_deref().unwrap_or_default();
-    let host = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
-    ensure!(
-        !host.contains('/'),
-        "--url is {url:?}, expected http://HOST:PORT: TLS and paths are a proxy's, which this does not measure"
-    );
-    let address = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
-    let found = address.to_socket_addrs().with_context(|| format!("looking up {address}"))?.collect::<Vec<_>>();
-    let address = listening(&found).with_context(|| format!("{address} has no address"))?;
-    Ok(Target { address, server: None, artifacts: args.artifacts.clone(), _temporary: None, own_core: None })
+    let address = address(args.url.as_deref().unwrap_or_default())?;
+    let artifacts = args.artifacts.clone();
+    Ok(Target { address, server: None, artifacts, not_removed: Vec::new(), _temporary: None, own_core: None })
 }
 
 /// `reads=95,writes=5` as the share of writes.

@@ -12,7 +12,7 @@ use crate::load::run::{Measured, Pace};
 use crate::load::scrape::Shares;
 use crate::load::swap::Swaps;
 use crate::machine::Machine;
-use crate::report::{Report, Table, bytes, count, percent};
+use crate::report::{Report, Table, bytes, count, leftovers, percent};
 
 /// Share of the rate asked for that must be answered with success for it to count as held.
 const HELD: f64 = 0.99;
@@ -46,6 +46,9 @@ pub struct HttpReport {
     pub generator_core: Option<usize>,
     /// Memory of the server that is resident after the load, if we started it.
     pub server_resident_bytes: Option<u64>,
+    /// What of earlier builds could not be removed, if we built what it serves.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_removed: Vec<String>,
     /// The measurements, in their order.
     pub phases: Vec<Phase>,
     /// What it does with more than it can do.
@@ -271,6 +274,7 @@ impl Report for HttpReport {
         if let Some(resident) = self.server_resident_bytes {
             let _ = writeln!(text, "server memory: {} resident", bytes(resident));
         }
+        text.push_str(&leftovers(&self.not_removed));
         text
     }
 }
@@ -299,5 +303,28 @@ mod tests {
         let phase = phase(40);
         assert_eq!((phase.held, phase.per_second), (Some(false), 60.0));
         assert_eq!((phase.answered, phase.succeeded, phase.failed), (100, 60, 40));
+    }
+
+    #[test]
+    fn what_of_an_earlier_build_could_not_be_removed_is_told() {
+        let report = HttpReport {
+            machine: Machine::here(),
+            target: String::new(),
+            generation: String::new(),
+            items: 0,
+            dimensions: 0,
+            connections: 1,
+            interactions: 0,
+            histories: Histories::Related,
+            limit: 1,
+            write_share: 0.0,
+            server_core: None,
+            generator_core: None,
+            server_resident_bytes: None,
+            not_removed: vec!["bench/g1.partial".to_owned()],
+            phases: Vec::new(),
+            overload: None,
+        };
+        assert!(report.text().contains("remove it by hand: bench/g1.partial"), "{}", report.text());
     }
 }

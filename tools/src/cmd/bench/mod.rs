@@ -19,8 +19,12 @@ pub mod soak;
 pub mod store;
 pub mod threads;
 
+use std::net::{SocketAddr, ToSocketAddrs};
+
+use anyhow::{Context, ensure};
 use clap::Subcommand;
 
+use super::backup::listening;
 use super::{Exit, Global};
 
 /// Measure speed, with the quality that it was measured at beside it
@@ -64,5 +68,32 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         What::Recall(args) => recall::run(args, global),
         What::Replay(args) => replay::run(args, global),
         What::Store(args) => store::run(args, global),
+    }
+}
+
+/// The address of the server at a URL; without a port it is 80.
+fn address(url: &str) -> anyhow::Result<SocketAddr> {
+    let host = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
+    ensure!(
+        !host.contains('/'),
+        "--url is {url:?}, expected http://HOST:PORT: a server is asked without TLS, and without a path before its own"
+    );
+    let address = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
+    let found = address.to_socket_addrs().with_context(|| format!("looking up {address}"))?.collect::<Vec<_>>();
+    listening(&found).with_context(|| format!("{address} has no address"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_named_by_its_url() {
+        let at = |url: &str| address(url).map(|address| address.to_string());
+        assert_eq!(at("http://127.0.0.1").unwrap(), "127.0.0.1:80");
+        assert_eq!(at("127.0.0.1:9/").unwrap(), "127.0.0.1:9");
+        for wrong in ["https://127.0.0.1:9", "http://127.0.0.1:9/shop"] {
+            assert!(at(wrong).unwrap_err().to_string().contains("expected http://HOST:PORT"), "{wrong}");
+        }
     }
 }

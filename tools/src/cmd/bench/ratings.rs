@@ -135,7 +135,7 @@ impl Report for Measured {
         }
         text.push_str(&table.text());
         if let Some(bytes) = self.peak_memory_bytes {
-            text.push_str(&format!("peak memory of all: {} MiB\n", bytes >> 20));
+            text.push_str(&format!("peak memory of all: {}\n", report::bytes(bytes)));
         }
         text
     }

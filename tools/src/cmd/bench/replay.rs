@@ -1,7 +1,6 @@
 //! `kindred bench replay`: are the lists of a running server as good as the offline evaluator says?
 
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -15,10 +14,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::super::{Exit, Global};
-use crate::cmd::backup::listening;
 use crate::cmd::evaluate::held_out;
 use crate::dataset::{Dataset, Interactions};
-use crate::evaluate::{self, EvaluateOptions, Protocol};
+use crate::evaluate::{self, EvaluateOptions, HeldOut, Protocol};
 use crate::load::ask::item_ids;
 use crate::load::client::Client;
 use crate::load::process::ServerProcess;
@@ -35,7 +33,8 @@ const TOLERANCE: f64 = 0.01;
 ///
 /// Sends what users did before the test part began; then what happened in the order of time, and for each interaction of the test part asks for a list
 /// first and looks where it stands in it. Without --url it starts a server on --artifacts whose clock is the replayed time (`http.clock = "request"`). With --url the
-/// server must serve the same artifacts; each request names the replayed time, which the server heeds if it is set to. Exit code 1: the hit rate
+/// server must serve the same artifacts with the settings of --config, or without one with those that are built in; each request names the replayed time,
+/// which the server heeds if it is set to. The evaluator looks at as many interactions of a user as the server keeps (`history.keep_per_actor`). Exit code 1: the hit rate
 /// or the mean reciprocal rank is further than 0.01 from the evaluator's, or an answer was degraded, which no evaluator's is.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
@@ -119,16 +118,17 @@ struct Live {
 /// Artifacts or a dataset that cannot be read, a server that cannot be reached or refuses.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let snapshot = Snapshot::open_current(&args.artifacts)?;
-    let Settings { scenarios, trending, .. } = Settings::load(args.config.as_deref())?;
+    let Settings { scenarios, trending, history, .. } = Settings::load(args.config.as_deref())?;
     let scenario = crate::cmd::scenario(&scenarios, &args.scenario)?;
     let dataset = Dataset::open(&args.dataset)?;
     let users = dataset.users()?;
     let weighting = &snapshot.manifest().weighting;
-    let script = script(&held_out(&dataset)?, snapshot.model(), scenario, weighting, args.users, args.seed)?;
+    let held_out = HeldOut { history_max: history.keep_per_actor, ..held_out(&dataset)? };
+    let script = script(&held_out, snapshot.model(), scenario, weighting, args.users, args.seed)?;
     ensure!(!script.questions.test.is_empty(), "there is nothing to ask: was the dataset prepared with a --split?");
 
     let started = Instant::now();
-    let (live, _server) = replay(args, &script, &users)?;
+    let (live, _server) = replay(args, &script, &users, snapshot.generation())?;
     let seconds = started.elapsed().as_secs_f64();
 
     let progress = Progress::bar("evaluating offline", 0);
@@ -171,9 +171,14 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
 }
 
 /// Sends the past, then asks and sends in the order of time.
-fn replay(args: &Args, script: &Script, users: &[String]) -> anyhow::Result<(Live, Option<ServerProcess>)> {
+fn replay(
+    args: &Args,
+    script: &Script,
+    users: &[String],
+    generation: &str,
+) -> anyhow::Result<(Live, Option<ServerProcess>)> {
     let (address, server) = match &args.url {
-        Some(url) => (address(url)?, None),
+        Some(url) => (super::address(url)?, None),
         None => {
             let server = ServerProcess::start(&args.artifacts, args.config.as_deref(), None, &settings(), None)?;
             (server.address, Some(server))
@@ -181,6 +186,11 @@ fn replay(args: &Args, script: &Script, users: &[String]) -> anyhow::Result<(Liv
     };
     let mut client = Client::new(address, PATIENCE);
     let model = client.json("GET", "/v1/model", "", &Value::Null)?;
+    let served = model.get("generation").and_then(Value::as_str).unwrap_or_default();
+    ensure!(
+        served == generation,
+        "{address} serves generation {served:?} and not {generation:?}: give --artifacts, the directory that it serves"
+    );
     let known = model.get("kinds").and_then(Value::as_object).context("GET /v1/model names no kinds")?;
     let known: BTreeSet<&str> = known.keys().map(String::as_str).collect();
     let kind = |number: u8| {
@@ -240,25 +250,17 @@ fn send_before(
     Ok(())
 }
 
-/// The server keeps as much of everybody as the evaluator looks at, takes the time from the requests, and gives nothing less for being busy. What
-/// is trending is added up again as often as it can be, since hours go by in seconds.
-fn settings() -> [(&'static str, String); 7] {
+/// The server takes the time from the requests, and gives nothing less for being busy. What is trending is added up again as often as it can be, since
+/// hours go by in seconds.
+fn settings() -> [(&'static str, String); 6] {
     [
         ("KINDRED__HTTP__CLOCK", "request".to_owned()),
         ("KINDRED__OVERLOAD__ENABLED", "false".to_owned()),
         ("KINDRED__TRENDING__REFRESH_MS", "10".to_owned()),
-        ("KINDRED__HISTORY__KEEP_PER_ACTOR", limits::HISTORY_MAX.to_string()),
         ("KINDRED__HISTORY__CACHE_MB", "4096".to_owned()),
         ("KINDRED__HISTORY__READ_TIMEOUT_MS", "10000".to_owned()),
         ("KINDRED__HISTORY__IDLE_SECONDS", "86400".to_owned()),
     ]
-}
-
-fn address(url: &str) -> anyhow::Result<SocketAddr> {
-    let host = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
-    let found =
-        host.to_socket_addrs().with_context(|| format!("{url} is not an address like http://127.0.0.1:8080"))?;
-    listening(&found.collect::<Vec<_>>()).with_context(|| format!("{url} names no machine"))
 }
 
 fn micros(since: Instant) -> u64 {
@@ -313,6 +315,9 @@ impl Report for Replayed {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
     use clap::Parser;
 
     use super::*;
@@ -328,6 +333,25 @@ mod tests {
         let users = |n: &str| Line::try_parse_from(["replay", "--users", n]).map(|line| line.args.users);
         assert_eq!(users("3").unwrap(), Some(3));
         assert!(users("0").is_err());
+    }
+
+    #[test]
+    fn a_server_of_other_artifacts_is_not_replayed_against() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+            let model = r#"{"generation": "g2", "kinds": {}}"#;
+            write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{model}", model.len()).unwrap();
+        });
+        let Line { args } = Line::try_parse_from(["replay", "--url", &url]).unwrap();
+        let (train, test) = (Interactions::default(), Interactions::default());
+        let questions = HeldOut { train, test, kinds: Vec::new(), keys: Vec::new(), history_max: 1 };
+        let script = Script { before: Interactions::default(), events: Vec::new(), questions, users: 0 };
+        let error = replay(&args, &script, &[], "g1").err().unwrap().to_string();
+        server.join().unwrap();
+        assert!(error.contains("serves generation \"g2\" and not \"g1\""), "{error}");
     }
 
     #[test]

@@ -15,12 +15,11 @@ use super::asked::{self, Histories};
 use super::http::{self, Target};
 use crate::load::ask;
 use crate::load::plan::{Plan, PlanOptions};
-use crate::load::process;
 use crate::load::run::{Measured, Pace, RunOptions, run as run_load};
 use crate::load::swap::{Swapper, Swaps};
-use crate::machine::Machine;
+use crate::machine::{Machine, resident_bytes};
 use crate::progress::Progress;
-use crate::report::{Report, Table, bytes, count, emit, percent};
+use crate::report::{Report, Table, bytes, count, emit, leftovers, percent};
 
 /// Of all requests, those that bring an event and those that change an item.
 const WRITES: f64 = 0.15;
@@ -85,6 +84,9 @@ struct SoakReport {
     machine: Machine,
     rate: f64,
     has_changes: bool,
+    /// What of earlier builds could not be removed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    not_removed: Vec<String>,
     /// The first, in which visitors got a history.
     history: Minute,
     reads_alone: Minute,
@@ -128,7 +130,8 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let mix = if has_changes { plan(WRITES, CHANGES) } else { plan(WRITES + CHANGES, 0.0) };
     let minutes = mixed(args, &target, &mix, rate, &artifacts, &progress)?;
     progress.finish();
-    let report = SoakReport { machine, rate, has_changes, history, reads_alone, minutes };
+    let not_removed = target.not_removed;
+    let report = SoakReport { machine, rate, has_changes, not_removed, history, reads_alone, minutes };
     emit(&report, global.json)?;
     Ok(if report.bars().iter().all(|(_, held)| *held) { Exit::Done } else { Exit::No })
 }
@@ -199,7 +202,7 @@ fn minute(
 fn median_memory(target: &Target, stop: &AtomicBool) -> u64 {
     let mut looks = Vec::new();
     while !stop.load(Ordering::Relaxed) {
-        looks.extend(target.server.as_ref().and_then(|server| process::resident_bytes(server.id())));
+        looks.extend(target.server.as_ref().and_then(|server| resident_bytes(server.id())));
         std::thread::park_timeout(LOOK_EVERY);
     }
     looks.sort_unstable();
@@ -271,7 +274,7 @@ impl Report for SoakReport {
             false => "20 % events (the server takes no catalogue changes)\n",
         });
         let heads =
-            ["minute", "answered", "failed", "p50 ms", "p99 ms", "events p99", "changes p99", "swaps", "memory"];
+            ["minute", "answered", "failed", "p50 ms", "p99 ms", "events p99 ms", "changes p99 ms", "swaps", "memory"];
         let mut table = Table::new(heads);
         let ms = |ms: f64| format!("{ms:.3}");
         for (name, minute) in self.named() {
@@ -299,6 +302,7 @@ impl Report for SoakReport {
         for (bar, held) in self.bars() {
             text.push_str(&format!("{} {bar}\n", if held { "held:  " } else { "MISSED:" }));
         }
+        text.push_str(&leftovers(&self.not_removed));
         text
     }
 }
@@ -325,7 +329,8 @@ mod tests {
     fn each_bar_can_be_missed() {
         let after = |[history, reads_alone]: [Minute; 2], minutes: Vec<Minute>| {
             let (machine, rate, has_changes) = (Machine::here(), 1.0, false);
-            let report = SoakReport { machine, rate, has_changes, history, reads_alone, minutes };
+            let not_removed = Vec::new();
+            let report = SoakReport { machine, rate, has_changes, not_removed, history, reads_alone, minutes };
             report.bars().map(|(_, held)| held)
         };
         let (good, bad) = (minute(100, 1.0, 0), minute(100, 1.0, 3));

@@ -78,7 +78,7 @@ pub struct StoreReport {
     pub read_ms: Quantiles,
     /// Seconds until the store is open again.
     pub restart_seconds: f64,
-    /// Seconds to the first visitor's interactions after that.
+    /// Seconds until the first visitor's interactions are there, opening included.
     pub first_read_seconds: f64,
 }
 
@@ -313,7 +313,7 @@ impl Report for StoreReport {
             count(self.fill_per_second as u64),
             self.file_bytes as f64 / 1e6
         );
-        let mut table = Table::new(["", "a second", "p50 ms", "p99 ms", "max ms"]).left(0);
+        let mut table = Table::new(["", "a second", "p50 ms", "p99 ms", "max ms"]);
         let mut row = |name: &str, rate: f64, q: &Quantiles| {
             table.row([
                 name.to_owned(),

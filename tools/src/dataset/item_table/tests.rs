@@ -116,6 +116,15 @@ fn json_entries_are_taken_as_they_are() {
 }
 
 #[test]
+fn spaces_about_an_id_of_json_are_a_part_of_it() {
+    let text = "{\"id\": \" a\", \"title\": \"A\"}\n{\"id\": \"a\"}\n{\"id\": \"  \"}\n";
+    let json = table("items.jsonl", text.as_bytes()).unwrap();
+    assert_eq!((json.items[" a"].title.as_str(), json.items.len(), json.report.bad), ("A", 2, 1));
+    let dat = table("movies.dat", b" 1 :: A (1995) ::Drama\n").unwrap();
+    assert_eq!(dat.items["1"].title, "A (1995)", "about a separator they are none");
+}
+
+#[test]
 fn a_text_may_come_as_a_list() {
     let entry = json!({"id": "a", "description": ["One.", "Two."], "image": ["1.png", "2.png"], "category": [null, 7]});
     let none = json!({"id": "b", "description": [], "image": []});

@@ -70,6 +70,14 @@ fn nobody_and_nothing_are_no_user_and_no_item() {
 }
 
 #[test]
+fn spaces_that_a_reader_has_left_are_a_part_of_the_name() {
+    let mut log = Log::default();
+    log.push(1, &row(" u", "a ", "1", "", ""), &rules()).unwrap();
+    let texts = [log.users, log.items].map(|names| names.into_texts().concat());
+    assert_eq!(texts, [" u", "a "]);
+}
+
+#[test]
 fn a_rating_below_the_least_is_no_interaction() {
     let mut log = Log::default();
     log.begin("r".to_owned(), Mapping { rating: Some(2), ..Mapping::default() });
@@ -203,4 +211,6 @@ fn numbers_that_are_not_whole_are_in_the_unit_of_the_others() {
     let times = [RowTime::Text(b"5000.5"), RowTime::Text(b"6000")];
     assert_eq!(settled(&times, Some(TimeUnit::Milliseconds)), (vec![5_000, 6_000], 0));
     assert_eq!(settled(&times, None), (vec![5_000_500, 6_000_000], 0));
+    let like_dates = [RowTime::Text(b"20171016.5"), RowTime::Text(b"20171017.25")];
+    assert_eq!(settled(&like_dates, None), (vec![20_171_016_500, 20_171_017_250], 0), "a date has no fraction");
 }
