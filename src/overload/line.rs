@@ -12,8 +12,9 @@ use super::pressure::Pressure;
 /// Targets after which one that joins the line after a pause, such as another program makes that the core is given to, is late. It has waited for what it
 /// asks; one that has come just now is refused in its place.
 const LATE: u32 = 1;
-/// Targets that one that is late, or that was sent to be kept, may take in all.
-const LONGEST: u32 = 16;
+/// Targets that one that is late, or that was sent to be kept, may take in all. While those who came in a pause are answered, refusing the others takes most
+/// of the time, so it is several times the pause until all of them are.
+const LONGEST: u32 = 40;
 /// Where very much comes, reading and refusing would leave no time to answer anything. So of as many that are read one has a place, and one its turn
 /// before the sockets are looked at again.
 const READ_PER_TURN: usize = 8;
@@ -64,6 +65,8 @@ pub struct Line {
 struct Ticket {
     sort: Sort,
     came: Cell<Instant>,
+    /// Whether it came in a pause, which is what it waited for.
+    is_late: Cell<bool>,
     state: Cell<TicketState>,
     waker: RefCell<Waker>,
 }
@@ -172,6 +175,7 @@ impl Line {
         let ticket = Rc::new(Ticket {
             sort,
             came: Cell::new(now),
+            is_late: Cell::new(false),
             state: Cell::new(TicketState::Waits),
             waker: RefCell::new(waker.clone()),
         });
@@ -231,8 +235,10 @@ impl Line {
         // They came between two looks, and nothing tells more of when each of them did.
         let [from, to] = self.looks.get();
         let step = to.saturating_duration_since(from) / (joined as u32 + 1);
+        let was_pause = self.was_pause_by(now);
         for (at, ticket) in waiting.range(new..).enumerate() {
             ticket.came.set(from + step * (at as u32 + 1));
+            ticket.is_late.set(was_pause && ticket.age(now) >= LATE * self.target);
         }
         let pressure = self.pressure.borrow();
         if pressure.is_on() {
@@ -261,10 +267,9 @@ impl Line {
 
     /// Whether one that has joined the line will have its turn in time.
     fn has_room(&self, pressure: &Pressure, ticket: &Ticket, ahead: usize, now: Instant) -> bool {
-        let age = ticket.age(now);
-        let wait = age + self.pace.get() * (ahead as u32 + 1);
+        let wait = ticket.age(now) + self.pace.get() * (ahead as u32 + 1);
         match ticket.sort {
-            Sort::Asks if !self.was_pause_by(now) || age < LATE * self.target => !pressure.refuses(wait),
+            Sort::Asks if !ticket.is_late.get() => !pressure.refuses(wait),
             Sort::Asks | Sort::Keeps => wait <= LONGEST * self.target,
         }
     }
@@ -272,7 +277,9 @@ impl Line {
     /// The turn of one that was called.
     fn take(&self, ticket: &Ticket, now: Instant) -> Given {
         let waited = ticket.age(now);
-        let step = self.pressure.borrow_mut().turn(now, waited);
+        let mut pressure = self.pressure.borrow_mut();
+        let step = if ticket.is_late.get() { pressure.late_turn(now, waited) } else { pressure.turn(now, waited) };
+        drop(pressure);
         self.is_through();
         Given { step: Some(step), waited }
     }

@@ -77,6 +77,12 @@ impl Pressure {
         self.step(waited)
     }
 
+    /// What is given to one whose turn it is after a pause. There is nothing to be learned from what it has waited.
+    pub(super) fn late_turn(&mut self, now: Instant, waited: Duration) -> Step {
+        self.last = Some(now);
+        self.step(waited)
+    }
+
     /// Learns whether the queue stands. A wait before which nobody asked for a while is the first of a new queue.
     fn watch(&mut self, now: Instant, waited: Duration, goes_on: bool) {
         if waited <= self.target {

@@ -36,15 +36,16 @@ fn worker(per_second: u32, pause: Duration) -> Outcome {
     worker_of(|sent| Duration::from_secs(1) * sent / per_second, pause, Before::Look)
 }
 
-/// A worker whose requests are due at these times, and whose core is taken away for a while in the last of five seconds. Nothing is read before the sockets
+/// A worker whose requests are due at these times, and whose core is taken away for a while four times in the last of five seconds. Nothing is read before the sockets
 /// are looked at, but where it rests.
 fn worker_of(due: impl Fn(u32) -> Duration, pause: Duration, before: Before) -> Outcome {
     let (line, start) = (Line::new(TARGET), Instant::now());
     let counted_from = start + Duration::from_secs(4);
-    let mut pause = Some(pause);
+    let mut paused = 0;
     let mut pauses = |now: Instant, at: Before| {
-        let is_now = at == before && now > counted_from + 500 * MS;
-        now + is_now.then(|| pause.take()).flatten().unwrap_or_default()
+        let is_now = at == before && now > counted_from + 100 * MS + paused * 250 * MS;
+        paused += u32::from(is_now);
+        if is_now { now + pause } else { now }
     };
     let mut now = start;
     let mut outcome = Outcome::default();
@@ -159,10 +160,10 @@ fn where_more_comes_than_can_be_refused_some_are_answered() {
 fn who_came_in_a_pause_is_answered_and_who_comes_after_it_refused_at_once() {
     let due = |sent: u32| Duration::from_secs(1) * sent / 17_000;
     for before in [Before::Look, Before::Reading] {
-        for pause in [5, 15] {
+        for pause in [5, 15, 30] {
             let outcome = worker_of(due, pause * MS, before);
             assert!(
-                outcome.longest_answer > pause * MS && outcome.longest_answer < (2 * pause + 5) * MS,
+                outcome.longest_answer > pause * MS && outcome.longest_answer < (3 * pause + 5) * MS,
                 "{before:?}, {pause} ms: {outcome:?}"
             );
             assert!(outcome.refused > 0 && outcome.longest_refusal < 4 * MS, "{before:?}, {pause} ms: {outcome:?}");
@@ -192,10 +193,10 @@ fn what_is_to_be_kept_is_refused_last() {
     let kept = line.come(Sort::Keeps, Waker::noop(), now).unwrap();
     line.call(now);
     assert_eq!(kept.state.get(), TicketState::Waits);
-    line.pace.set(20 * MS);
+    line.pace.set(50 * MS);
     let kept = line.come(Sort::Keeps, Waker::noop(), now).unwrap();
     line.call(now);
-    assert_eq!(kept.state.get(), TicketState::Refused, "it would wait for more than sixteen targets");
+    assert_eq!(kept.state.get(), TicketState::Refused, "it would wait for more than forty targets");
 }
 
 #[actix_web::test]
