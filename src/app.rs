@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::web;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 use tokio::sync::watch::Sender;
 
 use self::listen::{Surface, listen, serve};
 use self::rotation::Rotation;
+use self::signals::{obey, watch};
 pub use self::stores::Stores;
 use self::upkeep::{prune, tell_of_rules};
 use crate::audit::{Audit, Deed};
@@ -38,6 +39,7 @@ use crate::user_vector::Weighting;
 
 mod listen;
 mod rotation;
+mod signals;
 mod stores;
 mod upkeep;
 
@@ -206,7 +208,6 @@ impl Application {
             refresher,
             catalog,
             history: stores.history,
-            documents: stores.documents,
             metrics,
             traces,
             scenarios: settings.scenarios.into_iter().map(|(name, one)| (name, Placement::new(one))).collect(),
@@ -275,33 +276,6 @@ impl Application {
         self.handle.clone()
     }
 
-    /// From now on SIGTERM and SIGINT stop it gracefully, and SIGHUP makes it look for a new artifact, new keys
-    /// and a new certificate.
-    ///
-    /// # Errors
-    /// [`StartError::System`] if the system does not let signals be watched.
-    pub fn stop_on_signals(&self) -> Result<(), StartError> {
-        self.obey(watch(SignalKind::hangup())?)
-    }
-
-    /// [`Application::stop_on_signals`], where SIGHUP has been watched for longer.
-    fn obey(&self, mut hangup: Signal) -> Result<(), StartError> {
-        let (mut terminate, mut interrupt) = (watch(SignalKind::terminate())?, watch(SignalKind::interrupt())?);
-        let handle = self.handle();
-        actix_web::rt::spawn(async move {
-            loop {
-                tokio::select! {
-                    _ = terminate.recv() => break,
-                    _ = interrupt.recv() => break,
-                    _ = hangup.recv() => handle.hang_up(),
-                }
-            }
-            tracing::info!("stopping: requests in progress are finished first");
-            handle.stop().await;
-        });
-        Ok(())
-    }
-
     /// Serves until it is stopped, then commits what is queued and ends the threads.
     ///
     /// # Errors
@@ -323,11 +297,17 @@ impl Application {
             // It has been told to stop, and nothing is served by it any more.
             let _ = server.await;
         }
-        self.handle.state.history.close();
-        self.handle.state.refresher.stop();
-        self.handle.state.recall.stop();
-        self.handle.state.reloader.stop();
-        self.handle.state.traces.stop();
+        let state = self.handle.state.clone();
+        // Beside this thread, which goes on heeding signals: a reload in progress or a slow disk takes its time.
+        let closing = web::block(move || {
+            state.history.close();
+            state.refresher.stop();
+            state.recall.stop();
+            state.reloader.stop();
+            state.traces.stop();
+        });
+        // What ends badly has said so itself.
+        let _ = closing.await;
         tracing::info!("stopped");
         outcome.map_err(|source| StartError::System { what: "serving", source })
     }
@@ -385,7 +365,7 @@ pub fn run(settings: Settings) -> Result<(), StartError> {
         // Not only once all is open, which may take minutes: unwatched, SIGHUP ends the process, and who publishes sends it whenever that is.
         let hangup = watch(SignalKind::hangup())?;
         let application = Application::build(settings).await?;
-        application.obey(hangup)?;
+        obey(application.handle(), hangup)?;
         application.run_until_stopped().await
     })
 }
@@ -468,10 +448,6 @@ impl RunningApplication {
 
 fn joined(thread: JoinHandle<Result<(), StartError>>) -> Result<(), StartError> {
     thread.join().unwrap_or(Err(StartError::Ended))
-}
-
-fn watch(kind: SignalKind) -> Result<Signal, StartError> {
-    signal(kind).map_err(|source| StartError::System { what: "watching signals", source })
 }
 
 fn open_keys(settings: &SecuritySettings) -> Result<Option<Arc<KeyRing>>, KeysError> {

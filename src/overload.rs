@@ -22,7 +22,7 @@ pub enum Step {
     Full,
     /// Half the breadth of the search, half the candidates.
     Lighter,
-    /// A quarter of the breadth, and the search as the only source.
+    /// A quarter of the breadth, beside which neighbours, sessions and who is followed count for nothing.
     Narrow,
     /// The popular list.
     Popular,

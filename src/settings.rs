@@ -3,11 +3,10 @@
 //! Every key has its default and its comment in `config/kindred.toml`, which is compiled in. Unknown keys are errors, ranges are
 //! checked once here, and units are in the names. Read once at start; nothing is read later.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use config::{Config, ConfigError, Environment, File, FileFormat};
+use config::{Config, ConfigError, File, FileFormat};
 use kindred_index::Memory;
 use serde::de::{DeserializeOwned, Error as _, value};
 use serde::{Deserialize, Deserializer};
@@ -21,6 +20,7 @@ use crate::telemetry::TraceSettings;
 use crate::trending::TrendingSettings;
 
 mod edge;
+mod variables;
 mod whole;
 
 pub use self::edge::{AdminSettings, OverloadSettings, SecuritySettings, TlsSettings};
@@ -32,10 +32,6 @@ pub const HOME: &str = "home";
 /// The scenario of similar items.
 pub const SIMILAR: &str = "similar";
 
-/// The variable that brings the key by which ids become pseudonyms.
-const PSEUDONYM_KEY: &str = "KINDRED__PEOPLE__PSEUDONYM_KEY";
-/// The lists that the environment may bring.
-const LISTS: [&str; 3] = ["security.cors_origins", "security.hosts", "trending.by"];
 /// Worker threads, at most: the HTTP library panics at more.
 pub(crate) const WORKERS_MAX: usize = 512;
 /// The committed file with every default, as text.
@@ -261,70 +257,34 @@ fn without_secret(message: &str) -> String {
     message.lines().map(shown).collect::<Vec<_>>().join("\n")
 }
 
-/// What of the environment is ours. What is no text is passed over where it is another program's, and an error where it is ours.
-fn ours(
-    variables: impl Iterator<Item = (OsString, OsString)>,
-) -> Result<std::collections::HashMap<String, String>, SettingsError> {
-    let named = variables.filter_map(|(key, value)| Some((key.into_string().ok()?, value)));
-    let ours = named.filter(|(key, _)| key.starts_with("KINDRED__"));
-    // The value is not shown: it may be the pseudonym key.
-    let text = ours.map(|(key, value)| match value.into_string() {
-        Ok(value) => Ok((key, value)),
-        Err(_) => Err(SettingsError::Invalid { message: format!("{key} of the environment is not UTF-8") }),
-    });
-    text.collect()
-}
-
 impl Settings {
     /// Reads the defaults, then `file` if given, then the environment (`KINDRED__HTTP__PORT=9000`), and checks ranges.
     ///
     /// # Errors
     /// [`SettingsError`] naming the file or key.
     pub fn load(file: Option<&Path>) -> Result<Self, SettingsError> {
-        Self::layered(file, ours(std::env::vars_os())?)
+        Self::layered(file, variables::ours(std::env::vars_os())?)
     }
 
     /// [`Settings::load`] with the environment given as an argument.
     ///
     /// # Errors
     /// [`SettingsError`] naming the file or key.
-    pub fn layered(
-        file: Option<&Path>,
-        mut environment_variables: std::collections::HashMap<String, String>,
-    ) -> Result<Self, SettingsError> {
-        // As it is: one of digits alone would be taken for a number, and come out as another text.
-        let pseudonym_key = environment_variables.remove(PSEUDONYM_KEY);
-        // A secret that did not get here: what is on the disk under plain ids stays there.
-        if pseudonym_key.as_deref() == Some("") {
-            let message = format!("{PSEUDONYM_KEY} is empty: give it the key, or unset it to keep ids as they are");
-            return Err(SettingsError::Invalid { message });
-        }
-        let mut builder = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+    pub fn layered(file: Option<&Path>, environment: HashMap<String, String>) -> Result<Self, SettingsError> {
+        let invalid = |error: ConfigError| SettingsError::Invalid { message: without_secret(&error.to_string()) };
+        let defaults = || Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+        let usual = defaults().build().map_err(invalid)?;
+        let mut builder = defaults();
         if let Some(path) = file {
             let text = std::fs::read_to_string(path)
                 .map_err(|source| SettingsError::Unreadable { path: path.to_path_buf(), source })?;
             builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
         }
-        let environment = Environment::with_prefix("KINDRED").separator("__").try_parsing(true);
-        // A list is written with commas: KINDRED__SECURITY__CORS_ORIGINS=https://a.example,https://b.example
-        let environment = environment.list_separator(",");
-        let environment = LISTS.into_iter().fold(environment, Environment::with_list_parse_key);
-        // An empty one is no list of one empty text.
-        let is_empty = |list: &&str| {
-            let variable = format!("KINDRED__{}", list.replace('.', "__").to_uppercase());
-            environment_variables.get(&variable).is_some_and(String::is_empty)
-        };
-        let empty: Vec<&str> = LISTS.into_iter().filter(is_empty).collect();
-        let environment = environment.source(Some(environment_variables));
-        let invalid = |error: ConfigError| SettingsError::Invalid { message: without_secret(&error.to_string()) };
-        let merged = empty
+        let merged = variables::read(environment, &usual.cache)?
             .into_iter()
-            .try_fold(builder.add_source(environment), |builder, list| builder.set_override(list, Vec::<String>::new()))
-            .and_then(|builder| builder.set_override_option("people.pseudonym_key", pseudonym_key))
+            .try_fold(builder, |builder, (key, value)| builder.set_override(key, value))
             .and_then(|builder| builder.build())
             .map_err(invalid)?;
-        let usual =
-            Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml)).build().map_err(invalid)?;
         check_whole("", &usual.cache, &merged.cache)?;
         let found = merged.cache.clone();
         let settings: Self = merged.try_deserialize().map_err(invalid)?;

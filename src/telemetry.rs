@@ -171,12 +171,13 @@ pub enum Route {
     Metrics,
     OpenApi,
     Reload,
+    Backup,
     Page,
     Other,
 }
 
 impl Route {
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 21] = [
         Self::Interactions,
         Self::Recommendations,
         Self::Replay,
@@ -195,6 +196,7 @@ impl Route {
         Self::Metrics,
         Self::OpenApi,
         Self::Reload,
+        Self::Backup,
         Self::Page,
         Self::Other,
     ];
@@ -219,6 +221,7 @@ impl Route {
             Self::Metrics => "metrics",
             Self::OpenApi => "openapi",
             Self::Reload => "reload",
+            Self::Backup => "backup",
             Self::Page => "page",
             Self::Other => "other",
         }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use kindred_index::{AlignedBytes, EdgeSet, FlatGraph, Index, IndexInput, ItemAttributes, Metric, assemble_index};
 
@@ -36,15 +37,16 @@ pub struct Words {
 /// What becomes of writes before they are done: they wait for it, and fail where it does.
 pub type BeforeWrite = Box<dyn Fn(&[Write]) -> BoxFuture<'static, Result<(), StoreError>> + Send + Sync>;
 
-/// Documents in memory whose writes wait or fail as a test wishes.
+/// Documents in memory whose writes wait or fail as a test wishes, and whose single reads fail while they are to.
 pub struct HeldUpDocuments {
     pub inner: Arc<MemoryDocuments>,
     pub before_write: BeforeWrite,
+    pub reads_fail: AtomicBool,
 }
 
 impl HeldUpDocuments {
     pub fn new(before_write: BeforeWrite) -> Arc<Self> {
-        Arc::new(Self { inner: Arc::default(), before_write })
+        Arc::new(Self { inner: Arc::default(), before_write, reads_fail: AtomicBool::new(false) })
     }
 }
 
@@ -66,7 +68,10 @@ impl Documents for HeldUpDocuments {
     }
 
     fn get(&self, table: Table, key: &str) -> BoxFuture<'static, Result<Option<Vec<u8>>, StoreError>> {
-        self.inner.get(table, key)
+        match self.reads_fail.load(Ordering::Relaxed) {
+            true => Box::pin(std::future::ready(Err(StoreError::Closed))),
+            false => self.inner.get(table, key),
+        }
     }
 
     fn scan(&self, table: Table, after: Option<&str>, limit: usize) -> BoxFuture<'static, Result<Page, StoreError>> {

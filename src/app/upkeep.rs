@@ -1,5 +1,6 @@
 //! What a server does by itself, for as long as it runs.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix_web::web;
@@ -7,28 +8,37 @@ use actix_web::web;
 use crate::clock::EvenClock;
 use crate::http::state::State;
 use crate::limits;
+use crate::people::shown::ShownLog;
 use crate::recommend::unheld;
 use crate::scenario::{ItemFilter, Scenario};
+use crate::store::StoreError;
 
 /// Removes what is kept longer than it may be, now and then.
 pub(super) async fn prune(state: web::Data<State>) {
     const EVERY: Duration = Duration::from_secs(60);
     let mut clock = EvenClock::new(limits::CLOCK_EVEN_FOR);
-    loop {
-        let Some(now_ms) = clock.believed(state.now_ms()) else {
-            tokio::time::sleep(EVERY).await;
-            continue;
-        };
-        match state.shown.prune(now_ms).await {
-            // More may be due at once.
-            Ok(true) => tokio::time::sleep(Duration::from_millis(100)).await,
-            Ok(false) => tokio::time::sleep(EVERY).await,
-            Err(error) => {
-                tracing::error!(%error, "old recommendations were not removed");
-                tokio::time::sleep(EVERY).await;
-            }
-        }
+    while !state.draining.load(Ordering::Relaxed) {
+        let more = prune_some(&state.shown, &mut clock, state.now_ms()).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "old recommendations were not removed");
+            false
+        });
+        // More may be due at once.
+        tokio::time::sleep(if more { Duration::from_millis(100) } else { EVERY }).await;
     }
+}
+
+/// Removes some of the old recommendations, if the clock can be believed; whether there may be more.
+async fn prune_some(log: &ShownLog, clock: &mut EvenClock, now_ms: i64) -> Result<bool, StoreError> {
+    let is_believed = clock.believed(now_ms).is_some() || bears_out(log, now_ms).await?;
+    if is_believed { log.prune(now_ms).await } else { Ok(false) }
+}
+
+/// Whether the log bears the clock out, for a server that is started anew again and again before it has seen for itself how evenly the clock goes: an
+/// answer of one to two hours ago is in it. By a clock that was set ahead by more than that, the last one is older.
+async fn bears_out(log: &ShownLog, now_ms: i64) -> Result<bool, StoreError> {
+    let [from, to] = [2, 1].map(|times| (now_ms - times * limits::CLOCK_EVEN_FOR.as_millis() as i64).max(0));
+    let (logged, _) = log.page(Some(&format!("{from:012x}")), 1).await?;
+    Ok(logged.first().is_some_and(|logged| logged.shown.at_ms <= to))
 }
 
 /// Says once of each artifact which rules of scenarios ask for what none of its items has: nothing has it just now, or its name is misspelt.
@@ -72,4 +82,42 @@ fn rules(scenario: &Scenario) -> impl Iterator<Item = (&'static str, &ItemFilter
     ];
     let boosts = scenario.boosts.iter().map(|boost| ("boosts", boost.filter.as_ref()));
     alone.into_iter().chain(boosts).filter_map(|(name, filter)| Some((name, filter?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::people::shown::{Shown, ShownOptions};
+    use crate::store::memory::MemoryDocuments;
+
+    fn list(at_ms: i64) -> Shown {
+        Shown {
+            recommendation_id: format!("{at_ms:012x}{:020x}", 0),
+            at_ms,
+            scenario: "home".to_owned(),
+            experiment: None,
+            generation: "g1".to_owned(),
+            fallback: None,
+            items: Vec::new(),
+            history: Vec::new(),
+        }
+    }
+
+    #[actix_web::test]
+    async fn a_server_that_has_just_been_started_removes_what_is_old_where_the_log_bears_the_clock_out() {
+        const MINUTE: i64 = 60_000;
+        let now_ms = 100_000 * MINUTE;
+        for (minutes_ago, is_removed) in [(90, true), (30, false), (150, false)] {
+            let options = ShownOptions { sample: 1.0, history: false, keep_ms: 1_440 * MINUTE };
+            let log = ShownLog::new(Arc::new(MemoryDocuments::default()), options);
+            let [old, last] = [1_500, minutes_ago].map(|minutes| list(now_ms - minutes * MINUTE));
+            [&old, &last].into_iter().for_each(|shown| log.record(shown.clone()));
+            let mut clock = EvenClock::new(limits::CLOCK_EVEN_FOR);
+            assert!(!prune_some(&log, &mut clock, now_ms).await.unwrap());
+            let found = log.find(&old.recommendation_id).await.unwrap();
+            assert_eq!(found.is_none(), is_removed, "the last answer was {minutes_ago} minutes ago");
+        }
+    }
 }

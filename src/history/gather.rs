@@ -47,9 +47,9 @@ async fn settle(
     let answer = match lookup? {
         Lookup::Ready(recent) => Ok(recent),
         Lookup::Failed(error) => Err(error),
-        Lookup::Pending(pending) => tokio::time::timeout_at(deadline, pending).await.unwrap_or_else(|_| {
-            Err(StoreError::TimedOut { waited_ms: u64::try_from(patience.as_millis()).unwrap_or(u64::MAX) })
-        }),
+        Lookup::Pending(pending) => {
+            tokio::time::timeout_at(deadline, pending).await.unwrap_or_else(|_| Err(StoreError::timed_out(patience)))
+        }
     };
     match answer {
         Ok(recent) => Some(recent),
@@ -61,6 +61,11 @@ async fn settle(
 }
 
 impl Gathered {
+    /// What is there where looking up who is to be asked about has failed.
+    pub(crate) fn failed(failure: StoreError) -> Self {
+        Self { failure: Some(failure), ..Self::default() }
+    }
+
     /// Fetches further lists, as [`gather`] does. Sequences of different stores must not meet.
     pub async fn add(
         &mut self,

@@ -38,7 +38,7 @@ pub(crate) struct BackupAnswer {
     )
 )]
 pub(crate) async fn post(state: web::Data<State>) -> Result<HttpResponse, Problem> {
-    let copied = state.history.backup().await.map_err(|error| Problem::history(&error, state.retry_after_seconds))?;
+    let copied = state.history.backup().await.map_err(|error| Problem::store(&error, state.retry_after_seconds))?;
     let file = copied.path.display().to_string();
     let (bytes, interactions, documents) = (copied.bytes, copied.interactions, copied.documents);
     Ok(HttpResponse::Ok().json(BackupAnswer { file, bytes, interactions, documents }))

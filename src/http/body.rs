@@ -360,7 +360,8 @@ pub(crate) fn page_limit(asked: Option<usize>, usual: usize) -> Result<usize, Pr
 
 /// A cursor that no page has given.
 pub(crate) fn not_our_cursor() -> Problem {
-    Problem::invalid("cursor is not one of ours", "send the next_cursor of the page before")
+    let remedy = "send the next_cursor of the page before as it is, or none for the first page";
+    Problem::invalid("cursor is not one that an answer brought", remedy)
 }
 
 /// Checks the length of a list.

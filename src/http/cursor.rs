@@ -4,6 +4,7 @@
 //! seed of chance, nothing else, so there is nothing to forge. As text: hexadecimal digits of a version, the seed, and each item's key behind its
 //! length.
 
+use super::body::not_our_cursor;
 use super::error::Problem;
 use crate::limits;
 
@@ -24,28 +25,22 @@ impl Cursor {
     /// # Errors
     /// [`Problem`] for anything else.
     pub(super) fn parse(text: &str) -> Result<Self, Problem> {
-        let refuse = || {
-            Problem::invalid(
-                "cursor is not one that an answer brought",
-                "send the next_cursor of the page before as it is, or none for the first page",
-            )
-        };
-        let bytes = from_hex(text).ok_or_else(refuse)?;
-        let (head, mut rest) = bytes.split_first_chunk::<9>().ok_or_else(refuse)?;
-        let (version, seed) = head.split_first().ok_or_else(refuse)?;
+        let bytes = from_hex(text).ok_or_else(not_our_cursor)?;
+        let (head, mut rest) = bytes.split_first_chunk::<9>().ok_or_else(not_our_cursor)?;
+        let (version, seed) = head.split_first().ok_or_else(not_our_cursor)?;
         if *version != VERSION {
-            return Err(refuse());
+            return Err(not_our_cursor());
         }
         let seed = seed.iter().rev().fold(0, |seed, byte| (seed << 8) | u64::from(*byte));
         let mut shown = Vec::new();
         while let Some((length, after)) = rest.split_first() {
             // A key has 1 to 256 bytes, so its length is kept less one.
-            let (key, after) = after.split_at_checked(usize::from(*length) + 1).ok_or_else(refuse)?;
-            shown.push(String::from_utf8(key.to_vec()).map_err(|_| refuse())?);
+            let (key, after) = after.split_at_checked(usize::from(*length) + 1).ok_or_else(not_our_cursor)?;
+            shown.push(String::from_utf8(key.to_vec()).map_err(|_| not_our_cursor())?);
             rest = after;
         }
         if shown.len() > limits::CURSOR_ITEMS_MAX {
-            return Err(refuse());
+            return Err(not_our_cursor());
         }
         Ok(Self { seed, shown })
     }
@@ -58,13 +53,19 @@ impl Cursor {
             bytes.push(u8::try_from(key.len().saturating_sub(1)).unwrap_or(u8::MAX));
             bytes.extend(key.as_bytes());
         }
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let digit = |value: u8| char::from(DIGITS.get(usize::from(value)).copied().unwrap_or(b'0'));
-        bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+        to_hex(&bytes)
     }
 }
 
-fn from_hex(text: &str) -> Option<Vec<u8>> {
+/// Bytes as they may stand in an address.
+pub(super) fn to_hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |value: u8| char::from(DIGITS.get(usize::from(value)).copied().unwrap_or(b'0'));
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+/// Reads what [`to_hex`] wrote.
+pub(super) fn from_hex(text: &str) -> Option<Vec<u8>> {
     let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     pairs.iter().map(|[high, low]| Some((digit(*high)? << 4) | digit(*low)?)).collect()

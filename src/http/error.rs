@@ -224,6 +224,12 @@ impl Problem {
         self.code.parts().1
     }
 
+    /// Its code and its title, which say nothing of this one time.
+    pub(crate) fn in_short(&self) -> String {
+        let (_, code, title) = self.code.parts();
+        format!("{code}: {title}")
+    }
+
     /// An item that is not in the loaded artifact.
     pub(crate) fn item_not_found(id: &str) -> Self {
         Self::new(
@@ -237,8 +243,8 @@ impl Problem {
     pub(crate) fn change(error: &ChangeError, retry_after: u32) -> Self {
         let again = "nothing of this request is in force: send it again; if a failing disk kept it all the same, it is in force after the next start";
         match error {
-            ChangeError::Store(error @ StoreError::TooLarge { .. }) => Self::history(error, retry_after),
-            ChangeError::Store(error) => Self { remedy: again.to_owned(), ..Self::history(error, retry_after) },
+            ChangeError::Store(error @ StoreError::TooLarge { .. }) => Self::store(error, retry_after),
+            ChangeError::Store(error) => Self { remedy: again.to_owned(), ..Self::store(error, retry_after) },
             // No time mends that, so none is named.
             ChangeError::TooMany { .. } | ChangeError::TooLarge { .. } => {
                 let remedy = "export the catalogue (GET /v1/items), build with it, then send this again";
@@ -252,8 +258,8 @@ impl Problem {
         }
     }
 
-    /// A failed append; `retry_after` for those that may pass by themselves.
-    pub(crate) fn history(error: &StoreError, retry_after: u32) -> Self {
+    /// A failed read or change of what is kept; `retry_after` for those that may pass by themselves.
+    pub(crate) fn store(error: &StoreError, retry_after: u32) -> Self {
         if error.is_overload() {
             let problem =
                 Self::new(Code::HistoryBusy, error.to_string(), format!("send it again after {retry_after} s"));
@@ -274,16 +280,9 @@ impl Problem {
         let problem = Self::new(
             code,
             error.to_string(),
-            "send it again once the store is mended, it goes on by itself: with interaction_id that is safe at any time",
+            "ask again once the store is mended, it goes on by itself; interactions with an interaction_id are safe to send again",
         );
         Self { retry_after: Some(retry_after), ..problem }
-    }
-}
-
-impl Problem {
-    /// A failed read or change of what is kept; `retry_after` for those that may pass by themselves.
-    pub(crate) fn store(error: &StoreError, retry_after: u32) -> Self {
-        Self::history(error, retry_after)
     }
 
     /// What cannot be done with a person.

@@ -14,8 +14,7 @@ use super::time::{Timestamp, TimestampDto};
 use super::visitor::ConsentDto;
 use crate::filter::Object;
 use crate::history::{Actor, Incoming};
-use crate::interaction::RECOMMENDATION_ID;
-use crate::interaction::{Interaction, InteractionError};
+use crate::interaction::{Interaction, InteractionError, RECOMMENDATION_ID};
 use crate::limits;
 use crate::people::consent::Consent;
 use crate::people::shown::Outcome;
@@ -146,7 +145,7 @@ pub(crate) async fn post(
     let counted = batch.iter().filter(|(_, consent)| *consent == Consent::Full);
     let counted: Vec<(Actor, Interaction)> =
         counted.filter_map(|(incoming, _)| Some((state.people.who(incoming)?, incoming.interaction.clone()))).collect();
-    let ack = state.people.keep(batch).await.map_err(|error| Problem::history(&error, state.retry_after_seconds))?;
+    let ack = state.people.keep(batch).await.map_err(|error| Problem::store(&error, state.retry_after_seconds))?;
     for (id, interaction_id, outcome) in &outcomes {
         state.shown.outcome(id, interaction_id.as_deref(), outcome, now_ms);
     }

@@ -66,7 +66,7 @@ pub(crate) struct BatchItem {
 /// Put an item into the catalogue
 ///
 /// It is in the very next answer, whether it is new or was there before, and synced to disk. A new item is recommended at once, by the vector
-/// that came with it or by an estimate.
+/// that came with it or by an estimate. What `GET` shows can be sent back as it is.
 #[utoipa::path(
     put, path = "/v1/items/{id}", operation_id = "put_item", tag = "items", params(("id" = String, Path, description = "the item, percent-encoded", example = "item-42")),
     request_body(content = ItemInput, example = json!({
@@ -85,7 +85,9 @@ pub(crate) async fn put(
     let _permit = state.admit_write(&worker).await?;
     let input = json::<ItemInput>(&body)?;
     let turns = state.catalog.turns(std::iter::once(id.as_str())).await;
-    let entry = input.into_entry(&id, "", None, state.dimensions(), time_of_change(&state, &id))?;
+    let before = known(current(&state, &id));
+    let at_ms = time_of_change(&state, &id, before.as_ref());
+    let entry = input.into_entry(&id, "", before.as_ref(), state.dimensions(), at_ms)?;
     change_one(&state, &turns, entry).await
 }
 
@@ -112,7 +114,8 @@ pub(crate) async fn patch(
     let turns = state.catalog.turns(std::iter::once(id.as_str())).await;
     let (current, vector) = current(&state, &id)?;
     let entry = input(patched(&current, vector.as_deref(), patch, "")?, "")?;
-    let entry = entry.into_entry(&id, "", Some(&current), state.dimensions(), time_of_change(&state, &id))?;
+    let at_ms = time_of_change(&state, &id, Some(&current));
+    let entry = entry.into_entry(&id, "", Some(&current), state.dimensions(), at_ms)?;
     change_one(&state, &turns, entry).await
 }
 
@@ -134,8 +137,9 @@ pub(crate) async fn delete(
     let _permit = state.admit_write(&worker).await?;
     check_id(&"item id", &id)?;
     let turns = state.catalog.turns(std::iter::once(id.as_str())).await;
-    current(&state, &id)?;
-    change(&state, &turns, vec![LiveEntry::deleted(id.as_str(), time_of_change(&state, &id))]).await?;
+    let (current, _) = current(&state, &id)?;
+    let at_ms = time_of_change(&state, &id, Some(&current));
+    change(&state, &turns, vec![LiveEntry::deleted(id.as_str(), at_ms)]).await?;
     super::render(&DeletedAnswer { id: &id, deleted: true })
 }
 
@@ -170,25 +174,25 @@ pub(crate) async fn batch(
     for item in items {
         let place = format!("items[{}]: ", item.at);
         let earlier = entries.iter().rev().find(|entry| entry.id() == item.id);
+        let current = after(&state, &item.id, earlier);
         let (value, before) = match item.op {
             Operation::Put => {
                 done.put += 1;
-                (Value::Object(item.fields), None)
+                (Value::Object(item.fields), known(current))
             }
             Operation::Patch => {
                 done.patched += 1;
-                let (current, vector) = after(&state, &item.id, earlier)?;
+                let (current, vector) = current?;
                 (patched(&current, vector.as_deref(), item.fields, &place)?, Some(current))
             }
             Operation::Delete => {
                 done.deleted += 1;
-                after(&state, &item.id, earlier)?;
-                let at_ms = time_of_change(&state, &item.id);
+                let at_ms = time_of_change(&state, &item.id, Some(&current?.0));
                 entries.push(LiveEntry::deleted(item.id, at_ms));
                 continue;
             }
         };
-        let at_ms = time_of_change(&state, &item.id);
+        let at_ms = time_of_change(&state, &item.id, before.as_ref());
         let input = input(value, &place)?;
         entries.push(input.into_entry(&item.id, &place, before.as_ref(), state.dimensions(), at_ms)?);
     }
@@ -235,8 +239,16 @@ fn operations(body: &Lines) -> Result<Vec<Change>, Problem> {
     maps.into_iter().enumerate().map(change).collect()
 }
 
+/// An item, and the vector that came with it.
+type Current = (CatalogItem, Option<Vec<f32>>);
+
+/// The item that is put anew, as far as it is known: one that is not there, or cannot be read, is put all the same.
+fn known(current: Result<Current, Problem>) -> Option<CatalogItem> {
+    current.ok().map(|(item, _)| item)
+}
+
 /// The item as an earlier change of the same batch left it, or as it is.
-fn after(state: &State, id: &str, earlier: Option<&LiveEntry>) -> Result<(CatalogItem, Option<Vec<f32>>), Problem> {
+fn after(state: &State, id: &str, earlier: Option<&LiveEntry>) -> Result<Current, Problem> {
     match earlier {
         Some(entry) => {
             let item = entry.item().cloned().ok_or_else(|| Problem::item_not_found(id))?;
@@ -248,18 +260,14 @@ fn after(state: &State, id: &str, earlier: Option<&LiveEntry>) -> Result<(Catalo
 
 /// When an item changes now: later than its last change, whatever the clock says, because an artifact that is as late counts as containing the
 /// change.
-fn time_of_change(state: &State, id: &str) -> i64 {
+fn time_of_change(state: &State, id: &str, before: Option<&CatalogItem>) -> i64 {
     let kept = state.catalog.last(id).map(|entry| entry.updated_at_ms());
-    let built = state.reloader.live().as_deref().and_then(|live| {
-        let model = live.snapshot.model();
-        let item = model.catalog().item(model.index().ordinal(id)?).ok().flatten()?;
-        Some(item.updated_at?.0)
-    });
-    kept.max(built).map_or(state.now_ms(), |last| state.now_ms().max(last.saturating_add(1)))
+    let shown = before.and_then(|item| item.updated_at).map(|at| at.0);
+    kept.max(shown).map_or(state.now_ms(), |last| state.now_ms().max(last.saturating_add(1)))
 }
 
-/// The item as it is, and the vector that came with it, unless that was for a model of another length.
-fn current(state: &State, id: &str) -> Result<(CatalogItem, Option<Vec<f32>>), Problem> {
+/// The item as it is, without a vector that was for a model of another length.
+fn current(state: &State, id: &str) -> Result<Current, Problem> {
     let last = state.catalog.last(id);
     let fits = |vector: &&[f32]| state.dimensions().is_none_or(|dimensions| vector.len() == dimensions);
     let vector = last.as_ref().and_then(|entry| entry.vector()).filter(fits).map(<[f32]>::to_vec);

@@ -47,6 +47,11 @@ pub(crate) struct ItemInput {
     #[serde(default)]
     #[schema(value_type = Option<TimestampDto>)]
     pub(crate) expires_at: Option<Timestamp>,
+    /// Not looked at: an item has changed when the server takes the change. It may be sent, so that what `GET` shows can be sent back.
+    #[serde(default)]
+    #[schema(value_type = Option<TimestampDto>)]
+    #[allow(dead_code, reason = "taken, and not looked at")]
+    pub(crate) updated_at: Option<Timestamp>,
     /// Everything else: text, numbers, true and false, times in RFC 3339, points `{"lat": 47.4, "lon": 8.5}`, and lists of text, numbers, true and
     /// false.
     #[serde(default)]
@@ -83,6 +88,9 @@ pub(crate) struct ItemPatch {
     /// From when on it is kept out of every list.
     #[schema(value_type = Option<TimestampDto>)]
     expires_at: Option<Timestamp>,
+    /// Not looked at: an item has changed when the server takes the change.
+    #[schema(value_type = Option<TimestampDto>)]
+    updated_at: Option<Timestamp>,
     /// The attributes to change, the others stay; null for one removes it, null for all of them removes all.
     #[schema(value_type = Option<Object>)]
     attributes: Option<BTreeMap<String, Value>>,
@@ -91,8 +99,8 @@ pub(crate) struct ItemPatch {
 }
 
 impl ItemInput {
-    /// The change that puts the item as it is here. `place` begins the detail of what is wrong. What the item was `before` a patch is taken as
-    /// it is: a catalogue may carry more than can be asked for.
+    /// The change that puts the item as it is here. `place` begins the detail of what is wrong. What the item had `before` is taken as it is: a
+    /// catalogue may carry more than can be asked for.
     pub(super) fn into_entry(
         self,
         id: &str,
@@ -197,11 +205,8 @@ pub(super) fn patched(
     let mut value = serde_json::to_value(current).map_err(|error| {
         Problem::new(Code::Internal, error.to_string(), "report this with the request that caused it")
     })?;
-    if let Value::Object(fields) = &mut value {
-        fields.remove("updated_at");
-        if let Some(vector) = vector {
-            fields.insert("vector".to_owned(), Value::from(vector.to_vec()));
-        }
+    if let (Value::Object(fields), Some(vector)) = (&mut value, vector) {
+        fields.insert("vector".to_owned(), Value::from(vector.to_vec()));
     }
     merge(&mut value, patch);
     Ok(value)

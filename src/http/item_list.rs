@@ -13,11 +13,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
-use super::body::page_limit;
+use super::body::{not_our_cursor, page_limit};
+use super::cursor::{from_hex, to_hex};
 use super::error::Problem;
 use super::items::ItemDto;
 use super::state::{State, Worker};
-use crate::limits;
 use crate::model::ModelView;
 use crate::reload::Live;
 
@@ -88,7 +88,7 @@ pub(crate) async fn get(
     let changes = live.changes(state.now_ms());
     let view = live.snapshot.model().view_with(changes.as_deref());
     let page = page(&view, live.sorted(), after.as_deref(), limit);
-    let next_cursor = (page.len() == limit).then(|| page.last().map(|(key, _)| encode(key))).flatten();
+    let next_cursor = (page.len() == limit).then(|| page.last().map(|(key, _)| to_hex(key.as_bytes()))).flatten();
     let items = page.into_iter().filter_map(|(_, json)| serde_json::from_str(json).ok()).collect();
     super::render(&ItemsPage { items, next_cursor })
 }
@@ -114,22 +114,10 @@ fn page<'a>(view: &ModelView<'a>, sorted: &[u32], after: Option<&str>, limit: us
     page
 }
 
-/// A key as it may stand in an address: hexadecimal.
-fn encode(key: &str) -> String {
-    key.bytes().map(|byte| format!("{byte:02x}")).collect()
-}
-
+/// The key in a cursor, where it stands in hexadecimal.
 fn decode(cursor: &str) -> Result<String, Problem> {
-    let refuse =
-        || Problem::invalid("the cursor was not made by this service", "send next_cursor of the page before, or none");
-    let digit = |digit: u8| char::from(digit).to_digit(16).ok_or_else(refuse);
-    if !cursor.len().is_multiple_of(2) || cursor.is_empty() || cursor.len() > 2 * limits::KEY_BYTES_MAX {
-        return Err(refuse());
-    }
-    let (pairs, _) = cursor.as_bytes().as_chunks::<2>();
-    let byte = |[high, low]: &[u8; 2]| Ok((digit(*high)? * 16 + digit(*low)?) as u8);
-    let bytes: Vec<u8> = pairs.iter().map(byte).collect::<Result<_, Problem>>()?;
-    String::from_utf8(bytes).map_err(|_| refuse())
+    let key = from_hex(cursor).and_then(|key| String::from_utf8(key).ok());
+    key.filter(|key| !key.is_empty()).ok_or_else(not_our_cursor)
 }
 
 /// The body that is the whole catalogue, made as it is sent.
@@ -137,12 +125,14 @@ struct LinesOfItems {
     live: Arc<Live>,
     after: Option<String>,
     ended: bool,
+    /// Whether the last call made lines.
+    made: bool,
 }
 
 impl LinesOfItems {
     /// HEAD asks for none: all would be made in one go, since nothing waits for room on the way, and thrown away.
     fn new(live: Arc<Live>, method: &Method) -> Self {
-        Self { live, after: None, ended: *method == Method::HEAD }
+        Self { live, after: None, ended: *method == Method::HEAD, made: false }
     }
 }
 
@@ -153,9 +143,15 @@ impl MessageBody for LinesOfItems {
         BodySize::Stream
     }
 
-    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<web::Bytes, Self::Error>>> {
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<web::Bytes, Self::Error>>> {
         if self.ended {
             return Poll::Ready(None);
+        }
+        self.made = !self.made;
+        if !self.made {
+            // One who takes lines as fast as they are made would have the worker for as long as there are any: others have their turn in between.
+            context.waker().wake_by_ref();
+            return Poll::Pending;
         }
         let live = Arc::clone(&self.live);
         // Expired items are listed too, so no time is seen to: sending takes long, and what expired meanwhile would be back in every list.
@@ -177,7 +173,7 @@ impl MessageBody for LinesOfItems {
 mod tests {
     use std::task::Waker;
 
-    use kindred_index::Memory;
+    use kindred_index::{Memory, Metric};
 
     use super::*;
     use crate::catalog::CatalogItem;
@@ -190,9 +186,9 @@ mod tests {
     use crate::timestamp::Timestamp;
 
     #[test]
-    fn sending_all_of_it_brings_nothing_back_that_expired_meanwhile() {
+    fn sending_all_of_it_holds_nobody_up_and_brings_nothing_back_that_expired_meanwhile() {
         let root = tempfile::tempdir().unwrap();
-        Fixture::shop().publish(root.path(), "g1");
+        Fixture::random(42, 2 * LINES_AT_ONCE, 16, Metric::Cosine).publish(root.path(), "g1");
         let (metrics, catalog) = (Metrics::new().unwrap(), LiveCatalog::load(Arc::new(MemoryDocuments::default())));
         let (metrics, catalog) = (Arc::new(metrics), Arc::new(catalog.unwrap()));
         let reloader = Reloader::start(root.path(), Memory::default(), None, metrics, || 0, catalog).unwrap();
@@ -202,12 +198,16 @@ mod tests {
         live.overlay.write(|items| items.apply(live.snapshot.model(), entry, None));
         let mut lines = LinesOfItems::new(Arc::clone(&live), &Method::GET);
         assert!(live.changes(10).unwrap().added(true, None).is_empty(), "it has expired");
-        let mut sent = 0;
+        let (mut sent, mut turns_of_others) = (0, 0);
         let mut context = Context::from_waker(Waker::noop());
-        while let Poll::Ready(Some(Ok(part))) = Pin::new(&mut lines).poll_next(&mut context) {
-            sent += part.iter().filter(|byte| **byte == b'\n').count();
+        loop {
+            match Pin::new(&mut lines).poll_next(&mut context) {
+                Poll::Ready(Some(Ok(part))) => sent += part.iter().filter(|byte| **byte == b'\n').count(),
+                Poll::Ready(_) => break,
+                Poll::Pending => turns_of_others += 1,
+            }
         }
-        assert_eq!(sent, 61, "as all of the catalogue");
+        assert_eq!((sent, turns_of_others), (2 * LINES_AT_ONCE + 1, 2), "all of the catalogue, and pauses in between");
         let mut head = LinesOfItems::new(Arc::clone(&live), &Method::HEAD);
         assert!(matches!(Pin::new(&mut head).poll_next(&mut context), Poll::Ready(None)), "no line is made for HEAD");
         assert!(live.overlay.as_it_is().added(true, None).is_empty(), "and stays so");
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn cursors_are_read_back_and_nonsense_is_refused() {
         for key in ["a", "a/b?&=%", "日本", "\u{1}"] {
-            assert_eq!(decode(&encode(key)).unwrap(), key);
+            assert_eq!(decode(&to_hex(key.as_bytes())).unwrap(), key);
         }
         for cursor in ["", "0", "zz", "ff", "6"] {
             assert!(decode(cursor).is_err(), "{cursor}");

@@ -82,7 +82,7 @@ fn both(state: &State, id: &str, body: &[u8]) -> Result<(Actor, Actor), Problem>
     )),
     responses(
         (status = 200, description = "merged", body = MergeAnswer),
-        (status = 409, description = "the source belongs to another user, or it would be a circle", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "the source belongs to another user, it would be a circle, or the person would have too many names", body = ProblemBody, content_type = "application/problem+json"),
         (status = 507, description = "the store's disk is full, or no more users and sessions can be merged; nothing was kept", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]

@@ -52,13 +52,8 @@ where
     }
     let parent = state.as_ref().filter(|state| state.traces.are_on());
     let parent = parent.and_then(|_| request.headers().get(&TRACE_PARENT).cloned());
-    let passage = state.as_ref().map(|state| gate::pass(state, &request, started));
-    let (refused, passage) = match passage {
-        Some(Passage { answer: Some(answer), caller, is_admin, origin }) => {
-            (Some(answer), Some(Passage { answer: None, caller, is_admin, origin }))
-        }
-        other => (None, other),
-    };
+    let mut passage = state.as_ref().map(|state| gate::pass(state, &request, started));
+    let refused = passage.as_mut().and_then(|passage| passage.answer.take());
     let id = given.or_else(|| HeaderValue::from_str(&state.as_ref()?.names.next()).ok());
     let operator = state.as_ref().zip(passage.as_ref());
     let operator = operator.and_then(|(state, passage)| Operator::of(state, passage, &request, id.as_ref()));
@@ -286,7 +281,7 @@ fn acceptable(id: &HeaderValue) -> bool {
 
 fn route_of(method: &Method, path: &str) -> Route {
     match path {
-        "/v1/recommendations" if *method == Method::GET => Route::RecommendationLog,
+        "/v1/recommendations" if *method != Method::POST => Route::RecommendationLog,
         "/v1/recommendations" => Route::Recommendations,
         "/v1/interactions" => Route::Interactions,
         "/v1/search" => Route::Search,
@@ -298,6 +293,7 @@ fn route_of(method: &Method, path: &str) -> Route {
         "/metrics" => Route::Metrics,
         "/openapi.json" => Route::OpenApi,
         "/admin/reload" => Route::Reload,
+        "/admin/backup" => Route::Backup,
         "/" => Route::Page,
         _ if path.starts_with("/v1/items/") => match path["/v1/items/".len()..].strip_suffix("/similar") {
             Some(id) if !id.is_empty() => Route::Similar,
@@ -326,8 +322,10 @@ mod tests {
         assert_eq!(got("/v1/items/similar"), Route::Item);
         assert_eq!(got("/v1/itemsx"), Route::Other);
         assert_eq!(got("/wp-login.php"), Route::Other);
+        assert_eq!(got("/admin/backup"), Route::Backup);
         // A log that is read is no list that is made.
         assert_eq!(got("/v1/recommendations"), Route::RecommendationLog);
+        assert_eq!(route_of(&Method::HEAD, "/v1/recommendations"), Route::RecommendationLog);
         assert_eq!(route_of(&Method::POST, "/v1/recommendations"), Route::Recommendations);
     }
 }

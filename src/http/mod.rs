@@ -43,14 +43,14 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .service(several(
             "/v1/recommendations",
             "GET, HEAD, POST",
-            [web::post().to(recommendations::post), reading().to(replay::list)],
+            [web::post().to(recommendations::post), reading(web::to(replay::list))],
         ))
         .service(posted("/v1/recommendations/{id}/replay", web::to(replay::replay)))
         .service(several(
             "/v1/users/{id}",
             "GET, HEAD, PUT, PATCH, DELETE",
             [
-                reading().to(users::get),
+                reading(web::to(users::get)),
                 web::put().to(users::put),
                 web::patch().to(users::patch),
                 web::delete().to(users::delete),
@@ -62,13 +62,13 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .service(several(
             "/v1/users/{id}/data",
             "GET, HEAD, DELETE",
-            [reading().to(kept::export_user), web::delete().to(kept::erase_user)],
+            [reading(web::to(kept::export_user)), web::delete().to(kept::erase_user)],
         ))
         .service(got("/v1/sessions/{id}/interactions", web::to(kept::session_interactions)))
         .service(several(
             "/v1/sessions/{id}/data",
             "GET, HEAD, DELETE",
-            [reading().to(kept::export_session), web::delete().to(kept::erase_session)],
+            [reading(web::to(kept::export_session)), web::delete().to(kept::erase_session)],
         ))
         .service(posted("/v1/interactions", web::to(interactions::post)))
         .service(got("/v1/items/{id}/similar", web::to(items::get_similar)))
@@ -104,22 +104,22 @@ pub(crate) fn bounds(config: &mut web::ServiceConfig, body_timeout: std::time::D
     config.app_data(body::BodyTimeout(body_timeout)).configure(body::configure).default_service(web::to(not_found));
 }
 
-/// An address that is read. HEAD is answered as GET, without the body.
+/// An address that is read.
 fn got(path: &str, route: Route) -> Resource {
-    only(path, "GET, HEAD", route.guard(guard::Any(guard::Get()).or(guard::Head())))
+    several(path, "GET, HEAD", [reading(route)])
 }
 
 /// An address that takes a body.
 fn posted(path: &str, route: Route) -> Resource {
-    only(path, "POST", route.guard(guard::Post()))
+    several(path, "POST", [route.guard(guard::Post())])
 }
 
-/// The methods of an address that is read.
-fn reading() -> Route {
-    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
+/// A route that reads. HEAD is answered as GET, without the body.
+fn reading(route: Route) -> Route {
+    route.guard(guard::Any(guard::Get()).or(guard::Head()))
 }
 
-/// An address that takes several methods.
+/// An address that takes these methods, and refuses others.
 fn several(path: &str, allow: &'static str, routes: impl IntoIterator<Item = Route>) -> Resource {
     let refuse = move |request: HttpRequest| async move { Err::<HttpResponse, _>(method_not_allowed(&request, allow)) };
     let resource = web::resource(path).default_service(web::to(refuse));
@@ -137,7 +137,7 @@ fn item(path: &str) -> Resource {
         path,
         ALLOW,
         [
-            reading().to(items::get),
+            reading(web::to(items::get)),
             web::put().to(item_changes::put),
             web::patch().to(item_changes::patch),
             web::delete().to(item_changes::delete),
@@ -151,11 +151,6 @@ const BATCH: &str = "/v1/items/batch";
 
 fn is_batch(context: &guard::GuardContext<'_>) -> bool {
     context.head().uri.path() == BATCH
-}
-
-fn only(path: &str, allow: &'static str, route: Route) -> Resource {
-    let refuse = move |request: HttpRequest| async move { Err::<HttpResponse, _>(method_not_allowed(&request, allow)) };
-    web::resource(path).route(route).default_service(web::to(refuse))
 }
 
 /// An answer as JSON.

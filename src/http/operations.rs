@@ -22,7 +22,7 @@ pub(crate) struct ReadyAnswer {
     pub(crate) status: &'static str,
     /// The artifact in service.
     pub(crate) generation: String,
-    /// `ok`, or what is wrong with the history store.
+    /// `ok`, or in short what is wrong with the history store: the server's log says more.
     pub(crate) history: String,
 }
 
@@ -89,7 +89,8 @@ pub(crate) async fn ready(state: web::Data<State>) -> Result<HttpResponse, Probl
         Ok(HttpResponse::Ok().json(ReadyAnswer {
             status: if history.is_ok() { "ready" } else { "degraded" },
             generation: live.snapshot.generation().to_owned(),
-            history: history.as_ref().map_or_else(ToString::to_string, |()| "ok".to_owned()),
+            // Anybody may ask this, so it does not tell where the store lies.
+            history: history.as_ref().map_or_else(|error| Problem::store(error, 0).in_short(), |()| "ok".to_owned()),
         }))
     })
 }

@@ -16,7 +16,7 @@ use super::items::{RecommendedItem, render_items};
 use super::lesser::{Lesser, degraded, fallback};
 use super::state::{State, Worker};
 use super::stopwatch::{StageTimes, Stopwatch};
-use super::visitor::{ConsentDto, RecentDto, VisitorIds, recent_to_history};
+use super::visitor::{ConsentDto, RecentDto, recent_to_history, visitor};
 use crate::filter::Filter;
 use crate::interaction::Interaction;
 use crate::limits;
@@ -120,7 +120,7 @@ pub(crate) struct RecommendationsAnswer<'a> {
     #[schema(value_type = Option<String>)]
     pub(crate) fallback: Option<&'static str>,
     /// Why the answer is less than it could be: `history_unavailable`, `watermark_not_reached`, `deadline` or `overload`; null if it is not. Late or under load the
-    /// search is less broad first, then the only source; at last everybody gets the popular list.
+    /// search is less broad first, then also without neighbours, sessions and who is followed; at last everybody gets the popular list.
     #[schema(value_type = Option<String>)]
     pub(crate) degraded: Option<&'static str>,
     /// The experiment that the visitor is in, if any.
@@ -202,8 +202,8 @@ pub(crate) async fn post(
     watch.lap(RequestStage::Queue);
     let mut request: RecommendationsRequest = json(&body)?;
     let mut checked = check(&mut request, &state)?;
-    let ids = VisitorIds::new(request.user_id.as_deref(), request.session_id.as_deref())?;
-    let visitor = ids.visitor(&state, request.consent);
+    let (user, session) = (request.user_id.as_deref(), request.session_id.as_deref());
+    let visitor = visitor(&state, user, session, request.consent)?;
     let asked = request.scenario.as_deref().unwrap_or(HOME);
     let (name, placement, assignment) = state.scenario_for(asked, &visitor)?;
     check_cursor(&mut checked, &request, placement)?;
@@ -221,11 +221,10 @@ pub(crate) async fn post(
     let listed = placement.at(permit.step);
     let followed =
         if listed.weights.followed > 0.0 { state.people.followed(&visitor, patience()).await } else { Vec::new() };
-    let failed = gathered.failure.is_some() || followed.iter().any(|one| one.failure.is_some());
+    let profile = if listed.asks_context() { state.people.profile_of(&visitor, patience()).await } else { Ok(None) };
+    let failed = gathered.failure.is_some() || profile.is_err() || followed.iter().any(|one| one.failure.is_some());
     let followed: Vec<_> = followed.iter().map(|one| one.union(&[], limits::FOLLOWED_INTERACTIONS_MAX)).collect();
-    if listed.asks_context()
-        && let Some(profile) = state.people.profile_of(&visitor, patience()).await
-    {
+    if let Ok(Some(profile)) = profile {
         context::complete(&mut checked.context, &profile);
     }
     watch.lap(RequestStage::Gather);

@@ -98,7 +98,7 @@ pub(crate) struct LoggedDto {
     /// What it was made from, newest first, where that is logged.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     history: Vec<UsedDto>,
-    /// What came of it, in the order of arrival.
+    /// What came of it, in the order of the times that the interactions have.
     outcomes: Vec<OutcomeDto>,
 }
 

@@ -13,7 +13,7 @@ use super::error::Problem;
 use super::lesser::{Lesser, degraded, fallback_name};
 use super::state::{State, Worker};
 use super::stopwatch::Stopwatch;
-use super::visitor::{ConsentDto, RecentDto, VisitorIds, recent_to_history};
+use super::visitor::{ConsentDto, RecentDto, recent_to_history, visitor};
 use crate::limits;
 use crate::recommend::{RecommendRequest, score};
 use crate::scenario::GeoPoint;
@@ -103,8 +103,8 @@ pub(crate) async fn post(
     let context = std::mem::take(&mut request.context);
     let mut context = context::checked(context, request.utc_offset_minutes, request.location)?;
     let sent = recent_to_history(std::mem::take(&mut request.interactions), &state)?;
-    let ids = VisitorIds::new(request.user_id.as_deref(), request.session_id.as_deref())?;
-    let visitor = ids.visitor(&state, request.consent);
+    let (user, session) = (request.user_id.as_deref(), request.session_id.as_deref());
+    let visitor = visitor(&state, user, session, request.consent)?;
     let (_, scenario, _) = state.scenario_of(request.scenario.as_deref().unwrap_or(HOME), &visitor)?;
     let deadline = watch.started() + Duration::from_millis(scenario.deadline_ms);
     let patience = || state.read_timeout.min(deadline.saturating_duration_since(Instant::now()));
@@ -112,11 +112,10 @@ pub(crate) async fn post(
     let history = gathered.union(&sent, limits::HISTORY_MAX);
     let followed =
         if scenario.weights.followed > 0.0 { state.people.followed(&visitor, patience()).await } else { Vec::new() };
-    let failed = gathered.failure.is_some() || followed.iter().any(|one| one.failure.is_some());
+    let profile = if scenario.asks_context() { state.people.profile_of(&visitor, patience()).await } else { Ok(None) };
+    let failed = gathered.failure.is_some() || profile.is_err() || followed.iter().any(|one| one.failure.is_some());
     let followed: Vec<_> = followed.iter().map(|one| one.union(&[], limits::FOLLOWED_INTERACTIONS_MAX)).collect();
-    if scenario.asks_context()
-        && let Some(profile) = state.people.profile_of(&visitor, patience()).await
-    {
+    if let Ok(Some(profile)) = profile {
         context::complete(&mut context, &profile);
     }
     let degraded = degraded(&state, failed, Lesser::default());

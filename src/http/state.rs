@@ -25,7 +25,6 @@ use crate::recall_audit::RecallAudit;
 use crate::recommend::{RecommendScratch, RequestContext, Signals};
 use crate::reload::{Live, Reloader};
 use crate::scenario::Scenario;
-use crate::store::Documents;
 use crate::telemetry::{Metrics, Traces};
 use crate::trending::{Refresher, Trending};
 use crate::user_vector::Weighting;
@@ -38,9 +37,6 @@ pub(crate) struct State {
     pub(crate) catalog: Arc<LiveCatalog>,
     /// Recent interactions.
     pub(crate) history: Arc<dyn RecentInteractions>,
-    /// What else is kept durably: named tables of documents.
-    #[allow(dead_code, reason = "the endpoints that keep documents read it")]
-    pub(crate) documents: Arc<dyn Documents>,
     /// Who visitors are, what they agreed to, and what is kept about them.
     pub(crate) people: People,
     /// What was shown.

@@ -78,26 +78,19 @@ impl From<Consent> for ConsentDto {
     }
 }
 
-/// The ids of a visitor, checked.
-pub(super) struct VisitorIds<'a> {
-    pub(super) user: Option<&'a str>,
-    pub(super) session: Option<&'a str>,
-}
-
-impl<'a> VisitorIds<'a> {
-    pub(super) fn new(user: Option<&'a str>, session: Option<&'a str>) -> Result<Self, Problem> {
-        for (field, id) in [("user_id", user), ("session_id", session)] {
-            if let Some(id) = id {
-                check_id(&field, id)?;
-            }
+/// Who asks, by ids that are checked.
+pub(super) fn visitor(
+    state: &State,
+    user: Option<&str>,
+    session: Option<&str>,
+    consent: ConsentDto,
+) -> Result<Visitor, Problem> {
+    for (field, id) in [("user_id", user), ("session_id", session)] {
+        if let Some(id) = id {
+            check_id(&field, id)?;
         }
-        Ok(Self { user, session })
     }
-
-    /// Who that is.
-    pub(super) fn visitor(&self, state: &State, consent: ConsentDto) -> Visitor {
-        state.people.visitor(self.user, self.session, consent.into())
-    }
+    Ok(state.people.visitor(user, session, consent.into()))
 }
 
 /// Checks the interactions of a request and gives each a time: those without one are a millisecond apart, in the order of the list.

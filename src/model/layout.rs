@@ -6,7 +6,7 @@ use super::{ModelError, encoder};
 use crate::limits;
 
 /// The container kind of `model.kin`.
-pub const MODEL_CONTAINER_KIND: u16 = 2;
+pub(super) const MODEL_CONTAINER_KIND: u16 = 2;
 
 /// Bytes of the model header.
 pub(super) const HEADER_BYTES: usize = 64;

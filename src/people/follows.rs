@@ -13,21 +13,29 @@ use crate::limits;
 use crate::store::{StoreError, Table};
 
 impl People {
-    /// A visitor's profile, waiting at most `patience`; none where they do not agree that it is used, or it cannot be had in time.
-    pub async fn profile_of(&self, visitor: &Visitor, patience: Duration) -> Option<Arc<Profile>> {
-        let user = visitor.user.as_ref().filter(|_| visitor.consent == Consent::Full)?;
-        tokio::time::timeout(patience, self.profile(user)).await.ok()?.ok()?
+    /// A visitor's profile, waiting at most `patience`; none where they do not agree that it is used.
+    ///
+    /// # Errors
+    /// It cannot be had, or not in time.
+    pub async fn profile_of(&self, visitor: &Visitor, patience: Duration) -> Result<Option<Arc<Profile>>, StoreError> {
+        let Some(user) = visitor.user.as_ref().filter(|_| visitor.consent == Consent::Full) else { return Ok(None) };
+        let found = tokio::time::timeout(patience, self.profile(user)).await;
+        found.unwrap_or_else(|_| Err(StoreError::timed_out(patience)))
     }
 
     /// What those have done lately whom a visitor follows, one by one, waiting at most `patience` in all. Only what lies in the store, under the
-    /// names of users, of those whose standing consent is full; nothing where the visitor's is less.
+    /// names of users, of those whose standing consent is full; nothing where the visitor's is less. Where it cannot be had whom, there is one with the failure.
     pub async fn followed(&self, visitor: &Visitor, patience: Duration) -> Vec<Gathered> {
         if !self.following.load(Ordering::Acquire) {
             return Vec::new();
         }
         let deadline = tokio::time::Instant::now() + patience;
         let left = || deadline.saturating_duration_since(tokio::time::Instant::now());
-        let Some(profile) = self.profile_of(visitor, patience).await else { return Vec::new() };
+        let profile = match self.profile_of(visitor, patience).await {
+            Ok(Some(profile)) => profile,
+            Ok(None) => return Vec::new(),
+            Err(failure) => return vec![Gathered::failed(failure)],
+        };
         let mut all = Vec::with_capacity(profile.follows.len());
         for name in &profile.follows {
             let followed = Actor::user(name);

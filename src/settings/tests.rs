@@ -1,7 +1,9 @@
 //! What the settings take and refuse.
 
+use std::ffi::OsString;
+
+use super::variables::{PSEUDONYM_KEY, ours};
 use super::*;
-use std::collections::HashMap;
 
 fn environment(pairs: &[(&str, &str)]) -> HashMap<String, String> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
@@ -130,6 +132,11 @@ fn a_list_is_written_with_commas() {
     }
     let origins = of("KINDRED__SECURITY__CORS_ORIGINS", "https://a.example,https://b.example").unwrap();
     assert_eq!(origins.security.cors_origins, ["https://a.example", "https://b.example"]);
+    for scenario in ["home", "mine"] {
+        let key = format!("KINDRED__SCENARIOS__{}__HIDE_KINDS", scenario.to_uppercase());
+        let settings = of(&key, "not_interested,seen").unwrap();
+        assert_eq!(settings.scenarios[scenario].hide_kinds, ["not_interested", "seen"]);
+    }
     let error = of("KINDRED__TRENDING__BY", "country, hour").unwrap_err().to_string();
     assert!(error.contains("trending.by = \" hour\""), "{error}");
 }
@@ -161,10 +168,33 @@ fn what_is_no_text_is_passed_over_where_it_is_not_ours_and_named_without_its_val
 }
 
 #[test]
-fn a_key_of_digits_stays_as_it_is() {
-    let key = "000123456789012345678901234567890";
-    let settings = Settings::layered(None, environment(&[(PSEUDONYM_KEY, key)])).unwrap();
-    assert_eq!(settings.people.pseudonym_key.bytes(), key.as_bytes());
+fn what_is_text_stays_as_it_is_written() {
+    let of = |pairs: &[(&str, &str)]| Settings::layered(None, environment(pairs)).unwrap();
+    for text in ["0123", "1e5", "1.50", "+5", "nan", "TRUE", "000123456789012345678901234567890"] {
+        let settings = of(&[
+            (PSEUDONYM_KEY, text),
+            ("KINDRED__HISTORY__PATH", text),
+            ("KINDRED__SECURITY__HOSTS", text),
+            ("KINDRED__SCENARIOS__HOME__FILTER__KEY", text),
+            ("KINDRED__SCENARIOS__HOME__FILTER__MATCH__VALUE", text),
+        ]);
+        assert_eq!(settings.people.pseudonym_key.bytes(), text.as_bytes());
+        assert_eq!(settings.history.path, Path::new(text));
+        assert_eq!(settings.security.hosts, [text]);
+        let filter = serde_json::to_value(&settings.scenarios["home"].filter).unwrap();
+        assert_eq!((filter["key"].as_str(), filter["match"]["value"].as_str()), (Some(text), Some(text)));
+    }
+    // Not so what can only be a number, or is one by default.
+    let settings = of(&[
+        ("KINDRED__HTTP__WORKERS", "03"),
+        ("KINDRED__SCENARIOS__MINE__LIMIT", "1e1"),
+        ("KINDRED__SCENARIOS__MINE__EXCLUDE_SEEN", "False"),
+        ("KINDRED__SCENARIOS__MINE__FILTER__KEY", "price"),
+        ("KINDRED__SCENARIOS__MINE__FILTER__RANGE__LT", "9.90"),
+    ]);
+    let mine = &settings.scenarios["mine"];
+    assert_eq!((settings.http.workers, mine.limit, mine.exclude_seen), (3, 10, false));
+    assert_eq!(serde_json::to_value(&mine.filter).unwrap()["range"]["lt"], 9.9);
 }
 
 #[test]

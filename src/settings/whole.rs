@@ -4,6 +4,7 @@ use config::{Value, ValueKind};
 use serde_json::Value as Made;
 
 use super::edge::out_of_range;
+use super::variables::at;
 use super::{Settings, SettingsError};
 
 /// Refuses a part of a number where a whole one is expected: it would be rounded, and a quarter of a day of retention be for ever.
@@ -27,11 +28,7 @@ pub(super) fn check_named(settings: &Settings, found: &Value) -> Result<(), Sett
         ("history.retention_days_by_kind", serde_json::to_value(&history.retention_days_by_kind)),
     ] {
         let made = made.map_err(|error| SettingsError::Invalid { message: format!("{key}: {error}") })?;
-        let found = key.split('.').try_fold(found, |found, name| match &found.kind {
-            ValueKind::Table(table) => table.get(name),
-            _ => None,
-        });
-        found.map_or(Ok(()), |found| check_made(key, &made, found))?;
+        at(key, found).map_or(Ok(()), |found| check_made(key, &made, found))?;
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What the engine said, shared because one failed commit answers many callers.
 pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
@@ -163,6 +164,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// The answer did not come within this time.
+    #[must_use]
+    pub fn timed_out(waited: Duration) -> Self {
+        Self::TimedOut { waited_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX) }
+    }
+
     /// Whether sending again later may succeed without anyone mending anything.
     #[must_use]
     pub fn is_overload(&self) -> bool {

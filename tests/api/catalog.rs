@@ -234,6 +234,7 @@ fn what_is_wrong_with_an_item_is_said() {
         (json!({"vector": [1.0, 2.0]}), "invalid_request", "16 dimensions"),
         (json!({"vector": vec![0.0; 16]}), "invalid_request", "no direction"),
         (json!({"expires_at": "soon"}), "invalid_json", "RFC 3339"),
+        (json!({"updated_at": "soon"}), "invalid_json", "RFC 3339"),
         (json!({"expires_at": 0}), "invalid_request", "expires_at is 1970-01-01T00:00:00Z"),
         (json!({"description": "x".repeat(70_000)}), "limit_exceeded", "bytes of JSON"),
     ] {
@@ -282,6 +283,36 @@ fn a_patch_is_not_refused_for_what_the_item_was_built_with() {
     let again = json!({"attributes": {"size": {"height": 4}}});
     let problem = server.change("PATCH", &path, &again).problem(400, "invalid_request");
     assert!(problem.detail.contains("\"size\""), "{problem:?}");
+}
+
+#[test]
+fn what_is_shown_of_an_item_can_be_sent_back_and_is_a_change_of_now() {
+    let mut fixture = Fixture::shop();
+    fixture.items[3].attributes.insert("dims".to_owned(), json!({"width": 3}));
+    fixture.items[3].updated_at = Some(Timestamp(4_000_000_000_000));
+    let path = format!("/v1/items/{}", fixture.items[3].id);
+    let server = Server::with(&fixture, |_| ());
+    let shown = server.get(&path).ok();
+    let but_its_time = |item: &Value| {
+        let mut item = item.clone();
+        item.as_object_mut().unwrap().remove("updated_at").unwrap();
+        item
+    };
+    for method in ["PUT", "PATCH"] {
+        let changed = server.change(method, &path, &shown).ok();
+        assert_eq!(but_its_time(&changed), but_its_time(&shown), "{method}");
+        assert_ne!(changed["updated_at"], shown["updated_at"], "{method}");
+    }
+    let lines = server.send("GET", "/v1/items", &[("accept", "application/x-ndjson")], b"");
+    let sent = [("content-type", "application/x-ndjson")];
+    let done = server.send("POST", "/v1/items/batch", &sent, lines.text().as_bytes()).ok();
+    assert_eq!(done, json!({"put": 60, "patched": 0, "deleted": 0}));
+    // A time that came with a change lets no artifact win over it.
+    let mut cheaper = shown;
+    (cheaper["price"], cheaper["updated_at"]) = (json!(0.5), json!("2001-01-01T00:00:00Z"));
+    server.change("PUT", &path, &cheaper).ok();
+    publish(&server, &fixture, "second");
+    assert_eq!(server.get(&path).ok()["price"], 0.5);
 }
 
 #[test]

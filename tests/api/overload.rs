@@ -264,7 +264,8 @@ fn a_broken_store_is_said_and_answers_go_on() {
     assert!(problem.detail.contains("no space left"), "{problem:?}");
     let ready = server.get("/readyz").ok();
     assert_eq!(ready["status"], "degraded");
-    assert!(ready["history"].as_str().unwrap().contains("no space left"), "{ready}");
+    // Where the store lies is not for everybody who may ask.
+    assert_eq!(ready["history"], "history_failed: the store cannot do what was asked");
     let answer = server.post("/v1/recommendations", json!({"user_id": "u"})).ok();
     assert_eq!(answer["degraded"], "history_unavailable");
 }

@@ -1,8 +1,13 @@
 //! `/v1/users/{id}…` and `/v1/sessions/{id}…`: profiles, merges, listings, exports and erasures.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use kindred::testing::{Fixture, Noise};
+use kindred::app::Stores;
+use kindred::history::memory::MemoryHistory;
+use kindred::testing::{Fixture, HeldUpDocuments, Noise};
 use serde_json::{Value, json};
 
 use crate::support::{Client, Process, Server, ids};
@@ -24,6 +29,34 @@ fn listed(client: &Client, path: &str) -> Vec<String> {
     let page = client.get(path).ok();
     let item = |one: &Value| one["item_id"].as_str().unwrap().to_owned();
     page["interactions"].as_array().unwrap().iter().map(item).collect()
+}
+
+#[test]
+fn a_list_without_what_the_profile_would_say_says_so() {
+    let documents = HeldUpDocuments::new(Box::new(|_| Box::pin(std::future::ready(Ok(())))));
+    let history = Arc::new(MemoryHistory::new(1, 100, Duration::from_secs(60)));
+    let server = Server::with_stores(Stores { history, documents: documents.clone() }, |settings| {
+        let mut circle = settings.scenarios["home"].clone();
+        circle.weights.followed = 1.0;
+        settings.scenarios.insert("circle".to_owned(), circle);
+        settings.scenarios.get_mut("home").unwrap().weights.context = 1.0;
+    });
+    send_json(&server, "PUT", "/v1/users/u", json!({"country": "DE", "follows": ["w"]})).ok();
+    let degraded = |path, scenario, user| {
+        let asked = json!({"user_id": user, "scenario": scenario});
+        let mut asked = asked.as_object().unwrap().clone();
+        asked.extend((path == "/v1/score").then(|| ("item_ids".to_owned(), json!(["item-4"]))));
+        server.post(path, json!(asked)).ok()["degraded"].clone()
+    };
+    documents.reads_fail.store(true, Ordering::Relaxed);
+    for path in ["/v1/recommendations", "/v1/score"] {
+        for scenario in ["home", "circle"] {
+            assert_eq!(degraded(path, scenario, "u"), Value::Null, "it is in memory: {path} {scenario}");
+            assert_eq!(degraded(path, scenario, "v"), "history_unavailable", "{path} {scenario}");
+        }
+    }
+    documents.reads_fail.store(false, Ordering::Relaxed);
+    assert_eq!(degraded("/v1/recommendations", "home", "v"), Value::Null);
 }
 
 #[test]

@@ -72,6 +72,20 @@ fn what_was_acknowledged_survives_a_kill() {
     }
 }
 
+/// A request that the server has begun with: it waits for a body of so many bytes.
+fn begun(port: u16, length: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let head = format!(
+        "POST /v1/interactions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nexpect: 100-continue\r\ncontent-length: {length}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = [0; 25];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream
+}
+
 #[test]
 fn a_stop_finishes_what_is_in_progress() {
     let directory = directory_with_shop();
@@ -80,17 +94,7 @@ fn a_stop_finishes_what_is_in_progress() {
     // An idle connection that is kept alive must not hold up the stop.
     assert_eq!(client.get("/healthz").status, 200);
     let body = json!({"user_id": "u", "item_id": "item-4", "kind": "view"}).to_string();
-    let mut stream = TcpStream::connect(("127.0.0.1", client.port)).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let head = format!(
-        "POST /v1/interactions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).unwrap();
-    // The server says that it has begun with the request.
-    let mut begun = [0; 25];
-    stream.read_exact(&mut begun).unwrap();
-    assert_eq!(&begun, b"HTTP/1.1 100 Continue\r\n\r\n");
+    let mut stream = begun(client.port, body.len());
     stream.write_all(&body.as_bytes()[..10]).unwrap();
     let began = Instant::now();
     server.signal("TERM");
@@ -107,6 +111,27 @@ fn a_stop_finishes_what_is_in_progress() {
     let server = start(directory.path());
     let answer = server.client().post("/v1/recommendations", json!({"user_id": "u"})).ok();
     assert_eq!(answer["events_used"], 1, "what was acknowledged while stopping is kept");
+}
+
+#[test]
+fn a_second_signal_ends_a_stop_at_once() {
+    let directory = directory_with_shop();
+    for (signal, code) in [("TERM", 143), ("INT", 130)] {
+        let mut server = Process::start(directory.path(), &[("HTTP__CLIENT_BODY_TIMEOUT_MS", "60000")]);
+        let client = server.client();
+        client.view(signal, "item-4");
+        let _unfinished = begun(client.port, 100);
+        server.signal("TERM");
+        server.line("stopping");
+        server.signal(signal);
+        assert_eq!(server.ended().code(), Some(code));
+    }
+    let server = start(directory.path());
+    let client = server.client();
+    for user in ["TERM", "INT"] {
+        let answer = client.post("/v1/recommendations", json!({"user_id": user})).ok();
+        assert_eq!(answer["events_used"], 1, "what was acknowledged is kept");
+    }
 }
 
 #[test]

@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use crate::calendar::Moment;
 use crate::matrix::Matrix;
-use crate::model_dir::{ModelDir, ModelMetric};
+use crate::model_dir::ModelDir;
 use crate::progress::Progress;
 use crate::recall::{self, Agreement, Truth};
 use crate::whole_dir;
@@ -250,10 +250,7 @@ fn build(
 ) -> anyhow::Result<(BuildReport, Built)> {
     let keys: Vec<String> = model.items.iter().map(|item| item.id.clone()).collect();
     let (attributes, left_out) = attributes::of_items(&model.items);
-    let metric = match model.info.metric {
-        ModelMetric::Cosine => Metric::Cosine,
-        ModelMetric::InnerProduct => Metric::InnerProduct,
-    };
+    let metric = model.info.metric.into();
     let rows = &model.item_factors;
     let input = IndexInput { keys: &keys, rows: &rows.data, dims: rows.cols, metric, attributes: &attributes };
     let (queries, measured_with) = queries(model);
@@ -462,6 +459,7 @@ mod tests {
     use super::*;
     use crate::factors::FactorsOptions;
     use crate::generated;
+    use crate::model_dir::ModelMetric;
 
     #[test]
     fn where_nothing_can_be_written_is_told_before_the_work() {

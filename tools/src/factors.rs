@@ -207,7 +207,7 @@ fn scale(row: &mut [f32], length: f32) {
 }
 
 /// A number of the standard normal distribution, by Box and Muller.
-fn normal(random: &mut ChaCha8Rng) -> f32 {
+pub(crate) fn normal(random: &mut ChaCha8Rng) -> f32 {
     // 1 - u is in (0, 1], so the logarithm is finite.
     let (u, v): (f32, f32) = (random.random(), random.random());
     (-2.0 * (1.0 - u).ln()).sqrt() * (std::f32::consts::TAU * v).cos()

@@ -94,12 +94,7 @@ impl Matrix {
     /// The same rows, each of length 1. Rows of zeros stay as they are.
     pub fn to_unit_length(&self) -> Self {
         let mut unit = self.clone();
-        for row in 0..self.rows {
-            let norm = norm(self.row(row));
-            if norm > 0.0 {
-                unit.row_mut(row).iter_mut().for_each(|value| *value /= norm);
-            }
-        }
+        (0..self.rows).for_each(|row| normalise(unit.row_mut(row)));
         unit
     }
 }
@@ -107,6 +102,14 @@ impl Matrix {
 /// The Euclidean length of a vector, summed in double precision.
 pub fn norm(row: &[f32]) -> f32 {
     row.iter().map(|value| f64::from(*value) * f64::from(*value)).sum::<f64>().sqrt() as f32
+}
+
+/// Gives a vector the length 1. One of zeros stays as it is.
+pub fn normalise(row: &mut [f32]) {
+    let norm = norm(row);
+    if norm > 0.0 {
+        row.iter_mut().for_each(|value| *value /= norm);
+    }
 }
 
 /// What makes a row useless as a vector, if anything does.

@@ -28,6 +28,7 @@ use kindred::catalog::CatalogItem;
 use kindred::manifest::{SessionLikeness, TrainingWindow};
 use kindred::scenario::LearnedWeights;
 use kindred::user_vector::{Weighting, WeightingError};
+use kindred_index::Metric;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -56,13 +57,22 @@ const INFO: &str = "model.json";
 const MODEL: Kind = Kind { name: "model", mark: INFO };
 
 /// How the rows of a model are compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum ModelMetric {
     /// Target rows are of length 1, and only directions count.
     Cosine,
     /// Target rows are as the trainer left them; longer ones score higher.
     InnerProduct,
+}
+
+impl From<ModelMetric> for Metric {
+    fn from(metric: ModelMetric) -> Self {
+        match metric {
+            ModelMetric::Cosine => Self::Cosine,
+            ModelMetric::InnerProduct => Self::InnerProduct,
+        }
+    }
 }
 
 /// What a model is and how it was made.

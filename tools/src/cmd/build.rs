@@ -10,7 +10,7 @@ use super::{Exit, Global};
 use crate::build::{self, BuildOptions, BuildReport, BuilderChoice, EdgeChoice};
 use crate::model_dir::ModelDir;
 use crate::progress::Progress;
-use crate::report::{Report, Table, bytes, count, emit, seconds};
+use crate::report::{Report, Table, bytes, count, emit, leftovers, seconds};
 
 /// Build the index of a model and publish it as an artifact
 ///
@@ -169,9 +169,7 @@ impl Report for BuildReport {
                 self.recall_floor
             ),
         };
-        for left in &self.not_removed {
-            let _ = writeln!(text, "Of an earlier build, and could not be removed; remove it by hand: {left}");
-        }
+        text.push_str(&leftovers(&self.not_removed));
         text
     }
 }

@@ -109,15 +109,6 @@ enum TrainerName {
     Slist,
 }
 
-/// How rows of imported factors are compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum MetricName {
-    /// By direction; rows must be of length 1.
-    Cosine,
-    /// By dot product.
-    InnerProduct,
-}
-
 #[derive(Debug, clap::Args)]
 struct BesideArgs {
     /// Interactions after which one counts 1/e in the user vector; without it what the trainer learned, or what is best on held-back
@@ -230,7 +221,7 @@ struct ImportArgs {
     items: Option<PathBuf>,
     /// How rows are compared; without it cosine if all are of length 1, else the dot product.
     #[arg(long, value_enum, requires = "import", conflicts_with = "dataset")]
-    metric: Option<MetricName>,
+    metric: Option<ModelMetric>,
 }
 
 /// What was trained.
@@ -323,16 +314,12 @@ impl Args {
         let Some(ids) = self.import.ids.clone() else { bail!("--import needs --ids FILE, the keys of its rows") };
         let weighting = self.beside.weighting()?;
         let k_neighbours = self.beside.neighbours(None)?.k;
-        let metric = self.import.metric.map(|metric| match metric {
-            MetricName::Cosine => ModelMetric::Cosine,
-            MetricName::InnerProduct => ModelMetric::InnerProduct,
-        });
         let wanted = Import {
             factors,
             ids,
             context: self.import.context.clone(),
             items: self.import.items.clone(),
-            metric,
+            metric: self.import.metric,
             weighting,
             k_neighbours,
             encoder: !self.beside.no_words,
@@ -429,6 +416,7 @@ mod tests {
             ("--epochs 1000", "epochs is 1000"),
             ("--trainer als --alpha 0", "alpha is 0"),
             ("--trainer bpr --bpr-epochs 0", "epochs is 0"),
+            ("--trainer bpr --train-half-life-days=-1", "train-half-life-days is -1"),
             ("--trainer slist --together 2", "together is 2"),
             ("--neighbours 1001", "neighbours is 1001"),
             ("--neighbour-shrinkage=-1", "neighbour_shrinkage is -1"),

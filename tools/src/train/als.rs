@@ -19,14 +19,14 @@ use super::equations::Equations;
 use super::gram::Gram;
 use super::kernels::{Kernel, Simd, dot, vectorised};
 use super::sparse::{Fading, SparseRows};
-use super::{Factors, TrainError, TrainProgress, Trainer, TrainingData, cg, cholesky};
+use super::{
+    Factors, TrainError, TrainProgress, Trainer, TrainingData, cg, check_common, check_setting, cholesky, is_positive,
+};
 use crate::matrix::Matrix;
 use crate::model_dir::ModelMetric;
 
-/// Most factors that are trained: a row of the normal equations' matrix still fits a core's cache.
-pub const FACTORS_MAX: usize = 1_024;
 /// Most iterations.
-pub const ITERATIONS_MAX: usize = 1_000;
+const ITERATIONS_MAX: usize = 1_000;
 
 /// Settings of the trainer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -109,23 +109,13 @@ impl Trainer for Als {
     }
 
     fn check(&self) -> Result<(), TrainError> {
-        let setting = |fine: bool, setting, found: String, expected| {
-            if fine { Ok(()) } else { Err(TrainError::Setting { setting, found, expected }) }
-        };
-        let positive = |value: f64| value.is_finite() && value > 0.0;
-        setting((1..=FACTORS_MAX).contains(&self.factors), "factors", self.factors.to_string(), "1 to 1024")?;
-        setting(positive(self.regularization), "regularization", self.regularization.to_string(), "a number above 0")?;
-        setting(positive(self.alpha), "alpha", self.alpha.to_string(), "a number above 0")?;
-        setting(
-            (1..=ITERATIONS_MAX).contains(&self.iterations),
-            "iterations",
-            self.iterations.to_string(),
-            "1 to 1000",
-        )?;
-        setting((0.0..1.0).contains(&self.tolerance), "tolerance", self.tolerance.to_string(), "0 to 1")?;
-        setting((1..=100).contains(&self.cg_steps), "cg-steps", self.cg_steps.to_string(), "1 to 100")?;
-        let half_life = self.half_life_days.unwrap_or(1.0);
-        setting(positive(half_life), "half-life-days", half_life.to_string(), "a number of days above 0")
+        let Self { regularization, alpha, iterations, tolerance, cg_steps, .. } = *self;
+        check_common(self.factors, self.half_life_days)?;
+        check_setting(is_positive(regularization), "regularization", regularization, "a number above 0")?;
+        check_setting(is_positive(alpha), "alpha", alpha, "a number above 0")?;
+        check_setting((1..=ITERATIONS_MAX).contains(&iterations), "iterations", iterations, "1 to 1000")?;
+        check_setting((0.0..1.0).contains(&tolerance), "tolerance", tolerance, "0 or above, below 1")?;
+        check_setting((1..=100).contains(&cg_steps), "cg-steps", cg_steps, "1 to 100")
     }
 
     fn shortened(&self) -> Box<dyn Trainer> {
@@ -185,7 +175,6 @@ impl Als {
                 return Err(TrainError::Diverged { iteration });
             }
             progress.step("als", iteration as u64, self.iterations as u64);
-            progress.loss(iteration, loss);
             losses.push(loss);
             checkpoint.keep(|| Reached {
                 iterations: iteration,

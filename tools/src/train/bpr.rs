@@ -13,10 +13,9 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::als::FACTORS_MAX;
 use super::checkpoint::{Checkpoint, Reached};
 use super::sparse::{Fading, SparseRows, takes_part};
-use super::{Factors, TrainError, TrainProgress, Trainer, TrainingData};
+use super::{Factors, TrainError, TrainProgress, Trainer, TrainingData, check_common, check_setting, is_positive};
 use crate::matrix::Matrix;
 use crate::model_dir::ModelMetric;
 
@@ -70,23 +69,11 @@ impl Trainer for Bpr {
     }
 
     fn check(&self) -> Result<(), TrainError> {
-        let wrong = |setting, found: String, expected| Err(TrainError::Setting { setting, found, expected });
-        if !(1..=FACTORS_MAX).contains(&self.factors) {
-            return wrong("factors", self.factors.to_string(), "1 to 1024");
-        }
-        if !(1..=EPOCHS_MAX).contains(&self.epochs) {
-            return wrong("epochs", self.epochs.to_string(), "1 to 1000");
-        }
-        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
-            return wrong("learning rate", self.learning_rate.to_string(), "a number above 0");
-        }
-        if !(self.regularization.is_finite() && self.regularization >= 0.0) {
-            return wrong("regularization", self.regularization.to_string(), "a number, 0 or above");
-        }
-        if self.half_life_days.is_some_and(|days| !(days.is_finite() && days > 0.0)) {
-            return wrong("half-life", format!("{:?}", self.half_life_days), "a number of days above 0");
-        }
-        Ok(())
+        let Self { epochs, learning_rate: rate, regularization: hold, .. } = *self;
+        check_common(self.factors, self.half_life_days)?;
+        check_setting((1..=EPOCHS_MAX).contains(&epochs), "epochs", epochs, "1 to 1000")?;
+        check_setting(is_positive(rate), "learning-rate", rate, "a number above 0")?;
+        check_setting(hold.is_finite() && hold >= 0.0, "regularization", hold, "a number, 0 or above")
     }
 
     fn shortened(&self) -> Box<dyn Trainer> {
@@ -107,7 +94,7 @@ impl Trainer for Bpr {
             let chance = |item: &u32, weight: &f32| {
                 let Some((items, left)) = faded.as_ref().map(|faded| faded.row(user)) else { return 1.0 };
                 // What has faded to nothing has no entry any more.
-                items.binary_search(item).map_or(0.0, |at| left[at] / weight)
+                items.binary_search(item).map_or(0.0, |at| (left[at] / weight).clamp(0.0, 1.0))
             };
             pairs.extend(liked.map(|(item, weight)| (user as u32, *item, chance(item, weight))));
         }
@@ -151,7 +138,6 @@ impl Trainer for Bpr {
             if !loss.is_finite() {
                 return Err(TrainError::Diverged { iteration: epoch + 1 });
             }
-            progress.loss(epoch + 1, loss);
             losses.push(loss);
             checkpoint.keep(|| {
                 let squares = |table: &Table| Matrix { data: table.squares.clone(), ..table.rows };
@@ -160,10 +146,11 @@ impl Trainer for Bpr {
             })?;
         }
         let mut items = items.rows;
-        // Rows of items that nobody took are what they were drawn as, and say nothing.
-        let mut met = vec![false; data.n_items];
-        pairs.iter().for_each(|(_, item, _)| met[*item as usize] = true);
-        (0..data.n_items).filter(|item| !met[*item]).for_each(|item| items.row_mut(item).fill(0.0));
+        // Rows of items that nobody took, or so long ago that not one example of it is to be expected, are what they were drawn as, and say nothing.
+        let mut met = vec![0.0_f32; data.n_items];
+        pairs.iter().for_each(|(_, item, chance)| met[*item as usize] += chance);
+        let is_taught = |item: &usize| met[*item] * self.epochs as f32 >= 1.0;
+        (0..data.n_items).filter(|item| !is_taught(item)).for_each(|item| items.row_mut(item).fill(0.0));
         let context = Some(items.to_unit_length());
         let metric = ModelMetric::InnerProduct;
         Ok(Factors { items, context, metric, loss: losses, position_weights: None, parameters: None })
@@ -271,6 +258,19 @@ mod tests {
         assert!(right > 380, "{right} of 400");
         assert_eq!(made.items.row(40), [0.0; 8], "nobody took it");
         assert!(settings.train(&data, &()).unwrap() == made);
+    }
+
+    #[test]
+    fn what_was_taken_too_long_ago_is_left_for_others_to_fill() {
+        let mut interactions = groups();
+        interactions.time_ms.iter_mut().for_each(|time_ms| *time_ms += 1_000 * 86_400_000);
+        interactions.push(60, 40, 0, 1.0, 0);
+        interactions.push(60, 3, 0, 1.0, 1);
+        let data = TrainingData { interactions: &interactions, n_users: 61, n_items: 41 };
+        let made = |half_life_days| Bpr { factors: 8, half_life_days, ..Bpr::default() }.train(&data, &()).unwrap();
+        assert_eq!(made(Some(10.0)).items.row(40), [0.0; 8], "a thousand days are a hundred half-lives");
+        assert_ne!(made(Some(10.0)).items.row(3), [0.0; 8], "others took it since");
+        assert_ne!(made(None).items.row(40), [0.0; 8]);
     }
 
     #[test]

@@ -147,7 +147,7 @@ impl Checkpoint {
         Ok(self.reached(shapes)?.filter(|reached| reached.iterations > 0))
     }
 
-    /// Keeps what was reached, if the last time is long enough ago or there was none.
+    /// Keeps what was reached, if the last time, or the beginning of the run, is long enough ago.
     ///
     /// # Errors
     /// It cannot be written.

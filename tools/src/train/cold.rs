@@ -13,7 +13,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{Factors, encoder};
-use crate::matrix::{self, Matrix};
+use crate::matrix::{self, Matrix, normalise};
 use crate::model_dir::{EncoderTable, ModelMetric};
 
 /// How much of a cold row is random: enough that two items of the same categories are not the same point of the graph.
@@ -128,13 +128,6 @@ fn noisy(mut direction: Vec<f32>, rng: &mut ChaCha8Rng) -> Vec<f32> {
 
 fn add(sum: &mut [f32], row: &[f32]) {
     sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
-}
-
-fn normalise(row: &mut [f32]) {
-    let norm = matrix::norm(row);
-    if norm > 0.0 {
-        row.iter_mut().for_each(|value| *value /= norm);
-    }
 }
 
 #[cfg(test)]

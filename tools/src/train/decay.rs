@@ -15,7 +15,7 @@ use rayon::prelude::*;
 
 use super::checkpoint::Checkpoints;
 use super::kernels::{Kernel, Simd, dot, vectorised};
-use super::{Factors, TrainError, TrainProgress, Trainer, TrainingData, by_user};
+use super::{Factors, TrainError, TrainProgress, Trainer, TrainingData, append, by_user};
 use crate::dataset::Interactions;
 use crate::matrix::Matrix;
 use crate::model_dir::{Tried, Validation};
@@ -177,11 +177,7 @@ impl HeldBack {
             let last = rows.end - 1;
             let hold = users.binary_search(&(user, true)).is_ok();
             let kept = rows.start..if hold { last } else { rows.end };
-            rest.user.extend_from_slice(&from.user[kept.clone()]);
-            rest.item.extend_from_slice(&from.item[kept.clone()]);
-            rest.kind.extend_from_slice(&from.kind[kept.clone()]);
-            rest.weight.extend_from_slice(&from.weight[kept.clone()]);
-            rest.time_ms.extend_from_slice(&from.time_ms[kept]);
+            append(&mut rest, from, kept);
             if hold {
                 let history = start..rest.user.len();
                 cases.push(Case { history, item: from.item[last], now_ms: from.time_ms[last] });
@@ -276,7 +272,7 @@ pub(crate) fn gain(rank: usize) -> f64 {
     if rank < 10 { 1.0 / (rank as f64 + 2.0).log2() } else { 0.0 }
 }
 
-/// The shortened run reports under its own name, and its loss to nobody.
+/// The shortened run reports under its own name.
 struct Quiet<'a>(&'a dyn TrainProgress);
 
 impl TrainProgress for Quiet<'_> {
@@ -436,13 +432,8 @@ mod tests {
     #[test]
     fn too_few_users_choose_nothing() {
         let interactions = fickle(4);
-        let few = Interactions {
-            user: interactions.user[..240].to_vec(),
-            item: interactions.item[..240].to_vec(),
-            kind: interactions.kind[..240].to_vec(),
-            weight: interactions.weight[..240].to_vec(),
-            time_ms: interactions.time_ms[..240].to_vec(),
-        };
+        let mut few = Interactions::default();
+        append(&mut few, &interactions, 0..240);
         let data = TrainingData { interactions: &few, n_users: 300, n_items: 240 };
         let kinds = ["view".to_owned()];
         assert_eq!(choose(&Als::default(), &data, &kinds, &Weighting::default(), &()).unwrap(), None);

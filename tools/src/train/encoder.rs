@@ -158,18 +158,16 @@ impl Words {
         let width = dimensions * tables.iter().flatten().count();
         let known = EncoderView { keys: &self.keys, weights: &self.weights, ..EncoderView::default() };
         let mut targets = Vec::with_capacity(examples.len() * width);
-        let mut entries: Vec<Vec<(u32, f32)>> = Vec::with_capacity(examples.len());
+        let mut rows = SparseRows::new();
         for example in examples {
             let trust = example.trust.sqrt();
-            let scaled = known.known(&example.features).into_iter().map(|(at, value)| (at as u32, trust * value));
-            entries.push(scaled.collect());
+            rows.push(known.known(&example.features).into_iter().map(|(at, value)| (at as u32, trust * value)));
             for table in tables.iter().flatten() {
                 let row = table.row(example.item);
                 let scale = trust / matrix::norm(row).max(f32::MIN_POSITIVE);
                 targets.extend(row.iter().map(|value| scale * value));
             }
         }
-        let rows = SparseRows::from_rows(entries.iter().map(Vec::as_slice));
         let solved = Ridge::new(&rows, self.keys.len(), ridge, width).solve(&targets);
         let part = |from: usize| -> Vec<f32> {
             let all = solved.chunks_exact(width).flat_map(|row| row.get(from..from + dimensions).unwrap_or_default());

@@ -5,13 +5,13 @@
 //! says what is taken after i. Counting alone gives a film the followers of every film that it is seen with; here each follower is explained once.
 //!
 //! B is made whole: three tables of n × n floats at once, and `n³/3 + 2·n³` floating-point operations, seconds for [`ITEMS_MAX`] items. Beside them S and T,
-//! while they are made, take about 500 bytes an interaction. The result is the same to the bit for any number of threads.
+//! while they are made, take up to 500 bytes an interaction. The result is the same to the bit for any number of threads.
 
 use faer::linalg::solvers::{Llt, Solve as _};
 use faer::{Mat, MatRef, Side};
 use rayon::prelude::*;
 
-use super::neighbours::{NeighbourOptions, NeighbourTable, table};
+use super::neighbours::{NeighbourOptions, NeighbourTable, positive, table};
 use super::slist::{Model, Slist};
 use super::sparse::SparseRows;
 use super::{TrainError, TrainProgress, TrainingData};
@@ -31,7 +31,7 @@ const COLUMNS: usize = 256;
 ///
 /// # Errors
 /// A caller who no longer wants the result; no user with two interactions; more than [`ITEMS_MAX`] items; so many interactions that single
-/// precision does not hold their sums.
+/// precision does not hold λ beside them.
 pub fn by_linear_model(
     data: &TrainingData<'_>,
     options: &NeighbourOptions,
@@ -47,7 +47,7 @@ pub fn by_linear_model(
     let stop = || if progress.cancelled() { Err(TrainError::Cancelled) } else { Ok(()) };
     stop()?;
     let factor = MatRef::from_row_major_slice(&gram, n, n).llt(Side::Lower);
-    // λ is above 0 and the rest a sum of squares, so only the rounding of very long sums can make this fail.
+    // λ is above 0 and the rest a sum of squares, so only the rounding of very large sums can make this fail.
     let factor: Llt<f32> = factor.map_err(|_| TrainError::Unsolved)?;
     drop(gram);
     stop()?;
@@ -59,24 +59,27 @@ pub fn by_linear_model(
     };
     let blocks: Vec<Mat<f32>> = (0..n).step_by(COLUMNS).collect::<Vec<_>>().into_par_iter().map(of_columns).collect();
     let of_item = |(): &mut (), item: usize| {
-        let of_block = |(at, block): (usize, &Mat<f32>)| {
-            let row = (0..block.ncols()).map(|column| ((at * COLUMNS + column) as u32, block[(item, column)]));
-            row.filter(|(other, value)| *other as usize != item && *value > 0.0).collect::<Vec<_>>()
-        };
-        blocks.iter().enumerate().flat_map(of_block).collect()
+        let row = blocks.iter().flat_map(|block| (0..block.ncols()).map(move |column| block[(item, column)]));
+        positive(item, (0..).zip(row))
     };
     table(n, options.k, || (), of_item, progress)
 }
 
-/// The product of a transposed table, given by column, with another, whole: row i is the sum over the rows with i.
+/// The product of a transposed table, given by column, with another, whole: row i is the sum over the rows with i. Added up in double precision:
+/// of what many take, millions of small numbers come to a large sum, where single precision would lose them.
 fn product(by_item: &SparseRows, with: &SparseRows, n: usize) -> Vec<f32> {
     let mut out = vec![0.0; n * n];
-    out.par_chunks_mut(n.max(1)).enumerate().for_each(|(item, out)| {
+    let sums = || vec![0.0_f64; n];
+    out.par_chunks_mut(n.max(1)).enumerate().for_each_init(sums, |sums, (item, out)| {
+        sums.fill(0.0);
         let (rows, values) = by_item.row(item);
         for (row, value) in rows.iter().zip(values) {
             let (columns, others) = with.row(*row as usize);
-            columns.iter().zip(others).for_each(|(column, other)| out[*column as usize] += value * other);
+            for (column, other) in columns.iter().zip(others) {
+                sums[*column as usize] += f64::from(*value) * f64::from(*other);
+            }
         }
+        out.iter_mut().zip(sums).for_each(|(out, sum)| *out = *sum as f32);
     });
     out
 }
@@ -146,6 +149,14 @@ mod tests {
                 assert!((f64::from(*value) - wanted[(item, *other as usize)]).abs() < 1e-5, "{item} {other}");
             }
         }
+    }
+
+    #[test]
+    fn small_numbers_count_in_a_large_sum() {
+        // 4,096² is where single precision begins to count by twos.
+        let mut rows = SparseRows::new();
+        (0..101).for_each(|row| rows.push([(0, if row == 0 { 4_096.0 } else { 1.0 })]));
+        assert_eq!(product(&rows.transposed(1), &rows, 1), [16_777_316.0]);
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub mod slist;
 pub mod softmax;
 pub(crate) mod sparse;
 
+use std::fmt::Display;
 use std::ops::Range;
 
 use thiserror::Error;
@@ -112,9 +113,6 @@ pub trait Trainer: Sync {
 pub trait TrainProgress: Sync {
     /// Part `done` of `total` of a stage has been done.
     fn step(&self, stage: &str, done: u64, total: u64);
-
-    /// The loss after an iteration, counted from 1.
-    fn loss(&self, _iteration: usize, _loss: f64) {}
 
     /// Where runs keep what they have reached; none where they do not.
     fn checkpoints(&self) -> Option<&checkpoint::Checkpoints> {
@@ -223,6 +221,31 @@ impl TrainingData<'_> {
     }
 }
 
+/// Most factors that are trained: a row of the normal equations' matrix still fits a core's cache.
+const FACTORS_MAX: usize = 1_024;
+
+/// Refuses a setting that is out of its range.
+pub(crate) fn check_setting(
+    is_fine: bool,
+    setting: &'static str,
+    found: impl Display,
+    expected: &'static str,
+) -> Result<(), TrainError> {
+    if is_fine { Ok(()) } else { Err(TrainError::Setting { setting, found: found.to_string(), expected }) }
+}
+
+/// Checks the settings that every trainer has.
+pub(crate) fn check_common(factors: usize, half_life_days: Option<f64>) -> Result<(), TrainError> {
+    check_setting((1..=FACTORS_MAX).contains(&factors), "factors", factors, "1 to 1024")?;
+    let days = half_life_days.unwrap_or(1.0);
+    check_setting(is_positive(days), "train-half-life-days", days, "a number of days above 0")
+}
+
+/// Whether a setting is a number above 0.
+pub(crate) fn is_positive(value: f64) -> bool {
+    value.is_finite() && value > 0.0
+}
+
 /// What each kind weighs in a user vector: what it weighed, on average, in the training data. Kinds that are not there weigh 0.
 pub(crate) fn kind_weights(interactions: &Interactions) -> Vec<f32> {
     let mut sums = vec![(0.0_f64, 0_u64); usize::from(u8::MAX) + 1];
@@ -232,6 +255,15 @@ pub(crate) fn kind_weights(interactions: &Interactions) -> Vec<f32> {
         }
     }
     sums.into_iter().map(|(sum, n)| if n == 0 { 0.0 } else { (sum / n as f64) as f32 }).collect()
+}
+
+/// Adds some rows of another table to one.
+pub(crate) fn append(into: &mut Interactions, from: &Interactions, rows: Range<usize>) {
+    into.user.extend_from_slice(&from.user[rows.clone()]);
+    into.item.extend_from_slice(&from.item[rows.clone()]);
+    into.kind.extend_from_slice(&from.kind[rows.clone()]);
+    into.weight.extend_from_slice(&from.weight[rows.clone()]);
+    into.time_ms.extend_from_slice(&from.time_ms[rows]);
 }
 
 /// The users of a table sorted by user, each with the rows of theirs.

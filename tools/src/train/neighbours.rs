@@ -15,7 +15,7 @@ use super::linear_neighbours::ITEMS_MAX;
 use super::ratings::Ratings;
 use super::ratings::knn::{RatingKnn, Side, Similarity};
 use super::sparse::{Fading, SparseRows};
-use super::{TrainError, TrainProgress, TrainingData};
+use super::{TrainError, TrainProgress, TrainingData, append, by_user, check_setting};
 use crate::dataset::Interactions;
 use crate::model_dir::NO_NEIGHBOUR;
 
@@ -80,20 +80,13 @@ impl NeighbourOptions {
     /// # Errors
     /// The first that is out of range.
     pub fn check(&self) -> Result<(), TrainError> {
-        let wrong = |setting, found: String, expected| Err(TrainError::Setting { setting, found, expected });
-        if self.k > limits::NEIGHBOURS_PER_ITEM_MAX {
-            return wrong("neighbours", self.k.to_string(), "0 to 1000");
-        }
-        if !(self.shrinkage.is_finite() && self.shrinkage >= 0.0) {
-            return wrong("neighbour_shrinkage", self.shrinkage.to_string(), "a number, 0 or above");
-        }
-        if !(self.reach > 0.0 && self.reach <= REACH_MAX) {
-            return wrong("neighbour_reach", self.reach.to_string(), "above 0, at most 1000");
-        }
-        match self.backwards.filter(|backwards| !(0.0..=1.0).contains(backwards)) {
-            Some(backwards) => wrong("neighbour_backwards", backwards.to_string(), "a share, 0 to 1"),
-            None => Ok(()),
-        }
+        let Self { k, shrinkage, reach, .. } = *self;
+        let backwards = self.backwards.unwrap_or(USUAL_BACKWARDS);
+        check_setting(k <= limits::NEIGHBOURS_PER_ITEM_MAX, "neighbours", k, "0 to 1000")?;
+        let is_shrinkage = shrinkage.is_finite() && shrinkage >= 0.0;
+        check_setting(is_shrinkage, "neighbour_shrinkage", shrinkage, "a number, 0 or above")?;
+        check_setting(reach > 0.0 && reach <= REACH_MAX, "neighbour_reach", reach, "above 0, at most 1000")?;
+        check_setting((0.0..=1.0).contains(&backwards), "neighbour_backwards", backwards, "a share, 0 to 1")
     }
 
     /// Whether so many items are few enough for what makes them alike.
@@ -106,11 +99,7 @@ impl NeighbourOptions {
             Order::Pearson => "pearson",
             Order::Auto | Order::Together | Order::Following => return Ok(()),
         };
-        if n_items <= ITEMS_MAX {
-            return Ok(());
-        }
-        let expected = "together or following for more than 8192 items";
-        Err(TrainError::Setting { setting: "neighbours-by", found: found.to_owned(), expected })
+        check_setting(n_items <= ITEMS_MAX, "neighbours-by", found, "together or following for more than 8192 items")
     }
 }
 
@@ -129,7 +118,7 @@ pub fn find(
     options.check()?;
     match (options.by, options.backwards) {
         (Order::Together, _) => by_interactions(data, options, progress),
-        (Order::Pearson, _) => by_ratings(data, options),
+        (Order::Pearson, _) => by_ratings(data, options, progress),
         (Order::Linear, _) => super::linear_neighbours::by_linear_model(data, options, progress),
         (Order::Following, Some(backwards)) => super::following::by_order(data, options, backwards, progress),
         // Nobody has chosen: the middle of what is tried.
@@ -138,7 +127,11 @@ pub fn find(
 }
 
 /// Neighbours by what users gave both, where the weight of an interaction is what was given; several of a pair are added up.
-fn by_ratings(data: &TrainingData<'_>, options: &NeighbourOptions) -> Result<NeighbourTable, TrainError> {
+fn by_ratings(
+    data: &TrainingData<'_>,
+    options: &NeighbourOptions,
+    progress: &dyn TrainProgress,
+) -> Result<NeighbourTable, TrainError> {
     options.fits(data.n_items)?;
     let pairs = SparseRows::users_by_items(data, Fading { half_life_days: options.half_life_days });
     let mut ratings = Ratings { n_users: data.n_users, n_items: data.n_items, ..Ratings::default() };
@@ -148,7 +141,11 @@ fn by_ratings(data: &TrainingData<'_>, options: &NeighbourOptions) -> Result<Nei
         ratings.item.extend(items);
         ratings.value.extend(values);
     }
-    Ok(RatingKnn::new(Side::Items, Similarity::Pearson).table(&ratings, options.k))
+    let knn = RatingKnn::new(Side::Items, Similarity::Pearson);
+    let biases = knn.baseline.biases(&ratings);
+    let similar_to = knn.similar_to(&ratings, &biases);
+    let of_item = |(): &mut (), item: usize| positive(item, (0..).zip(similar_to(item)));
+    table(data.n_items, options.k, || (), of_item, progress)
 }
 
 /// Neighbours by the interactions that items share. Interactions whose weights sum to nothing or less take no part.
@@ -230,6 +227,11 @@ pub(super) fn table_of_groups<S>(
     Ok(out)
 }
 
+/// The other items that are more like this one than unlike it.
+pub(super) fn positive(item: usize, similarities: impl Iterator<Item = (u32, f32)>) -> Vec<(u32, f32)> {
+    similarities.filter(|(other, similarity)| *other as usize != item && *similarity > 0.0).collect()
+}
+
 /// The k most similar, the most similar first, ties by item number.
 pub(super) fn k_best(mut candidates: Vec<(u32, f32)>, k: usize) -> Vec<(u32, f32)> {
     let order = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
@@ -243,17 +245,11 @@ pub(super) fn k_best(mut candidates: Vec<(u32, f32)>, k: usize) -> Vec<(u32, f32
 
 /// The last `most` interactions of each user.
 fn most_recent(interactions: &Interactions, most: usize) -> Interactions {
-    let kept = || {
-        let users = super::by_user(&interactions.user);
-        users.flat_map(move |(_, rows)| rows.end.saturating_sub(most).max(rows.start)..rows.end)
-    };
-    Interactions {
-        user: kept().map(|at| interactions.user[at]).collect(),
-        item: kept().map(|at| interactions.item[at]).collect(),
-        kind: kept().map(|at| interactions.kind[at]).collect(),
-        weight: kept().map(|at| interactions.weight[at]).collect(),
-        time_ms: kept().map(|at| interactions.time_ms[at]).collect(),
+    let mut recent = Interactions::default();
+    for (_, rows) in by_user(&interactions.user) {
+        append(&mut recent, interactions, rows.end.saturating_sub(most).max(rows.start)..rows.end);
     }
+    recent
 }
 
 /// What one item shares with every other; one place an item, cleared by walking what was touched.

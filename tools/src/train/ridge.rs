@@ -207,10 +207,10 @@ mod tests {
         ) {
             let width = 3;
             let targets: Vec<f32> = (0..x.len() * width).map(|i| (i as f32 * 0.7 + seed).sin()).collect();
-            let entries: Vec<Vec<(u32, f32)>> = x.iter().map(|row| {
-                (0_u32..).zip(row).filter(|(_, value)| **value != 0.0).map(|(at, value)| (at, *value)).collect()
-            }).collect();
-            let rows = SparseRows::from_rows(entries.iter().map(Vec::as_slice));
+            let mut rows = SparseRows::new();
+            for row in &x {
+                rows.push((0_u32..).zip(row).filter(|(_, value)| **value != 0.0).map(|(at, value)| (at, *value)));
+            }
             let found = Ridge::new(&rows, 6, lambda, width).solve(&targets);
             let wide = |rows: &[f32]| rows.iter().map(|value| f64::from(*value)).collect::<Vec<f64>>();
             let x: Vec<Vec<f64>> = x.iter().map(|row| wide(row)).collect();

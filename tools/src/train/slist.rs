@@ -7,18 +7,19 @@
 //! (`ridge`). What an item says of its visitor is its row of `U·√Σ`, what is recommended its row of `V·√Σ`.
 //!
 //! The same data and settings give the same factors to the bit, for any number of threads. Memory: the entries of X, S and T
-//! (8 bytes each, at most 41 an interaction; three times as much while they are made), and up to thirty tables of n × d floats.
+//! (8 bytes each, at most 42 an interaction; up to twice as much while they are made), and up to thirty tables of n × d floats.
 
 use faer::{Mat, MatRef, Side};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::als::FACTORS_MAX;
 use super::checkpoint::{Checkpoint, Reached};
 use super::ridge::{Ridge, both_ways};
 use super::sparse::SparseRows;
-use super::{Factors, TrainError, TrainProgress, Trainer, TrainingData, by_user};
+use super::{
+    Factors, TrainError, TrainProgress, Trainer, TrainingData, by_user, check_common, check_setting, is_positive,
+};
 use crate::matrix::Matrix;
 use crate::model_dir::ModelMetric;
 
@@ -68,27 +69,12 @@ impl Trainer for Slist {
     }
 
     fn check(&self) -> Result<(), TrainError> {
-        let wrong = |setting, found: String, expected| Err(TrainError::Setting { setting, found, expected });
-        if !(1..=FACTORS_MAX).contains(&self.factors) {
-            return wrong("factors", self.factors.to_string(), "1 to 1024");
-        }
-        if !(0.0..=1.0).contains(&self.together) {
-            return wrong("together", self.together.to_string(), "a share, 0 to 1");
-        }
-        let positive = |value: f64| value.is_finite() && value > 0.0;
-        if !positive(self.regularization) {
-            return wrong("regularization", self.regularization.to_string(), "a number above 0");
-        }
-        if !positive(self.reach) {
-            return wrong("reach", self.reach.to_string(), "a number of interactions above 0");
-        }
-        if self.half_life_days.is_some_and(|days| !positive(days)) {
-            return wrong("half-life", format!("{:?}", self.half_life_days), "a number of days above 0");
-        }
-        if self.passes > 20 {
-            return wrong("passes", self.passes.to_string(), "0 to 20");
-        }
-        Ok(())
+        let Self { together, regularization, reach, passes, .. } = *self;
+        check_common(self.factors, self.half_life_days)?;
+        check_setting((0.0..=1.0).contains(&together), "together", together, "a share, 0 to 1")?;
+        check_setting(is_positive(regularization), "regularization", regularization, "a number above 0")?;
+        check_setting(is_positive(reach), "reach", reach, "a number of interactions above 0")?;
+        check_setting(passes <= 20, "passes", passes, "0 to 20")
     }
 
     fn shortened(&self) -> Box<dyn Trainer> {
@@ -147,11 +133,11 @@ impl Trainer for Slist {
     }
 }
 
-/// `√α·X` over `√(1 − α)·S`, and `√(1 − α)·T`.
+/// The rows of `√α·X` and `√(1 − α)·S`, session by session, and beside them those of `√α·X` and `√(1 − α)·T`.
 pub(super) struct Model {
-    /// X, then S: its product with its transpose is `G − λ·1`.
+    /// X and S: the product of its transpose with it is `G − λ·1`.
     pub(super) all: SparseRows,
-    /// X, then T: `A = allᵀ · behind`.
+    /// X and T: `A = allᵀ · behind`.
     pub(super) behind: SparseRows,
     n_items: usize,
 }
@@ -162,7 +148,7 @@ impl Model {
         let newest_ms = from.time_ms.iter().copied().max().unwrap_or_default();
         let (together, follows) = (settings.together.sqrt() as f32, (1.0 - settings.together).sqrt() as f32);
         let decay: Vec<f32> = (0..WINDOW).map(|at| (-(at as f64) / settings.reach).exp() as f32).collect();
-        let (mut whole, mut before, mut behind) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut all, mut behind, mut n_cuts) = (SparseRows::new(), SparseRows::new(), 0_usize);
         for (_, rows) in by_user(&from.user) {
             let liked: Vec<usize> = rows.filter(|row| from.weight[*row] > 0.0).collect();
             let Some(last) = liked.last() else { continue };
@@ -171,20 +157,22 @@ impl Model {
             let items: Vec<u32> = liked.iter().map(|row| from.item[*row]).collect();
             let entry = |(item, weight): (&u32, f32)| (*item, young * weight);
             if together > 0.0 {
-                whole.push(merged(items.iter().map(|item| entry((item, together)))));
+                let whole = merged(items.iter().map(|item| entry((item, together))));
+                all.push(whole.iter().copied());
+                behind.push(whole);
             }
             for cut in 1..items.len() {
                 let near = |at: &f32| *at > WEIGHT_MIN;
                 let weights = || decay.iter().copied().filter(near).map(|weight| follows * weight);
-                before.push(merged(items[..cut].iter().rev().zip(weights()).map(entry)));
+                all.push(merged(items[..cut].iter().rev().zip(weights()).map(entry)));
                 behind.push(merged(items[cut..].iter().zip(weights()).map(entry)));
+                n_cuts += 1;
             }
         }
-        if before.is_empty() {
+        if n_cuts == 0 {
             return Err(TrainError::NoSequences);
         }
-        let rows = |more: &[Vec<(u32, f32)>]| SparseRows::from_rows(whole.iter().chain(more).map(Vec::as_slice));
-        Ok(Self { all: rows(&before), behind: rows(&behind), n_items: data.n_items })
+        Ok(Self { all, behind, n_items: data.n_items })
     }
 
     /// `A·vectors`.

@@ -29,10 +29,9 @@ mod trial;
 
 use serde::{Deserialize, Serialize};
 
-use super::als::FACTORS_MAX;
 use super::checkpoint::{Checkpoint, Reached};
 use super::sparse::Fading;
-use super::{Factors, TrainError, TrainProgress, Trainer, TrainingData, kind_weights};
+use super::{Factors, TrainError, TrainProgress, Trainer, TrainingData, check_common, check_setting, kind_weights};
 use crate::model_dir::ModelMetric;
 use examples::Examples;
 use learner::Learner;
@@ -111,16 +110,13 @@ impl Trainer for Softmax {
     }
 
     fn check(&self) -> Result<(), TrainError> {
-        let setting = |fine: bool, setting, found: String, expected| {
-            if fine { Ok(()) } else { Err(TrainError::Setting { setting, found, expected }) }
-        };
         let whole = |name, found: usize, most: usize, expected| {
-            setting((1..=most).contains(&found), name, found.to_string(), expected)
+            check_setting((1..=most).contains(&found), name, found, expected)
         };
         let real = |name, found: f64, least: f64, most: f64, expected| {
-            setting((least..=most).contains(&found), name, found.to_string(), expected)
+            check_setting((least..=most).contains(&found), name, found, expected)
         };
-        whole("factors", self.factors, FACTORS_MAX, "1 to 1024")?;
+        check_common(self.factors, self.half_life_days)?;
         whole("epochs", self.epochs.unwrap_or(1), EPOCHS_MAX, "1 to 100")?;
         whole("batch", self.batch, BATCH_MAX, "1 to 65536")?;
         whole("history", self.history, HISTORY_MAX, "1 to 500")?;
@@ -128,10 +124,7 @@ impl Trainer for Softmax {
         real("temperature", self.temperature.unwrap_or(1.0), 0.01, 10.0, "0.01 to 10")?;
         real("dropout", self.dropout.unwrap_or(0.0), 0.0, 0.9, "0 to 0.9")?;
         real("learning-rate", self.learning_rate, 1e-6, 1.0, "0.000001 to 1")?;
-        real("shift-decay", self.shift_decay, 0.0, 100.0, "0 to 100")?;
-        let half_life = self.half_life_days.unwrap_or(1.0);
-        let is_age = half_life.is_finite() && half_life > 0.0;
-        setting(is_age, "half-life-days", half_life.to_string(), "a number of days above 0")
+        real("shift-decay", self.shift_decay, 0.0, 100.0, "0 to 100")
     }
 
     fn shortened(&self) -> Box<dyn Trainer> {
@@ -166,7 +159,6 @@ impl Trainer for Softmax {
                 progress.step("softmax", ((epoch - 1) * of + done) as u64, (plan.epochs * of) as u64);
                 if progress.cancelled() { Err(TrainError::Cancelled) } else { Ok(()) }
             })?;
-            progress.loss(epoch, loss);
             losses.push(loss);
             checkpoint.keep(|| Reached {
                 iterations: epoch,
@@ -180,14 +172,16 @@ impl Trainer for Softmax {
         let highest = position_weights.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
         position_weights.iter_mut().for_each(|weight| *weight /= highest);
         let (mut items, mut context) = (parameters.targets, parameters.contexts);
-        // An item in no example still has its random start; a row of zeros leaves it to others.
-        let mut taught = vec![false; data.n_items];
-        for item in examples.met() {
-            if let Some(taught) = taught.get_mut(item as usize) {
-                *taught = true;
+        // An item in no example, or only in such as are so old that not one is to be expected, still has its random start; a row of zeros leaves it to
+        // others.
+        let mut met = vec![0.0_f32; data.n_items];
+        for (item, chance) in examples.met() {
+            if let Some(met) = met.get_mut(item as usize) {
+                *met += chance;
             }
         }
-        for (item, _) in taught.iter().enumerate().filter(|(_, taught)| !**taught) {
+        let is_taught = |met: f32| met * plan.epochs as f32 >= 1.0;
+        for (item, _) in met.iter().enumerate().filter(|(_, met)| !is_taught(**met)) {
             items.row_mut(item).fill(0.0);
             context.row_mut(item).fill(0.0);
         }

@@ -54,12 +54,26 @@ pub(crate) fn mixed(mut x: u64) -> u64 {
 const DAY_MS: f64 = 86_400_000.0;
 
 impl SparseRows {
+    /// No row yet.
+    pub(crate) fn new() -> Self {
+        Self { offsets: vec![0], columns: Vec::new(), values: Vec::new() }
+    }
+
+    /// Adds a row, its entries by ascending column.
+    pub(crate) fn push(&mut self, entries: impl IntoIterator<Item = (u32, f32)>) {
+        for (column, value) in entries {
+            self.columns.push(column);
+            self.values.push(value);
+        }
+        self.offsets.push(self.columns.len());
+    }
+
     /// Users × items: the sum of the weights of all interactions of a pair. Pairs whose sum is zero are left out.
     /// Takes 8 bytes a pair, and one pass over the interactions.
     pub(crate) fn users_by_items(data: &TrainingData<'_>, fading: Fading) -> Self {
         let interactions = data.interactions;
         let weight = fading.of(interactions);
-        let mut rows = Self { offsets: vec![0], columns: Vec::new(), values: Vec::new() };
+        let mut rows = Self::new();
         let mut pairs: Vec<(u32, f32)> = Vec::new();
         for (user, range) in super::by_user(&interactions.user) {
             rows.offsets.resize(user as usize + 1, rows.columns.len());
@@ -76,17 +90,6 @@ impl SparseRows {
             }
         }
         rows.offsets.resize(data.n_users + 1, rows.columns.len());
-        rows
-    }
-
-    /// From rows of entries, each by ascending column.
-    pub(crate) fn from_rows<'r>(all: impl Iterator<Item = &'r [(u32, f32)]>) -> Self {
-        let mut rows = Self { offsets: vec![0], columns: Vec::new(), values: Vec::new() };
-        for row in all {
-            rows.columns.extend(row.iter().map(|(column, _)| column));
-            rows.values.extend(row.iter().map(|(_, value)| value));
-            rows.offsets.push(rows.columns.len());
-        }
         rows
     }
 

@@ -68,8 +68,8 @@ pub struct Args {
     #[arg(long, default_value_t = 64, value_parser = RangedU64ValueParser::<usize>::new().range(2..=4096))]
     pub dims: usize,
     /// How generated items are compared
-    #[arg(long, value_enum, default_value_t = MetricArg::Cosine)]
-    pub metric: MetricArg,
+    #[arg(long, value_enum, default_value_t = ModelMetric::Cosine)]
+    pub metric: ModelMetric,
     /// Seed of everything random
     #[arg(long, default_value_t = 7)]
     pub seed: u64,
@@ -113,25 +113,6 @@ pub struct Args {
     /// Send this many times as much as the most that the server can do, and see what it does
     #[arg(long, value_name = "FACTOR", value_parser = positive, conflicts_with_all = ["rate", "swaps"])]
     pub overload: Option<f64>,
-}
-
-/// How generated items are compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum MetricArg {
-    /// Rows of unit length.
-    Cosine,
-    /// Rows whose norms differ.
-    InnerProduct,
-}
-
-impl From<MetricArg> for ModelMetric {
-    fn from(metric: MetricArg) -> Self {
-        match metric {
-            MetricArg::Cosine => Self::Cosine,
-            MetricArg::InnerProduct => Self::InnerProduct,
-        }
-    }
 }
 
 /// What is measured.
@@ -347,7 +328,7 @@ fn spawn(args: &Args, store: Option<Store<'_>>, progress: &Progress) -> anyhow::
 /// could not be removed.
 fn generate(args: &Args, root: &Path, progress: &Progress) -> anyhow::Result<Vec<String>> {
     let options = FactorsOptions { n_items: args.items, dims: args.dims, n_queries: 1_000, seed: args.seed };
-    let metric = ModelMetric::from(args.metric);
+    let metric = args.metric;
     let parameters = serde_json::json!({"items": args.items, "dims": args.dims, "metric": metric, "seed": args.seed});
     // The floor is not what is measured here; the recall is in the manifest.
     let settings =

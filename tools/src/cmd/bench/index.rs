@@ -20,7 +20,6 @@ use kindred_index::{
 use super::super::verify;
 use super::super::{Exit, Global};
 use super::curve::Point;
-use super::http::MetricArg;
 use super::index_report::{IndexReport, Speed};
 use super::passes::{Pass, Times, times};
 use super::{filters, opening, peers, scale, threads};
@@ -28,6 +27,7 @@ use crate::build::{edges_name, metric_name};
 use crate::factors::{FactorsOptions, generate};
 use crate::machine::Machine;
 use crate::matrix::Matrix;
+use crate::model_dir::ModelMetric;
 use crate::npy;
 use crate::progress::Progress;
 use crate::recall;
@@ -77,8 +77,8 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = MemoryArg::Cached, requires = "artifact")]
     pub memory: MemoryArg,
     /// How rows are compared
-    #[arg(long, value_enum, default_value_t = MetricArg::Cosine, conflicts_with = "artifact")]
-    pub metric: MetricArg,
+    #[arg(long, value_enum, default_value_t = ModelMetric::Cosine, conflicts_with = "artifact")]
+    pub metric: ModelMetric,
     /// Links per item on the upper levels, twice as many at level 0
     #[arg(long, default_value_t = 16, value_parser = RangedU64ValueParser::<usize>::new().range(2..=64))]
     pub m: usize,
@@ -276,9 +276,9 @@ pub(super) fn built_by<T>(
         2 * args.m
     );
     let (metric, edges) = match args.metric {
-        MetricArg::Cosine => (Metric::Cosine, EdgeSet::Cosine),
+        ModelMetric::Cosine => (Metric::Cosine, EdgeSet::Cosine),
         // Ours gets what `kindred build` would give it; hnsw_rs has no graph of two.
-        MetricArg::InnerProduct => (Metric::InnerProduct, EdgeSet::United),
+        ModelMetric::InnerProduct => (Metric::InnerProduct, EdgeSet::United),
     };
     let keys: Vec<String> = (0..rows.rows).map(|row| row.to_string()).collect();
     let none: &[ItemAttributes] = &[];

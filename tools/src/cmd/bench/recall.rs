@@ -18,7 +18,6 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::super::{Exit, Global};
-use super::http::MetricArg;
 use crate::build::{self, BuildOptions, EdgeChoice};
 use crate::factors::FactorsOptions;
 use crate::generated;
@@ -26,7 +25,7 @@ use crate::load::client::Client;
 use crate::load::process::ServerProcess;
 use crate::machine::Machine;
 use crate::matrix::Matrix;
-use crate::model_dir::ModelDir;
+use crate::model_dir::{ModelDir, ModelMetric};
 use crate::progress::Progress;
 use crate::recall::is_true;
 use crate::report::{Report, Table, count, emit};
@@ -56,8 +55,8 @@ pub struct Args {
     #[arg(long, default_value_t = 64, value_parser = RangedU64ValueParser::<usize>::new().range(2..=4096))]
     dims: usize,
     /// How generated items are compared
-    #[arg(long, value_enum, default_value_t = MetricArg::Cosine)]
-    metric: MetricArg,
+    #[arg(long, value_enum, default_value_t = ModelMetric::Cosine)]
+    metric: ModelMetric,
     /// Queries under each filter
     #[arg(long, default_value_t = 200, value_parser = RangedU64ValueParser::<usize>::new().range(1..=100_000))]
     queries: usize,
@@ -81,7 +80,7 @@ struct RecallReport {
     machine: Machine,
     n_items: usize,
     dimensions: usize,
-    metric: MetricArg,
+    metric: ModelMetric,
     n_queries: usize,
     k: usize,
     ef_search: Option<usize>,
@@ -144,7 +143,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let progress = Progress::bar("generating items", 0);
     let n_queries = args.queries * GENERATED;
     let options = FactorsOptions { n_items: args.items, dims: args.dims, n_queries, seed: args.seed };
-    let mut model = generated::model(&options, args.metric.into());
+    let mut model = generated::model(&options, args.metric);
     let anywhere: Vec<Vec<f32>> = (0..args.queries).map(|query| model.queries.row(query).to_vec()).collect();
     let near = number_items(&mut model, args.seed);
     let near = nearest(&model.queries, &near, args.queries);

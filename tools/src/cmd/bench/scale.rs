@@ -3,11 +3,10 @@
 use std::fmt::Write as _;
 
 use anyhow::Context;
-use kindred_index::{Index, Metric, Scratch, SearchParams};
+use kindred_index::{Index, Scratch, SearchParams};
 use serde::Serialize;
 
 use super::curve::{Point, value_at};
-use super::http::MetricArg;
 use super::index::{Args, SWEEP, built_by};
 use super::passes::{Pass, times};
 use crate::build::{beside, metric_name};
@@ -92,14 +91,10 @@ pub(super) fn measure(args: &Args, progress: &Progress) -> anyhow::Result<ScaleR
     let threads = rayon::current_num_threads();
     let sizes: anyhow::Result<Vec<Size>> = items.iter().map(|items| one(args, *items, threads, progress)).collect();
     let sizes = sizes?;
-    let metric = match args.metric {
-        MetricArg::Cosine => Metric::Cosine,
-        MetricArg::InnerProduct => Metric::InnerProduct,
-    };
     Ok(ScaleReport {
         machine: Machine::here(),
         dimensions: args.dims,
-        metric: metric_name(metric),
+        metric: metric_name(args.metric.into()),
         n_queries: args.queries,
         k: args.k,
         threads,

@@ -34,7 +34,7 @@ impl Report for Trained<'_> {
         if info.n_cold_items > 0 {
             let cold = report::count(info.n_cold_items);
             text.push_str(&format!(
-                "{cold} items without interactions got rows like those of items that resemble them\n"
+                "{cold} items of which training learned nothing got rows like those of items that resemble them\n"
             ));
         }
         if let Some(NeighbourOptions { by, backwards, .. }) = &info.neighbours {
@@ -95,5 +95,23 @@ impl Report for Learned {
         text.push_str("as learned: each half of the lists with the weights that were learned on the other half\n");
         text.push_str(&format!("what was taken next was among the candidates of {:.1} %\n", self.proposed * 100.0));
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::factors::FactorsOptions;
+    use crate::generated;
+    use crate::model_dir::{ModelInfo, ModelMetric};
+
+    #[test]
+    fn an_item_that_training_learned_nothing_of_may_have_interactions() {
+        let options = FactorsOptions { n_items: 20, dims: 4, n_queries: 1, seed: 1 };
+        let info = ModelInfo { n_cold_items: 3, ..generated::model(&options, ModelMetric::Cosine).info };
+        let text = Trained { output: Path::new("model"), seconds: 1.0, peak_memory_bytes: None, info: &info }.text();
+        assert!(text.contains("3 items of which training learned nothing got rows"), "{text}");
     }
 }

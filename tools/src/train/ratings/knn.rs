@@ -9,8 +9,6 @@ use rayon::prelude::*;
 
 use super::baseline::{Baseline, Biases};
 use super::{Grouped, RatingModel, RatingTrainer, Ratings};
-use crate::model_dir::NO_NEIGHBOUR;
-use crate::train::neighbours::NeighbourTable;
 
 /// What is alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,16 +59,16 @@ impl RatingKnn {
         Self { side, similarity, k: 40, shrinkage: 100.0, baseline: Baseline::default() }
     }
 
-    /// The similarity of each to each; 0 where there is nothing in common.
-    fn similarities(&self, ratings: &Ratings, biases: &Biases) -> Vec<Vec<f32>> {
+    /// How similar each is to the one that is asked for; 0 where there is nothing in common.
+    pub(crate) fn similar_to(&self, ratings: &Ratings, biases: &Biases) -> impl Fn(usize) -> Vec<f32> + Send + Sync {
         let by_item = self.side == Side::Items;
         let (own, others) = (ratings.grouped(by_item), ratings.grouped(!by_item));
-        let centred = |one: u32, other: u32, value: f32| match (self.similarity, self.side) {
+        let centred = move |one: u32, other: u32, value: f32| match (self.similarity, self.side) {
             (Similarity::Cosine, _) => f64::from(value),
             (Similarity::Pearson, Side::Items) => f64::from(value) - biases.estimate(Some(other), Some(one)),
             (Similarity::Pearson, Side::Users) => f64::from(value) - biases.estimate(Some(one), Some(other)),
         };
-        let row = |one: usize| {
+        move |one: usize| {
             let mut sums = vec![(0.0_f64, 0.0_f64, 0.0_f64, 0_u32); own.len()];
             for (between, value) in own.of(one) {
                 let mine = centred(one as u32, *between, *value);
@@ -92,23 +90,7 @@ impl RatingKnn {
                 }
             };
             sums.into_iter().map(similarity).collect()
-        };
-        (0..own.len()).into_par_iter().map(row).collect()
-    }
-
-    /// The `k` most similar of each, as a model keeps them: what is alike by its ratings. Negative similarities are no neighbours.
-    pub fn table(&self, ratings: &Ratings, k: usize) -> NeighbourTable {
-        let biases = self.baseline.biases(ratings);
-        let (mut items, mut similarities) = (Vec::new(), Vec::new());
-        for (one, row) in (0_u32..).zip(self.similarities(ratings, &biases)) {
-            let mut near: Vec<(f32, u32)> =
-                row.into_iter().zip(0..).filter(|(similarity, other)| *similarity > 0.0 && *other != one).collect();
-            near.sort_by(|a, b| b.0.total_cmp(&a.0));
-            near.resize(k, (0.0, NO_NEIGHBOUR));
-            items.extend(near.iter().map(|(_, other)| *other));
-            similarities.extend(near.iter().map(|(similarity, _)| *similarity));
         }
-        NeighbourTable { k, items, similarities }
     }
 }
 
@@ -124,7 +106,8 @@ impl RatingTrainer for RatingKnn {
 
     fn fit(&self, ratings: &Ratings) -> Box<dyn RatingModel> {
         let biases = self.baseline.biases(ratings);
-        let similarities = self.similarities(ratings, &biases);
+        let n = if self.side == Side::Items { ratings.n_items } else { ratings.n_users };
+        let similarities = (0..n).into_par_iter().map(self.similar_to(ratings, &biases)).collect();
         let rated = ratings.grouped(self.side == Side::Users);
         Box::new(Learned { side: self.side, k: self.k, biases, rated, similarities })
     }
@@ -190,11 +173,10 @@ mod tests {
             let similarity = if pearson { Similarity::Pearson } else { Similarity::Cosine };
             let knn = RatingKnn { shrinkage: 3.0, ..RatingKnn::new(Side::Items, similarity) };
             let biases = knn.baseline.biases(&ratings);
-            let found = knn.similarities(&ratings, &biases);
+            let similar_to = knn.similar_to(&ratings, &biases);
             for one in 0..ratings.n_items as u32 {
-                for other in 0..ratings.n_items as u32 {
-                    let wanted = naive(&knn, &ratings, &biases, one, other);
-                    let found = f64::from(found[one as usize][other as usize]);
+                for (other, found) in (0_u32..).zip(similar_to(one as usize)) {
+                    let (found, wanted) = (f64::from(found), naive(&knn, &ratings, &biases, one, other));
                     prop_assert!((found - wanted).abs() < 1e-5, "{} and {}: {} against {}", one, other, found, wanted);
                 }
             }

@@ -5,11 +5,12 @@
 //! `10 · ratings · factors` operations an epoch, on one thread, and one row a user and item.
 
 use kindred_index::dot;
+use rand::SeedableRng;
 use rand::seq::SliceRandom;
-use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{RatingModel, RatingTrainer, Ratings};
+use crate::factors::normal;
 use crate::matrix::Matrix;
 
 /// Settings.
@@ -109,13 +110,6 @@ impl RatingModel for Learned {
             + rows.map_or(0.0, |(p, q)| dot(p, q));
         estimate.clamp(self.range.0, self.range.1)
     }
-}
-
-/// A number of the standard normal distribution, by Box and Muller.
-fn normal(random: &mut ChaCha8Rng) -> f32 {
-    // 1 - u is in (0, 1], so the logarithm is finite.
-    let (u, v): (f32, f32) = (random.random(), random.random());
-    (-2.0 * (1.0 - u).ln()).sqrt() * (std::f32::consts::TAU * v).cos()
 }
 
 #[cfg(test)]

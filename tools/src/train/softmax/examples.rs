@@ -61,14 +61,16 @@ impl Examples {
         begin.max(at.saturating_sub(self.history))..at
     }
 
-    /// The items of all examples: what is wanted, and what comes before it.
-    pub(super) fn met(&self) -> impl Iterator<Item = u32> + '_ {
-        let mut met = 0;
-        self.targets.iter().flat_map(move |target| {
-            // Examples stand in order, so what an earlier one has had is passed over.
-            let rows = self.context(*target).start.max(met)..*target as usize + 1;
-            met = rows.end;
-            rows.filter_map(move |at| self.items.get(at).copied())
+    /// The items of all examples, what is wanted and what comes before it, each time with the chance of the example to be one of an epoch. An
+    /// interaction of several examples is the last one's, which is the youngest.
+    pub(super) fn met(&self) -> impl Iterator<Item = (u32, f32)> + '_ {
+        let mut met = usize::MAX;
+        self.targets.iter().rev().flat_map(move |target| {
+            // Examples stand in order, so what a later one has had is passed over.
+            let rows = self.context(*target).start..met.min(*target as usize + 1);
+            met = rows.start;
+            let chance = self.chance(*target);
+            rows.filter_map(move |at| self.items.get(at).map(|item| (*item, chance)))
         })
     }
 

@@ -291,11 +291,30 @@ fn an_item_in_no_example_is_left_for_others_to_fill() {
     // Somebody took item 20 and nothing else.
     interactions.push(100, 20, 0, 1.0, 0);
     let examples = Examples::of(&data(&interactions, 101, 21), &[1.0, 2.0], 3, AGELESS);
-    let met: Vec<u32> = examples.met().collect();
+    let met: Vec<u32> = examples.met().map(|(item, _)| item).collect();
     assert!((0..20).all(|item| met.contains(&item)) && !met.contains(&20), "{met:?}");
     let factors = small().train(&data(&interactions, 101, 21), &()).unwrap();
     assert_eq!(factors.items.row(20), [0.0; 16]);
     assert_eq!(factors.context.unwrap().row(20), [0.0; 16]);
+}
+
+#[test]
+fn an_item_of_old_examples_only_is_left_for_others_to_fill() {
+    let long = 1_000 * 86_400_000;
+    let mut interactions = walks(100, 2, 6, 7);
+    interactions.time_ms.iter_mut().for_each(|time_ms| *time_ms += long);
+    // One visitor never came back; the other took something new just now.
+    for (user, item, time_ms) in [(100, 20, 0), (100, 3, 1), (101, 21, 0), (101, 4, 1), (101, 5, long)] {
+        interactions.push(user, item, 0, 1.0, time_ms);
+    }
+    let rows = |half_life_days| {
+        let softmax = Softmax { half_life_days, ..small() };
+        let Factors { items, context, .. } = softmax.train(&data(&interactions, 102, 22), &()).unwrap();
+        let context = context.unwrap();
+        [(&items, 20), (&context, 20), (&items, 3), (&context, 21)].map(|(table, item)| table.row(item) == [0.0; 16])
+    };
+    assert_eq!(rows(Some(10.0)), [true, true, false, false], "a thousand days are a hundred half-lives");
+    assert_eq!(rows(None), [false; 4]);
 }
 
 #[test]

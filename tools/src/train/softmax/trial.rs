@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::super::decay::{self, HeldBack, Ranks};
 use super::super::kernels::vectorised;
 use super::super::sparse::Fading;
-use super::super::{TrainError, TrainProgress, TrainingData, by_user, kind_weights};
+use super::super::{TrainError, TrainProgress, TrainingData, append, by_user, kind_weights};
 use super::examples::Examples;
 use super::learner::Learner;
 use super::parameters::Parameters;
@@ -179,11 +179,7 @@ fn share(data: &TrainingData<'_>, seed: u64) -> Interactions {
     }
     let mut share = Interactions::default();
     for (_, rows) in by_user(&from.user).filter(|(user, _)| drawn.get(*user as usize) == Some(&true)) {
-        share.user.extend_from_slice(&from.user[rows.clone()]);
-        share.item.extend_from_slice(&from.item[rows.clone()]);
-        share.kind.extend_from_slice(&from.kind[rows.clone()]);
-        share.weight.extend_from_slice(&from.weight[rows.clone()]);
-        share.time_ms.extend_from_slice(&from.time_ms[rows]);
+        append(&mut share, from, rows);
     }
     share
 }
