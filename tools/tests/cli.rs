@@ -317,12 +317,14 @@ fn the_demo_takes_no_directory_that_is_not_its_own() {
 
 #[test]
 fn a_small_bench_of_the_index_has_all_its_numbers() {
-    let arguments = "bench index --items 600 --dims 16 --queries 30 --rounds 1 --ef-search 10,40,200 --json";
+    // So many dimensions that ours keeps two bytes a value, and what searches the graph of hnsw_rs floats: each is judged by its own rows.
+    let arguments = "bench index --items 600 --dims 64 --queries 30 --rounds 1 --ef-search 10,40,600 --json";
     let report = json(kindred().args(arguments.split(' ')));
-    for search in ["ours", "hnsw_rs"] {
+    for search in ["ours", "ours_on_hnsw_rs_graph", "hnsw_rs"] {
         let points = report[search].as_array().unwrap();
         assert_eq!(points.len(), 3, "{report}");
-        assert!(points.last().unwrap()["recall"].as_f64().unwrap() > 0.95, "{report}");
+        let least = if search == "hnsw_rs" { 0.95 } else { 0.9999 };
+        assert!(points.last().unwrap()["recall"].as_f64().unwrap() > least, "{search}: {report}");
     }
     assert!((report["exact"]["recall"].as_f64().unwrap() - 1.0).abs() < 1e-9);
     let shop = Workshop::new(200);
