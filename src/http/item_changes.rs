@@ -86,7 +86,7 @@ pub(crate) async fn put(
     let input = json::<ItemInput>(&body)?;
     let turns = state.catalog.turns(std::iter::once(id.as_str())).await;
     let before = known(current(&state, &id));
-    let at_ms = time_of_change(&state, &id, before.as_ref());
+    let at_ms = time_of_change(&state, &id, before.as_ref(), None);
     let entry = input.into_entry(&id, "", before.as_ref(), state.dimensions(), at_ms)?;
     change_one(&state, &turns, entry).await
 }
@@ -114,7 +114,7 @@ pub(crate) async fn patch(
     let turns = state.catalog.turns(std::iter::once(id.as_str())).await;
     let (current, vector) = current(&state, &id)?;
     let entry = input(patched(&current, vector.as_deref(), patch, "")?, "")?;
-    let at_ms = time_of_change(&state, &id, Some(&current));
+    let at_ms = time_of_change(&state, &id, Some(&current), None);
     let entry = entry.into_entry(&id, "", Some(&current), state.dimensions(), at_ms)?;
     change_one(&state, &turns, entry).await
 }
@@ -138,7 +138,7 @@ pub(crate) async fn delete(
     check_id(&"item id", &id)?;
     let turns = state.catalog.turns(std::iter::once(id.as_str())).await;
     let (current, _) = current(&state, &id)?;
-    let at_ms = time_of_change(&state, &id, Some(&current));
+    let at_ms = time_of_change(&state, &id, Some(&current), None);
     change(&state, &turns, vec![LiveEntry::deleted(id.as_str(), at_ms)]).await?;
     super::render(&DeletedAnswer { id: &id, deleted: true })
 }
@@ -187,12 +187,12 @@ pub(crate) async fn batch(
             }
             Operation::Delete => {
                 done.deleted += 1;
-                let at_ms = time_of_change(&state, &item.id, Some(&current?.0));
+                let at_ms = time_of_change(&state, &item.id, Some(&current?.0), earlier);
                 entries.push(LiveEntry::deleted(item.id, at_ms));
                 continue;
             }
         };
-        let at_ms = time_of_change(&state, &item.id, before.as_ref());
+        let at_ms = time_of_change(&state, &item.id, before.as_ref(), earlier);
         let input = input(value, &place)?;
         entries.push(input.into_entry(&item.id, &place, before.as_ref(), state.dimensions(), at_ms)?);
     }
@@ -258,12 +258,13 @@ fn after(state: &State, id: &str, earlier: Option<&LiveEntry>) -> Result<Current
     }
 }
 
-/// When an item changes now: later than its last change, whatever the clock says, because an artifact that is as late counts as containing the
-/// change.
-fn time_of_change(state: &State, id: &str, before: Option<&CatalogItem>) -> i64 {
+/// When an item changes now: later than its last change, also an earlier one of the same batch, whatever the clock says, because an artifact that is as
+/// late counts as containing the change.
+fn time_of_change(state: &State, id: &str, before: Option<&CatalogItem>, earlier: Option<&LiveEntry>) -> i64 {
     let kept = state.catalog.last(id).map(|entry| entry.updated_at_ms());
     let shown = before.and_then(|item| item.updated_at).map(|at| at.0);
-    kept.max(shown).map_or(state.now_ms(), |last| state.now_ms().max(last.saturating_add(1)))
+    let last = kept.max(shown).max(earlier.map(LiveEntry::updated_at_ms));
+    last.map_or(state.now_ms(), |last| state.now_ms().max(last.saturating_add(1)))
 }
 
 /// The item as it is, without a vector that was for a model of another length.

@@ -79,7 +79,12 @@ impl Pressure {
 
     /// What is given to one whose turn it is after a pause. There is nothing to be learned from what it has waited.
     pub(super) fn late_turn(&mut self, now: Instant, waited: Duration) -> Step {
-        self.last = Some(now);
+        let since = self.last.replace(now).map(|last| now.saturating_duration_since(last));
+        if since.is_none_or(|since| since > WINDOW + waited) {
+            // Nobody asked for a while: what was does not stand any more, also for those that come next.
+            self.is_on = false;
+            self.waiting_since = None;
+        }
         self.step(waited)
     }
 
@@ -143,6 +148,17 @@ mod tests {
             now += Duration::from_secs(1);
             assert_eq!(pressure.turn(now, 60 * MS), Step::Full, "pauses far from each other are no queue");
         }
+    }
+
+    #[test]
+    fn who_is_late_after_a_while_in_which_nobody_asked_finds_no_queue() {
+        let (mut pressure, _, now) = after([3 * MS; 36]);
+        assert!(pressure.is_on());
+        assert_eq!(pressure.late_turn(now + Duration::from_secs(1), 60 * MS), Step::Full);
+        let (mut pressure, _, now) = after([3 * MS]);
+        let later = now + Duration::from_secs(1);
+        pressure.late_turn(later, 60 * MS);
+        assert_eq!(pressure.turn(later + MS, 3 * MS), Step::Full, "nor does who comes after");
     }
 
     #[test]

@@ -78,7 +78,7 @@ impl People {
     /// it failed at the very end, all was removed but lists named by what came in meanwhile.
     pub async fn erase(&self, person: &[Actor], shown: &ShownLog) -> Result<Erasure, PeopleError> {
         let mut erasure = Erasure::default();
-        let (names, mut ids, _one) = loop {
+        let (mut names, mut ids, _one) = loop {
             let names = self.erased_with(person);
             // This goes over all profiles and over all that the person did, and holds nobody up.
             erasure.follows += self.unfollow(&names).await?;
@@ -90,6 +90,8 @@ impl People {
                 break (names, ids, one);
             }
         };
+        // Users first, the root before all: they are the names by which somebody asks.
+        names.sort_by_key(|name| !name.is_user());
         let person = names.as_slice();
         // Of a session that of the user it is merged into, too: the link goes with it.
         let mut standing = person.first().map_or(Consent::Full, |name| self.standing(name));
@@ -109,8 +111,9 @@ impl People {
             self.note_profile(first, left.consent);
             self.cache_profile(first, Some(Arc::new(left.clone())));
         }
-        // Names before those that they are merged into: where a part fails, what is left is still found from the first name.
-        for names in person.rchunks(NAMES_AT_ONCE) {
+        // Names before those that they are merged into, and users last: where a part fails, what is left is found from the first name, and from each user
+        // that goes in the last part.
+        for names in person.chunks(NAMES_AT_ONCE).rev() {
             let erased = self.history.erase(names.to_vec(), records::leave(names, left.as_ref())).await?;
             erasure.interactions += erased.interactions;
             let fleeting = self.fleeting.erase(names.to_vec(), Vec::new()).await?;

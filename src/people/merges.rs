@@ -3,6 +3,7 @@
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
+use super::consent::Consent;
 use super::links::{Link, LinkError, Links};
 use super::profile::Profile;
 use super::{People, PeopleError, records};
@@ -43,12 +44,15 @@ impl People {
     }
 
     /// Takes those of a person's oldest sessions out of which nothing is kept any more: whoever lists, exports or erases the person finds as much
-    /// without them. What the person refused stays under each, as after an erasure.
+    /// without them. What the person refused stays under each, as after an erasure. A session whose refusal the first name does not have stays, since that
+    /// binds all.
     async fn let_go(&self, user: &Actor) -> Result<(), StoreError> {
-        let oldest = {
+        let mut oldest = {
             let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
             links.oldest_sessions(user, limits::SESSIONS_LET_GO_MAX)
         };
+        let by_itself = self.chosen(&self.root(user));
+        oldest.retain(|session| by_itself.and(self.chosen(session)) == by_itself);
         let mut gone = Vec::new();
         for session in oldest {
             let is_empty = self.history.page(&session, None, 1).await?.is_empty();
@@ -62,6 +66,12 @@ impl People {
             self.forget(&gone, refused);
         }
         Ok(())
+    }
+
+    /// What was chosen under a name itself.
+    fn chosen(&self, name: &Actor) -> Consent {
+        let restricted = self.restricted.read().unwrap_or_else(PoisonError::into_inner);
+        restricted.get(name.as_str()).copied().unwrap_or_default()
     }
 
     /// Until when a merge can be undone, milliseconds since 1970.

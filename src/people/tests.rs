@@ -398,8 +398,8 @@ fn a_refusal_binds_what_an_erasure_that_stops_halfway_has_left() {
     let (user, old) = (Actor::user("u"), Actor::user("old"));
     runtime().block_on(async {
         people.set_profile(&old, Some(&Profile::refusal()), true).await.unwrap();
-        for session in 0..300 {
-            people.merge(&user, &Actor::session(&session.to_string()), 0).await.unwrap();
+        for other in 0..300 {
+            people.merge(&user, &Actor::user(&other.to_string()), 0).await.unwrap();
         }
         people.merge(&user, &old, 0).await.unwrap();
         let erase = async || people.erase(std::slice::from_ref(&user), &log(&documents)).await;
@@ -410,5 +410,48 @@ fn a_refusal_binds_what_an_erasure_that_stops_halfway_has_left() {
         history.left.store(9, Ordering::Relaxed);
         assert!(erase().await.unwrap().refusal_kept);
         assert_eq!((people.person(&user).len(), people.standing(&user)), (1, Consent::None));
+    });
+}
+
+#[test]
+fn an_erasure_that_stops_halfway_goes_on_by_whichever_of_the_users_it_is_asked_for() {
+    let documents = Gated::open();
+    let history = Arc::new(Erasing { inner: history(), left: AtomicUsize::new(1) });
+    let people = People::open(&PeopleSettings::default(), history.clone(), documents.clone()).unwrap();
+    let (user, old) = (Actor::user("u"), Actor::user("old"));
+    runtime().block_on(async {
+        for session in 0..300 {
+            people.merge(&user, &Actor::session(&session.to_string()), 0).await.unwrap();
+        }
+        people.merge(&user, &old, 0).await.unwrap();
+        let view =
+            Incoming { user_id: Some("u".to_owned()), session_id: None, interaction: Interaction::new("i", "view", 1) };
+        people.keep(vec![(view, Consent::Full)]).await.unwrap();
+        let erase = async || people.erase(&people.person(&old), &log(&documents)).await;
+        erase().await.unwrap_err();
+        assert!(people.person(&old).len() < 302, "some names are gone");
+        history.left.store(9, Ordering::Relaxed);
+        assert_eq!(erase().await.unwrap().interactions, 1);
+        assert_eq!([people.person(&user).len(), people.person(&old).len()], [1; 2]);
+    });
+}
+
+#[test]
+fn a_session_that_alone_has_a_refusal_does_not_give_way_to_new_ones() {
+    let documents = Gated::open();
+    let people = people(&documents);
+    let (user, before) = (Actor::user("u"), Actor::user("before"));
+    let session = |day: usize| Actor::session(&day.to_string());
+    runtime().block_on(async {
+        people.set_profile(&before, Some(&Profile::refusal()), true).await.unwrap();
+        people.merge(&before, &session(0), 0).await.unwrap();
+        // The refusal is left under each name.
+        people.erase(std::slice::from_ref(&before), &log(&documents)).await.unwrap();
+        for day in 0..limits::MERGED_MAX {
+            people.merge(&user, &session(day), day as i64).await.unwrap();
+        }
+        let person = people.person(&user);
+        assert_eq!([0, 1].map(|day| person.contains(&session(day))), [true, false]);
+        assert_eq!(people.standing(&user), Consent::None);
     });
 }

@@ -391,6 +391,7 @@ fn changes_outlive_artifacts_until_one_contains_them() {
     fixture.items[60] = serde_json::from_value(new).unwrap();
     fixture.items[4].price = Some(78.0);
     fixture.items[4].updated_at = Some(Timestamp(4_000_000_000_000));
+    fixture.items[5].updated_at = Some(Timestamp(4_000_000_000_000));
     publish(&server, &fixture, "third");
     assert_eq!(server.get("/v1/items/item-4").ok()["price"], 78.0);
     // A change is later than the one before, whatever the clock says.
@@ -401,6 +402,11 @@ fn changes_outlive_artifacts_until_one_contains_them() {
     publish(&server, &fixture, "fifth");
     server.get("/v1/items/item-4").problem(404, "item_not_found");
     server.change("PUT", "/v1/items/item-4", &json!({"price": 80})).ok();
+    // One that goes and comes back at once is later than what the artifact has, too.
+    let again = json!([{"op": "delete", "id": "item-5"}, {"op": "put", "id": "item-5", "price": 81}]);
+    server.post("/v1/items/batch", again).ok();
+    publish(&server, &fixture, "sixth");
+    assert_eq!(server.get("/v1/items/item-5").ok()["price"], 81.0);
     assert_eq!(server.get("/v1/items?limit=1000").ok()["items"].as_array().unwrap().len(), 61);
 }
 

@@ -245,6 +245,11 @@ fn well_known_forms_are_read_by_name_or_preset() {
     assert_eq!(sequences.train.time_ms, [0, 1_000, 2_000, 0, 1_000], "a user's second line goes on");
     let bad: Vec<String> = sequences.report.read.bad.into_keys().collect();
     assert_eq!(bad, ["a user without items", "no item", "no user"]);
+    let parts = [("old.txt", "1 10 11\n"), ("new.txt", "1 12\n2 10\n")].map(|(name, text)| put(dir, name, text));
+    let mut options = PrepareOptions::new(parts.to_vec());
+    (options.read.preset, options.split) = (Some(Preset::Sequences), Split::None);
+    let parts = prepare(&options, &Progress::hidden()).unwrap();
+    assert_eq!(parts.train.time_ms, [0, 1_000, 2_000, 0], "a user's line in a second file goes on too");
     parquet_file(&dir.join("log.parquet"));
     let json = put(dir, "log.jsonl", "{\"user\": 1, \"item\": 2}\n{\"user\": 1, \"item\": 3}\n");
     for (path, n_rows) in [(dir.join("log.parquet"), 200), (json, 2)] {

@@ -177,8 +177,8 @@ fn double_colon_lines(
 /// # Errors
 /// The file cannot be read, or there is more than a log can hold.
 pub(super) fn sequences(mut source: Source, Reading { log, rules, progress }: Reading<'_>) -> Result<(), PrepareError> {
-    // When the next item of each user comes, by the number of the user.
-    let mut next: Vec<i64> = Vec::new();
+    // When the next item of each user comes, by the number of the user: after what other files have of them too.
+    let mut next = log.next_times();
     let mut text = Vec::new();
     let mut line = 0;
     while next_line(&mut source.reader, &mut text, &source.path)? {

@@ -362,6 +362,18 @@ impl Log {
         told.is_some().then_some(unit)
     }
 
+    /// For each user, by number, a second after the latest of their times that are milliseconds already; 0 where there is none.
+    pub fn next_times(&self) -> Vec<i64> {
+        let mut next: Vec<i64> = Vec::new();
+        let rows = self.user.iter().zip(&self.time).zip(&self.stamp);
+        for ((user, time), _) in rows.filter(|(_, stamp)| **stamp == Stamp::Millis) {
+            let user = *user as usize;
+            next.resize(next.len().max(user + 1), 0);
+            next[user] = next[user].max(time.saturating_add(1_000));
+        }
+        next
+    }
+
     /// Removes the rows, all but those to keep, whose time is none.
     fn keep(&mut self, keep: &[bool]) {
         let n_removed = keep.iter().filter(|keep| !**keep).count() as u64;

@@ -50,9 +50,10 @@ impl<'a> Connection<'a> {
     }
 
     /// Begins a request; [`Connection::poll`] brings it on its way and gets the answer. Where the server has closed the connection since the last
-    /// one, as it does with those that are idle for long, it is opened anew first.
-    pub fn begin(&mut self, request: &'a [u8]) {
-        if self.head.is_some_and(|head| head.close) || self.is_closed() {
+    /// one, as it does with those that are idle for long, it is opened anew first. Whether that had to be, which may wait.
+    pub fn begin(&mut self, request: &'a [u8]) -> bool {
+        let is_over = self.head.is_some_and(|head| head.close) || self.is_closed();
+        if is_over {
             // Where nobody answers, the request fails on what is left of the old connection.
             let _ = self.reopen();
         }
@@ -60,6 +61,7 @@ impl<'a> Connection<'a> {
         self.received.clear();
         self.head = None;
         self.busy = true;
+        is_over
     }
 
     /// Sends and receives what can be without waiting. The status, once the answer is complete.
@@ -246,8 +248,8 @@ mod tests {
             }
         });
         let mut connection = Connection::open(address).unwrap();
-        for _ in 0..3 {
-            connection.begin(b"GET /readyz HTTP/1.1\r\n\r\n");
+        for at in 0..3 {
+            assert_eq!(connection.begin(b"GET /readyz HTTP/1.1\r\n\r\n"), at > 0);
             let status = loop {
                 if let Some(status) = connection.poll().unwrap() {
                     break status;

@@ -230,7 +230,10 @@ pub fn run(plan: &Plan, options: &RunOptions) -> anyhow::Result<Measured> {
                 lane.since = if options.pace == Pace::Closed { now } else { intended };
                 lane.counted = lane.since >= counted_from;
                 lane.sort = sort;
-                lane.connection.begin(request);
+                if lane.connection.begin(request) {
+                    // What connecting takes is the server's time, and no pause of ours.
+                    clock.last = Instant::now();
+                }
                 next += 1;
                 moved = true;
             }

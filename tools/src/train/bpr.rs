@@ -146,10 +146,10 @@ impl Trainer for Bpr {
             })?;
         }
         let mut items = items.rows;
-        // Rows of items that nobody took, or so long ago that not one example of it is to be expected, are what they were drawn as, and say nothing.
-        let mut met = vec![0.0_f32; data.n_items];
-        pairs.iter().for_each(|(_, item, chance)| met[*item as usize] += chance);
-        let is_taught = |item: &usize| met[*item] * self.epochs as f32 >= 1.0;
+        // Rows of items that nobody took, or so long ago that most likely no epoch had an example of it, are what they were drawn as, and say nothing.
+        let mut missed = vec![1.0_f64; data.n_items];
+        pairs.iter().for_each(|(_, item, chance)| missed[*item as usize] *= 1.0 - f64::from(*chance));
+        let is_taught = |item: &usize| missed[*item].powi(self.epochs as i32) <= 0.5;
         (0..data.n_items).filter(|item| !is_taught(item)).for_each(|item| items.row_mut(item).fill(0.0));
         let context = Some(items.to_unit_length());
         let metric = ModelMetric::InnerProduct;
@@ -271,6 +271,17 @@ mod tests {
         assert_eq!(made(Some(10.0)).items.row(40), [0.0; 8], "a thousand days are a hundred half-lives");
         assert_ne!(made(Some(10.0)).items.row(3), [0.0; 8], "others took it since");
         assert_ne!(made(None).items.row(40), [0.0; 8]);
+    }
+
+    #[test]
+    fn what_was_taken_once_and_lately_is_learned_in_one_epoch() {
+        let mut interactions = groups();
+        interactions.time_ms.iter_mut().for_each(|time_ms| *time_ms += 86_400_000);
+        interactions.push(60, 40, 0, 1.0, 0);
+        let data = TrainingData { interactions: &interactions, n_users: 61, n_items: 41 };
+        let settings = Bpr { factors: 8, epochs: 1, half_life_days: Some(10.0), ..Bpr::default() };
+        let made = settings.train(&data, &()).unwrap();
+        assert_ne!(made.items.row(40), [0.0; 8], "a day is a tenth of a half-life");
     }
 
     #[test]

@@ -172,16 +172,16 @@ impl Trainer for Softmax {
         let highest = position_weights.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
         position_weights.iter_mut().for_each(|weight| *weight /= highest);
         let (mut items, mut context) = (parameters.targets, parameters.contexts);
-        // An item in no example, or only in such as are so old that not one is to be expected, still has its random start; a row of zeros leaves it to
-        // others.
-        let mut met = vec![0.0_f32; data.n_items];
+        // An item in no example, or only in such as are so old that most likely no epoch had one, still has its random start; a row of zeros leaves it
+        // to others.
+        let mut missed = vec![1.0_f64; data.n_items];
         for (item, chance) in examples.met() {
-            if let Some(met) = met.get_mut(item as usize) {
-                *met += chance;
+            if let Some(missed) = missed.get_mut(item as usize) {
+                *missed *= 1.0 - f64::from(chance);
             }
         }
-        let is_taught = |met: f32| met * plan.epochs as f32 >= 1.0;
-        for (item, _) in met.iter().enumerate().filter(|(_, met)| !is_taught(**met)) {
+        let is_taught = |missed: f64| missed.powi(plan.epochs as i32) <= 0.5;
+        for (item, _) in missed.iter().enumerate().filter(|(_, missed)| !is_taught(**missed)) {
             items.row_mut(item).fill(0.0);
             context.row_mut(item).fill(0.0);
         }

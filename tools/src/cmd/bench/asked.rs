@@ -18,6 +18,14 @@ pub enum Histories {
     Random,
 }
 
+impl Histories {
+    /// What those are that are drawn from these items, whatever was asked for.
+    pub(super) fn of(items: &Items) -> Self {
+        // Without the artifact, or in one without neighbours, none is known to be like another.
+        if items.related.iter().all(Vec::is_empty) { Self::Random } else { Self::Related }
+    }
+}
+
 /// A filter on availability and category that about this share of the artifact's items passes.
 pub(super) fn filter(target: &Target, share: f64) -> anyhow::Result<Value> {
     let artifacts =
@@ -50,4 +58,17 @@ pub(super) fn items(target: &Target, histories: Histories) -> anyhow::Result<Ite
         Histories::Random => Vec::new(),
     };
     Ok(Items { ids, related })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn histories_of_items_that_are_not_known_to_be_alike_are_not_called_related() {
+        let of = |related| Histories::of(&Items { ids: vec!["a".to_owned(), "b".to_owned()], related });
+        assert_eq!(of(vec![vec![1], Vec::new()]), Histories::Related);
+        assert_eq!(of(Vec::new()), Histories::Random, "there is no artifact");
+        assert_eq!(of(vec![Vec::new(); 2]), Histories::Random, "the artifact has no neighbours");
+    }
 }

@@ -146,9 +146,11 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let machine = Machine::here();
     let target = target(args, None, &progress)?;
     let model = ask::model(target.address)?;
+    let items = asked::items(&target, args.histories)?;
+    let histories = Histories::of(&items);
     let mut options = PlanOptions {
         host: target.address.to_string(),
-        items: asked::items(&target, args.histories)?,
+        items,
         interactions: args.interactions,
         limit: args.limit,
         kind: ask::kind(&model).to_owned(),
@@ -205,7 +207,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         dimensions: number(&model, "dimensions"),
         connections: args.connections,
         interactions: args.interactions,
-        histories: args.histories,
+        histories,
         limit: args.limit,
         write_share: args.mix,
         server_core: target.server.as_ref().and_then(|server| server.core),

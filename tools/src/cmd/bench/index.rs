@@ -367,7 +367,7 @@ fn measure<D: AsRef<[u8]> + Sync>(
     fits(queries, index)?;
     progress.start("finding the true nearest", 0);
     let truth = recall::truth(index, queries, args.k)?;
-    // The graph of hnsw_rs is searched over floats, by which here and there another item is the last of the nearest.
+    // The graph of hnsw_rs is searched over floats, by it too, by which here and there another item is the last of the nearest.
     let truth_of_theirs = peer.as_ref().map(|peer| recall::truth(&peer.index, queries, args.k)).transpose()?;
     let breadths: Vec<usize> = if args.ef_search.is_empty() { SWEEP.to_vec() } else { args.ef_search.clone() };
     let mut ours = times(breadths.len())?;
@@ -387,9 +387,9 @@ fn measure<D: AsRef<[u8]> + Sync>(
             let pass = Pass::new(queries, &truth, usize::MAX, counted);
             pass.ours(index, &params, &mut scratch, ours.get_mut(place))?;
             if let (Some(peer), Some(truth)) = (peer, &truth_of_theirs) {
-                let on_theirs = on_theirs.get_mut(place);
-                Pass::new(queries, truth, usize::MAX, counted).ours(&peer.index, &params, &mut scratch, on_theirs)?;
-                pass.theirs(index, &peer.search, truth.k, ef, theirs.get_mut(place));
+                let pass = Pass::new(queries, truth, usize::MAX, counted);
+                pass.ours(&peer.index, &params, &mut scratch, on_theirs.get_mut(place))?;
+                pass.theirs(&peer.index, &peer.search, truth.k, ef, theirs.get_mut(place));
             }
             progress.inc(u64::from(counted));
         }

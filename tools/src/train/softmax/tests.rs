@@ -318,6 +318,18 @@ fn an_item_of_old_examples_only_is_left_for_others_to_fill() {
 }
 
 #[test]
+fn an_item_of_one_young_example_is_learned_in_one_epoch() {
+    let mut interactions = walks(100, 2, 6, 7);
+    interactions.time_ms.iter_mut().for_each(|time_ms| *time_ms += 3_600_000);
+    interactions.push(100, 20, 0, 1.0, 0);
+    interactions.push(100, 3, 0, 1.0, 1);
+    let softmax = Softmax { epochs: Some(1), half_life_days: Some(10.0), ..small() };
+    let Factors { items, context, .. } = softmax.train(&data(&interactions, 101, 21), &()).unwrap();
+    assert_ne!(items.row(20), [0.0; 16], "an hour is no age");
+    assert_ne!(context.unwrap().row(20), [0.0; 16]);
+}
+
+#[test]
 fn what_is_left_open_is_chosen() {
     // Histories shorter than the walk, so that what follows is new.
     let interactions = walks(300, 4, 7, 3);
