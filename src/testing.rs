@@ -17,6 +17,8 @@ use crate::artifact::{INDEX_FILE, MODEL_FILE, Publication};
 use crate::catalog::CatalogItem;
 use crate::catalog::attributes::of_items;
 use crate::encoder::Features;
+use crate::history::memory::MemoryHistory;
+use crate::history::{Ack, Actor, Erased, HistoryStats, Incoming, Kept, Lookup, RecentInteractions};
 use crate::manifest::{AnnRecall, BreadthRecall, Manifest, SessionLikeness};
 use crate::model::{EncoderData, Model, ModelData, SessionsData};
 use crate::store::memory::MemoryDocuments;
@@ -76,6 +78,52 @@ impl Documents for HeldUpDocuments {
 
     fn scan(&self, table: Table, after: Option<&str>, limit: usize) -> BoxFuture<'static, Result<Page, StoreError>> {
         self.inner.scan(table, after, limit)
+    }
+}
+
+/// What becomes of erasures before they are done: they wait for it, and fail where it does.
+pub type BeforeErasure = Box<dyn Fn() -> BoxFuture<'static, Result<(), StoreError>> + Send + Sync>;
+
+/// A history in memory whose erasures wait or fail as a test wishes.
+pub struct HeldUpHistory {
+    inner: Arc<MemoryHistory>,
+    before_erasure: BeforeErasure,
+}
+
+impl HeldUpHistory {
+    pub fn new(inner: MemoryHistory, before_erasure: BeforeErasure) -> Arc<Self> {
+        Arc::new(Self { inner: Arc::new(inner), before_erasure })
+    }
+}
+
+impl RecentInteractions for HeldUpHistory {
+    fn append(&self, batch: Vec<Incoming>) -> BoxFuture<'_, Result<Ack, StoreError>> {
+        self.inner.append(batch)
+    }
+
+    fn recent(&self, actor: &Actor) -> Lookup {
+        self.inner.recent(actor)
+    }
+
+    fn page(
+        &self,
+        actor: &Actor,
+        before: Option<(i64, u64)>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Kept>, StoreError>> {
+        self.inner.page(actor, before, limit)
+    }
+
+    fn erase(&self, actors: Vec<Actor>, documents: Vec<Write>) -> BoxFuture<'static, Result<Erased, StoreError>> {
+        let (before, inner) = ((self.before_erasure)(), Arc::clone(&self.inner));
+        Box::pin(async move {
+            before.await?;
+            inner.erase(actors, documents).await
+        })
+    }
+
+    fn stats(&self) -> HistoryStats {
+        self.inner.stats()
     }
 }
 

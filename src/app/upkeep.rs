@@ -92,19 +92,6 @@ mod tests {
     use crate::people::shown::{Shown, ShownOptions};
     use crate::store::memory::MemoryDocuments;
 
-    fn list(at_ms: i64) -> Shown {
-        Shown {
-            recommendation_id: format!("{at_ms:012x}{:020x}", 0),
-            at_ms,
-            scenario: "home".to_owned(),
-            experiment: None,
-            generation: "g1".to_owned(),
-            fallback: None,
-            items: Vec::new(),
-            history: Vec::new(),
-        }
-    }
-
     #[actix_web::test]
     async fn a_server_that_has_just_been_started_removes_what_is_old_where_the_log_bears_the_clock_out() {
         const MINUTE: i64 = 60_000;
@@ -112,7 +99,7 @@ mod tests {
         for (minutes_ago, is_removed) in [(90, true), (30, false), (150, false)] {
             let options = ShownOptions { sample: 1.0, history: false, keep_ms: 1_440 * MINUTE };
             let log = ShownLog::new(Arc::new(MemoryDocuments::default()), options);
-            let [old, last] = [1_500, minutes_ago].map(|minutes| list(now_ms - minutes * MINUTE));
+            let [old, last] = [1_500, minutes_ago].map(|minutes| Shown::nothing(now_ms - minutes * MINUTE));
             [&old, &last].into_iter().for_each(|shown| log.record(shown.clone()));
             let mut clock = EvenClock::new(limits::CLOCK_EVEN_FOR);
             assert!(!prune_some(&log, &mut clock, now_ms).await.unwrap());

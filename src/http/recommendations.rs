@@ -16,7 +16,7 @@ use super::items::{RecommendedItem, render_items};
 use super::lesser::{Lesser, degraded, fallback};
 use super::state::{State, Worker};
 use super::stopwatch::{StageTimes, Stopwatch};
-use super::visitor::{ConsentDto, RecentDto, recent_to_history, visitor};
+use super::visitor::{Beside, ConsentDto, RecentDto, beside, recent_to_history, visitor};
 use crate::filter::Filter;
 use crate::interaction::Interaction;
 use crate::limits;
@@ -219,12 +219,10 @@ pub(crate) async fn post(
     let gathered = state.people.gather(&visitor, patience()).await;
     let history = gathered.union(&checked.body, limits::HISTORY_MAX);
     let listed = placement.at(permit.step);
-    let followed =
-        if listed.weights.followed > 0.0 { state.people.followed(&visitor, patience()).await } else { Vec::new() };
-    let profile = if listed.asks_context() { state.people.profile_of(&visitor, patience()).await } else { Ok(None) };
-    let failed = gathered.failure.is_some() || profile.is_err() || followed.iter().any(|one| one.failure.is_some());
+    let Beside { followed, profile, failed } = beside(&state, listed, &visitor, patience).await;
+    let failed = failed || gathered.failure.is_some();
     let followed: Vec<_> = followed.iter().map(|one| one.union(&[], limits::FOLLOWED_INTERACTIONS_MAX)).collect();
-    if let Ok(Some(profile)) = profile {
+    if let Some(profile) = profile {
         context::complete(&mut checked.context, &profile);
     }
     watch.lap(RequestStage::Gather);

@@ -13,7 +13,7 @@ use super::error::Problem;
 use super::lesser::{Lesser, degraded, fallback_name};
 use super::state::{State, Worker};
 use super::stopwatch::Stopwatch;
-use super::visitor::{ConsentDto, RecentDto, recent_to_history, visitor};
+use super::visitor::{Beside, ConsentDto, RecentDto, beside, recent_to_history, visitor};
 use crate::limits;
 use crate::recommend::{RecommendRequest, score};
 use crate::scenario::GeoPoint;
@@ -110,12 +110,10 @@ pub(crate) async fn post(
     let patience = || state.read_timeout.min(deadline.saturating_duration_since(Instant::now()));
     let gathered = state.people.gather(&visitor, patience()).await;
     let history = gathered.union(&sent, limits::HISTORY_MAX);
-    let followed =
-        if scenario.weights.followed > 0.0 { state.people.followed(&visitor, patience()).await } else { Vec::new() };
-    let profile = if scenario.asks_context() { state.people.profile_of(&visitor, patience()).await } else { Ok(None) };
-    let failed = gathered.failure.is_some() || profile.is_err() || followed.iter().any(|one| one.failure.is_some());
+    let Beside { followed, profile, failed } = beside(&state, scenario, &visitor, patience).await;
+    let failed = failed || gathered.failure.is_some();
     let followed: Vec<_> = followed.iter().map(|one| one.union(&[], limits::FOLLOWED_INTERACTIONS_MAX)).collect();
-    if let Ok(Some(profile)) = profile {
+    if let Some(profile) = profile {
         context::complete(&mut context, &profile);
     }
     let degraded = degraded(&state, failed, Lesser::default());

@@ -1,6 +1,8 @@
 //! Who asks: ids, and interactions that come with the request.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -10,10 +12,13 @@ use super::error::Problem;
 use super::interactions::Place;
 use super::state::State;
 use super::time::{Timestamp, TimestampDto};
+use crate::history::gather::Gathered;
 use crate::interaction::Interaction;
 use crate::limits;
 use crate::people::Visitor;
 use crate::people::consent::Consent;
+use crate::people::profile::Profile;
+use crate::scenario::Scenario;
 
 /// An interaction that comes with a request, is used for it and is not kept.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -91,6 +96,29 @@ pub(super) fn visitor(
         }
     }
     Ok(state.people.visitor(user, session, consent.into()))
+}
+
+/// What a scenario asks of a visitor beside what they did.
+pub(super) struct Beside {
+    /// What those did lately whom the visitor follows.
+    pub(super) followed: Vec<Gathered>,
+    pub(super) profile: Option<Arc<Profile>>,
+    /// Whether some of it could not be had.
+    pub(super) failed: bool,
+}
+
+/// Looks that up, each as long as there is patience for it.
+pub(super) async fn beside(
+    state: &State,
+    scenario: &Scenario,
+    visitor: &Visitor,
+    patience: impl Fn() -> Duration,
+) -> Beside {
+    let asks_followed = scenario.weights.followed > 0.0;
+    let followed = if asks_followed { state.people.followed(visitor, patience()).await } else { Vec::new() };
+    let profile = if scenario.asks_context() { state.people.profile_of(visitor, patience()).await } else { Ok(None) };
+    let failed = profile.is_err() || followed.iter().any(|one| one.failure.is_some());
+    Beside { followed, profile: profile.ok().flatten(), failed }
 }
 
 /// Checks the interactions of a request and gives each a time: those without one are a millisecond apart, in the order of the list.

@@ -59,33 +59,35 @@ impl Pressure {
 
     /// Learns from a turn after a wait, and says what is given to whoever has it.
     pub(super) fn turn(&mut self, now: Instant, waited: Duration) -> Step {
-        let since = self.last.replace(now).map(|last| now.saturating_duration_since(last));
-        // Nobody asked for a while: what was does not stand any more.
-        let goes_on = since.is_some_and(|since| since <= WINDOW + waited);
-        if self.is_on && goes_on {
+        let since = self.since_last(now, waited);
+        if let Some(since) = since.filter(|_| self.is_on) {
             let excess = self.excess(waited).min(1.0);
             // A wait counts for as long as it lasted, none for as long as there was none.
-            let since = since.unwrap_or(waited);
             let lasted = if excess > 0.0 { since.min(waited) } else { since };
             let level = self.level + excess * PER_SECOND * lasted.as_secs_f32();
             self.level = level.clamp(0.0, STEPS);
             self.is_on = level > 0.0;
         } else {
             self.is_on = false;
-            self.watch(now, waited, goes_on);
+            self.watch(now, waited, since.is_some());
         }
         self.step(waited)
     }
 
     /// What is given to one whose turn it is after a pause. There is nothing to be learned from what it has waited.
     pub(super) fn late_turn(&mut self, now: Instant, waited: Duration) -> Step {
-        let since = self.last.replace(now).map(|last| now.saturating_duration_since(last));
-        if since.is_none_or(|since| since > WINDOW + waited) {
-            // Nobody asked for a while: what was does not stand any more, also for those that come next.
+        if self.since_last(now, waited).is_none() {
+            // Also for those that come next.
             self.is_on = false;
             self.waiting_since = None;
         }
         self.step(waited)
+    }
+
+    /// How long ago the turn before was. None where nobody asked for a while: what was does not stand any more.
+    fn since_last(&mut self, now: Instant, waited: Duration) -> Option<Duration> {
+        let last = self.last.replace(now)?;
+        Some(now.saturating_duration_since(last)).filter(|since| *since <= WINDOW + waited)
     }
 
     /// Learns whether the queue stands. A wait before which nobody asked for a while is the first of a new queue.

@@ -47,6 +47,23 @@ pub struct Shown {
     pub history: Vec<UsedInteraction>,
 }
 
+#[cfg(test)]
+impl Shown {
+    /// A list of nothing, shown at a time.
+    pub(crate) fn nothing(at_ms: i64) -> Self {
+        Self {
+            recommendation_id: format!("{at_ms:012x}{:020}", 7),
+            at_ms,
+            scenario: "home".to_owned(),
+            experiment: None,
+            generation: "g1".to_owned(),
+            fallback: None,
+            items: Vec::new(),
+            history: Vec::new(),
+        }
+    }
+}
+
 /// One item of a list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShownItem {

@@ -14,11 +14,12 @@ use super::settings::PeopleSettings;
 use super::shown::{Shown, ShownItem, ShownLog, ShownOptions};
 use super::{People, records, stored};
 use crate::history::memory::MemoryHistory;
-use crate::history::{Ack, Actor, Erased, HistoryStats, Incoming, Kept, Lookup, RecentInteractions};
+use crate::history::{Actor, Incoming};
 use crate::interaction::{Interaction, RECOMMENDATION_ID};
 use crate::limits;
 use crate::store::memory::MemoryDocuments;
 use crate::store::{BoxFuture, Documents, Page, StoreError, Table, Write};
+use crate::testing::HeldUpHistory;
 
 /// Documents that are read at once and handed out when the gate opens, while it is shut.
 struct Gated {
@@ -77,41 +78,16 @@ impl Documents for Gated {
 }
 
 /// A history that takes so many erasures.
-struct Erasing {
-    inner: MemoryHistory,
-    left: AtomicUsize,
-}
-
-impl RecentInteractions for Erasing {
-    fn append(&self, batch: Vec<Incoming>) -> BoxFuture<'_, Result<Ack, StoreError>> {
-        self.inner.append(batch)
-    }
-
-    fn recent(&self, actor: &Actor) -> Lookup {
-        self.inner.recent(actor)
-    }
-
-    fn page(
-        &self,
-        actor: &Actor,
-        before: Option<(i64, u64)>,
-        limit: usize,
-    ) -> BoxFuture<'static, Result<Vec<Kept>, StoreError>> {
-        self.inner.page(actor, before, limit)
-    }
-
-    fn erase(&self, actors: Vec<Actor>, documents: Vec<Write>) -> BoxFuture<'static, Result<Erased, StoreError>> {
-        let left = self.left.load(Ordering::Relaxed);
-        if left == 0 {
-            return Box::pin(std::future::ready(Err(StoreError::Closed)));
-        }
-        self.left.store(left - 1, Ordering::Relaxed);
-        self.inner.erase(actors, documents)
-    }
-
-    fn stats(&self) -> HistoryStats {
-        self.inner.stats()
-    }
+fn erasing(left: &Arc<AtomicUsize>) -> Arc<HeldUpHistory> {
+    let left = Arc::clone(left);
+    let take = move || left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+    HeldUpHistory::new(
+        history(),
+        Box::new(move || {
+            let taken = take().map(drop).map_err(|_| StoreError::Closed);
+            Box::pin(std::future::ready(taken))
+        }),
+    )
 }
 
 fn history() -> MemoryHistory {
@@ -125,20 +101,6 @@ fn people(documents: &Arc<Gated>) -> People {
 
 fn log(documents: &Arc<Gated>) -> ShownLog {
     ShownLog::new(documents.clone(), ShownOptions { sample: 1.0, history: false, keep_ms: 1_000 })
-}
-
-/// A list that was shown at a time.
-fn list(at_ms: i64) -> Shown {
-    Shown {
-        recommendation_id: format!("{at_ms:012x}{:020}", 7),
-        at_ms,
-        scenario: "home".to_owned(),
-        experiment: None,
-        generation: "g1".to_owned(),
-        fallback: None,
-        items: Vec::new(),
-        history: Vec::new(),
-    }
 }
 
 /// What a user did with an item of it.
@@ -247,7 +209,7 @@ fn what_is_in_memory_only_is_not_among_what_is_stored() {
 fn the_log_is_read_where_the_disk_takes_nothing() {
     let documents = Gated::open();
     let log = log(&documents);
-    let shown = list(0);
+    let shown = Shown::nothing(0);
     log.record(shown.clone());
     documents.is_full.store(true, Ordering::Relaxed);
     let (page, next) = runtime().block_on(log.page(None, 10)).unwrap();
@@ -266,12 +228,12 @@ fn what_the_store_does_not_take_of_the_log_is_counted() {
         placement: None,
         propensity: 1.0,
     };
-    log.record(Shown { items: vec![item; limits::ANSWER_ITEMS_MAX], ..list(0) });
+    log.record(Shown { items: vec![item; limits::ANSWER_ITEMS_MAX], ..Shown::nothing(0) });
     assert_eq!(log.refused(), 1, "larger than a document");
-    log.record(list(1));
+    log.record(Shown::nothing(1));
     assert_eq!(log.refused(), 1);
     documents.is_full.store(true, Ordering::Relaxed);
-    log.record(list(2));
+    log.record(Shown::nothing(2));
     assert_eq!(log.refused(), 2);
 }
 
@@ -287,9 +249,9 @@ fn lists_in_memory_are_bounded_by_their_bytes_too() {
         placement: None,
         propensity: 1.0,
     };
-    (0..4).for_each(|at_ms| log.record(Shown { items: vec![long.clone()], ..list(at_ms) }));
+    (0..4).for_each(|at_ms| log.record(Shown { items: vec![long.clone()], ..Shown::nothing(at_ms) }));
     runtime().block_on(async {
-        let held = async |at_ms| log.find(&list(at_ms).recommendation_id).await.unwrap().is_some();
+        let held = async |at_ms| log.find(&Shown::nothing(at_ms).recommendation_id).await.unwrap().is_some();
         assert_eq!([held(0).await, held(1).await, held(3).await], [false, true, true]);
     });
 }
@@ -299,7 +261,7 @@ fn an_erasure_that_removes_lists_holds_nobody_up() {
     let (user, session, gone) = (Actor::user("u"), Actor::session("s"), [Actor::user("gone")]);
     let documents = Gated::open();
     let (people, log) = (people(&documents), log(&documents));
-    let shown = list(0);
+    let shown = Shown::nothing(0);
     log.record(shown.clone());
     runtime().block_on(async {
         people.keep(vec![(click("gone", &shown), Consent::Full)]).await.unwrap();
@@ -319,7 +281,7 @@ fn an_erasure_that_removes_lists_holds_nobody_up() {
 fn a_list_that_only_what_is_in_memory_names_is_erased_too() {
     let documents = Gated::open();
     let (people, log) = (people(&documents), log(&documents));
-    let shown = list(0);
+    let shown = Shown::nothing(0);
     log.record(shown.clone());
     runtime().block_on(async {
         people.keep(vec![(click("u", &shown), Consent::Session)]).await.unwrap();
@@ -333,7 +295,7 @@ fn a_list_that_only_what_is_in_memory_names_is_erased_too() {
 fn no_queue_is_too_small_to_remove_a_list_of_which_much_came() {
     let documents = Gated::open();
     let log = log(&documents);
-    let shown = list(0);
+    let shown = Shown::nothing(0);
     let id = shown.recommendation_id.clone();
     log.record(shown);
     let outcome = |n: usize| Write::put(Table::Recommendations, format!("o/{id}/{n:04}"), b"{}".to_vec());
@@ -346,7 +308,7 @@ fn no_queue_is_too_small_to_remove_a_list_of_which_much_came() {
 fn what_is_older_than_it_is_kept_is_gone_from_memory_too() {
     let documents = Gated::open();
     let log = log(&documents);
-    let [old, new] = [list(1_000), list(5_000)];
+    let [old, new] = [Shown::nothing(1_000), Shown::nothing(5_000)];
     [&old, &new].into_iter().for_each(|shown| log.record(shown.clone()));
     runtime().block_on(async {
         assert!(!log.prune(5_500).await.unwrap());
@@ -393,8 +355,8 @@ fn sessions_of_which_nothing_is_kept_give_way_to_new_ones_and_a_refusal_stays_un
 #[test]
 fn a_refusal_binds_what_an_erasure_that_stops_halfway_has_left() {
     let documents = Gated::open();
-    let history = Arc::new(Erasing { inner: history(), left: AtomicUsize::new(1) });
-    let people = People::open(&PeopleSettings::default(), history.clone(), documents.clone()).unwrap();
+    let left = Arc::new(AtomicUsize::new(1));
+    let people = People::open(&PeopleSettings::default(), erasing(&left), documents.clone()).unwrap();
     let (user, old) = (Actor::user("u"), Actor::user("old"));
     runtime().block_on(async {
         people.set_profile(&old, Some(&Profile::refusal()), true).await.unwrap();
@@ -404,10 +366,10 @@ fn a_refusal_binds_what_an_erasure_that_stops_halfway_has_left() {
         people.merge(&user, &old, 0).await.unwrap();
         let erase = async || people.erase(std::slice::from_ref(&user), &log(&documents)).await;
         erase().await.unwrap_err();
-        let left = people.person(&user);
-        assert!(left.len() < 302 && !left.contains(&old), "{}", left.len());
+        let names = people.person(&user);
+        assert!(names.len() < 302 && !names.contains(&old), "{}", names.len());
         assert_eq!([people.standing(&user), people.standing(&old)], [Consent::None; 2]);
-        history.left.store(9, Ordering::Relaxed);
+        left.store(9, Ordering::Relaxed);
         assert!(erase().await.unwrap().refusal_kept);
         assert_eq!((people.person(&user).len(), people.standing(&user)), (1, Consent::None));
     });
@@ -416,8 +378,8 @@ fn a_refusal_binds_what_an_erasure_that_stops_halfway_has_left() {
 #[test]
 fn an_erasure_that_stops_halfway_goes_on_by_whichever_of_the_users_it_is_asked_for() {
     let documents = Gated::open();
-    let history = Arc::new(Erasing { inner: history(), left: AtomicUsize::new(1) });
-    let people = People::open(&PeopleSettings::default(), history.clone(), documents.clone()).unwrap();
+    let left = Arc::new(AtomicUsize::new(1));
+    let people = People::open(&PeopleSettings::default(), erasing(&left), documents.clone()).unwrap();
     let (user, old) = (Actor::user("u"), Actor::user("old"));
     runtime().block_on(async {
         for session in 0..300 {
@@ -430,7 +392,7 @@ fn an_erasure_that_stops_halfway_goes_on_by_whichever_of_the_users_it_is_asked_f
         let erase = async || people.erase(&people.person(&old), &log(&documents)).await;
         erase().await.unwrap_err();
         assert!(people.person(&old).len() < 302, "some names are gone");
-        history.left.store(9, Ordering::Relaxed);
+        left.store(9, Ordering::Relaxed);
         assert_eq!(erase().await.unwrap().interactions, 1);
         assert_eq!([people.person(&user).len(), people.person(&old).len()], [1; 2]);
     });

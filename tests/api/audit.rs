@@ -7,52 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kindred::history::memory::MemoryHistory;
-use kindred::history::{Ack, Actor, Erased, HistoryStats, Incoming, Kept, Lookup, RecentInteractions};
 use kindred::keys::{NewKey, Role};
 use kindred::settings::Settings;
-use kindred::store::{BoxFuture, StoreError, Write};
-use kindred::testing::Fixture;
+use kindred::store::{BoxFuture, StoreError};
+use kindred::testing::{Fixture, HeldUpHistory};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::support::{PATIENCE, Server};
-
-/// A store in memory whose erasures wait until the gate is opened.
-struct Waiting {
-    gate: Arc<Semaphore>,
-    inner: Arc<MemoryHistory>,
-}
-
-impl RecentInteractions for Waiting {
-    fn append(&self, batch: Vec<Incoming>) -> BoxFuture<'_, Result<Ack, StoreError>> {
-        self.inner.append(batch)
-    }
-
-    fn recent(&self, actor: &Actor) -> Lookup {
-        self.inner.recent(actor)
-    }
-
-    fn page(
-        &self,
-        actor: &Actor,
-        before: Option<(i64, u64)>,
-        limit: usize,
-    ) -> BoxFuture<'static, Result<Vec<Kept>, StoreError>> {
-        self.inner.page(actor, before, limit)
-    }
-
-    fn erase(&self, actors: Vec<Actor>, documents: Vec<Write>) -> BoxFuture<'static, Result<Erased, StoreError>> {
-        let (gate, inner) = (Arc::clone(&self.gate), Arc::clone(&self.inner));
-        Box::pin(async move {
-            gate.acquire().await.unwrap().forget();
-            inner.erase(actors, documents).await
-        })
-    }
-
-    fn stats(&self) -> HistoryStats {
-        self.inner.stats()
-    }
-}
 
 /// Who did what and what came of it, line by line.
 fn deeds(file: &Path) -> Vec<Value> {
@@ -75,8 +37,15 @@ fn until(is_so: &dyn Fn() -> bool) {
 /// A server in the midst of a deletion whose caller has gone away, and the gate that it waits at.
 fn left_alone(file: &Path, change: impl FnOnce(&mut Settings)) -> (Server, Arc<Semaphore>) {
     let gate = Arc::new(Semaphore::new(0));
-    let inner = Arc::new(MemoryHistory::new(8, 100, PATIENCE));
-    let history = Arc::new(Waiting { gate: Arc::clone(&gate), inner });
+    let waits_at = Arc::clone(&gate);
+    let before_erasure = move || -> BoxFuture<'static, Result<(), StoreError>> {
+        let gate = Arc::clone(&waits_at);
+        Box::pin(async move {
+            gate.acquire().await.unwrap().forget();
+            Ok(())
+        })
+    };
+    let history = HeldUpHistory::new(MemoryHistory::new(8, 100, PATIENCE), Box::new(before_erasure));
     let server = Server::with_history(history, |settings| {
         file.clone_into(&mut settings.admin.audit_log);
         change(settings);
