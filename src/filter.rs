@@ -271,6 +271,10 @@ impl Filter {
 
 impl Match {
     fn convert(self, path: &str, field: String, left: &mut usize) -> Result<FilterExpr, FilterSyntaxError> {
+        let mut values = self.value.iter().chain(self.any.iter().flatten()).chain(self.except.iter().flatten());
+        if values.any(|value| matches!(value, MatchValue::Number(number) if number.is_nan())) {
+            return Err(not_a_number(path));
+        }
         match (self.value, self.any, self.except) {
             (Some(value), None, None) => Ok(equals(field, value)),
             (None, Some(values), None) => {
@@ -309,17 +313,15 @@ impl GeoRadius {
 
 impl Range {
     fn convert(self, path: &str, field: String) -> Result<FilterExpr, FilterSyntaxError> {
-        if self.gt.is_none() && self.gte.is_none() && self.lt.is_none() && self.lte.is_none() {
+        let bounds = [self.gt, self.gte, self.lt, self.lte].map(|bound| bound.map(|Bound(number)| number));
+        if bounds.iter().all(Option::is_none) {
             return Err(refuse(path, "has a range without bounds", "give at least one of gt, gte, lt and lte"));
         }
-        let number = |bound: Option<Bound>| bound.map(|bound| bound.0);
-        Ok(FilterExpr::Range {
-            field,
-            gt: number(self.gt),
-            gte: number(self.gte),
-            lt: number(self.lt),
-            lte: number(self.lte),
-        })
+        if bounds.into_iter().flatten().any(f64::is_nan) {
+            return Err(not_a_number(path));
+        }
+        let [gt, gte, lt, lte] = bounds;
+        Ok(FilterExpr::Range { field, gt, gte, lt, lte })
     }
 }
 
@@ -362,6 +364,11 @@ fn take(left: &mut usize, values: usize) -> Result<(), FilterSyntaxError> {
     let found = limits::FILTER_CONDITIONS_MAX - *left + values;
     *left = left.checked_sub(values).ok_or(FilterSyntaxError::TooMany { found })?;
     Ok(())
+}
+
+/// Settings can have such a value; no item is compared with it, so a scenario with it would refuse every request.
+fn not_a_number(path: &str) -> FilterSyntaxError {
+    refuse(path, "compares with what is not a number", "give a number in the place of nan")
 }
 
 fn refuse(path: &str, what: &str, remedy: &'static str) -> FilterSyntaxError {
@@ -450,11 +457,28 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_about_what_is_no_number_is_refused() {
-        // Settings can have one; a scenario with it would refuse every request.
+    fn what_is_not_a_number_is_refused() {
+        // Settings can have it; a scenario with it would refuse every request.
         for (lat, lon) in [(f64::NAN, 8.5), (47.4, f64::NAN)] {
             let circle = GeoRadius { center: GeoPoint { lat, lon }, radius: 1.0 };
             assert!(circle.convert("filter", "shop".to_owned()).is_err());
+        }
+        let (nan, none) = (Some(Bound(f64::NAN)), None);
+        for range in [
+            Range { gt: nan, gte: none, lt: none, lte: none },
+            Range { gt: none, gte: nan, lt: none, lte: none },
+            Range { gt: Some(Bound(1.0)), gte: none, lt: nan, lte: none },
+            Range { gt: none, gte: none, lt: none, lte: nan },
+        ] {
+            assert_eq!(range.convert("filter", "price".to_owned()), Err(not_a_number("filter")));
+        }
+        let value = || MatchValue::Number(f64::NAN);
+        for matches in [
+            Match { value: Some(value()), any: None, except: None },
+            Match { value: None, any: Some(vec![MatchValue::Number(1.0), value()]), except: None },
+            Match { value: None, any: None, except: Some(vec![value()]) },
+        ] {
+            assert_eq!(matches.convert("filter", "price".to_owned(), &mut 9), Err(not_a_number("filter")));
         }
     }
 

@@ -162,12 +162,6 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// Every number with its item, numbers ascending.
-    pub fn each_number(&self, mut with: impl FnMut(f64, u32)) {
-        let (values, ordinals) = self.numbers();
-        values.iter().zip(ordinals).for_each(|(value, ordinal)| with(*value, *ordinal));
-    }
-
     pub(crate) fn term_entries(&self) -> &'a [TermEntry] {
         window(self.view.terms, self.entry.terms_first, self.entry.terms_count)
     }

@@ -91,12 +91,20 @@ pub enum FilterExpr {
 impl FilterExpr {
     /// Conditions, groups and values together.
     pub fn n_parts(&self) -> usize {
+        let inner: usize = match self {
+            Self::And(parts) | Self::Or(parts) => parts.iter().map(Self::n_parts).sum(),
+            Self::Not(part) => part.n_parts(),
+            _ => 0,
+        };
+        self.n_own_parts() + inner
+    }
+
+    /// The same without what is in a group.
+    fn n_own_parts(&self) -> usize {
         1 + match self {
             Self::Any { values, .. } => values.len(),
             Self::Except { values, numbers, .. } => values.len() + numbers.len(),
             Self::HasId { ids } => ids.len(),
-            Self::And(parts) | Self::Or(parts) => parts.iter().map(Self::n_parts).sum(),
-            Self::Not(part) => part.n_parts(),
             _ => 0,
         }
     }
@@ -170,7 +178,8 @@ impl Evaluation<'_> {
                 self.text_field(field)?.add_term(value, into);
             }
             FilterExpr::Any { field, values } => {
-                let field = self.text_field(field)?;
+                // None of no values is of the wrong type.
+                let field = if values.is_empty() { self.known_field(field)? } else { self.text_field(field)? };
                 values.iter().for_each(|value| field.add_term(value, into));
             }
             FilterExpr::Except { field, values, numbers } => {
@@ -330,12 +339,7 @@ fn check_size(filter: &FilterExpr, depth: usize, parts: &mut usize) -> Result<()
     if depth > FILTER_DEPTH_MAX {
         return Err(FilterError::TooDeep);
     }
-    *parts += match filter {
-        FilterExpr::Any { values, .. } => 1 + values.len(),
-        FilterExpr::Except { values, numbers, .. } => 1 + values.len() + numbers.len(),
-        FilterExpr::HasId { ids } => 1 + ids.len(),
-        _ => 1,
-    };
+    *parts += filter.n_own_parts();
     if *parts > FILTER_PARTS_MAX {
         return Err(FilterError::TooLarge);
     }

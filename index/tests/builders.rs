@@ -6,10 +6,13 @@
 mod factors;
 mod support;
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use factors::{BUILDERS, Factors, broadly, clustered, exactly, ordinals, share};
-use kindred_index::build::{BuildError, GraphBuilder, GraphOptions, HnswRsBuilder, Progress, RowForm, build_index};
+use kindred_index::build::{
+    BuildError, GraphBuilder, GraphOptions, HnswBuilder, HnswRsBuilder, Progress, RowForm, build_index,
+};
 use kindred_index::{AssembleError, EdgeSet, Index, Metric, Scratch, WriteError, assemble_index};
 
 /// Every item is among the ten nearest to its own row, or ten are at least as near; the index verifies.
@@ -205,6 +208,50 @@ fn a_build_ends_when_it_is_cancelled() {
         }
         assert!(built(u64::MAX).is_ok());
     }
+}
+
+/// Notes what it is told, and says stop once a stage has begun.
+#[derive(Default)]
+struct Watcher {
+    told: Mutex<Vec<(String, u64, u64)>>,
+    stop_at: &'static str,
+}
+
+impl Progress for Watcher {
+    fn step(&self, stage: &str, done: u64, total: u64) {
+        self.told.lock().unwrap().push((stage.to_owned(), done, total));
+    }
+
+    fn cancelled(&self) -> bool {
+        self.told.lock().unwrap().iter().any(|(stage, ..)| stage == self.stop_at)
+    }
+}
+
+#[test]
+fn what_is_linked_of_all_items_never_goes_back() {
+    let factors = clustered(40, 1_200, 4, 1.0);
+    let options = GraphOptions { edges: EdgeSet::United, m: 4, ef_construction: 20, ..GraphOptions::default() };
+    for builder in BUILDERS {
+        let watcher = Watcher::default();
+        build_index(&factors.input(Metric::InnerProduct), &options, builder, &watcher).unwrap();
+        let told = watcher.told.into_inner().unwrap();
+        for stage in ["linking by inner product", "linking by cosine"] {
+            let of_stage: Vec<_> = told.iter().filter(|(name, ..)| name == stage).collect();
+            assert!(of_stage.iter().all(|(.., total)| *total == 1_200), "{}: {of_stage:?}", builder.name());
+            assert!(of_stage.is_sorted_by_key(|(_, done, _)| *done), "{}: {of_stage:?}", builder.name());
+            assert_eq!(of_stage.last().unwrap().1, 1_200, "{}: {of_stage:?}", builder.name());
+        }
+    }
+}
+
+/// Of many copies of one row hardly any is reached, and each takes a broad search.
+#[test]
+fn a_build_of_copies_ends_when_it_is_cancelled_while_they_are_linked() {
+    let copies = Factors::new([0.6, 0.8].repeat(700), 2);
+    let watcher = Watcher { stop_at: "linking what is not reached", ..Watcher::default() };
+    let options = GraphOptions::default();
+    let outcome = build_index(&copies.input(Metric::Cosine), &options, &HnswBuilder, &watcher).map(|_| ());
+    assert!(matches!(outcome, Err(BuildError::Cancelled)), "{outcome:?}");
 }
 
 /// The flat search must find as much on the same graph as the search of the crate that built it.

@@ -248,6 +248,11 @@ fn conditions_of_the_wrong_type_and_bounds_that_are_no_numbers() {
     assert!(matches!(evaluate(text), FilterError::WrongType { holds: "numbers", .. }));
     assert!(matches!(evaluate(range("colour", 1.0)), FilterError::WrongType { holds: "text", .. }));
     assert!(matches!(evaluate(range("price", f64::NAN)), FilterError::BoundNotANumber { .. }));
+    // Of no values none is of the wrong type: nothing passes, as with a field of text.
+    for field in ["colour", "price"] {
+        let none = FilterExpr::Any { field: field.to_owned(), values: Vec::new() };
+        assert!(index.attributes().evaluate(&none, index.len()).unwrap().is_empty());
+    }
 }
 
 #[test]

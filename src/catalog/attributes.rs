@@ -70,15 +70,13 @@ pub fn of_item(item: &CatalogItem, left_out: &mut LeftOut) -> ItemAttributes {
         }
         match value {
             Value::Array(values) => values.iter().for_each(|value| single(&mut attributes, name, value, left_out)),
-            Value::Object(object) => {
-                match point(object).filter(|_| name.len() + POINT_SUFFIX <= FIELD_NAME_BYTES_MAX) {
-                    Some((lat, lon)) => {
-                        attributes.numbers.push((format!("{name}.lat"), lat));
-                        attributes.numbers.push((format!("{name}.lon"), lon));
-                    }
-                    None => left_out.values += 1,
+            Value::Object(object) => match point(object).filter(|_| name.len() <= POINT_NAME_BYTES_MAX) {
+                Some((lat, lon)) => {
+                    attributes.numbers.push((format!("{name}.lat"), lat));
+                    attributes.numbers.push((format!("{name}.lon"), lon));
                 }
-            }
+                None => left_out.values += 1,
+            },
             value => single(&mut attributes, name, value, left_out),
         }
     }
@@ -91,7 +89,7 @@ pub fn of_item(item: &CatalogItem, left_out: &mut LeftOut) -> ItemAttributes {
 pub enum AttributeError {
     /// A name that is empty, too long or means something else.
     #[error(
-        "attribute {name:?} cannot have this name: use 1 to {FIELD_NAME_BYTES_MAX} bytes, and none of {}",
+        "attribute {name:?} cannot have this name: use 1 to {POINT_NAME_BYTES_MAX} bytes, and none of {}",
         RESERVED.join(", ")
     )]
     Name {
@@ -130,7 +128,7 @@ pub fn check_attributes(item: &CatalogItem) -> Result<(), AttributeError> {
     };
     bound("attributes", item.attributes.len(), limits::ITEM_ATTRIBUTES_MAX)?;
     for (name, value) in &item.attributes {
-        if name.is_empty() || name.len() + POINT_SUFFIX > FIELD_NAME_BYTES_MAX || RESERVED.contains(&name.as_str()) {
+        if name.is_empty() || name.len() > POINT_NAME_BYTES_MAX || RESERVED.contains(&name.as_str()) {
             return Err(AttributeError::Name { name: name.clone() });
         }
         if let Value::Array(values) = value {
@@ -155,8 +153,8 @@ pub fn check_attributes(item: &CatalogItem) -> Result<(), AttributeError> {
     Ok(())
 }
 
-/// Bytes that the fields of a point are longer than its name.
-const POINT_SUFFIX: usize = ".lat".len();
+/// The longest name that a point may have: its two fields are longer by this much.
+const POINT_NAME_BYTES_MAX: usize = FIELD_NAME_BYTES_MAX - ".lat".len();
 
 /// A point, if the object is one: latitude and longitude in degrees, and nothing else.
 pub fn point(object: &Map<String, Value>) -> Option<(f64, f64)> {
@@ -224,5 +222,16 @@ mod tests {
             [("price", 9.5), ("shop.lat", 47.4), ("shop.lon", 8.5), ("since", 951_825_600_000.0), ("weight", 1.25)];
         assert_eq!(numbers, expected.map(|(name, number)| (name.to_owned(), number)));
         assert_eq!(left_out, LeftOut { values: 1, names: 1 });
+    }
+
+    #[test]
+    fn a_name_is_refused_from_the_length_on_that_the_error_says() {
+        let put = |bytes: usize| {
+            let attributes = [("x".repeat(bytes), json!(1))].into();
+            check_attributes(&CatalogItem { attributes, ..CatalogItem::new("bear") })
+        };
+        assert_eq!(put(252), Ok(()));
+        let error = put(253).unwrap_err().to_string();
+        assert!(error.contains("use 1 to 252 bytes"), "{error}");
     }
 }

@@ -21,7 +21,7 @@ pub(super) struct Columns {
 
 type Kept<T> = Mutex<BTreeMap<String, Arc<Column<T>>>>;
 
-impl<T: Copy> Column<T> {
+impl<T: Copy + Default> Column<T> {
     /// Groups pairs by item; the order within an item is that of the pairs. 4 bytes an item and the values.
     fn new(n: u32, pairs: &[(u32, T)]) -> Self {
         let mut offsets = vec![0_u32; n as usize + 1];
@@ -35,9 +35,16 @@ impl<T: Copy> Column<T> {
             total += *offset;
             *offset = total;
         }
-        let mut sorted: Vec<&(u32, T)> = pairs.iter().filter(|(ordinal, _)| *ordinal < n).collect();
-        sorted.sort_by_key(|(ordinal, _)| *ordinal);
-        Self { offsets, values: sorted.into_iter().map(|(_, value)| *value).collect() }
+        let (mut next, mut values) = (offsets.clone(), vec![T::default(); total as usize]);
+        for (ordinal, value) in pairs {
+            if let Some(place) = next.get_mut(*ordinal as usize)
+                && let Some(into) = values.get_mut(*place as usize)
+            {
+                *into = *value;
+                *place += 1;
+            }
+        }
+        Self { offsets, values }
     }
 
     /// The values of an item; none for an ordinal out of range.
@@ -52,8 +59,7 @@ impl<D: AsRef<[u8]>> Model<D> {
     /// The numbers of a field by item, or none where no item has the field. The first call for a field costs a pass over its numbers.
     pub fn numbers(&self, field: &str) -> Option<Arc<Column<f64>>> {
         kept(&self.columns.numbers, field, || {
-            let mut pairs = Vec::new();
-            self.index.attributes().field(field)?.each_number(|number, ordinal| pairs.push((ordinal, number)));
+            let pairs: Vec<_> = self.index.attributes().field(field)?.numbered().collect();
             Some(Column::new(self.len(), &pairs))
         })
     }

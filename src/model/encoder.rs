@@ -42,23 +42,31 @@ pub(super) fn sizes(n_features: u64, dimensions: u32, has_context: bool) -> impl
 
 /// Reads every value: hashes ascend, numbers are finite.
 pub(super) fn check(view: &EncoderView<'_>) -> Result<(), ModelError> {
-    let wrong = |section: Section, ordinal: usize, found| {
-        Err(ModelError::Value { section: section.kind, name: section.name, ordinal: ordinal as u32, found })
+    let wrong = |(section, ordinal, found): Wrong| {
+        let Section { kind, name } = section;
+        Err(ModelError::Value { section: kind, name, ordinal, found })
     };
+    first_wrong(view).map_or(Ok(()), wrong)
+}
+
+/// A section, a feature in it, and what is wrong with that.
+type Wrong = (Section, u32, &'static str);
+
+/// The first value that no encoder can have. Tables are as long as the number of features calls for.
+fn first_wrong(view: &EncoderView<'_>) -> Option<Wrong> {
     if let Some(at) = view.keys.windows(2).position(|pair| pair.first() >= pair.last()) {
-        return wrong(section::FEATURE_KEYS, at, "a feature that is not greater than the one before it");
+        let found = "a feature that is not greater than the one before it";
+        return Some((section::FEATURE_KEYS, at as u32 + 1, found));
     }
     let tables = [
-        (section::FEATURE_WEIGHTS, view.weights),
-        (section::FEATURE_ROWS, view.rows),
-        (section::FEATURE_CONTEXT_ROWS, view.context_rows),
+        (section::FEATURE_WEIGHTS, view.weights, 1),
+        (section::FEATURE_ROWS, view.rows, view.dimensions),
+        (section::FEATURE_CONTEXT_ROWS, view.context_rows, view.dimensions),
     ];
-    for (section, values) in tables {
-        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
-            return wrong(section, at, "a value that is not finite");
-        }
-    }
-    Ok(())
+    tables.into_iter().find_map(|(section, values, width)| {
+        let at = values.iter().position(|value| !value.is_finite())?;
+        Some((section, (at / width.max(1)) as u32, "a value that is not finite"))
+    })
 }
 
 impl EncoderData<'_> {
@@ -85,17 +93,11 @@ impl EncoderData<'_> {
                 let (expected, found) = (expected as u64, values.len() as u64);
                 return Err(ModelWriteError::Length { array, expected, found });
             }
-            if let Some(at) = values.iter().position(|value| !value.is_finite()) {
-                let found = "a value that is not finite";
-                return Err(ModelWriteError::Value { array, ordinal: (at / (values.len() / n)) as u32, found });
-            }
         }
-        match self.keys.windows(2).position(|pair| pair.first() >= pair.last()) {
+        let Self { keys, weights, rows, context_rows } = *self;
+        match first_wrong(&EncoderView { keys, weights, rows, context_rows, dimensions }) {
             None => Ok(()),
-            Some(at) => {
-                let found = "a feature that is not greater than the one before it";
-                Err(ModelWriteError::Value { array: "encoder features", ordinal: at as u32 + 1, found })
-            }
+            Some((section, ordinal, found)) => Err(ModelWriteError::Value { array: section.name, ordinal, found }),
         }
     }
 
@@ -112,5 +114,28 @@ impl EncoderData<'_> {
             })?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_feature_at_fault_is_named() {
+        let fault = |keys: &[u64], rows: &[f32]| {
+            let data = EncoderData { keys, weights: &[1.0; 3], rows, context_rows: &[] };
+            match data.validate(2, false).unwrap_err() {
+                ModelWriteError::Value { array, ordinal, .. } => (array, ordinal),
+                other => panic!("{other}"),
+            }
+        };
+        assert_eq!(fault(&[1, 2, 2], &[0.0; 6]), ("FEATURE_KEYS", 2));
+        let mut rows = [0.0; 6];
+        rows[3] = f32::NAN;
+        assert_eq!(fault(&[1, 2, 3], &rows), ("FEATURE_ROWS", 1));
+        // A reader says the same.
+        let view = EncoderView { keys: &[1, 2, 3], weights: &[1.0; 3], rows: &rows, context_rows: &[], dimensions: 2 };
+        assert!(matches!(check(&view), Err(ModelError::Value { name: "FEATURE_ROWS", ordinal: 1, .. })));
     }
 }

@@ -1,5 +1,6 @@
 //! The sections of `model.kin` and its header, and the cheap checks made when it is opened.
 
+use kindred_index::format::row_stride;
 use kindred_index::{Container, Index};
 
 use super::{ModelError, encoder};
@@ -196,14 +197,9 @@ impl Header {
         let dimensions = index.dimensions() as u64;
         expect("n", u64::from(index.len()), u64::from(self.n), index.len() == self.n)?;
         expect("dimensions", dimensions, u64::from(self.dimensions), dimensions == u64::from(self.dimensions))?;
-        let stride = u64::from(stride_floats(self.dimensions));
+        let stride = u64::from(row_stride(self.dimensions));
         expect("stride", stride, u64::from(self.stride), stride == u64::from(self.stride))
     }
-}
-
-/// Floats from one row to the next: the dimensions rounded up to 64 bytes, as in the index.
-pub(super) fn stride_floats(dimensions: u32) -> u32 {
-    dimensions.saturating_add(15) / 16 * 16
 }
 
 fn size<D: AsRef<[u8]>>(data: &Container<D>, section: section::Section, expected: u64) -> Result<(), ModelError> {

@@ -83,8 +83,7 @@ impl<'a> SessionsView<'a> {
         ];
         for (section, offsets, values, below) in tables {
             let wrong = |found| ModelError::Value { section: section.kind, name: section.name, ordinal: 0, found };
-            let ends = offsets.first() == Some(&0) && offsets.last().map(|last| *last as usize) == Some(values.len());
-            if !ends || !offsets.is_sorted() {
+            if !are_offsets(offsets, values) {
                 return Err(wrong("offsets that do not ascend from 0 to the length of their table"));
             }
             if values.iter().any(|value| *value >= below) {
@@ -103,6 +102,12 @@ impl<'a> SessionsView<'a> {
     }
 }
 
+/// Whether offsets ascend from 0 to the number of values.
+fn are_offsets(offsets: &[u32], values: &[u32]) -> bool {
+    let ends = offsets.first() == Some(&0) && offsets.last().map(|last| *last as usize) == Some(values.len());
+    ends && offsets.is_sorted()
+}
+
 fn slice<'a>(offsets: &[u32], values: &'a [u32], at: u32) -> &'a [u32] {
     let offset = |at: usize| offsets.get(at).map(|offset| *offset as usize);
     let range = offset(at as usize).zip(offset(at as usize + 1));
@@ -116,9 +121,7 @@ impl SessionsData<'_> {
     /// Checks what a caller could get wrong.
     pub(super) fn validate(&self, n_items: u32) -> Result<(), ModelWriteError> {
         let wrong = |found| Err(ModelWriteError::Value { array: "sessions", ordinal: 0, found });
-        let ends = self.offsets.first() == Some(&0)
-            && self.offsets.last().map(|last| *last as usize) == Some(self.items.len());
-        if !ends || !self.offsets.is_sorted() {
+        if !are_offsets(self.offsets, self.items) {
             return wrong("offsets that do not ascend from 0 to the number of items");
         }
         if self.items.iter().any(|item| *item >= n_items) {

@@ -60,8 +60,8 @@ fn are_neighbours(n: u32, ordinal: u32, ordinals: &[u32]) -> bool {
         | ordinals.iter().zip(rest).fold(false, |wrong, (before, found)| wrong | after_end(*before, *found)))
 }
 
-/// The slow twin of [`are_neighbours`], which says what is wrong.
-fn wrong_neighbour(n: u32, ordinal: u32, ordinals: &[u32]) -> Option<&'static str> {
+/// The slow twin of [`are_neighbours`], which says what is wrong; asked before neighbours are written, too.
+pub(super) fn wrong_neighbour(n: u32, ordinal: u32, ordinals: &[u32]) -> Option<&'static str> {
     let used = ordinals.iter().take_while(|neighbour| **neighbour != u32::MAX).count();
     let (own, rest) = ordinals.split_at(used);
     match () {

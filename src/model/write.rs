@@ -2,10 +2,12 @@
 
 use std::io::{self, Seek, Write};
 
+use kindred_index::format::row_stride;
 use kindred_index::{ContainerWriter, Index, WriteError};
 use thiserror::Error;
 
-use super::layout::{Header, MODEL_CONTAINER_KIND, index_fingerprint, section, stride_floats};
+use super::layout::{Header, MODEL_CONTAINER_KIND, index_fingerprint, section};
+use super::verify::wrong_neighbour;
 use super::{EncoderData, SessionsData};
 use crate::catalog::{CatalogError, CatalogItem};
 use crate::limits;
@@ -97,7 +99,7 @@ impl ModelData<'_> {
         let header = Header {
             n: index.len(),
             dimensions,
-            stride: stride_floats(dimensions),
+            stride: row_stride(dimensions),
             k_neighbours: self.k_neighbours as u32,
             has_context: self.context.is_some(),
             has_sessions: self.sessions.is_some(),
@@ -166,20 +168,11 @@ impl ModelData<'_> {
         }
         let rows = self.neighbours.chunks(self.k_neighbours).zip(self.neighbour_similarities.chunks(self.k_neighbours));
         for (ordinal, (ordinals, similarities)) in (0_u32..).zip(rows) {
-            let wrong = |found| Err(ModelWriteError::Value { array: "neighbours", ordinal, found });
-            let mut ended = false;
-            for (&neighbour, similarity) in ordinals.iter().zip(similarities) {
-                if neighbour == u32::MAX {
-                    ended = true;
-                } else if ended {
-                    return wrong("a neighbour after an unused place");
-                } else if neighbour >= n {
-                    return wrong("a neighbour that is not an item");
-                } else if neighbour == ordinal {
-                    return wrong("the item as its own neighbour");
-                } else if !similarity.is_finite() {
-                    return wrong("a similarity that is not finite");
-                }
+            let mut used = ordinals.iter().zip(similarities).filter(|(neighbour, _)| **neighbour != u32::MAX);
+            let is_off = used.any(|(_, similarity)| !similarity.is_finite());
+            let similarity = is_off.then_some("a similarity that is not finite");
+            if let Some(found) = wrong_neighbour(n, ordinal, ordinals).or(similarity) {
+                return Err(ModelWriteError::Value { array: "neighbours", ordinal, found });
             }
         }
         Ok(())

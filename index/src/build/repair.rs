@@ -31,8 +31,9 @@ const LINKS: usize = 2;
 const NEAR: usize = 512;
 /// Rounds of adding links and looking again, near by and everywhere.
 const ROUNDS: u32 = 6;
-/// Items between two looks at the progress.
+/// Items between two looks at the progress, where they are looked for and where they are linked.
 const CHUNK: usize = 16_384;
+const LINKED: usize = 1_024;
 
 /// Adds links until every item is reached and found; returns how many items got any.
 ///
@@ -60,10 +61,10 @@ pub(super) fn repair(
         added,
         seeker: Seeker::default(),
     };
-    let mut repaired = repair.reach_all();
+    let mut repaired = repair.reach_all(progress)?;
     // Every item is looked for now, whatever was changed before.
     repair.changed.clear();
-    let mut lost = repair.lost_of_all(progress)?;
+    let mut lost = repair.lost(&repair.order, progress)?;
     for _ in 0..ROUNDS {
         if lost.is_empty() {
             return Ok(repaired.len() as u32);
@@ -72,13 +73,13 @@ pub(super) fn repair(
             lost.iter().for_each(|ordinal| repair.link(*ordinal));
             let again = repair.near_changes(&lost);
             repaired.append(&mut lost);
-            lost = repair.lost(&again);
+            lost = repair.lost(&again, progress)?;
             if lost.is_empty() {
                 break;
             }
         }
         // Mostly nothing is lost any more, since what lies near a change was looked for at once.
-        lost.append(&mut repair.lost_of_all(progress)?);
+        lost.append(&mut repair.lost(&repair.order, progress)?);
     }
     match lost.first() {
         None => Ok(repaired.len() as u32),
@@ -87,6 +88,10 @@ pub(super) fn repair(
             Err(BuildError::Unreachable { count: lost.len() as u64, ordinal: *ordinal, key })
         }
     }
+}
+
+fn stop_if_cancelled(progress: &dyn Progress) -> Result<(), BuildError> {
+    if progress.cancelled() { Err(BuildError::Cancelled) } else { Ok(()) }
 }
 
 /// What a thread searches with.
@@ -118,19 +123,25 @@ struct Repair<'a> {
 }
 
 impl Repair<'_> {
-    /// Grows the tree from the entry point, and links what it does not reach; returns those items.
-    fn reach_all(&mut self) -> BTreeSet<u32> {
+    /// Grows the tree from the entry point, and links what it does not reach; returns those items. Costs a broad search for each of them, on one thread:
+    /// of many copies of one row that is nearly all.
+    fn reach_all(&mut self, progress: &dyn Progress) -> Result<BTreeSet<u32>, BuildError> {
+        const STAGE: &str = "linking what is not reached";
         self.set_parent(self.graph.entry_point, self.graph.entry_point);
         self.flood(self.graph.entry_point);
         let mut linked = BTreeSet::new();
         for ordinal in 0..self.graph.n {
             if !self.is_reached(ordinal) {
+                if linked.len().is_multiple_of(LINKED) {
+                    progress.step(STAGE, ordinal.into(), self.graph.n.into());
+                    stop_if_cancelled(progress)?;
+                }
                 self.link(ordinal);
                 linked.insert(ordinal);
                 self.flood(ordinal);
             }
         }
-        linked
+        Ok(linked)
     }
 
     fn flood(&mut self, from: u32) {
@@ -156,28 +167,22 @@ impl Repair<'_> {
         }
     }
 
-    /// Those of all items that are not found.
-    fn lost_of_all(&self, progress: &dyn Progress) -> Result<BTreeSet<u32>, BuildError> {
+    /// Those of some items that are not found.
+    fn lost(&self, ordinals: &[u32], progress: &dyn Progress) -> Result<BTreeSet<u32>, BuildError> {
         const STAGE: &str = "looking for every item";
-        let (mut lost, mut done) = (BTreeSet::new(), 0);
-        for chunk in self.order.chunks(CHUNK) {
-            if progress.cancelled() {
-                return Err(BuildError::Cancelled);
-            }
-            progress.step(STAGE, done, self.graph.n.into());
-            lost.append(&mut self.lost(chunk));
-            done += chunk.len() as u64;
-        }
-        progress.step(STAGE, self.graph.n.into(), self.graph.n.into());
-        Ok(lost)
-    }
-
-    fn lost(&self, ordinals: &[u32]) -> BTreeSet<u32> {
         let is_lost = |seeker: &mut Seeker, ordinal: &u32| {
             let found = BREADTHS.iter().any(|breadth| self.is_found(*ordinal, *breadth, seeker));
             (!found).then_some(*ordinal)
         };
-        ordinals.par_iter().map_init(Seeker::default, is_lost).flatten().collect()
+        let (mut lost, mut done, all) = (BTreeSet::new(), 0, ordinals.len() as u64);
+        for chunk in ordinals.chunks(CHUNK) {
+            progress.step(STAGE, done, all);
+            stop_if_cancelled(progress)?;
+            lost.par_extend(chunk.par_iter().map_init(Seeker::default, is_lost).flatten());
+            done += chunk.len() as u64;
+        }
+        progress.step(STAGE, all, all);
+        Ok(lost)
     }
 
     /// Those whose walks may have changed: these, and what is within two links of a changed list. In the order in which all are gone through.

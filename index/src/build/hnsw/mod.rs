@@ -216,13 +216,14 @@ impl Growth<'_> {
             Metric::Cosine => "linking by cosine",
             Metric::InnerProduct => "linking by inner product",
         };
-        let n = self.layer.len();
+        // Each level goes on where the one above it ended, so what is done of all items never goes back.
+        let (n, all) = (self.layer.len(), u64::from(self.ordered.rows.view().len()));
         let mut done = self.above.last().map_or(0, Layer::len);
         while done < n {
             if progress.cancelled() {
                 return Err(BuildError::Cancelled);
             }
-            progress.step(stage, done as u64, n as u64);
+            progress.step(stage, done as u64, all);
             let batch = if done < COMPARED_MAX { 1 } else { (done / BATCH_OF_PRESENT).min(n / BATCH_OF_ALL).max(1) };
             let end = (done + batch).min(n);
             let items = done as u32..end as u32;
@@ -234,7 +235,7 @@ impl Growth<'_> {
             self.link(&chosen);
             done = end;
         }
-        progress.step(stage, n as u64, n as u64);
+        progress.step(stage, n as u64, all);
         Ok(())
     }
 
