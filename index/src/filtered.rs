@@ -79,7 +79,7 @@ impl<C: Compare> Searcher<'_, C> {
         let asked = Asked { k, ef, allow, share_of_all, scan: f64::from(allowed) * cost::SCANNED };
         let enough = k.min(allowed as usize);
         if asked.scan > ef as f64 * cost::BREADTH
-            && let Some(entry) = self.descend(scratch, stats)
+            && let Some(entry) = self.enter(scratch, stats)
         {
             let share = self.share_about(entry, allow, share_of_all);
             let mut walked = self.walk_for(&asked, share, entry, scratch, stats);

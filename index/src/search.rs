@@ -133,6 +133,23 @@ impl<D: AsRef<[u8]>> Index<D> {
         allow: Option<&AllowSet>,
         scratch: &mut Scratch,
     ) -> Result<SearchStats, SearchError> {
+        self.search_from(query, params, allow, &[], scratch)
+    }
+
+    /// As [`Index::search`], of a query that is made of items, or is known to lie near some: a walk begins with the first eight of these, where it would come
+    /// down to one from the graph's entry point. It then compares with a fifth less, and finds more of what lies between several. Items that the
+    /// index does not have are passed over.
+    ///
+    /// # Errors
+    /// As [`Index::search`].
+    pub fn search_from(
+        &self,
+        query: &[f32],
+        params: &SearchParams,
+        allow: Option<&AllowSet>,
+        entries: &[u32],
+        scratch: &mut Scratch,
+    ) -> Result<SearchStats, SearchError> {
         scratch.hits.clear();
         check_params(params)?;
         check_query(query, self.dimensions())?;
@@ -153,7 +170,7 @@ impl<D: AsRef<[u8]>> Index<D> {
         let stats = match self.codes() {
             Some(codes) if !params.exact => {
                 coded.set(whole.values(), codes.scales);
-                let searcher = Searcher { graph, near: ByCodes::new(&coded, codes), rows };
+                let searcher = Searcher { graph, near: ByCodes::new(&coded, codes), rows, entries };
                 let among_longest = self.longest().map_or(Err(0), |longest| {
                     searcher.search_longest(longest, length(whole.values()), params, allow, scratch)
                 });
@@ -162,7 +179,7 @@ impl<D: AsRef<[u8]>> Index<D> {
                     SearchStats { distances: stats.distances.saturating_add(compared), ..stats }
                 })
             }
-            _ => Searcher { graph, near: rows, rows }.search(params, allow, scratch),
+            _ => Searcher { graph, near: rows, rows, entries }.search(params, allow, scratch),
         };
         (scratch.query, scratch.coded, scratch.in_parts) = (whole, coded, in_parts);
         Ok(stats)
@@ -203,6 +220,9 @@ const NARROWER_MOST: usize = 4;
 /// instead of 804 at recall 0.95 on 200,000 generated factors.
 pub(crate) const ABREAST: usize = 2;
 
+/// With how many of the items that a query is known to lie near to a walk begins, at most: with twenty it finds no more.
+const ENTRIES_MOST: usize = 8;
+
 /// Rows compared in one go when an answer is compared again.
 const REFINED_AT_ONCE: usize = 8;
 
@@ -214,6 +234,8 @@ pub(crate) struct Searcher<'a, C> {
     pub(crate) near: C,
     /// By what the answer compares.
     pub(crate) rows: ByRows<'a>,
+    /// Items that the query lies near to, as far as is known.
+    pub(crate) entries: &'a [u32],
 }
 
 impl<C: Compare> Searcher<'_, C> {
@@ -304,8 +326,18 @@ impl<C: Compare> Searcher<'_, C> {
         self.answer_walk(k, scratch, &mut stats);
     }
 
-    /// Where level 0 is entered: the nearest item that the steepest way down from the entry point leads to.
-    pub(crate) fn descend(&self, scratch: &mut Scratch, stats: &mut SearchStats) -> Option<Entry> {
+    /// Where level 0 is entered: the nearest of the items that the query is known to lie near to, or without any the one that the way down leads to.
+    pub(crate) fn enter(&self, scratch: &mut Scratch, stats: &mut SearchStats) -> Option<Entry> {
+        let known = self.known_entries().map(|item| self.entry(item, scratch, stats)).min();
+        known.or_else(|| self.descend(scratch, stats))
+    }
+
+    fn known_entries(&self) -> impl Iterator<Item = u32> + use<'_, C> {
+        self.entries.iter().copied().filter(|item| *item < self.graph.n).take(ENTRIES_MOST)
+    }
+
+    /// The nearest item that the steepest way down from the entry point leads to.
+    fn descend(&self, scratch: &mut Scratch, stats: &mut SearchStats) -> Option<Entry> {
         let mut best = self.entry(self.graph.entry_point()?, scratch, stats);
         for level in (1..=self.graph.max_level).rev() {
             best = self.climb(best, level, scratch, stats);
@@ -356,7 +388,7 @@ impl<C: Compare> Searcher<'_, C> {
     /// Fills `scratch.walk` with the nearest items that a walk of breadth `ef` over level 0 finds, as many as the greater of `ef` and `k`, and what it
     /// has seen besides that may be among the `k` nearest by rows.
     fn walk(&self, k: usize, ef: usize, scratch: &mut Scratch, stats: &mut SearchStats) {
-        let entry = self.descend(scratch, stats);
+        let entry = self.enter(scratch, stats);
         self.walk_keeping(entry, k, ef, scratch, stats);
     }
 
@@ -386,6 +418,13 @@ impl<C: Compare> Searcher<'_, C> {
         let Some(entry) = entry else { return };
         scratch.visited.insert(entry.ordinal());
         scratch.walk.insert(entry);
+        // All of them, since a query may lie between several.
+        for item in self.known_entries() {
+            if scratch.visited.insert(item) {
+                let entry = self.entry(item, scratch, stats);
+                scratch.walk.insert(entry);
+            }
+        }
         let hops_most = stats.hops.saturating_add(hops_max(ef));
         while stats.hops < hops_most {
             let next: [Option<Entry>; ABREAST] = std::array::from_fn(|_| scratch.walk.expand());

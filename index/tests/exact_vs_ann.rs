@@ -6,6 +6,8 @@
 mod factors;
 mod support;
 
+use std::collections::BTreeSet;
+
 use factors::{broadly, clustered, exactly, ordinals, share};
 use kindred_index::{
     AlignedBytes, AllowSet, EdgeSet, FlatGraph, Index, Metric, Plan, Scratch, SearchError, SearchParams,
@@ -55,6 +57,45 @@ fn a_walk_narrower_than_what_it_is_to_find_finds_as_many_and_costs_less() {
     assert_eq!(cost(64, 1), cost(64, 16), "no narrower than a quarter");
     let recalls = [3, 5, 10, 40].map(|ef_search| recall(&index, &queries, ef_search, None));
     assert!(recalls.is_sorted() && recalls[0] > 0.5, "{recalls:?}");
+}
+
+/// Queries that lie between two items, which is known of them.
+#[test]
+fn a_walk_that_begins_at_known_items_costs_less_and_finds_more() {
+    let factors = clustered(41, 20_000, 24, 1.0);
+    let index = factors.index(Metric::Cosine, EdgeSet::Cosine);
+    let mut noise = Noise(42);
+    let pairs: Vec<[u32; 2]> = (0..200).map(|_| [0, 1].map(|_| noise.word() as u32 % index.len())).collect();
+    let mut scratch = Scratch::default();
+    let mut search = |known: bool, allow: Option<&AllowSet>| {
+        let (mut distances, mut found) = (0, 0.0);
+        for [a, b] in pairs.iter().copied() {
+            let rows = factors.row(a as usize).iter().zip(factors.row(b as usize));
+            let query: Vec<f32> = rows.map(|(a, b)| a + b).collect();
+            index.search(&query, &exactly(10), allow, &mut scratch).unwrap();
+            let truth = ordinals(&scratch);
+            // There may be others that the index does not have, and the same ones again.
+            let entries = [u32::MAX, index.len(), b, a, a];
+            let entries = if known { &entries[..] } else { &entries[..2] };
+            let stats = index.search_from(&query, &broadly(10, 20), allow, entries, &mut scratch).unwrap();
+            assert!(
+                scratch.hits().len() == 10
+                    && ordinals(&scratch).iter().all(|one| allow.is_none_or(|set| set.contains(*one)))
+            );
+            assert_eq!(ordinals(&scratch).iter().collect::<BTreeSet<_>>().len(), 10, "none twice");
+            distances += stats.distances;
+            found += share(&truth, &ordinals(&scratch));
+        }
+        (distances, found / pairs.len() as f64)
+    };
+    let ((far, less), (near, more)) = (search(false, None), search(true, None));
+    assert!(near * 10 < far * 9 && more > less + 0.02, "{near} and {far} comparisons, recall {more} and {less}");
+    let half: AllowSet = (0..index.len()).step_by(2).fold(AllowSet::new_empty(index.len()), |mut set, ordinal| {
+        set.insert(ordinal);
+        set
+    });
+    let ((_, less), (_, more)) = (search(false, Some(&half)), search(true, Some(&half)));
+    assert!(more >= less, "recall {more} and {less} of half of them");
 }
 
 #[test]

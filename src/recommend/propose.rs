@@ -168,7 +168,7 @@ fn find<D: AsRef<[u8]>>(
 ) -> Result<SearchStats, RecommendError> {
     let (model, taste) = (question.scorer.model, question.scorer.taste);
     let k = k.min(K_MAX);
-    let stats = model.index().search(taste.vector(), &breadth(question, k, set), set, search)?;
+    let stats = model.index().search_from(taste.vector(), &breadth(question, k, set), set, taste.entries(), search)?;
     // A cosine search sees the query at unit length; the score wants the dot product with the vector as it is.
     let scale = match model.index().metric() {
         Metric::Cosine => taste.vector_length(),
@@ -211,16 +211,18 @@ fn find_like<D: AsRef<[u8]>>(
     // A search wants a direction.
     if aspect.length() > 0.0 {
         let k = k.min(K_MAX);
-        question.scorer.model.index().search(aspect.vector(), &breadth(question, k, set), set, search)?;
+        let (index, entries) = (question.scorer.model.index(), question.scorer.taste.entries());
+        index.search_from(aspect.vector(), &breadth(question, k, set), set, entries, search)?;
         search.hits().iter().for_each(|hit| table.propose(hit.ordinal, false));
     }
     Ok(())
 }
 
-/// How broadly to search for so many: at least for the list and what is left out of it, which is among the nearest. The rest of the candidates may be
-/// what is met on the way.
+/// How broadly to search for so many: at least for the list and what is left out of it, which is among the nearest, but for what the search begins with.
+/// The rest of the candidates may be what is met on the way.
 fn breadth<D: AsRef<[u8]>>(question: &Question<'_, D>, k: usize, set: Option<&AllowSet>) -> SearchParams {
-    let least = (question.plan.limit + question.eligible.ask_for_more()).min(k);
+    let left_out = question.eligible.ask_for_more().saturating_sub(question.scorer.taste.entries().len());
+    let least = (question.plan.limit + left_out).min(k);
     let Plan { ef_search, exact, breadth, .. } = question.plan;
     let mut params = SearchParams { k, ef_search: ef_search.max(least).min(EF_SEARCH_MAX), exact };
     breadth.widen(set, &mut params);

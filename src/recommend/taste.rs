@@ -37,6 +37,8 @@ pub(super) struct Taste {
     /// Whether the anchors are items that the request named, and no interactions.
     of_seeds: bool,
     anchors: Vec<Anchor>,
+    /// Those of them that speak for their items: the vector lies near these.
+    entries: Vec<u32>,
     exact: Vec<f64>,
     vector: Vec<f32>,
     /// Several tastes, where they are told apart.
@@ -71,6 +73,13 @@ impl Taste {
         let anchor =
             |one: &Weighted| Anchor { ordinal: one.ordinal, index: one.index, share: f64::from(one.weight) / total };
         self.anchors.extend(known().map(anchor));
+        self.note_entries();
+    }
+
+    fn note_entries(&mut self) {
+        self.entries.clear();
+        let liked = self.anchors.iter().filter(|anchor| anchor.share > 0.0);
+        self.entries.extend(liked.map(|anchor| anchor.ordinal));
     }
 
     /// Tells at most so many tastes of a history apart.
@@ -82,6 +91,11 @@ impl Taste {
             let anchors: Vec<(&[f32], f64)> = rows.iter().map(|(row, share)| (row.as_ref(), *share)).collect();
             self.aspects.find(&anchors, most, f64::from(self.vector_length()));
         }
+    }
+
+    /// Items that the vector lies near to, most recent first: a search begins with them.
+    pub(super) fn entries(&self) -> &[u32] {
+        &self.entries
     }
 
     /// The tastes that are told apart; none where all is one.
@@ -106,6 +120,7 @@ impl Taste {
                 row.add_to(&mut self.exact, share / length);
             }
         }
+        self.note_entries();
         self.vector.clear();
         self.vector.extend(self.exact.iter().map(|value| *value as f32));
     }
@@ -124,6 +139,7 @@ impl Taste {
             self.anchors.push(Anchor { ordinal, index, share });
             row.add_to(&mut self.exact, share);
         }
+        self.note_entries();
         self.vector.clear();
         self.vector.extend(self.exact.iter().map(|value| *value as f32));
     }
@@ -132,6 +148,7 @@ impl Taste {
     pub(super) fn set_nobody(&mut self) {
         self.aspects.clear();
         self.anchors.clear();
+        self.entries.clear();
         self.exact.clear();
         self.vector.clear();
     }

@@ -209,9 +209,9 @@ impl Repair<'_> {
         match self.codes {
             Some(codes) => {
                 coded.set(query.values(), codes.scales);
-                Searcher { graph, near: ByCodes::new(coded, codes), rows }.nearest(K, ef_search, scratch);
+                Searcher { graph, near: ByCodes::new(coded, codes), rows, entries: &[] }.nearest(K, ef_search, scratch);
             }
-            None => Searcher { graph, near: rows, rows }.nearest(K, ef_search, scratch),
+            None => Searcher { graph, near: rows, rows, entries: &[] }.nearest(K, ef_search, scratch),
         }
         let mut own = 0.0;
         rows.many(&[ordinal], std::slice::from_mut(&mut own));
@@ -263,9 +263,9 @@ impl Repair<'_> {
         match self.codes {
             Some(codes) => {
                 coded.set(query.values(), codes.scales);
-                Searcher { graph, near: ByCodes::new(coded, codes), rows }.search(&params, None, scratch)
+                Searcher { graph, near: ByCodes::new(coded, codes), rows, entries: &[] }.search(&params, None, scratch)
             }
-            None => Searcher { graph, near: rows, rows }.search(&params, None, scratch),
+            None => Searcher { graph, near: rows, rows, entries: &[] }.search(&params, None, scratch),
         };
         let cosine = |hit: &Hit| hit.similarity / length(&self.rows.row(hit.ordinal).unwrap_or_default().values());
         let reached = scratch.hits.iter().filter(|hit| hit.ordinal != ordinal && self.is_reached(hit.ordinal));

@@ -250,7 +250,7 @@ impl Growth<'_> {
         let Worker { scratch, query, in_parts, coded, .. } = worker;
         let (near, rows) = self.compare(item, query, in_parts, coded);
         let (mut cells, mut stats) = ([0; CELLS], SearchStats::none());
-        let on = |graph| Searcher { graph, near, rows };
+        let on = |graph| Searcher { graph, near, rows, entries: &[] };
         let mut entry = on(self.layer.view(1)).entry(0, scratch, &mut stats);
         for layer in self.above {
             entry = on(layer.view(layer.len() as u32)).climb(entry, 0, scratch, &mut stats);
@@ -267,7 +267,7 @@ impl Growth<'_> {
             (0..present).collect()
         } else {
             let (near, rows) = self.compare(way.item, query, in_parts, coded);
-            let searcher = Searcher { graph: self.layer.view(present), near, rows };
+            let searcher = Searcher { graph: self.layer.view(present), near, rows, entries: &[] };
             searcher.walk_from(Some(way.entry), self.ef, scratch, &mut SearchStats::none());
             scratch.walk.entries().iter().map(|entry| entry.ordinal()).collect()
         };
