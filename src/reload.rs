@@ -27,7 +27,7 @@ use crate::manifest::TrainingWindow;
 use crate::snapshot::Snapshot;
 use crate::telemetry::{Metrics, chain, from_root};
 
-/// How often retired artifacts are looked at when CURRENT is not watched.
+/// How often retired artifacts are looked at, also where CURRENT is watched less often or not at all.
 const IDLE_TICK: Duration = Duration::from_secs(1);
 /// After how long an artifact that could not be read is tried again: what was in the way (no memory, too many open files, a lock) passes without a
 /// trace on its files.
@@ -274,7 +274,9 @@ impl Watcher {
 
     fn run(mut self, orders: &Receiver<oneshot::Sender<Answer>>, poll: Option<Duration>) {
         loop {
-            match orders.recv_timeout(poll.unwrap_or(IDLE_TICK)) {
+            // What is out of service takes memory until the last request has let go of it.
+            let most = if self.retired.is_empty() { Duration::MAX } else { IDLE_TICK };
+            match orders.recv_timeout(poll.unwrap_or(IDLE_TICK).min(most)) {
                 Ok(answer) => {
                     let outcome = self.look(true);
                     self.metrics.reloads_waiting.dec();
@@ -414,81 +416,4 @@ impl Watcher {
 }
 
 #[cfg(test)]
-mod tests {
-    use kindred_index::Metric;
-
-    use super::*;
-    use crate::artifact::CURRENT_FILE;
-    use crate::store::memory::MemoryDocuments;
-    use crate::testing::Fixture;
-
-    fn watcher(dir: &Path) -> Watcher {
-        Watcher {
-            dir: dir.to_owned(),
-            memory: Memory::default(),
-            live: Arc::new(ArcSwapOption::empty()),
-            metrics: Arc::new(Metrics::new().unwrap()),
-            clock: || 0,
-            even: EvenClock::new(limits::CLOCK_EVEN_FOR),
-            catalog: Arc::new(LiveCatalog::load(Arc::new(MemoryDocuments::default())).unwrap()),
-            next_tidy: Instant::now(),
-            refused: None,
-            retired: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn an_artifact_in_a_directory_of_another_name_is_taken_once() {
-        let root = tempfile::tempdir().unwrap();
-        let (mine, current) = (root.path().join("mine"), root.path().join(CURRENT_FILE));
-        let mut watcher = watcher(root.path());
-        for generation in ["g1", "g2"] {
-            let published = Fixture::random(9, 60, 16, Metric::Cosine).publish(root.path(), generation);
-            let _none_at_first = fs::remove_dir_all(&mine);
-            fs::rename(published, &mine).unwrap();
-            fs::remove_file(&current).unwrap();
-            fs::write(&current, "mine").unwrap();
-            assert_eq!(watcher.look(false).unwrap(), Reloaded::Swapped(generation.to_owned()));
-            assert_eq!(watcher.look(false).unwrap(), Reloaded::Unchanged(generation.to_owned()));
-        }
-        assert_eq!(watcher.metrics.reloads_done.get(), 2);
-    }
-
-    #[test]
-    fn what_was_refused_is_tried_again_once_it_was_copied_anew() {
-        let root = tempfile::tempdir().unwrap();
-        let model = Fixture::shop().publish(root.path(), "g1").join(MODEL_FILE);
-        let whole = fs::read(&model).unwrap();
-        fs::remove_file(&model).unwrap();
-        let mut watcher = watcher(root.path());
-        watcher.look(false).unwrap_err();
-        let unchanged = Reloaded::Unchanged("g1".to_owned());
-        assert_eq!(watcher.look(false).unwrap(), unchanged, "nothing was copied");
-        for copied in [whole.len() / 2, whole.len()] {
-            fs::write(&model, &whole[..copied]).unwrap();
-            assert_eq!(watcher.look(false).unwrap(), unchanged, "more may come");
-        }
-        assert_eq!(watcher.look(false).unwrap(), Reloaded::Swapped("g1".to_owned()));
-        assert_eq!((watcher.metrics.reloads_refused.get(), watcher.metrics.reloads_done.get()), (1, 1));
-    }
-
-    #[test]
-    fn what_could_not_be_read_is_tried_again_after_a_while() {
-        let root = tempfile::tempdir().unwrap();
-        let model = Fixture::shop().publish(root.path(), "g1").join(MODEL_FILE);
-        let writer = fs::File::open(&model).unwrap();
-        writer.lock().unwrap();
-        let mut watcher = watcher(root.path());
-        let error = watcher.look(false).unwrap_err().to_string();
-        assert!(error.contains("locked by a writer"), "{error}");
-        let wait_is_over = |watcher: &mut Watcher| watcher.refused.as_mut().unwrap().again_at = Some(Instant::now());
-        wait_is_over(&mut watcher);
-        watcher.look(false).unwrap_err();
-        writer.unlock().unwrap();
-        let unchanged = Reloaded::Unchanged("g1".to_owned());
-        assert_eq!(watcher.look(false).unwrap(), unchanged, "its files are as they were, and it is not time yet");
-        wait_is_over(&mut watcher);
-        assert_eq!(watcher.look(false).unwrap(), Reloaded::Swapped("g1".to_owned()));
-        assert_eq!(watcher.metrics.reloads_refused.get(), 1, "told once");
-    }
-}
+mod tests;

@@ -7,7 +7,13 @@ use std::time::Duration;
 
 use super::{Actor, Lookup, Recent, RecentInteractions};
 use crate::interaction::Interaction;
+use crate::limits;
 use crate::store::StoreError;
+
+/// Further look-ups of a visitor that are under way at once: those for a person of many names leave some to others.
+const AT_ONCE: usize = 16;
+
+const _: () = assert!(4 * AT_ONCE <= limits::STORE_READS_MAX);
 
 /// What was fetched, and why it may be incomplete.
 #[derive(Debug, Default)]
@@ -74,10 +80,18 @@ impl Gathered {
         patience: Duration,
     ) {
         let deadline = tokio::time::Instant::now() + patience;
-        let lookups: Vec<Lookup> = actors.map(|actor| store.recent(actor)).collect();
-        for lookup in lookups {
-            let list = settle(Some(lookup), deadline, patience, &mut self.failure).await;
-            self.more.extend(list.filter(|list| !list.is_empty()));
+        let actors: Vec<&Actor> = actors.collect();
+        for some in actors.chunks(AT_ONCE) {
+            let lookups: Vec<Lookup> = some.iter().map(|actor| store.recent(actor)).collect();
+            let waits = lookups.iter().any(|lookup| matches!(lookup, Lookup::Pending(_)));
+            for lookup in lookups {
+                let list = settle(Some(lookup), deadline, patience, &mut self.failure).await;
+                self.more.extend(list.filter(|list| !list.is_empty()));
+            }
+            // What is late is still under way: with more of it nothing would be left to others.
+            if waits && tokio::time::Instant::now() >= deadline {
+                break;
+            }
         }
     }
 
@@ -128,6 +142,7 @@ mod tests {
     use crate::history::{Erased, HistoryStats, Incoming, Kept};
     use crate::store::{BoxFuture, Write};
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn interaction(item: &str, at: i64, id: Option<&str>) -> Interaction {
         Interaction {
@@ -171,14 +186,16 @@ mod tests {
         assert_eq!(items, ["a", "b", "c", "d", "e"]);
     }
 
-    /// A store whose disk never answers.
-    struct Stuck;
+    /// A store whose disk never answers, and how often it was asked.
+    #[derive(Default)]
+    struct Stuck(AtomicUsize);
 
     impl RecentInteractions for Stuck {
         fn append(&self, _: Vec<Incoming>) -> BoxFuture<'_, Result<crate::history::Ack, StoreError>> {
             Box::pin(std::future::pending())
         }
         fn recent(&self, _: &Actor) -> Lookup {
+            self.0.fetch_add(1, Ordering::Relaxed);
             Lookup::Pending(Box::pin(std::future::pending()))
         }
         fn page(
@@ -201,7 +218,7 @@ mod tests {
     fn a_store_that_never_answers_leaves_the_body() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let gathered = runtime.block_on(gather(
-            &Stuck,
+            &Stuck::default(),
             Some(&Actor::user("u")),
             Some(&Actor::session("s")),
             Duration::from_millis(5),
@@ -209,5 +226,22 @@ mod tests {
         assert!(matches!(gathered.failure, Some(StoreError::TimedOut { waited_ms: 5 })));
         let body = [interaction("now", 1, None)];
         assert_eq!(gathered.union(&body, 10).len(), 1);
+    }
+
+    #[test]
+    fn a_person_of_many_names_leaves_look_ups_to_others() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let names: Vec<Actor> = (0..limits::NAMES_LOOKED_UP_MAX).map(|n| Actor::user(&n.to_string())).collect();
+        let (store, mut gathered) = (Stuck::default(), Gathered::default());
+        runtime.block_on(async {
+            let adding = gathered.add(&store, names.iter(), Duration::from_secs(60));
+            assert!(tokio::time::timeout(Duration::from_millis(5), adding).await.is_err());
+        });
+        assert_eq!(store.0.load(Ordering::Relaxed), AT_ONCE);
+        // Nor once there is no more patience, while those are under way.
+        let (store, mut gathered) = (Stuck::default(), Gathered::default());
+        runtime.block_on(gathered.add(&store, names.iter(), Duration::from_millis(5)));
+        assert_eq!(store.0.load(Ordering::Relaxed), AT_ONCE);
+        assert!(gathered.failure.is_some());
     }
 }

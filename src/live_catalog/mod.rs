@@ -2,7 +2,7 @@
 //!
 //! A change is first synced by the store and then seen by requests, so what an answer showed is there after a restart. Changes of one item follow
 //! one another; changes of different items share the store's commits. A change that a newer artifact contains is not laid over it; it is
-//! kept for [`limits::CONTAINED_KEPT_MS`], in case an older artifact is activated again, or for less where there are many, and then removed.
+//! kept for [`limits::CONTAINED_KEPT_MS`] after it was made, in case an older artifact is activated again, or for less where there are many.
 
 mod kept;
 mod overlay;
@@ -257,9 +257,9 @@ impl LiveCatalog {
         swap(snapshot, items)
     }
 
-    /// Removes changes that the artifact has contained for long, and of those that it contains the oldest beyond [`limits::LIVE_ITEMS_MAX`] and
-    /// [`limits::LIVE_BYTES_MAX`]. Only a clock that can be believed tells what is long. One whose item is being changed, or which the store does not
-    /// remove, stays until the next time.
+    /// Removes changes that the artifact contains and that were made long ago, and of those that it contains the oldest beyond
+    /// [`limits::LIVE_ITEMS_MAX`] and [`limits::LIVE_BYTES_MAX`]. Only a clock that can be believed tells what is long. One whose item is being
+    /// changed, or which the store does not remove, stays until the next time.
     ///
     /// # Errors
     /// The store's failure.

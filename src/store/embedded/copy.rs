@@ -50,8 +50,10 @@ impl File {
 
     fn copy_to(&self, to: &Path) -> Result<Copied, StoreError> {
         let partial = beside(to, "partial");
+        place::require_unwritten(&partial)?;
         let copied = self.copy_by(&partial, to);
-        if copied.is_err() {
+        // What another process began at the same moment is its own.
+        if copied.is_err() && !place::is_open(&partial) {
             let _ = std::fs::remove_dir_all(&partial);
         }
         copied
@@ -90,7 +92,7 @@ fn forget_partial(backups: &Path, name: &str) {
         number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-'))
     };
     for entry in std::fs::read_dir(backups).into_iter().flatten().flatten() {
-        if entry.file_name().to_str().is_some_and(is_left) {
+        if entry.file_name().to_str().is_some_and(is_left) && !place::is_open(&entry.path()) {
             // What cannot be removed is no reason not to make a backup.
             let _ = std::fs::remove_dir_all(entry.path());
         }
@@ -265,6 +267,23 @@ mod tests {
         restore(&other, &store, true).unwrap();
         assert_eq!(super::super::check(&store).unwrap().interactions, 0);
         assert!(!aside.exists());
+    }
+
+    #[test]
+    fn a_copy_that_is_being_written_is_left_to_who_writes_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let [store, new] = ["h", "new"].map(|name| directory.path().join(name));
+        drop(File::open(&store, 4, None).unwrap());
+        // As if another process restored to both names.
+        let partial = [&store, &new].map(|path| beside(path, "partial"));
+        let _written = partial.each_ref().map(|partial| Engine::open(partial, 4).unwrap());
+        let restored = restore(&store, &new, false).unwrap_err();
+        let made = File::open(&new, 4, None).map(drop).unwrap_err();
+        for error in [restored, made] {
+            assert!(error.to_string().contains("wait until that is done"), "{error}");
+        }
+        drop(File::open(&store, 4, None).unwrap());
+        assert!(partial.iter().all(|partial| partial.exists()));
     }
 
     #[test]

@@ -13,11 +13,16 @@ use super::file::{LAYOUT, is_denied, opening};
 
 /// What the engine writes last into a directory of its own.
 const MARKER: &str = "version";
+/// What the engine holds locked in a directory that a process has open.
+const LOCK: &str = "lock";
 /// How a file of the layouts before this one begins.
 const FORMER: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
 /// The last layout that was one file.
 const FORMER_LAYOUT: u64 = 2;
 /// What is not done, with the remedy.
+const BEING_WRITTEN: &str =
+    "write where another process is just writing a copy (a restore, say); wait until that is done, or stop it:";
+/// The same, where the name cannot be had.
 const NAME_OF_A_DISK: &str = "give a store the name of a directory where a disk is mounted; name one in that:";
 
 /// Whether there is a store; an error if there is something else in its place.
@@ -65,6 +70,7 @@ pub(super) fn require(path: &Path) -> Result<(), StoreError> {
 /// Makes an empty store.
 pub(super) fn create(path: &Path) -> Result<(), StoreError> {
     let partial = beside(path, "partial");
+    require_unwritten(&partial)?;
     let _ = std::fs::remove_dir_all(&partial);
     // There is no store yet, so it is none that may not be opened.
     let unmade = |source: io::Error| StoreError::Directory { path: partial.clone(), source: Arc::new(source) };
@@ -77,7 +83,8 @@ pub(super) fn create(path: &Path) -> Result<(), StoreError> {
         transaction.commit(true)
     };
     let made = make().map_err(|error| opening(&partial, error)).and_then(|()| publish(&partial, path));
-    if made.is_err() {
+    // What another process began at the same moment is its own.
+    if made.is_err() && !is_open(&partial) {
         let _ = std::fs::remove_dir_all(&partial);
     }
     made
@@ -87,6 +94,20 @@ pub(super) fn create(path: &Path) -> Result<(), StoreError> {
 pub(super) fn make_private(path: &Path) -> io::Result<()> {
     std::fs::create_dir_all(path.parent().unwrap_or(Path::new("")))?;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Whether a process has the store in a directory open.
+pub(super) fn is_open(path: &Path) -> bool {
+    let lock = std::fs::File::open(path.join(LOCK));
+    lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(std::fs::TryLockError::WouldBlock)))
+}
+
+/// Refuses to write where another process is writing: what both write would be mixed, or be gone before it has its name.
+pub(super) fn require_unwritten(partial: &Path) -> Result<(), StoreError> {
+    if is_open(partial) {
+        return Err(failed(BEING_WRITTEN, partial, io::Error::from(io::ErrorKind::ResourceBusy)));
+    }
+    Ok(())
 }
 
 /// Refuses a store that a process has open: with another in its place it would go on writing to files that have no name any more. One that is damaged
@@ -105,6 +126,8 @@ pub(super) fn publish(partial: &Path, to: &Path) -> Result<(), StoreError> {
         let is_mounted = matches!(source.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::CrossesDevices);
         failed(if is_mounted { NAME_OF_A_DISK } else { "give the copy its name" }, to, source)
     };
+    // The engine that wrote it has let go of it, and until it has its name nobody is to take it for something left.
+    let _held = std::fs::File::open(partial.join(LOCK)).ok().filter(|lock| lock.try_lock().is_ok());
     sync(partial).map_err(unnamed)?;
     let replaces = to.join(MARKER).exists();
     if replaces {
@@ -146,7 +169,8 @@ pub(super) fn put_aside(path: &Path) -> Option<PathBuf> {
 /// one day, and a copy that was cut off. Both take room, and hold what is erased from now on.
 pub(super) fn forget_left(path: &Path) {
     for left in ["replaced", "partial"].map(|suffix| beside(path, suffix)) {
-        if !left.exists() {
+        // A copy that is being written is nothing left.
+        if !left.exists() || is_open(&left) {
             continue;
         }
         // Not before the store in its place has its name for good.

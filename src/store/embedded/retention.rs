@@ -17,8 +17,8 @@ pub struct Retention {
     pub kinds_ms: BTreeMap<String, i64>,
     /// Bytes of interactions with what points to them; beyond that the oldest go. `None` = as many as the disk holds.
     pub max_bytes: Option<u64>,
-    /// How long the clock has to have gone evenly before anything is removed for its age: one that is far ahead for a moment must not cost what was
-    /// acknowledged.
+    /// How long the clock has to have gone evenly before anything is removed for its age, unless the log bears it out: one that is far ahead for a
+    /// moment must not cost what was acknowledged.
     pub clock_even_for: Duration,
 }
 
@@ -54,20 +54,12 @@ impl File {
         };
         let age = retention.all_ms.zip(now_ms);
         if age.is_some() || too_large {
-            let before_ms = age.map_or(i64::MIN, |(age, now_ms)| now_ms.saturating_sub(age));
             // From where the last step ended: what lies before it is gone, and would have to be passed over again until it is merged away.
-            let old = self.oldest(self.meta(PRUNED)?, most)?;
-            let seen = old.len();
+            let mut doomed = self.oldest(self.meta(PRUNED)?, most)?;
+            let seen = doomed.len();
             let excess = if too_large { most / 4 + 1 } else { 0 };
-            // In order of arrival. The clock may have gone back, so a later one may look older: it waits for its turn.
-            let doomed: Vec<(u64, Option<Record>)> = old
-                .into_iter()
-                .enumerate()
-                .take_while(|(at, (_, record))| {
-                    *at < excess || record.as_ref().is_none_or(|record| record.arrived_at_ms < before_ms)
-                })
-                .map(|(_, entry)| entry)
-                .collect();
+            let due = age.map_or(Ok(0), |(age, now_ms)| self.due(&doomed, age, now_ms))?;
+            doomed.truncate(due.max(excess));
             pruned.more = !doomed.is_empty() && (doomed.len() == seen || too_large);
             if let Some(last) = doomed.last().map(|(sequence, _)| *sequence) {
                 self.remove(doomed, PRUNED, last, &mut pruned)?;
@@ -75,7 +67,7 @@ impl File {
         }
         for (kind, age) in &retention.kinds_ms {
             if let Some(now_ms) = now_ms {
-                self.sweep(kind, now_ms.saturating_sub(*age), most, &mut pruned)?;
+                self.sweep(kind, *age, now_ms, most, &mut pruned)?;
             }
         }
         Ok(pruned)
@@ -86,16 +78,70 @@ impl File {
         Ok(self.log(after, most)?.into_iter().map(|(sequence, record)| (sequence, record.ok())).collect())
     }
 
-    /// Removes interactions of one kind that arrived before `before_ms`, from where the last sweep for this kind ended.
-    fn sweep(&self, kind: &str, before_ms: i64, most: usize, pruned: &mut Pruned) -> Result<(), StoreError> {
+    /// How many of a page of the log, from its first on, arrived longer ago than `age_ms`. In order of arrival: the clock may have gone back, so
+    /// one that looks older than one before it waits for its turn. One from the future arrived under a clock that was ahead: its time says as
+    /// little as that of one that does not decode, so it is as old as what came after it. Else it, and all after it, would stay until then.
+    fn due(&self, page: &[(u64, Option<Record>)], age_ms: i64, now_ms: i64) -> Result<usize, StoreError> {
+        let before_ms = now_ms.saturating_sub(age_ms);
+        let is_old = |record: &Option<Record>| {
+            let told = record.as_ref().map(|record| record.arrived_at_ms).filter(|at_ms| *at_ms <= now_ms);
+            told.map(|at_ms| at_ms < before_ms)
+        };
+        let mut due = 0;
+        for (at, (_, record)) in page.iter().enumerate() {
+            match is_old(record) {
+                Some(true) => due = at + 1,
+                Some(false) => return Ok(due),
+                None => {}
+            }
+        }
+        let Some((last, _)) = page.last().filter(|_| due < page.len()) else { return Ok(due) };
+        // What came after them may be far: each look goes twice as far.
+        let mut beyond: u64 = 0;
+        while let Some((_, record)) = self.oldest(last.saturating_add(beyond), 1)?.pop() {
+            if let Some(is_old) = is_old(&record) {
+                return Ok(if is_old { page.len() } else { due });
+            }
+            beyond = beyond.saturating_mul(2).saturating_add(1);
+        }
+        Ok(due)
+    }
+
+    /// Whether the log bears the clock out, for a store that is opened anew again and again before it has seen for itself how evenly the clock
+    /// goes: when it was opened, up to the sequence `opened_at`, an interaction was in it that had arrived once to twice `wait` ago, and the last of
+    /// all no earlier. By a clock that is ahead by more than that, the last one is older, also where others came under a clock that was ahead before.
+    pub(super) fn bears_out(&self, now_ms: i64, wait: Duration, opened_at: u64) -> Result<bool, StoreError> {
+        let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+        let [from_ms, to_ms] = [2, 1].map(|times| now_ms.saturating_sub(wait_ms.saturating_mul(times)));
+        // The first that arrived since then lies between these, which are halved. Where the clock went back it may be missed: nothing goes then.
+        let newest = self.oldest(opened_at.saturating_sub(1), 1)?.pop().filter(|(sequence, _)| *sequence <= opened_at);
+        let arrived_ms = newest.and_then(|(_, record)| record).map(|record| record.arrived_at_ms);
+        if !arrived_ms.is_some_and(|arrived_ms| (from_ms..=now_ms).contains(&arrived_ms)) {
+            return Ok(false);
+        }
+        let (mut before, mut last) = (self.meta(PRUNED)?, opened_at);
+        while before < last {
+            let middle = before + (last - before) / 2;
+            match self.oldest(middle, 1)?.pop() {
+                Some((sequence, Some(record))) if sequence <= last && record.arrived_at_ms <= to_ms => {
+                    if record.arrived_at_ms >= from_ms {
+                        return Ok(true);
+                    }
+                    before = sequence;
+                }
+                _ => last = middle,
+            }
+        }
+        Ok(false)
+    }
+
+    /// Removes interactions of one kind that are older than they are kept, from where the last sweep for this kind ended.
+    fn sweep(&self, kind: &str, age_ms: i64, now_ms: i64, most: usize, pruned: &mut Pruned) -> Result<(), StoreError> {
         let mark = ["swept/", kind].concat();
         let from = self.meta(&mark)?;
-        let next = self.oldest(from, most)?;
-        let seen = next.len();
-        let old: Vec<_> = next
-            .into_iter()
-            .take_while(|(_, record)| record.as_ref().is_none_or(|record| record.arrived_at_ms < before_ms))
-            .collect();
+        let mut old = self.oldest(from, most)?;
+        let seen = old.len();
+        old.truncate(self.due(&old, age_ms, now_ms)?);
         let Some(last) = old.last().map(|(sequence, _)| *sequence) else { return Ok(()) };
         pruned.more |= old.len() == seen;
         let doomed = old.into_iter().filter(|(_, record)| record.as_ref().is_some_and(|record| record.kind == kind));

@@ -226,6 +226,20 @@ fn old_interactions_go_with_their_ids_and_lists() {
 }
 
 #[test]
+fn what_a_clock_that_was_ahead_has_stamped_goes_with_what_came_after_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = File::open(&directory.path().join("h"), 4, None).unwrap();
+    // More of them than a step looks at.
+    for now in [100, 90_000, 90_000, 90_000, 200, 250] {
+        file.commit(&[Change::Append(vec![incoming("a", "x", 1, None)])], now).unwrap();
+    }
+    let limits = Retention { all_ms: Some(300), ..Retention::default() };
+    let prune = |now| file.prune(&limits, Some(now), 2).unwrap().removed;
+    assert_eq!([prune(450), prune(450)], [1, 0], "what came after it is kept");
+    assert_eq!([prune(540), prune(540), prune(540)], [2, 2, 0]);
+}
+
+#[test]
 fn what_a_clock_that_was_behind_has_stamped_is_not_where_counting_again_ends() {
     let directory = tempfile::tempdir().unwrap();
     let file = File::open(&directory.path().join("h"), 4, None).unwrap();

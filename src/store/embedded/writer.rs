@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::super::StoreError;
 use super::apply::Committed;
+use super::retention::Pruned;
 use super::{Change, Job, Outcome, Retention, Shared};
 use crate::clock::EvenClock;
 use crate::history::Incoming;
@@ -40,7 +41,10 @@ pub(super) struct Writer {
     now_ms: Box<dyn Fn() -> i64 + Send>,
     /// Whether that is the time, where it costs something to be wrong.
     clock: EvenClock,
-    next_prune: Instant,
+    /// The last sequence when the store was opened.
+    opened_at: u64,
+    /// When old interactions are looked for next; never where all are kept.
+    next_prune: Option<Instant>,
     /// Since when the disk fails, and how.
     broken: Option<(Instant, StoreError)>,
     /// How long after that the store is opened anew, and when it was last.
@@ -57,10 +61,11 @@ impl Writer {
     ) -> Self {
         Self {
             clock: EvenClock::new(retention.clock_even_for),
-            next_prune: Instant::now() + PRUNE_EVERY,
+            next_prune: (!retention.keeps_all()).then(|| Instant::now() + PRUNE_EVERY),
             broken: None,
             again_after: TRY_AGAIN_AFTER,
             opened: None,
+            opened_at: shared.watermark.load(Ordering::Acquire),
             shared,
             jobs,
             retention,
@@ -71,7 +76,11 @@ impl Writer {
     /// Runs until every sender is gone and the queue is empty.
     pub(super) fn run(mut self) {
         loop {
-            let patience = if self.broken.is_some() { self.again_after } else { PRUNE_EVERY };
+            let until_prune = |next: Instant| next.saturating_duration_since(Instant::now());
+            let patience = match self.broken {
+                Some(_) => self.again_after,
+                None => self.next_prune.map_or(PRUNE_EVERY, until_prune),
+            };
             match self.jobs.recv_timeout(patience) {
                 Ok(first) => {
                     let group = self.collect(first);
@@ -237,26 +246,37 @@ impl Writer {
 
     /// Removes a bounded number of interactions beyond the retention; a full load is followed by another soon.
     fn prune(&mut self) {
-        if self.retention.keeps_all() || self.broken.is_some() || Instant::now() < self.next_prune {
+        if self.broken.is_some() || self.next_prune.is_none_or(|next| Instant::now() < next) {
             return;
         }
-        let now_ms = self.clock.believed((self.now_ms)());
-        match self.shared.file.prune(&self.retention, now_ms, limits::PRUNE_INTERACTIONS_MAX) {
+        let after = match self.prune_some() {
             Ok(pruned) => {
                 pruned.gone.into_iter().for_each(|actor| self.shared.cache.forget(actor));
                 self.shared.pruned.fetch_add(pruned.removed, Ordering::Relaxed);
-                self.next_prune = Instant::now() + if pruned.more { Duration::from_millis(20) } else { PRUNE_EVERY };
+                if pruned.more { Duration::from_millis(20) } else { PRUNE_EVERY }
             }
             Err(error) => {
                 tracing::error!(%error, "old interactions were not removed");
                 // A part of them may be.
                 self.shared.cache.clear();
-                self.next_prune = Instant::now() + PRUNE_AGAIN_AFTER;
                 if let Err(error) = self.takes_more() {
                     self.still_broken(error);
                 }
+                PRUNE_AGAIN_AFTER
             }
-        }
+        };
+        self.next_prune = Some(Instant::now() + after);
+    }
+
+    /// Some of what is too much, and of what is too old, if the clock can be believed or the log bears it out.
+    fn prune_some(&mut self) -> Result<Pruned, StoreError> {
+        let (now_ms, file) = ((self.now_ms)(), &self.shared.file);
+        let Retention { all_ms, kinds_ms, clock_even_for, .. } = &self.retention;
+        let by_age = all_ms.is_some() || !kinds_ms.is_empty();
+        // A log that cannot be read bears nothing out, and is no reason to keep more than there is room for.
+        let bears_out = || file.bears_out(now_ms, *clock_even_for, self.opened_at).unwrap_or(false);
+        let is_believed = self.clock.believed(now_ms).is_some() || (by_age && bears_out());
+        file.prune(&self.retention, is_believed.then_some(now_ms), limits::PRUNE_INTERACTIONS_MAX)
     }
 }
 
@@ -303,11 +323,53 @@ mod tests {
         let faults = Arc::clone(&disk) as Arc<dyn Faults>;
         let file = File::open(&directory.path().join("h"), 4, Some(faults)).unwrap();
         let mut writer = writer(file, Retention { all_ms: Some(1), ..Retention::default() });
-        writer.next_prune = Instant::now();
+        writer.next_prune = Some(Instant::now());
         disk.0.store(true, Ordering::SeqCst);
         writer.prune();
-        assert!(writer.next_prune > Instant::now(), "it was tried");
+        assert!(writer.next_prune > Some(Instant::now()), "it was tried");
         assert!(writer.broken.is_none(), "{:?}", writer.broken);
+    }
+
+    #[test]
+    fn a_store_that_has_just_been_opened_removes_what_is_old_where_its_log_bears_the_clock_out() {
+        // The clock says 1,000 s, and has to go evenly for 100.
+        // In the last case the clock was ahead before, was set right, and is ahead again.
+        for (last_but_one_s, last_s, left) in [(850, 990, 2), (950, 990, 4), (750, 990, 4), (850, 700, 4)] {
+            let directory = tempfile::tempdir().unwrap();
+            let file = File::open(&directory.path().join("h"), 4, None).unwrap();
+            for arrived_s in [1, 300, last_but_one_s, last_s] {
+                file.commit(&[Change::Append(vec![incoming("a", "x", 1, None)])], 1_000 * arrived_s).unwrap();
+            }
+            let clock_even_for = Duration::from_secs(100);
+            let retention = Retention { all_ms: Some(500_000), clock_even_for, ..Retention::default() };
+            let mut writer = writer(file, retention);
+            writer.next_prune = Some(Instant::now());
+            writer.prune();
+            let found = writer.shared.file.log(0, 10).unwrap().len();
+            assert_eq!(found, left, "the last arrived at {last_but_one_s} and {last_s} s");
+        }
+    }
+
+    #[test]
+    fn more_than_one_step_removes_goes_soon_also_where_nothing_comes() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = File::open(&directory.path().join("h"), 4, None).unwrap();
+        let count = 2 * limits::PRUNE_INTERACTIONS_MAX + 1;
+        let many = (0..count).map(|_| incoming("a", "x", 1, None)).collect();
+        file.commit(&[Change::Append(many)], 1_000).unwrap();
+        let shared = Arc::new(Shared::new(file, 1, 5).unwrap());
+        let (sender, jobs) = sync_channel(1);
+        let retention = Retention { all_ms: Some(1), ..Retention::default() };
+        let mut writer = Writer::new(Arc::clone(&shared), jobs, retention, Box::new(|| 1_000_000));
+        writer.next_prune = Some(Instant::now());
+        let (thread, began) = (std::thread::spawn(move || writer.run()), Instant::now());
+        let pruned = || shared.pruned.load(Ordering::Relaxed);
+        while pruned() < count as u64 && began.elapsed() < PRUNE_EVERY {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(pruned(), count as u64);
+        drop(sender);
+        thread.join().unwrap();
     }
 
     #[test]
