@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use self::rotation::Rotation;
 use self::signals::{obey, watch};
 pub use self::stores::Stores;
 use self::upkeep::{prune, tell_of_rules};
-use crate::audit::{Audit, Deed};
+use crate::audit::Audit;
 use crate::clock::{Clock, system_now_ms};
 use crate::history::Actor;
 use crate::http::state::{Names, State};
@@ -124,7 +125,8 @@ pub struct Application {
 pub struct ApplicationHandle {
     server: ServerHandle,
     admin: Option<ServerHandle>,
-    rotation: Rotation,
+    /// Tells the thread that takes keys and certificates anew.
+    rotation: SyncSender<()>,
     /// How long a stop may take, and until when one may that has begun.
     patience: Duration,
     deadline: Sender<Option<Instant>>,
@@ -249,7 +251,9 @@ impl Application {
             "listening"
         );
         let rotation = Rotation { keys, certificates: tls.map(|(_, certificates)| certificates) };
-        rotation.watch(settings.security.reload_ms, &state);
+        let rotation = rotation.start(settings.security.reload_ms, &state);
+        let what = "starting the thread that takes keys and certificates anew";
+        let rotation = rotation.map_err(|source| StartError::System { what, source })?;
         let patience = Duration::from_secs(settings.http.shutdown_timeout_seconds);
         let admin_handle = admin.as_ref().map(Server::handle);
         let (server_handle, deadline) = (server.handle(), Sender::new(None));
@@ -348,11 +352,9 @@ impl ApplicationHandle {
 
     /// What SIGHUP does: the operator has changed something.
     fn hang_up(&self) {
-        let at_ms = self.state.now_ms();
-        let deed = Deed { at_ms, who: "signal", peer: "", action: "SIGHUP", outcome: "taken", request_id: "" };
-        self.state.audit.record(&deed);
         self.state.reloader.nudge();
-        self.rotation.look(&self.state, true);
+        // Where it has been told already, that look is yet to come.
+        let _ = self.rotation.try_send(());
     }
 }
 

@@ -92,7 +92,7 @@ pub struct HttpSettings {
     pub retry_after_seconds: u32,
     /// Seconds an idle connection is kept.
     pub keep_alive_seconds: u64,
-    /// Milliseconds a client has to send the head of its request.
+    /// Milliseconds a client has to send the head of the first request of a connection.
     pub client_request_timeout_ms: u64,
     /// Milliseconds a client has to send the body of its request.
     pub client_body_timeout_ms: u64,

@@ -129,7 +129,7 @@ const NAMED_ONCE: &[(&str, &[&str])] = &[
     ("rustls", &["src/tls.rs"]),
     ("socket2", &["src/app/listen.rs"]),
     ("percent_encoding", &["src/http/gate.rs"]),
-    ("StatusCode", &["src/http/error.rs"]),
+    ("StatusCode", &["src/http/error.rs", "src/http/error/"]),
 ];
 
 /// The files that may contain `unsafe`; each block there carries its SAFETY paragraph (clippy sees to that).

@@ -11,6 +11,7 @@ use socket2::SockRef;
 
 use super::StartError;
 use crate::http;
+use crate::http::connections::Connections;
 use crate::http::state::{State, Worker};
 use crate::limits;
 use crate::settings::{HttpSettings, Settings, WORKERS_MAX};
@@ -110,8 +111,13 @@ pub(super) fn serve(
             .configure(|config| routes(config, surface))
             .configure(|config| http::bounds(config, body_timeout))
     };
+    let workers = if surface == Surface::Admin { 1 } else { workers };
+    let places = Connections::new(connections * workers);
     let server = HttpServer::new(factory)
-        .workers(if surface == Surface::Admin { 1 } else { workers })
+        .workers(workers)
+        .on_connect(move |_, connection| {
+            connection.insert(places.open());
+        })
         .max_connections(connections)
         .keep_alive(Duration::from_secs(settings.keep_alive_seconds))
         .client_request_timeout(Duration::from_millis(settings.client_request_timeout_ms))

@@ -10,7 +10,7 @@ use crate::recommend::RequestContext;
 use crate::scenario::GeoPoint;
 
 /// Clocks stand within this of UTC, with some to spare.
-const UTC_OFFSET_MINUTES_MAX: u32 = 18 * 60;
+pub(super) const UTC_OFFSET_MINUTES_MAX: u32 = 18 * 60;
 
 /// The circumstances that a request names; none if it names none.
 pub(crate) fn checked(

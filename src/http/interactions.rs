@@ -49,7 +49,7 @@ pub(crate) struct InteractionDto {
     #[serde(default)]
     #[schema(value_type = Option<TimestampDto>, example = "2026-11-24T14:25:01Z")]
     pub(crate) occurred_at: Option<Timestamp>,
-    /// Free text by name, kept for the next training.
+    /// Free text by name, kept for the next training; `country`, `device` and whatever `trending.by` names are counted for what is trending.
     #[serde(default)]
     pub(crate) context: BTreeMap<String, String>,
     /// The recommendation that it came from: the `recommendation_id` of the answer in which the item was shown.

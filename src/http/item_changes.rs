@@ -1,6 +1,6 @@
 //! `PUT`, `PATCH` and `DELETE /v1/items/{id}` and `POST /v1/items/batch`: what changes the catalogue, seen by the very next answer.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -164,10 +164,15 @@ pub(crate) async fn delete(
 pub(crate) async fn batch(
     state: web::Data<State>,
     worker: web::Data<Worker>,
+    request: HttpRequest,
     body: Lines,
 ) -> Result<HttpResponse, Problem> {
     let _permit = state.admit_write(&worker).await?;
     let items = operations(&body)?;
+    if items.iter().any(|item| item.op == Operation::Delete) {
+        // Whatever comes of it: a failing disk may keep what it does not confirm.
+        request.extensions_mut().insert(super::middleware::Deletes);
+    }
     check_count("items", items.len(), limits::BATCH_ITEMS_MAX)?;
     let turns = state.catalog.turns(items.iter().map(|item| item.id.as_str())).await;
     let (mut done, mut entries) = (BatchAnswer::default(), Vec::<LiveEntry>::with_capacity(items.len()));
@@ -197,11 +202,7 @@ pub(crate) async fn batch(
         entries.push(input.into_entry(&item.id, &place, before.as_ref(), state.dimensions(), at_ms)?);
     }
     change(&state, &turns, entries).await?;
-    let mut answer = super::render(&done)?;
-    if done.deleted > 0 {
-        answer.extensions_mut().insert(super::middleware::Deleted);
-    }
-    Ok(answer)
+    super::render(&done)
 }
 
 /// One change of a batch.

@@ -31,7 +31,8 @@ const LINES_AT_ONCE: usize = 256;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ListQuery {
-    /// Items a page, at most 1,000; 100 if left out.
+    /// Items a page; 100 if left out.
+    #[param(minimum = 1, maximum = 1000)]
     pub(crate) limit: Option<usize>,
     /// `next_cursor` of the page before; left out for the first.
     pub(crate) cursor: Option<String>,

@@ -161,6 +161,7 @@ pub(crate) struct SimilarAnswer<'a> {
 #[into_params(parameter_in = Query)]
 pub(crate) struct SimilarQuery {
     /// Items wanted; the scenario's number if left out.
+    #[param(minimum = 1, maximum = 1000)]
     pub(crate) limit: Option<usize>,
     /// The placement; `similar` if left out.
     pub(crate) scenario: Option<String>,
@@ -174,6 +175,7 @@ pub(crate) struct SimilarQuery {
     #[serde(default)]
     pub(crate) exact: bool,
     /// Breadth of the graph search; the scenario's if left out.
+    #[param(minimum = 1, maximum = 20000)]
     pub(crate) ef_search: Option<usize>,
     /// Instead of that: the share of the true nearest that the search is to find, above 0, at most 1.
     pub(crate) recall_target: Option<f64>,
@@ -225,7 +227,7 @@ pub(crate) async fn get_similar(
         let detail = format!("scenario {name:?} makes no list of what resembles an item, or goes with it");
         return Err(Problem::invalid(detail, "name one that does, such as similar or also_bought"));
     }
-    state.with_live(|live| {
+    let mut answer = state.with_live(|live| {
         let model = live.snapshot.model();
         let changes = live.changes(state.now_ms());
         let view = model.view_with(changes.as_deref());
@@ -260,7 +262,7 @@ pub(crate) async fn get_similar(
         state.recall.end(name, live.snapshot.generation(), &mut scratch);
         let list = list?;
         let degraded = degraded(&state, false, Lesser::of(permit.step));
-        super::render(&SimilarAnswer {
+        let response = super::render(&SimilarAnswer {
             item_id: &id,
             items: render_items(&view, &list, &history, query.with_items),
             scenario: name,
@@ -269,8 +271,13 @@ pub(crate) async fn get_similar(
             degraded,
             took_us: watch.total_us(),
             stages_us: query.explain.then(|| watch.times()),
-        })
-    })
+        });
+        watch.lap(RequestStage::Render);
+        watch.count(&state.metrics);
+        response
+    });
+    watch.note(&state, name, &mut answer);
+    answer
 }
 
 /// The items of a list as they are sent. `history` is what the list was made from, for its reasons.

@@ -24,7 +24,8 @@ const LISTED: usize = 20;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct PageQuery {
-    /// Interactions wanted, 1 to 1000; 20 if left out.
+    /// Interactions wanted; 20 if left out.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
     /// Where the last page ended: its `next_cursor`.
     cursor: Option<String>,

@@ -70,8 +70,8 @@ fn both(state: &State, id: &str, body: &[u8]) -> Result<(Actor, Actor), Problem>
 
 /// Merge a session or a user into a user
 ///
-/// From the next request on, whoever asks for the user is asked for as one person: everything that was done under any of the names is used, and
-/// excluded where a list leaves out what was seen. Nothing is moved: `unmerge` leaves both as they would have been. A source that belongs to
+/// From the next request on, whoever asks for the user is asked for as one person: what was done under the names is used, and excluded where a list
+/// leaves out what was seen; of more than 50 names, that of all users and of the newest sessions. Listing, export and erasure have all names. Nothing is moved: `unmerge` leaves both as they would have been. A source that belongs to
 /// another user is refused, and so is a circle; the same merge again changes nothing. A session that is asked about by itself stays by itself.
 #[utoipa::path(
     post, path = "/v1/users/{id}/merge", operation_id = "merge_user", tag = "people",

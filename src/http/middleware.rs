@@ -14,9 +14,10 @@ use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
-use actix_web::{Error, HttpRequest, web};
+use actix_web::{Error, HttpMessage, HttpRequest, web};
 
 use super::body;
+use super::connections;
 use super::error::{Code, Problem};
 use super::gate::{self, Passage};
 use super::state::State;
@@ -78,6 +79,7 @@ where
             trace(&state, &response, parent.as_ref(), elapsed);
         }
         dress(&mut response, passage.origin);
+        connections::close_where_too_many(&mut response);
         if let Some(id) = id {
             response.headers_mut().insert(REQUEST_ID, id);
         }
@@ -158,8 +160,8 @@ async fn told<B>(
     Ok(response)
 }
 
-/// Put beside the answer of a batch that deleted items, for the audit log.
-pub(super) struct Deleted;
+/// Put beside a batch that is to delete items, for the audit log.
+pub(super) struct Deletes;
 
 /// Whoever asks for something that the audit log tells of: an operator's request, or a deletion.
 struct Operator {
@@ -187,7 +189,7 @@ impl Operator {
     async fn did<B>(&self, response: &ServiceResponse<B>) {
         let request = response.request();
         let is_batch = request.path() == super::BATCH && *request.method() == Method::POST;
-        if is_batch && response.response().extensions().get::<Deleted>().is_none() {
+        if is_batch && request.extensions().get::<Deletes>().is_none() {
             return;
         }
         let status = response.status().as_u16();

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 mod backup;
 mod body;
+pub(crate) mod connections;
 mod context;
 mod cursor;
 mod error;

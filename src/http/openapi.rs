@@ -1,5 +1,7 @@
 //! The description of the API, made from the handlers, committed as `config/openapi.json` and compared by a test.
 
+mod bounds;
+
 use actix_web::HttpResponse;
 use actix_web::http::Method;
 use utoipa::openapi::path::Operation;
@@ -9,6 +11,7 @@ use utoipa::openapi::security::{
 use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
+use self::bounds::Bounds;
 use super::{
     backup, gate, interactions, item_changes, item_list, items, kept, merge, operations, recommendations, replay,
     score, search, users,
@@ -57,7 +60,7 @@ use super::{
         get,
     ),
     components(schemas(super::error::ProblemBody)),
-    modifiers(&Problems),
+    modifiers(&Problems, &Bounds),
     tags(
         (name = "interactions", description = "what visitors did"),
         (name = "recommendations", description = "what they should see"),
@@ -125,7 +128,8 @@ impl Modify for Problems {
                 }
                 if path.starts_with("/v1/") {
                     add(operation, NOT_NOW);
-                    if !gate::only_asks(&method, path) {
+                    // A replay is a POST that keeps nothing.
+                    if !gate::only_asks(&method, path) && !path.ends_with("/replay") {
                         add(operation, if path.starts_with("/v1/items") { NO_ROOM_FOR_ITEMS } else { NO_ROOM });
                     }
                 }

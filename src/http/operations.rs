@@ -72,7 +72,7 @@ pub(crate) async fn health() -> HttpResponse {
 /// Tell whether requests can be answered
 ///
 /// Ready means that an artifact is loaded. A history store that fails does not make the server unready, because answers from the interactions
-/// in a request go on; it is named here and in every answer.
+/// in a request go on; it is named here, and a list for which a look-up failed says so in `degraded`.
 #[utoipa::path(
     get, path = "/readyz", operation_id = "get_readiness", tag = "operations",
     responses(

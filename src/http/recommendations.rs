@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use actix_web::{HttpResponse, ResponseError, web};
+use actix_web::{HttpResponse, web};
 use kindred_index::{FilterExpr, key_hash};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -233,7 +233,9 @@ pub(crate) async fn post(
     if behind {
         state.metrics.degraded_watermark.inc();
     }
-    let degraded = degraded(&state, failed, lesser).or(behind.then_some("watermark_not_reached"));
+    let made_less = degraded(&state, failed, lesser);
+    // Whoever has asked for it has to know, whatever else is less.
+    let degraded = behind.then_some("watermark_not_reached").or(made_less);
     // From here on nothing waits, and everything is of one artifact.
     let mut answer = state.with_live(|live| {
         // The popular list is made from no interaction; what was seen stays out of it all the same.
@@ -258,7 +260,7 @@ pub(crate) async fn post(
             seed.map_or(0, |seed| seed_of_page(seed, shown_before)),
             assignment.map_or(name, |one| one.scenario),
         )?;
-        let fallback = fallback(list.fallback, lesser.step, degraded);
+        let fallback = fallback(list.fallback, lesser.step, made_less);
         if let Some(reason) = fallback {
             state.metrics.fallback(reason);
         }
@@ -298,15 +300,7 @@ pub(crate) async fn post(
         watch.count(&state.metrics);
         response
     });
-    let elapsed = watch.started().elapsed();
-    let failed = answer.as_ref().is_err_and(|problem| problem.status_code().is_server_error());
-    state.metrics.scenario(name, elapsed, !failed);
-    if (elapsed > state.slow_request || state.traces.are_on())
-        && let Ok(answer) = &mut answer
-    {
-        // For traces and the log of slow requests, which are written where there is no stopwatch.
-        answer.extensions_mut().insert(watch.times());
-    }
+    watch.note(&state, name, &mut answer);
     answer
 }
 

@@ -116,7 +116,8 @@ pub(crate) struct LogPage {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct LogQuery {
-    /// Lists wanted, 1 to 1000; 100 if left out.
+    /// Lists wanted; 100 if left out.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
     /// Where the last page ended: its `next_cursor`.
     cursor: Option<String>,

@@ -2,9 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::error::Problem;
+use super::state::State;
 use crate::recommend::Stage;
 use crate::telemetry::{Metrics, RequestStage};
 
@@ -89,6 +92,19 @@ impl Stopwatch {
             neighbours: us(RequestStage::Neighbours),
             search: us(RequestStage::Search),
             rank: us(RequestStage::Rank),
+        }
+    }
+
+    /// Counts a list of a scenario, or that there is none, and puts the stages beside it for traces and the log of slow requests, which are written
+    /// where there is no stopwatch.
+    pub(super) fn note(&self, state: &State, scenario: &str, answer: &mut Result<HttpResponse, Problem>) {
+        let elapsed = self.started.elapsed();
+        let failed = answer.as_ref().is_err_and(|problem| problem.status_code().is_server_error());
+        state.metrics.scenario(scenario, elapsed, !failed);
+        if (elapsed > state.slow_request || state.traces.are_on())
+            && let Ok(answer) = answer
+        {
+            answer.extensions_mut().insert(self.times());
         }
     }
 

@@ -83,7 +83,7 @@ pub(crate) struct UserAnswer {
 /// Whether something was there to be removed.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct RemovedAnswer {
-    /// Whether there was a profile.
+    /// Whether there was anything to remove.
     pub(crate) removed: bool,
 }
 
@@ -246,7 +246,7 @@ pub(crate) async fn get(
 
 /// Remove what was set about a user
 ///
-/// Interactions and merges stay; `DELETE /v1/users/{id}/data` removes everything.
+/// Interactions, merges and a standing refusal stay: a refusal is lifted by setting `consent`, and `DELETE /v1/users/{id}/data` removes all else.
 #[utoipa::path(
     delete, path = "/v1/users/{id}", operation_id = "delete_user", tag = "people",
     params(("id" = String, Path, description = "the user's id", example = "user-17")),

@@ -337,7 +337,7 @@ impl People {
     }
 
     /// Sets what is known about the person that a user is, or removes it. With `decides` its consent is from now on that of all of their names;
-    /// without, what was chosen stays, also under other names. Returns whether anything was there.
+    /// without, what was chosen stays, also under other names and where all else is removed. Returns whether anything is other than it was.
     ///
     /// # Errors
     /// A bound, or the store's failure.
@@ -380,10 +380,14 @@ impl People {
         let user = &self.root(user);
         let before = self.profile(user).await?;
         let mut profile = profile.cloned();
-        // Who says nothing of consent takes no refusal back.
-        if let (Some(profile), Some(before), false) = (&mut profile, &before, decides) {
-            profile.consent = before.consent;
+        // Who says nothing of consent takes no refusal back, nor does who removes all else.
+        if let (Some(before), false) = (&before, decides) {
+            match &mut profile {
+                Some(profile) => profile.consent = before.consent,
+                None => profile = Profile::refused(before.consent),
+            }
         }
+        let is_other = before.as_deref() != profile.as_ref();
         let consent = profile.as_ref().map(|profile| profile.consent).unwrap_or_default();
         let follows = profile.as_ref().is_some_and(|profile| !profile.follows.is_empty());
         let mut changed = vec![(user.clone(), profile)];
@@ -410,7 +414,7 @@ impl People {
             self.note_profile(&name, consent);
             self.cache_profile(&name, profile.map(Arc::new));
         }
-        Ok(before.is_some())
+        Ok(is_other)
     }
 
     fn note_profile(&self, user: &Actor, consent: Consent) {

@@ -130,14 +130,18 @@ fn a_list_is_written_with_commas() {
     for (value, keys) in [("country,hour", &["country", "hour"][..]), ("device", &["device"][..])] {
         assert_eq!(of("KINDRED__TRENDING__BY", value).unwrap().trending.by, keys);
     }
+    assert_eq!(of("KINDRED__TRENDING__BY", "country, hour ").unwrap().trending.by, ["country", "hour"]);
+    assert!(of("KINDRED__TRENDING__BY", " ").unwrap().trending.by.is_empty());
     let origins = of("KINDRED__SECURITY__CORS_ORIGINS", "https://a.example,https://b.example").unwrap();
     assert_eq!(origins.security.cors_origins, ["https://a.example", "https://b.example"]);
     for scenario in ["home", "mine"] {
         let key = format!("KINDRED__SCENARIOS__{}__HIDE_KINDS", scenario.to_uppercase());
-        let settings = of(&key, "not_interested,seen").unwrap();
+        let settings = of(&key, "not_interested, seen").unwrap();
         assert_eq!(settings.scenarios[scenario].hide_kinds, ["not_interested", "seen"]);
     }
-    let error = of("KINDRED__TRENDING__BY", "country, hour").unwrap_err().to_string();
+    let mut settings = Settings::default();
+    settings.trending.by.push(" hour".to_owned());
+    let error = settings.validate().unwrap_err().to_string();
     assert!(error.contains("trending.by = \" hour\""), "{error}");
 }
 

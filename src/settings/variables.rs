@@ -42,13 +42,14 @@ pub(super) fn read(variables: HashMap<String, String>, usual: &Value) -> Result<
     Ok(set.collect())
 }
 
-/// What a text stands for, by what the setting usually is: text stays as it is written, and a list is written with commas.
+/// What a text stands for, by what the setting usually is: text stays as it is written, and a list is written with commas, with or without spaces
+/// beside them.
 fn meant(key: &str, text: String, usual: &Value) -> ValueKind {
     let parsed = match usually(key, usual).map(|usual| &usual.kind) {
         Some(ValueKind::String(_)) => None,
         // An empty one is no list of one empty text.
-        Some(ValueKind::Array(_)) if text.is_empty() => Some(ValueKind::Array(Vec::new())),
-        Some(ValueKind::Array(_)) => Some(ValueKind::Array(text.split(',').map(Value::from).collect())),
+        Some(ValueKind::Array(_)) if text.trim().is_empty() => Some(ValueKind::Array(Vec::new())),
+        Some(ValueKind::Array(_)) => Some(ValueKind::Array(text.split(',').map(str::trim).map(Value::from).collect())),
         Some(_) => number(&text),
         // Not known: it may be text too, so it is a number only where that is the same text again. The bounds of a range never are text.
         None => number(&text).filter(|number| key.contains(".range.") || as_text(number) == text),

@@ -130,7 +130,9 @@ fn a_batch_is_written_down_where_it_deletes() {
     batch("patch").ok();
     assert!(!file.exists() || deeds(&file).is_empty());
     batch("delete").ok();
-    assert_eq!(deeds(&file), [json!(["local", "POST /v1/items/batch", "200"])]);
+    batch("delete").problem(404, "item_not_found");
+    let told = |outcome: &str| json!(["local", "POST /v1/items/batch", outcome]);
+    assert_eq!(deeds(&file), [told("200"), told("404")], "also where it fails");
 }
 
 #[test]

@@ -65,8 +65,16 @@ fn who_says_nothing_of_consent_takes_no_opt_out_back() {
     let set = put(json!({"country": "DE"}));
     assert_eq!((&set["consent"], &set["country"], &set["device"]), (&json!("none"), &json!("DE"), &Value::Null));
     assert_eq!(server.post("/v1/interactions", event("u", "item-1", "full")).ok()["not_kept"], 1);
+    // Nor does who removes all else that was set.
+    assert_eq!(server.send("DELETE", "/v1/users/u", &[], &[]).ok(), json!({"removed": true}));
+    assert_eq!(server.send("DELETE", "/v1/users/u", &[], &[]).ok(), json!({"removed": false}));
+    let left = server.get("/v1/users/u").ok();
+    assert_eq!((&left["consent"], &left["country"]), (&json!("none"), &Value::Null));
+    assert_eq!(server.post("/v1/interactions", event("u", "item-1", "full")).ok()["not_kept"], 1);
     put(json!({"consent": "full"}));
     assert_eq!(server.post("/v1/interactions", event("u", "item-1", "full")).ok()["accepted"], 1);
+    assert_eq!(server.send("DELETE", "/v1/users/u", &[], &[]).ok(), json!({"removed": true}));
+    server.get("/v1/users/u").problem(404, "user_not_found");
 }
 
 #[test]

@@ -149,6 +149,7 @@ fn every_metric_that_an_alert_names_is_there() {
     let server = Server::with_shop();
     server.view("u", "item-4");
     server.post("/v1/recommendations", json!({"user_id": "u"})).ok();
+    server.get("/v1/items/item-4/similar").ok();
     let text = server.get("/metrics");
     let found = samples(text.text());
     let rules = include_str!("../../config/alerts.yml");
@@ -161,7 +162,10 @@ fn every_metric_that_an_alert_names_is_there() {
     }
     assert!(named > 12, "{named}");
     assert_eq!(found["kindred_artifact_info{generation=\"g1\"}"], 1.0);
-    assert_eq!(found["kindred_scenario_seconds_count{scenario=\"home\"}"], 1.0);
+    for scenario in ["home", "similar"] {
+        assert_eq!(found[&format!("kindred_scenario_seconds_count{{scenario=\"{scenario}\"}}")], 1.0, "{scenario}");
+    }
+    assert_eq!(found["kindred_stage_seconds_count{stage=\"rank\"}"], 2.0);
     assert_eq!(found["kindred_event_lag_seconds_count"], 1.0);
     if cfg!(target_os = "linux") {
         assert!(found["kindred_mapped_bytes"] >= found["kindred_mapped_resident_bytes"]);

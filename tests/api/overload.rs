@@ -235,6 +235,11 @@ fn a_passed_deadline_is_the_fallback_and_says_so() {
     assert_eq!((answer["degraded"].as_str(), answer["fallback"].as_str()), (Some("deadline"), Some("deadline")));
     assert_eq!(answer["items"].as_array().unwrap().len(), 5);
     assert_eq!(server.metric("kindred_degraded_total{reason=\"deadline\"}"), 1.0);
+    // What it does not know is said all the same to whoever has asked for that.
+    let body = json!({"user_id": "u", "interactions": [{"item_id": "item-4"}], "min_watermark": 7});
+    let answer = server.post("/v1/recommendations", body).ok();
+    let said = (answer["degraded"].as_str(), answer["fallback"].as_str());
+    assert_eq!(said, (Some("watermark_not_reached"), Some("deadline")));
 }
 
 #[test]

@@ -266,6 +266,23 @@ fn sighup_before_all_is_open_is_heeded_and_ends_nothing() {
 }
 
 #[test]
+fn a_file_that_is_waited_for_holds_up_no_stop() {
+    let directory = directory_with_shop();
+    let [keys, pipe] = ["keys", "pipe"].map(|name| directory.path().join(name));
+    std::fs::write(&keys, NewKey::new("boss", Role::Admin).unwrap().line).unwrap();
+    let more = [("SECURITY__KEYS", keys.to_str().unwrap()), ("SECURITY__RELOAD_MS", "5")];
+    let mut server = Process::start(directory.path(), &more);
+    server.line("\"listening\"");
+    // Nobody ever writes into it: to read it takes as long as on a disk that stalls.
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    std::fs::rename(&pipe, &keys).unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    server.signal("HUP");
+    server.signal("TERM");
+    assert!(server.ended().success());
+}
+
+#[test]
 fn what_strangers_send_is_no_error_in_the_log() {
     let directory = directory_with_shop();
     let server = start(directory.path());

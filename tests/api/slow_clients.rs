@@ -175,6 +175,41 @@ fn connections_without_end_do_not_keep_others_out() {
 }
 
 #[test]
+fn a_second_head_that_does_not_end_keeps_nobody_out() {
+    let server = server(|settings| {
+        settings.http.workers = 1;
+        settings.http.max_connections_per_worker = 8;
+    });
+    let asked = |_| {
+        let mut stream = connect(&server);
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+        stream
+    };
+    // Each has its answer, begins another request and leaves it at that.
+    let held: Vec<TcpStream> = (0..7)
+        .map(asked)
+        .map(|mut stream| {
+            let (mut said, mut part) = (Vec::new(), [0; 4096]);
+            while !said.ends_with(b"ok\n") {
+                let read = stream.read(&mut part).unwrap();
+                assert!(read > 0, "{}", String::from_utf8_lossy(&said));
+                said.extend(&part[..read]);
+            }
+            stream.write_all(b"G").unwrap();
+            stream
+        })
+        .collect();
+    let said = until_closed(&mut asked(7));
+    assert!(said.starts_with("HTTP/1.1 200") && said.contains("connection: close"), "{said}");
+    assert_eq!(server.get("/healthz").status, 200, "there is a place for those who come");
+    drop(held);
+    let began = Instant::now();
+    while raw(server.port, b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").contains("connection: close") {
+        assert!(began.elapsed() < PATIENCE, "the places that are free again are not given");
+    }
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn connections_wait_in_the_kernel_for_a_place() {
     let allowed = std::fs::read_to_string("/proc/sys/net/core/somaxconn");

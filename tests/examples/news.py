@@ -1,6 +1,6 @@
 # A morning at a news site, as a notebook in plain Python: run it whole, or cell by cell where "# %%" begins one.
 #
-#     kindred serve --config config/presets/news.toml      # in one terminal, over an artifact of yours
+#     kindred serve --config config/presets/news.toml      # in one terminal, without keys, over an artifact of yours whose items have categories
 #     python3 tests/examples/news.py                       # in another; KINDRED_URL=http://host:port for a server elsewhere
 #
 # Needs Python 3 and nothing else. Stops at the first answer that is not what it should be, and removes what it has added.

@@ -1,7 +1,7 @@
 #!/bin/sh
 # A visit to a shop, with curl: from a stranger's list to an erasure with its receipt.
 #
-#   kindred demo                      # in one terminal; or any other running server
+#   kindred demo                      # in one terminal; or another server without keys whose items have prices
 #   sh tests/examples/shop.sh         # in another; KINDRED_URL=http://host:port for a server elsewhere
 #
 # Stops at the first answer that is not what it should be. What it adds to the server it removes again.

@@ -35,12 +35,7 @@ const OWN_CORE: usize = 1;
 /// The rate of the open loop, if none is asked for: the one that Kindred promises to hold.
 const DEFAULT_RATE: f64 = 5_000.0;
 
-/// Measure the server: the most it can do (closed loop), and its latency at a constant rate (open loop)
-///
-/// With --spawn it starts a server with one worker on generated items, pinned to core 0, and sends from core 1; with --url it measures the
-/// one that runs there. Each request asks for recommendations with --interactions items in its body; --mix adds writes. In the open
-/// loop latency counts from the moment at which a request should have been sent, so a server that stalls is charged with all that waited.
-/// Without --closed and --rate both are measured, the rate being 5000. Exit code 1: a request or a swap failed, or a bar of --overload is missed.
+/// The command line.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  kindred bench http --spawn\n  kindred bench http --spawn --overload 2\n  kindred bench http --url http://127.0.0.1:8080 --rate 2000 --mix reads=95,writes=5\n  kindred bench http --spawn --dir bench-data --rate 5000 --duration 30 --swaps 20\n  kindred bench http --spawn --closed --filtered 0.08\n  kindred bench http --spawn --closed --body '{\"filter\": {\"key\": \"price\", \"range\": {\"lt\": 50}}}'"
@@ -80,7 +75,7 @@ pub struct Args {
     #[arg(long, value_name = "PER_SECOND", value_parser = rate)]
     pub rate: Vec<f64>,
     /// Connections at once
-    #[arg(long, default_value_t = 16, value_parser = RangedU64ValueParser::<usize>::new().range(1..=4096))]
+    #[arg(long, default_value_t = 16, value_parser = RangedU64ValueParser::<usize>::new().range(1..=3968))]
     pub connections: usize,
     /// Share of reads and writes
     #[arg(long, default_value = "reads=100,writes=0", value_parser = write_share, value_name = "reads=R,writes=W")]
