@@ -14,10 +14,13 @@ use kindred::people::shown::Logged;
 use kindred::user_vector::NOT_INTERESTED;
 use serde::Serialize;
 
-use crate::metrics::bootstrap::ratio_interval;
+use crate::metrics::bootstrap::{UNITS_MAX, ratio_interval};
 
 /// The placement of an item that chance alone has put where it is.
 const EXPLORED: &str = "explored";
+
+/// The kinds by which people turn down what they are shown: no clicks, unless they are asked for.
+const TURNED_DOWN: [&str; 2] = [NOT_INTERESTED, "dislike"];
 
 /// A number, and where it lies in 95 of 100 samples of lists.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -67,8 +70,8 @@ pub struct OffPolicy {
 /// What was read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Lists {
-    groups: BTreeMap<Name, Vec<List>>,
-    /// Kinds of interaction that were met, by their numbers in [`List`].
+    groups: BTreeMap<Name, Listed>,
+    /// Kinds of interaction that were met, by their numbers in [`Sums`].
     kinds: Vec<String>,
     /// Outcomes with an item that was not in the list, which count nowhere.
     pub elsewhere: u64,
@@ -77,33 +80,74 @@ pub struct Lists {
 /// A scenario, with an experiment and a variant or without.
 type Name = (String, Option<(String, String)>);
 
-/// What one list adds to the sums.
+/// Lists of one name. Of very many several are one, as the intervals take them: however many there are, they take no more memory.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct List {
+struct Listed {
+    n: usize,
+    units: Vec<Sums>,
+}
+
+/// What one list adds to the sums, or several that do not stand beside each other.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Sums {
+    lists: f64,
+    /// Lists with a click.
+    lists_clicked: f64,
     items: f64,
     clicked: f64,
-    explored: u64,
+    explored: f64,
     /// Σ w over its items, Σ w², and Σ w over those that were clicked.
     weights: f64,
     squares: f64,
     clicked_weights: f64,
-    kinds: BTreeSet<usize>,
+    /// Lists that led to an interaction of a kind.
+    kinds: BTreeMap<usize, f64>,
+}
+
+impl Listed {
+    fn push(&mut self, list: Sums) {
+        match self.units.get_mut(self.n % UNITS_MAX) {
+            Some(unit) => unit.add(list),
+            None => self.units.push(list),
+        }
+        self.n += 1;
+    }
+}
+
+impl Sums {
+    fn add(&mut self, list: Self) {
+        let Self { lists, lists_clicked, items, clicked, explored, weights, squares, clicked_weights, kinds } = list;
+        self.lists += lists;
+        self.lists_clicked += lists_clicked;
+        self.items += items;
+        self.clicked += clicked;
+        self.explored += explored;
+        self.weights += weights;
+        self.squares += squares;
+        self.clicked_weights += clicked_weights;
+        for (kind, lists) in kinds {
+            *self.kinds.entry(kind).or_default() += lists;
+        }
+    }
 }
 
 impl Lists {
-    /// Takes a list, with what came of it. `click` names the kinds that count as a click; none for all but `not_interested`.
+    /// Takes a list, with what came of it. `click` names the kinds that count as a click; none for all but `not_interested`
+    /// and `dislike`.
     pub fn add(&mut self, logged: &Logged, click: &[String]) {
         let Logged { shown, outcomes } = logged;
-        let counts =
-            |kind: &str| if click.is_empty() { kind != NOT_INTERESTED } else { click.iter().any(|one| one == kind) };
-        let mut list = List { items: shown.items.len() as f64, ..List::default() };
+        let counts = |kind: &str| match click {
+            [] => !TURNED_DOWN.contains(&kind),
+            kinds => kinds.iter().any(|one| one == kind),
+        };
+        let mut list = Sums { lists: 1.0, items: shown.items.len() as f64, ..Sums::default() };
         let mut clicked = BTreeSet::new();
         for outcome in outcomes {
             if !shown.items.iter().any(|item| item.item_id == outcome.item_id) {
                 self.elsewhere += 1;
                 continue;
             }
-            list.kinds.insert(self.kind(&outcome.kind));
+            list.kinds.insert(self.kind(&outcome.kind), 1.0);
             if counts(&outcome.kind) {
                 clicked.insert(outcome.item_id.as_str());
             }
@@ -113,12 +157,13 @@ impl Lists {
             // A propensity of zero would have been a list that could not be.
             let weight = if is_explored || item.propensity <= 0.0 { 0.0 } else { 1.0 / item.propensity };
             let is_clicked = clicked.contains(item.item_id.as_str());
-            list.explored += u64::from(is_explored);
+            list.explored += f64::from(u8::from(is_explored));
             list.clicked += f64::from(u8::from(is_clicked));
             list.weights += weight;
             list.squares += weight * weight;
             list.clicked_weights += if is_clicked { weight } else { 0.0 };
         }
+        list.lists_clicked = f64::from(u8::from(list.clicked > 0.0));
         if shown.experiment.is_some() {
             let name = (shown.scenario.clone(), shown.experiment.clone());
             self.groups.entry(name).or_default().push(list.clone());
@@ -137,33 +182,35 @@ impl Lists {
     pub fn groups(&self, seed: u64) -> Vec<Group> {
         self.groups
             .iter()
-            .map(|((scenario, variant), lists)| self.group(scenario, variant.as_ref(), lists, seed))
+            .map(|((scenario, variant), listed)| self.group(scenario, variant.as_ref(), listed, seed))
             .collect()
     }
 
-    fn group(&self, scenario: &str, variant: Option<&(String, String)>, lists: &[List], seed: u64) -> Group {
-        let ratio = |part: &dyn Fn(&List) -> (f64, f64)| {
-            let parts: Vec<(f64, f64)> = lists.iter().map(part).collect();
+    fn group(&self, scenario: &str, variant: Option<&(String, String)>, listed: &Listed, seed: u64) -> Group {
+        let Listed { n, units } = listed;
+        let ratio = |part: &dyn Fn(&Sums) -> (f64, f64)| {
+            let parts: Vec<(f64, f64)> = units.iter().map(part).collect();
             let (sum, of) = parts.iter().fold((0.0, 0.0), |sums, part| (sums.0 + part.0, sums.1 + part.1));
             Estimate { value: if of == 0.0 { 0.0 } else { sum / of }, interval: ratio_interval(&parts, seed) }
         };
-        let share = |holds: &dyn Fn(&List) -> bool| ratio(&|list| (f64::from(u8::from(holds(list))), 1.0));
-        let met = self.kinds.iter().enumerate().filter(|(kind, _)| lists.iter().any(|list| list.kinds.contains(kind)));
-        let squares: f64 = lists.iter().map(|list| list.squares).sum();
-        let weights: f64 = lists.iter().map(|list| list.weights).sum();
+        let sum = |part: &dyn Fn(&Sums) -> f64| units.iter().map(part).sum::<f64>();
+        let led_to = |kind: usize| ratio(&|unit| (unit.kinds.get(&kind).copied().unwrap_or_default(), unit.lists));
+        let is_met = |kind: &usize| units.iter().any(|unit| unit.kinds.contains_key(kind));
+        let met = self.kinds.iter().enumerate().filter(|(kind, _)| is_met(kind));
+        let (weights, squares) = (sum(&|unit| unit.weights), sum(&|unit| unit.squares));
         Group {
             scenario: scenario.to_owned(),
             experiment: variant.map(|(experiment, _)| experiment.clone()),
             variant: variant.map(|(_, variant)| variant.clone()),
-            lists: lists.len() as u64,
-            items: lists.iter().map(|list| list.items).sum::<f64>() as u64,
-            click_through: share(&|list| list.clicked > 0.0),
-            item_click_through: ratio(&|list| (list.clicked, list.items)),
-            conversion: met.map(|(kind, name)| (name.clone(), share(&|list| list.kinds.contains(&kind)))).collect(),
+            lists: *n as u64,
+            items: sum(&|unit| unit.items) as u64,
+            click_through: ratio(&|unit| (unit.lists_clicked, unit.lists)),
+            item_click_through: ratio(&|unit| (unit.clicked, unit.items)),
+            conversion: met.map(|(kind, name)| (name.clone(), led_to(kind))).collect(),
             without_exploration: OffPolicy {
-                explored: lists.iter().map(|list| list.explored).sum(),
-                ips: ratio(&|list| (list.clicked_weights, list.items)),
-                snips: ratio(&|list| (list.clicked_weights, list.weights)),
+                explored: sum(&|unit| unit.explored) as u64,
+                ips: ratio(&|unit| (unit.clicked_weights, unit.items)),
+                snips: ratio(&|unit| (unit.clicked_weights, unit.weights)),
                 effective_items: if squares == 0.0 { 0.0 } else { weights * weights / squares },
             },
         }
@@ -215,7 +262,8 @@ mod tests {
         );
         lists.add(&logged(Some("other"), &[("c", 0.1, true), ("b", 0.5, false)], &[("c", "view"), ("b", "view")]), &[]);
         // To turn something down is no click, but a conversion of its own kind.
-        lists.add(&logged(None, &[("a", 1.0, false), ("d", 1.0, false)], &[("d", NOT_INTERESTED)]), &[]);
+        let turned_down = [("d", NOT_INTERESTED), ("a", "dislike")];
+        lists.add(&logged(None, &[("a", 1.0, false), ("d", 1.0, false)], &turned_down), &[]);
         lists.add(&logged(None, &two, &[]), &[]);
         assert_eq!(lists.elsewhere, 1);
         let groups = lists.groups(1);
@@ -226,7 +274,7 @@ mod tests {
         assert_eq!((all.click_through.value, all.item_click_through.value), (0.5, 3.0 / 8.0));
         let conversion: Vec<(&str, f64)> =
             all.conversion.iter().map(|(kind, share)| (kind.as_str(), share.value)).collect();
-        assert_eq!(conversion, [(NOT_INTERESTED, 0.25), ("purchase", 0.25), ("view", 0.5)]);
+        assert_eq!(conversion, [("dislike", 0.25), (NOT_INTERESTED, 0.25), ("purchase", 0.25), ("view", 0.5)]);
         // Weights: 1.25, 2 | 0, 2 | 1, 1 | 1.25, 2; clicked: a of the first, b of the second.
         let off = &all.without_exploration;
         assert!((off.ips.value - (1.25 + 2.0) / 8.0).abs() < 1e-12, "{off:?}");
@@ -237,6 +285,24 @@ mod tests {
         let mut only = Lists::default();
         only.add(&logged(None, &two, &[("a", "view"), ("b", "purchase")]), &["purchase".to_owned()]);
         assert_eq!(only.groups(1)[0].item_click_through.value, 0.5);
+    }
+
+    #[test]
+    fn however_many_lists_there_are_they_say_the_same_in_no_more_memory() {
+        let (mut lists, outcome) = (Lists::default(), [("a", "view")]);
+        for at in 0..2 * UNITS_MAX + 5 {
+            let outcomes = if at.is_multiple_of(4) { &outcome[..] } else { &[] };
+            lists.add(&logged(None, &[("a", 1.0, false), ("b", 0.5, true)], outcomes), &[]);
+        }
+        assert!(lists.groups.values().all(|listed| listed.units.len() == UNITS_MAX));
+        let group = &lists.groups(1)[0];
+        let explored = group.without_exploration.explored;
+        assert_eq!((group.lists, group.items, explored), (20_005, 40_010, 20_005));
+        let share = 5_002.0 / 20_005.0;
+        for found in [group.click_through, group.conversion["view"]] {
+            assert!((found.value - share).abs() < 1e-12, "{found:?}");
+        }
+        assert!((group.item_click_through.value - share / 2.0).abs() < 1e-12, "{group:?}");
     }
 
     #[test]

@@ -35,7 +35,7 @@ use thiserror::Error;
 use crate::matrix::{Matrix, RowFault};
 use crate::npy::{self, NpyError};
 use crate::train::neighbours::NeighbourOptions;
-use crate::whole_dir::{self, Kind, WholeDirError};
+use crate::whole_dir::{self, Kind, Opened, WholeDirError};
 
 pub use tables::{EncoderTable, SessionTable};
 
@@ -97,7 +97,7 @@ pub struct ModelInfo {
     /// Kinds of interaction in the training data, in the order of its kind column.
     #[serde(default)]
     pub kinds: Vec<String>,
-    /// First and last interaction trained on; none for imported factors.
+    /// First and last interaction trained on; none for imported factors, and where nobody knows when it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training_window: Option<TrainingWindow>,
     /// Users trained on.
@@ -331,8 +331,12 @@ impl ModelDir {
     /// Reads a model whole and checks that its tables belong together.
     ///
     /// # Errors
-    /// A file that is missing, damaged, of another version or of another size than the rest.
+    /// A file that is missing, damaged, of another version or of another size than the rest, or the model was replaced meanwhile.
     pub fn load(dir: &Path) -> Result<Self, ModelDirError> {
+        Opened::new(dir).read(|| Self::read(dir))
+    }
+
+    fn read(dir: &Path) -> Result<Self, ModelDirError> {
         let info = read_info(dir)?;
         let item_factors = npy::read_matrix(&dir.join(ITEM_FACTORS))?;
         let context_factors = if info.symmetric { None } else { Some(npy::read_matrix(&dir.join(CONTEXT_FACTORS))?) };

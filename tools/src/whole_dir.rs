@@ -5,7 +5,9 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -22,7 +24,15 @@ pub struct Kind {
     pub mark: &'static str,
 }
 
-/// Why a directory may not be or could not be written.
+/// A directory that is read, file by file, while another process may put another in its place.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    path: PathBuf,
+    /// Held, so that no other gets its number; none where it cannot be opened.
+    held: Option<Arc<File>>,
+}
+
+/// Why a directory may not be read, or may not be or could not be written.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum WholeDirError {
@@ -49,6 +59,12 @@ pub enum WholeDirError {
         /// The directory or file.
         path: PathBuf,
     },
+    /// Another process has put another in its place while it was read.
+    #[error("{path} was replaced while it was read: run this again")]
+    Replaced {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A name such as `.`, which nothing else can take.
     #[error("{path} is no name that a finished {name} can be given: give the directory's own name", name = kind.name)]
     Unnamed {
@@ -73,6 +89,27 @@ pub enum WholeDirError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+impl Opened {
+    /// The directory that has this name now, if one has.
+    pub fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), held: File::open(path).ok().map(Arc::new) }
+    }
+
+    /// Reads something of it. Of two directories the files would mostly fit each other, and say something else together.
+    ///
+    /// # Errors
+    /// Another has its name by now; else whatever `read` says.
+    pub fn read<T, E: From<WholeDirError>>(&self, read: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        let read = read();
+        let number = |found: fs::Metadata| (found.dev(), found.ino());
+        let held = self.held.as_ref().and_then(|held| held.metadata().ok()).map(number);
+        if held.is_some() && held != fs::metadata(&self.path).ok().map(number) {
+            return Err(WholeDirError::Replaced { path: self.path.clone() }.into());
+        }
+        read
+    }
 }
 
 /// Whether a directory of this kind may be written to `dir`: asked before the work that makes its content.
@@ -356,6 +393,27 @@ mod tests {
         assert_eq!(fs::read_to_string(dir.join(THING.mark)).unwrap(), "3");
         remove(&dir).unwrap();
         assert_eq!(fs::read_dir(place.path().join("disk")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_replaced_while_it_is_read_is_told() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = place.path().join("thing");
+        let text = || fs::read_to_string(dir.join(THING.mark)).map_err(cannot_write(&dir));
+        let nowhere = Opened::new(&dir).read(text).unwrap_err();
+        assert!(matches!(nowhere, WholeDirError::Write { .. }), "{nowhere}");
+        put(&dir, "1", false).unwrap();
+        let opened = Opened::new(&dir);
+        assert_eq!(opened.read(text).unwrap(), "1");
+        put(&dir, "2", true).unwrap();
+        let replaced = opened.read(text).unwrap_err();
+        assert!(matches!(replaced, WholeDirError::Replaced { .. }), "{replaced}");
+        assert_eq!(Opened::new(&dir).read(text).unwrap(), "2");
+        // In the middle of it nothing has the name.
+        let opened = Opened::new(&dir);
+        fs::rename(&dir, beside(&dir, OLD)).unwrap();
+        let replaced = opened.read(text).unwrap_err();
+        assert!(matches!(replaced, WholeDirError::Replaced { .. }), "{replaced}");
     }
 
     #[test]

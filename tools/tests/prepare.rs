@@ -277,6 +277,10 @@ fn a_dataset_survives_the_disk() {
     assert!(dataset.items().unwrap().iter().any(|item| item.title == "New"));
     fs::write(dir.join("train.parquet"), "PAR1 but cut off").unwrap();
     assert!(dataset.train().unwrap_err().to_string().contains("train.parquet"));
+    // Half of what was opened and half of what came after it would mostly fit.
+    prepare(&options, &Progress::hidden()).unwrap().write(&dir, true).unwrap();
+    let errors = [dataset.train().unwrap_err(), dataset.items().unwrap_err(), dataset.users().unwrap_err()];
+    assert!(errors.iter().all(|error| error.to_string().contains("was replaced while it was read")), "{errors:?}");
 }
 
 #[test]
@@ -398,6 +402,8 @@ fn what_may_not_be_meant_is_told() {
     told("user,item,time\nu,17.0,20240131\nu,5.0,20240201\n", "times in dates like 20171010");
     told("user,item,time\nu,17.0,20240131\nu,5.0,20240201\n", "2 items, all there are, are written as 17.0 is");
     told("user,title,item,time\nu,\"a\nv,b\",i,1\nu,c,j,2\n", "1 rows go over several lines");
+    told("time,user,title,item\n1,u,Salt, pepper,i\n2,u,Tea,j,\n", "1 rows have more cells than the first line");
+    told("user,item,time\nu,a,2024-01-31\nu,b,9000-01-01\n", "1 interactions are of the future");
     told(
         "user,item,time\nu,a,1508194801000\nu,b,1508194802\nu,c,1508194803000\n",
         "1 rows have a number for a time that looks like another unit",

@@ -12,7 +12,7 @@ pub mod fit;
 
 use std::collections::HashSet;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use kindred::limits;
 use kindred::recommend::{Reasons, RecommendError, RecommendRequest, RecommendScratch, recommend};
 use kindred::scenario::{Basis, LearnedWeights, Scenario, SourceWeights};
@@ -60,6 +60,8 @@ pub fn learn(
         bail!("weights are learned for lists of a visitor: name a scenario with based_on = \"visitor\"");
     }
     let (rest, held_out) = hold_out(material, trainer.seed());
+    // There are no more lists than interactions, and no model without any: told before one is trained in vain.
+    are_enough(if rest.interactions.is_empty() { 0 } else { held_out.test.len() })?;
     let held_out = HeldOut { history_max, ..held_out };
     let model = assemble::model(rest, trainer, options, progress).context("training without what is held out")?;
     let root = tempfile::tempdir().context("making a temporary directory")?;
@@ -91,13 +93,7 @@ pub fn learn(
     if cases.iter().filter(|case| is_first(case)).count() >= LISTS_MIN {
         cases.retain(is_first);
     }
-    if cases.len() < LISTS_MIN {
-        let found = cases.len();
-        bail!(
-            "{found} lists to learn weights on, of items that the scenario may list, at least {LISTS_MIN} are needed: \
-             train without --learn-weights"
-        );
-    }
+    are_enough(cases.len())?;
     // Cases stand in the order of the users, so every so manieth is a fair sample.
     let every = cases.len().div_ceil(LISTS_MAX);
     let mut at = 0;
@@ -109,6 +105,15 @@ pub fn learn(
     let ask = |question: &Question<'_>, scratch: &mut RecommendScratch| candidates(&round, question, scratch);
     let asked = round.ask(&cases, &step, &ask)?;
     Ok(learned(&asked, &scenario.weights))
+}
+
+fn are_enough(lists: usize) -> anyhow::Result<()> {
+    ensure!(
+        lists >= LISTS_MIN,
+        "{lists} lists to learn weights on, of items that the scenario may list, at least {LISTS_MIN} are needed: \
+         train without --learn-weights"
+    );
+    Ok(())
 }
 
 /// A scenario that proposes by every source whose weight can be learned.

@@ -137,3 +137,16 @@ fn lists_for_nobody_and_too_few_lists_are_refused() {
     let told = learn(&news(), &Scenario { filter, ..Scenario::home() });
     assert!(told.starts_with("40 lists to learn weights on"), "{told}");
 }
+
+#[test]
+fn too_few_lists_are_told_before_a_model_is_trained() {
+    // With these settings none can be.
+    let als = Als { factors: 0, ..Als::default() };
+    for users in [1, 100] {
+        let mut few = news();
+        let keep: Vec<bool> = few.interactions.user.iter().map(|user| *user < users).collect();
+        few.interactions.retain(&keep);
+        let told = learn(&few, &als, &Scenario::home()).unwrap_err().to_string();
+        assert!(told.contains("lists to learn weights on"), "{told}");
+    }
+}

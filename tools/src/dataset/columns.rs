@@ -132,6 +132,7 @@ const TIME: &[&str] = &[
     "occurredatms",
     "datetime",
     "eventtime",
+    "eventtimestamp",
     "clicktimestamp",
     "createdat",
     "date",
@@ -260,6 +261,10 @@ mod tests {
         assert_eq!(taken.item, "movieId");
         let (mapping, _) = ColumnNames::default().find(&header("Time,User ID,EVENT,item_id,session_id")).unwrap();
         assert_eq!((mapping.user, mapping.item, mapping.time, mapping.kind), (1, 3, Some(0), Some(2)));
+        // As Google Analytics has it.
+        let (mapping, _) =
+            ColumnNames::default().find(&header("event_date,event_timestamp,event_name,user_id,item_id")).unwrap();
+        assert_eq!((mapping.time, mapping.kind), (Some(1), Some(2)));
     }
 
     #[test]

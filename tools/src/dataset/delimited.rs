@@ -127,15 +127,20 @@ fn separated(
     Reading { log, rules, progress }: Reading<'_>,
 ) -> Result<(), PrepareError> {
     let mut records = Records::of(&mut source, separator, true);
-    let mut n = 0_u64;
+    let (mut n, mut width) = (0_u64, 0);
     while let Some((line, record)) = records.next_record()? {
         n += 1;
         if n.is_multiple_of(ROWS_A_STEP) {
             progress.set(source.done());
         }
-        if n == 1 && skip_first {
-            continue;
+        if n == 1 {
+            width = record.len();
+            if skip_first {
+                continue;
+            }
         }
+        let is_longer = record.len() > width && record.iter().skip(width).any(|cell| !cell.trim_ascii().is_empty());
+        log.counts.longer += u64::from(is_longer);
         log.counts.several_lines += u64::from(record.as_slice().contains(&b'\n'));
         if record.len() < mapping.width_least() {
             log.push_bad(line, "too few columns", record.as_slice());

@@ -86,6 +86,9 @@ pub struct ReadCounts {
     /// Rows with a line break in a field.
     #[serde(default)]
     pub several_lines: u64,
+    /// Rows with more cells than the first line.
+    #[serde(default)]
+    pub longer: u64,
 }
 
 /// A row that cannot be used.

@@ -51,7 +51,7 @@ pub use prepare::{PrepareOptions, prepare};
 pub use report::DatasetReport;
 
 use crate::model_dir;
-use crate::whole_dir::{self, Kind, WholeDirError};
+use crate::whole_dir::{self, Kind, Opened, WholeDirError};
 
 /// The version of the directory's layout that this program writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -82,6 +82,7 @@ pub struct Interactions {
 #[derive(Clone, Debug)]
 pub struct Dataset {
     dir: PathBuf,
+    opened: Opened,
     /// What it is and how it was made.
     pub report: DatasetReport,
 }
@@ -142,6 +143,7 @@ impl Dataset {
         struct Version {
             format_version: u32,
         }
+        let opened = Opened::new(dir);
         let path = dir.join(REPORT);
         let bytes = fs::read(&path).map_err(|source| DatasetError::Read { path: path.clone(), source })?;
         let fail = |source| DatasetError::Report { path: path.clone(), source };
@@ -150,13 +152,13 @@ impl Dataset {
             return Err(DatasetError::Version { path, found, expected: FORMAT_VERSION });
         }
         let report = serde_json::from_slice(&bytes).map_err(fail)?;
-        Ok(Self { dir: dir.to_owned(), report })
+        Ok(Self { dir: dir.to_owned(), opened, report })
     }
 
     /// The training part. 21 bytes an interaction.
     ///
     /// # Errors
-    /// The file cannot be read, or is another one than was written.
+    /// The file cannot be read, is another one than was written, or the dataset was replaced since it was opened.
     pub fn train(&self) -> Result<Interactions, DatasetError> {
         self.interactions(TRAIN, self.report.n_train)
     }
@@ -164,7 +166,7 @@ impl Dataset {
     /// The test part; empty without a split.
     ///
     /// # Errors
-    /// The file cannot be read, or is another one than was written.
+    /// The file cannot be read, is another one than was written, or the dataset was replaced since it was opened.
     pub fn test(&self) -> Result<Interactions, DatasetError> {
         self.interactions(TEST, self.report.n_test)
     }
@@ -172,10 +174,10 @@ impl Dataset {
     /// The identifiers of users, by number.
     ///
     /// # Errors
-    /// The file cannot be read, or is another one than was written.
+    /// The file cannot be read, is another one than was written, or the dataset was replaced since it was opened.
     pub fn users(&self) -> Result<Vec<String>, DatasetError> {
         let path = self.dir.join(USERS);
-        let users = write::read_users(&path)?;
+        let users = self.opened.read(|| write::read_users(&path))?;
         counted(&path, users.len(), self.report.n_users)?;
         Ok(users)
     }
@@ -183,17 +185,17 @@ impl Dataset {
     /// The catalogue: entries by number.
     ///
     /// # Errors
-    /// The file cannot be read, or is another one than was written.
+    /// The file cannot be read, is another one than was written, or the dataset was replaced since it was opened.
     pub fn items(&self) -> Result<Vec<CatalogItem>, DatasetError> {
         let path = self.dir.join(ITEMS);
-        let items = model_dir::read_items(&path)?;
+        let items = self.opened.read(|| model_dir::read_items(&path))?;
         counted(&path, items.len(), self.report.n_items)?;
         Ok(items)
     }
 
     fn interactions(&self, name: &str, expected: u64) -> Result<Interactions, DatasetError> {
         let path = self.dir.join(name);
-        let rows = write::read_interactions(&path)?;
+        let rows = self.opened.read(|| write::read_interactions(&path))?;
         counted(&path, rows.len(), expected)?;
         let out_of_range = |column: &[u32], n: u64| column.iter().any(|number| u64::from(*number) >= n);
         let report = &self.report;

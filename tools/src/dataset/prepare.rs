@@ -16,6 +16,7 @@ use super::read::{self, ReadOptions};
 use super::report::{self, DatasetReport};
 use super::split::{self, Split};
 use super::{FORMAT_VERSION, Parts, fingerprint};
+use crate::calendar::Moment;
 use crate::progress::Progress;
 use crate::report::count;
 
@@ -92,6 +93,9 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Parts, P
     interactions.kind.iter().for_each(|kind| kind_counts[usize::from(*kind)] += 1);
     let times = || interactions.time_ms.iter().copied();
     let (first_ms, last_ms) = (times().min().unwrap_or_default(), times().max().unwrap_or_default());
+    // A day for clocks that differ, and for times of another zone.
+    let tomorrow_ms = (Moment::now().0 as i64 + 86_400) * 1_000;
+    let in_future = times().filter(|time_ms| *time_ms > tomorrow_ms).count() as u64;
     progress.start("dividing", 0);
     let (train, test) = split::split(interactions, options.split);
     if train.is_empty() {
@@ -109,6 +113,7 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Parts, P
         kind_weights: options.read.rules.kind_weights.clone(),
         first_ms,
         last_ms,
+        in_future,
         time_unit,
         split: options.split,
         sources,

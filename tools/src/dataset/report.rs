@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use kindred::timestamp::Timestamp;
+use kindred::user_vector::NOT_INTERESTED;
 use serde::{Deserialize, Serialize};
 
 use super::clean::{CleanOptions, Cleaned};
@@ -42,6 +43,9 @@ pub struct DatasetReport {
     pub first_ms: i64,
     /// Time of the last interaction.
     pub last_ms: i64,
+    /// Interactions more than a day later than the clock said when this was made.
+    #[serde(default)]
+    pub in_future: u64,
     /// What numbers of the time column were taken to count; none where there were none, or where the files differ.
     pub time_unit: Option<TimeUnit>,
     /// What is held out.
@@ -157,6 +161,14 @@ impl DatasetReport {
                 "rows go over several lines: where none should, a closing quote is missing, and the rows in between are lost",
             ),
             (
+                self.read.longer,
+                "rows have more cells than the first line, and lost them: does a separator stand in a value without quotes?",
+            ),
+            (
+                self.in_future,
+                "interactions are of the future, by the clock here: --train-half-life-days and --split sessions count from the newest",
+            ),
+            (
                 self.read.odd_times,
                 "rows have a number for a time that looks like another unit than the others of their file, and was read in theirs",
             ),
@@ -178,7 +190,9 @@ pub fn reasons(read: &ReadCounts) -> Vec<(u64, String)> {
     // The most frequent first; those beyond what is told apart have no name of their own.
     unknown.sort_by_key(|(kind, n)| (kind.as_str() == "…", std::cmp::Reverse(**n)));
     reasons.extend(unknown.iter().take(10).map(|(kind, n)| {
-        (**n, format!("rows of kind {kind:?}, which has no weight (--kind-weights {kind}=1 takes them)"))
+        // What people turned down is nothing to recommend.
+        let weight = if matches!(kind.as_str(), NOT_INTERESTED | "dislike") { -1 } else { 1 };
+        (**n, format!("rows of kind {kind:?}, which has no weight (--kind-weights {kind}={weight} takes them)"))
     }));
     let more: u64 = unknown.iter().skip(10).map(|(_, n)| **n).sum();
     reasons.push((more, "rows of further kinds without a weight".to_owned()));
@@ -229,5 +243,12 @@ mod tests {
         let told = reasons(&ReadCounts { unknown_kinds, ..ReadCounts::default() });
         assert!(told[0].1.contains("\"k11\"") && told[9].1.contains("\"k02\""), "{told:?}");
         assert_eq!((told.len(), told[10].0), (11, 1 + 2 + 100));
+    }
+
+    #[test]
+    fn what_people_turned_down_is_not_to_be_taken_as_liked() {
+        let unknown_kinds = BTreeMap::from(["hum", NOT_INTERESTED].map(|kind| (kind.to_owned(), 5)));
+        let told = reasons(&ReadCounts { unknown_kinds, ..ReadCounts::default() });
+        assert!(told[0].1.contains("hum=1 ") && told[1].1.contains("not_interested=-1 "), "{told:?}");
     }
 }

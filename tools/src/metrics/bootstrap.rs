@@ -7,7 +7,7 @@ use rayon::prelude::*;
 /// How often users are drawn anew.
 const RESAMPLES: usize = 1_000;
 /// Most that are drawn from. Of more users or lists several are drawn as one, which is as sure, and takes no longer however many there are.
-const UNITS_MAX: usize = 10_000;
+pub(crate) const UNITS_MAX: usize = 10_000;
 
 /// Where the ratio of two sums lies in 95 of 100 draws of as many entries with replacement. Each entry is what one user, or one list, adds to them:
 /// for a mean over lists the sum of a metric over the lists of a user, and their number, since the lists of a user are not independent and stand or

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use kindred::catalog::CatalogItem;
 use kindred::manifest::{SessionLikeness, TrainingWindow};
+use kindred::timestamp::LEAST_PLAUSIBLE_MS;
 use kindred::user_vector::Weighting;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -123,6 +124,8 @@ pub fn model(
     let queries = queries(&interactions, &kinds, &weighting, context, trainer.seed());
     let times = || interactions.time_ms.iter().copied();
     let window = times().min().zip(times().max()).map(|(first_ms, last_ms)| TrainingWindow { first_ms, last_ms });
+    // Places in a list are no times: an erasure would be told that nobody of today was in it.
+    let window = window.filter(|window| window.last_ms >= LEAST_PLAUSIBLE_MS);
     let info = ModelInfo {
         format_version: model_dir::FORMAT_VERSION,
         trainer: trainer.name().to_owned(),
@@ -273,7 +276,6 @@ mod tests {
         let made = model(material(), &als, &ModelOptions::default(), &()).unwrap();
         assert_eq!(made.info.n_cold_items, 1, "nobody touched item 20");
         assert_eq!((made.info.n_users, made.info.n_items, made.info.n_interactions), (80, 21, 480));
-        assert_eq!(made.info.training_window, Some(TrainingWindow { first_ms: 0, last_ms: 7_905 }));
         assert_eq!(made.popularity.iter().sum::<f32>(), 80.0 * (3.0 + 12.0));
         let few = popularity(&material().interactions, 21, 81);
         assert!(few.iter().all(|one| *one == 0.0), "no item has 81 users");
@@ -288,6 +290,20 @@ mod tests {
         assert!(loaded.info.loss.iter().zip(&made.info.loss).all(|(a, b)| (a - b).abs() < 1e-12));
         loaded.info.loss.clone_from(&made.info.loss);
         assert!(loaded == made);
+    }
+
+    #[test]
+    fn places_in_a_list_are_no_time_that_was_trained_on() {
+        let window = |later_ms: i64| {
+            let mut material = material();
+            material.interactions.time_ms.iter_mut().for_each(|time_ms| *time_ms += later_ms);
+            let als = Als { factors: 4, iterations: 2, ..Als::default() };
+            let options = ModelOptions { decay: Decay::Fixed(7.0), ..ModelOptions::default() };
+            model(material, &als, &options, &()).unwrap().info.training_window
+        };
+        assert_eq!(window(0), None);
+        let first_ms = 1_700_000_000_000;
+        assert_eq!(window(first_ms), Some(TrainingWindow { first_ms, last_ms: first_ms + 7_905 }));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a search has tried, one JSON line a trial, so that it can be stopped at any moment and resumed.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
@@ -44,7 +44,7 @@ pub struct Trial {
     pub failure: Option<String>,
 }
 
-/// A journal on disk, open for more.
+/// A journal on disk, open for more, and for this process alone.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
@@ -73,6 +73,12 @@ pub enum JournalError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Another process goes on with it.
+    #[error("{path} is being written by another process: wait for it, or give another --output")]
+    Busy {
+        /// The file.
+        path: PathBuf,
+    },
     /// It is of another search.
     #[error("{path} is of another search ({found:?}, wanted {wanted:?}): give another --output")]
     Another {
@@ -91,10 +97,14 @@ impl Journal {
     /// A last line without its end, as a kill leaves it, is cut off: that trial is done again.
     ///
     /// # Errors
-    /// The file cannot be used, has a line that is none, or belongs to another search.
+    /// The file cannot be used, has a line that is none, belongs to another search, or another process has it open.
     pub fn open(path: &Path, search: &Search) -> Result<(Self, Vec<Trial>), JournalError> {
         let io = |source| JournalError::File { path: path.to_path_buf(), source };
         let file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(io)?;
+        // Two would try the same settings, and one cut off what the other is writing. A disk that knows no locks has none.
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            return Err(JournalError::Busy { path: path.to_path_buf() });
+        }
         let mut reader = BufReader::new(&file);
         let (mut trials, mut whole, mut number) = (Vec::new(), 0_u64, 0);
         let mut line = String::new();
@@ -194,6 +204,18 @@ mod tests {
         journal.add(&trial(0.2)).unwrap();
         drop(journal);
         assert_eq!(std::fs::read(&path).unwrap(), whole);
+    }
+
+    #[test]
+    fn a_search_that_is_going_on_is_left_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("journal.jsonl");
+        let (mut journal, _) = Journal::open(&path, &search()).unwrap();
+        let refused = Journal::open(&path, &search()).unwrap_err();
+        assert!(matches!(refused, JournalError::Busy { .. }), "{refused}");
+        journal.add(&trial(0.1)).unwrap();
+        drop(journal);
+        assert_eq!(Journal::open(&path, &search()).unwrap().1, [trial(0.1)]);
     }
 
     #[test]
