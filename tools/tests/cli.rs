@@ -40,6 +40,22 @@ fn every_command_explains_itself_with_an_example() {
 }
 
 #[test]
+fn help_tells_more_than_the_list_of_commands() {
+    for (command, told) in [
+        ("prepare", "Columns are found by usual names"),
+        ("serve", "SIGHUP looks for a new artifact"),
+        ("export", "standing consent"),
+        ("verify", "Exit code 0"),
+    ] {
+        let output = kindred().args([command, "--help"]).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains(told), "{command}: {text}");
+        let list = kindred().arg("--help").output().unwrap();
+        assert!(!String::from_utf8(list.stdout).unwrap().contains(told), "{command}");
+    }
+}
+
+#[test]
 fn the_readme_gives_commands_that_are_taken() {
     let readme = include_str!("../../README.md");
     // Fenced blocks, and between them what stands in backquotes.

@@ -14,11 +14,7 @@ use crate::progress::Progress;
 use crate::report::{Report, Table, count, emit};
 use crate::whole_dir::parent;
 
-/// Go back to an artifact that was published before, or list those there are
-///
-/// Every byte of it is checked first; then CURRENT names it, and a server takes it when it looks next (`artifacts.poll_ms`, SIGHUP or
-/// `POST /admin/reload`). What changed in the catalogue since is laid over it, as far back as changes are kept (seven days). Exit code 0:
-/// done; 1: the artifact is damaged, and CURRENT names what it named; 2: there is none of this name, or it cannot be read.
+/// The command line.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  kindred activate\n  kindred activate 20261130T134845Z-e8c61fb3 --artifacts artifacts"

@@ -22,11 +22,7 @@ const ASK_THE_SERVER: &str = "a server has the store open, and makes the copy: `
 const STOP_THE_SERVER: &str = "a store that a server has open is not replaced, so stop the server; nor is it restored from: make a copy with \
                                `kindred backup --server HOST:PORT` and name that";
 
-/// Copy a store, while its server goes on or while nobody has it open
-///
-/// With --server the server makes the copy, beside its store in the directory `backups`: exactly what was committed when it began. Without, the directory
-/// of --store is copied to --to; that needs a store that no process has open. A server with keys takes one of the role admin from the environment variable
-/// KINDRED_API_KEY.
+/// The command line.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
     after_help = "Example: kindred backup --server 127.0.0.1:8080\n\nA server with [tls] is asked with\n  curl -X POST https://HOST:PORT/admin/backup -H \"api-key: $KINDRED_API_KEY\""
@@ -43,11 +39,7 @@ pub struct Args {
     pub to: Option<PathBuf>,
 }
 
-/// Put a backup in the place of a store
-///
-/// The backup is checked first, copied beside the target and renamed: the store is the old one or the new one, never half of one. A backup that cannot
-/// be read to its end is refused; what else is wrong with it is told, and restored as it is. Stop the server before; a store that is in use is
-/// not replaced.
+/// The command line of `kindred restore`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example: kindred restore store/backups/kindred-000000001234 --force")]
 pub struct RestoreArgs {

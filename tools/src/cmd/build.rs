@@ -12,11 +12,7 @@ use crate::model_dir::ModelDir;
 use crate::progress::Progress;
 use crate::report::{Report, Table, bytes, count, emit, leftovers, seconds};
 
-/// Build the index of a model and publish it as an artifact
-///
-/// Builds the graph, measures how well its search agrees with an exact scan on the model's own user vectors, and publishes the result
-/// below --output in one step: CURRENT names either the artifact before or the new one, also if this command is killed. A server that
-/// runs on that directory picks the new artifact up by itself. Below --recall-floor nothing is published, and the exit code is 1.
+/// The command line.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example: kindred build --model model --output artifacts --keep 3")]
 pub struct Args {

@@ -32,11 +32,7 @@ const MARK: &str = ".kindred-demo";
 /// Generations kept in the demo's artifacts.
 const KEEP: usize = 2;
 
-/// Run the whole way on a generated shop, and serve it
-///
-/// Generates a catalogue and a log of what visitors did (or takes a real log with --data), prepares it, trains a model, builds and verifies
-/// an artifact, serves it, and shows how an event changes the next answer. Everything lies in --dir afterwards, each part as its own command
-/// would have written it; run again, the demo replaces them.
+/// The command line.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  kindred demo\n  kindred demo --data ml-1m/ratings.dat --item-table ml-1m/movies.dat --port 9000"

@@ -18,8 +18,7 @@ use crate::progress::Progress;
 use crate::report;
 use crate::whole_file::WholeFile;
 
-/// Measure the served list on held-out interactions: through the index, exactly, and against the most popular items; or on what visitors
-/// did with the lists that a server has logged (--from-log).
+/// The command line.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  kindred evaluate --artifacts artifacts --dataset dataset --k 10,20\n  kindred evaluate --from-log store/backups/kindred-000000001234"
@@ -30,7 +29,7 @@ pub struct Args {
     #[arg(long, value_name = "PATH", conflicts_with_all = ["artifacts", "dataset", "k", "scenario", "config", "protocol"])]
     #[arg(conflicts_with_all = ["allow_seen", "only_new", "exact_only", "history", "users", "lists", "html"])]
     from_log: Option<PathBuf>,
-    /// With --from-log: the kinds of interaction that count as a click; may be given several times. All but not_interested if left out.
+    /// With --from-log: the kinds of interaction that count as a click; may be given several times. All but not_interested and dislike if left out.
     #[arg(long, value_name = "KIND", requires = "from_log")]
     click: Vec<String>,
     /// The artifacts; the current generation is measured. A generation's own directory works too.

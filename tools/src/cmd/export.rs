@@ -21,11 +21,7 @@ use crate::whole_file::WholeFile;
 /// Interactions read at once.
 const PAGE: usize = 10_000;
 
-/// Write the interaction log of a store as JSON Lines, which `kindred prepare` reads
-///
-/// One interaction a line, in order of arrival, with the names of the API, but that the user of a line is its session where nobody was signed
-/// in, and that its value is called amount, because it is no weight. What people did whose standing consent is less than `full` is left out.
-/// Only its owner may read the file; what a run that was killed has left of it (FILE.partial) is replaced by the next. The store must not be open elsewhere: export a backup of a server that runs (`kindred backup --server`).
+/// The command line.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example: kindred export --store store/backups/kindred-000000001234 --to log.jsonl")]
 pub struct Args {

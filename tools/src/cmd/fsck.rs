@@ -35,10 +35,7 @@ const TABLES: [(Table, &str, Decodes); 4] = [
     }),
 ];
 
-/// Check a store: its blocks, its records and documents, and that its tables agree
-///
-/// Reads all of it, while no server has it open; check a backup while one has. Exit code 0: it is whole; 1: it is damaged, and the report says how;
-/// 2: it cannot be read at all.
+/// The command line.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example: kindred fsck store/kindred")]
 pub struct Args {

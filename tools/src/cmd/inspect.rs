@@ -18,10 +18,7 @@ const POPULAR: usize = 10;
 /// Values of a field shown.
 const VALUES: usize = 5;
 
-/// Show what is in an artifact
-///
-/// The manifest, the sizes of all sections, the graph's degrees and levels, the fields that can be filtered on and the most popular
-/// items; with --item, one item with its catalogue entry, its stored neighbours and what is nearest to its vector.
+/// The command line.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:\n  kindred inspect artifacts\n  kindred inspect artifacts --item item-42")]
 pub struct Args {

@@ -13,7 +13,7 @@ use crate::report::{Report, emit, note};
 /// The name of a key that was given none.
 const DEFAULT_NAME: &str = "key";
 
-/// Make an API key
+/// The command line.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example: kindred key new --role write --name shop >> keys")]
 pub struct Args {

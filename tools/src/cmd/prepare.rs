@@ -22,21 +22,7 @@ use crate::dataset::{self, DatasetReport, PrepareOptions};
 use crate::progress::Progress;
 use crate::report::{Report, emit, seconds};
 
-/// Make a dataset of a log of interactions
-///
-/// Reads CSV, TSV, JSON Lines or Parquet, packed by gzip or not; the form is told by the content. Cleans it, weighs it, holds
-/// a part out by time, and writes a dataset with a report of what was dropped and why.
-///
-/// Columns are found by usual names (user_id, item_id, timestamp, event...; letter case and punctuation do not matter) or
-/// named below. Of JSON Lines the first 64 KiB, or all of a longer first row, are looked at for usual names: a field that no row
-/// there has is to be named. Users and items are texts of 1 to 256 bytes of UTF-8; spaces about them are a part of them in JSON
-/// Lines and Parquet only. A field that is empty, \N, null, None, NaN, NaT, NA, `<NA>` or N/A is missing, in every column; but a
-/// user or an item of JSON Lines or Parquet, which know null, may be called NA. Times are seconds, milliseconds, microseconds or
-/// nanoseconds since 1970 or dates like 20171010 and 20171010102345, told by their size in each file, or dates like
-/// 2017-10-10T10:23:45Z, 2017-10-10 10:23 or 2017-10-10 10:23:45 +0200, in UTC where they name no offset.
-///
-/// The log is read once and never held as text. It takes 22 bytes of memory an interaction while it is read, at most 70 while
-/// it is sorted and divided, and about 60 bytes and twice the identifier's length for each distinct user and item.
+/// The command line.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:\n  kindred prepare log.csv --items products.csv\n  \
     kindred prepare ml-1m/ratings.dat --items ml-1m/movies.dat --output dataset\n  \

@@ -7,12 +7,7 @@ use kindred::settings::{Settings, StoreKind};
 
 use super::{Exit, Global};
 
-/// Serve recommendations over HTTP
-///
-/// Settings come from --config, then from the environment (KINDRED__HTTP__PORT=9000), then from the flags here; every setting with its
-/// default is in config/kindred.toml and printed by `kindred-server --print-defaults`. SIGTERM and Ctrl-C finish the requests in progress
-/// and stop; SIGHUP looks for a new artifact, new keys and a new certificate at once. With --json the log is JSON, an object a line; with
-/// --quiet it has warnings and errors only, if neither --log nor the settings say another level than the usual one.
+/// The command line.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example: kindred serve --artifacts artifacts --port 8080")]
 pub struct Args {

@@ -36,7 +36,7 @@ use crate::train::sessions::Cut;
 use crate::train::{TrainingData, neighbour_choice};
 use crate::whole_dir;
 
-/// Train item factors, item-to-item neighbours and everything else a model has; or import factors trained elsewhere.
+/// The command line.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  kindred train --dataset dataset --output model\n  \
     kindred train --import factors.npy --ids ids.txt --output model")]

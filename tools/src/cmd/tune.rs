@@ -19,7 +19,7 @@ use crate::tune::{self, Method, TuneOptions};
 /// Trials in the table, the best ones.
 const SHOWN: usize = 10;
 
-/// Search the settings of a trainer on held-back training interactions.
+/// The command line.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  kindred tune --dataset dataset --minutes 30\n  \
     kindred tune --dataset dataset --trainer als --trials 20 --output tune-als\n\

@@ -14,11 +14,7 @@ use super::{Exit, Global};
 use crate::progress::Progress;
 use crate::report::{Report, bytes, count, emit, seconds};
 
-/// Check every byte of an artifact
-///
-/// Compares both files with the checksums of the manifest, then checks what no checksum can: that links lead to items, levels agree, rows
-/// are finite and of the right length, keys are found, filters are in order, neighbours and catalogue entries are whole. Exit code 0: it may
-/// serve; 1: it is damaged, and the report says where; 2: there is nothing that could be read.
+/// The command line.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example: kindred verify artifacts")]
 pub struct Args {

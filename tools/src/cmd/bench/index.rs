@@ -42,11 +42,7 @@ const OPENING_EF_SEARCH: usize = 40;
 /// Queries of the exact scan, which takes thousands of times longer per query.
 const EXACT_QUERIES: usize = 50;
 
-/// Measure the index: recall@k, queries per second and latency over a sweep of ef_search
-///
-/// Builds a graph with our builder and one with hnsw_rs over generated factors (or --npy rows), then measures four searches on one
-/// thread, in turns: ours of our graph, ours of hnsw_rs's graph, hnsw_rs's own of the same, and an exact scan. With --artifact the
-/// published graph is searched as it is, without hnsw_rs beside it. Prints a table, and the speeds at equal recall, read off the curves.
+/// The command line.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  kindred bench index --items 200000 --dims 64\n  kindred bench index --filters\n  kindred bench index --peers --python venv/bin/python --svg peers.svg\n  kindred bench index --scale 10000,100000,1000000 --svg scale.svg\n  kindred bench index --npy item_factors.npy --query-npy queries.npy --metric inner-product\n  kindred bench index --artifact artifacts --query-npy model/queries.npy"

@@ -40,18 +40,47 @@ pub struct Args {
 #[derive(Clone, Debug, Subcommand)]
 pub enum What {
     /// The index alone: recall against speed, beside hnsw_rs on the same graph and an exact scan
+    ///
+    /// Builds a graph with our builder and one with hnsw_rs over generated factors (or --npy rows), then measures four searches on one
+    /// thread, in turns: ours of our graph, ours of hnsw_rs's graph, hnsw_rs's own of the same, and an exact scan. With --artifact the
+    /// published graph is searched as it is, without hnsw_rs beside it. Prints a table, and the speeds at equal recall, read off the curves.
     Index(index::Args),
     /// The server: latency at a constant rate, and the most it can do
+    ///
+    /// With --spawn it starts a server with one worker on generated items, pinned to core 0, and sends from core 1; with --url it measures the
+    /// one that runs there. Each request asks for recommendations with --interactions items in its body; --mix adds writes. In the open
+    /// loop latency counts from the moment at which a request should have been sent, so a server that stalls is charged with all that waited.
+    /// Without --closed and --rate both are measured, the rate being 5000. Exit code 1: a request or a swap failed, or a bar of --overload is missed.
     Http(http::Args),
     /// The server for half an hour: reads, events, catalogue changes and swaps together; memory and tail minute by minute
+    ///
+    /// First a minute of reads alone, for comparison; then the mix, a line a minute. Interactions are kept on disk, with caches of 4 MiB, ten
+    /// interactions a visitor and one bucket of trends, which are full soon. At the end the bars: no request failed, memory (median of each minute) is
+    /// flat within 2 % over the last third and its peak no higher than in the third before, the p99 of reads is within 1.5 times that of reads
+    /// alone, each minute had its swap. Exit code 1: a bar is missed. --spawn is needed; of the options of `bench http` those count that make the
+    /// server, --rate (2000 if not given), --seed, --limit and --connections.
     Soak(soak::Args),
     /// The trainers of ratings: RMSE and MAE of held-out ratings, seconds, memory
+    ///
+    /// Files have a rating a line: user, item, number, separated by tabs, commas, `::` or spaces; packed by gzip or not.
     Ratings(ratings::Args),
     /// Recall over HTTP under filters of every selectivity, beside exact answers
+    ///
+    /// Starts a server with one worker on generated items and compares /v1/search with its own exact answers. Exit code 1: the recall is below --floor
+    /// somewhere.
     Recall(recall::Args),
     /// The lists of a running server, on real interactions in the order of time, beside the offline evaluator's
+    ///
+    /// Sends what users did before the test part began; then what happened in the order of time, and for each interaction of the test part asks for
+    /// a list first and looks where it stands in it. Without --url it starts a server on --artifacts whose clock is the replayed time
+    /// (`http.clock = "request"`). With --url the server must serve the same artifacts with the settings of --config, or without one with those that
+    /// are built in; each request names the replayed time, which the server heeds if it is set to. The evaluator looks at as many interactions of a
+    /// user as the server keeps (`history.keep_per_actor`). Exit code 1: the hit rate or the mean reciprocal rank is further than 0.01 from the
+    /// evaluator's, or an answer was degraded, which no evaluator's is.
     Replay(replay::Args),
     /// The embedded store: interactions kept a second, commits, look-ups meanwhile, restart
+    ///
+    /// The directory decides what is measured: it should be on the disk that will hold the store. Acknowledged means synced.
     Store(store::Args),
 }
 

@@ -15,9 +15,7 @@ use crate::train::ratings::knn::{RatingKnn, Side, Similarity};
 use crate::train::ratings::svd::Svd;
 use crate::train::ratings::{RatingTrainer, errors, read};
 
-/// Learn ratings and predict held-out ones: RMSE and MAE, seconds, memory
-///
-/// Files have a rating a line: user, item, number, separated by tabs, commas, `::` or spaces; packed by gzip or not.
+/// The command line.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example: kindred bench ratings u1.base u1.test")]
 pub struct Args {

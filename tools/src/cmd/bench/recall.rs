@@ -41,10 +41,7 @@ const LIKE: &str = "like_place";
 /// Generated queries; those near the one item are taken from as many more.
 const GENERATED: usize = 4;
 
-/// Measure ann_recall over HTTP under filters of every selectivity, random and correlated with the vectors
-///
-/// Starts a server with one worker on generated items and compares /v1/search with its own exact answers. Exit code 1: the recall is below --floor
-/// somewhere.
+/// The command line.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example: kindred bench recall --items 200000 --dims 64")]
 pub struct Args {

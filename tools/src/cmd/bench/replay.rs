@@ -29,13 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How far the live lists may be from the offline evaluator's.
 const TOLERANCE: f64 = 0.01;
 
-/// Replay held-out interactions in the order of time against a running server, and compare its lists with the offline evaluator's
-///
-/// Sends what users did before the test part began; then what happened in the order of time, and for each interaction of the test part asks for a list
-/// first and looks where it stands in it. Without --url it starts a server on --artifacts whose clock is the replayed time (`http.clock = "request"`). With --url the
-/// server must serve the same artifacts with the settings of --config, or without one with those that are built in; each request names the replayed time,
-/// which the server heeds if it is set to. The evaluator looks at as many interactions of a user as the server keeps (`history.keep_per_actor`). Exit code 1: the hit rate
-/// or the mean reciprocal rank is further than 0.01 from the evaluator's, or an answer was degraded, which no evaluator's is.
+/// The command line.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
     after_help = "Example: kindred bench replay --artifacts artifacts --dataset dataset --scenario home --users 20000"

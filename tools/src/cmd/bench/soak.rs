@@ -42,19 +42,13 @@ const BOUNDS: [(&str, &str); 4] = [
 /// The rate, if none is asked for.
 const DEFAULT_RATE: f64 = 2_000.0;
 
-/// Measure the server for long: 80 % reads of stored visitors, 15 % events, 5 % catalogue changes, and a swap a minute
-///
-/// First a minute of reads alone, for comparison; then the mix, a line a minute. Interactions are kept on disk, with caches of 4 MiB, ten
-/// interactions a visitor and one bucket of trends, which are full soon. At the end the bars: no request failed, memory (median of each minute) is flat within 2 % over the
-/// last third and its peak no higher than in the third before, the p99 of reads is within 1.5 times that of reads alone, each minute had its
-/// swap. Exit code 1: a bar is missed.
+/// The command line.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example: kindred bench soak --spawn --items 20000 --minutes 30 --rate 1000")]
 // Without a group of its own, whose name would be that of the flattened one.
 #[group(skip)]
 pub struct Args {
-    /// The server and what is sent, as for `kindred bench http`; of its options those count that make the server, --rate, --seed, --limit and
-    /// --connections.
+    /// The server and what is sent, as for `kindred bench http`.
     #[command(flatten)]
     pub http: http::Args,
     /// Minutes of the mix

@@ -23,9 +23,7 @@ use crate::machine::Machine;
 use crate::progress::Progress;
 use crate::report::{Report, Table, count, emit, seconds};
 
-/// Measure the embedded store: interactions kept a second, commits, look-ups meanwhile, restart
-///
-/// The directory decides what is measured: it should be on the disk that will hold the store. Acknowledged means synced.
+/// The command line.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example: kindred bench store --interactions 10000000 --dir /var/lib/kindred")]
 pub struct Args {
