@@ -1,7 +1,8 @@
 //! How many connections a listener has, and which of them end with their next answer.
 //!
 //! The HTTP library times the head of a connection's first request, and a connection on which none has begun. Whoever begins a second one and does
-//! not end it has a place for ever. So the last places are for those who come: once no others are left, each answer closes its connection.
+//! not end it has a place for ever. So the last places are for those who come: whoever came into one of them is answered once, and then makes room
+//! for the next. Who came before them stays.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,7 +22,11 @@ pub(crate) struct Connections {
 
 /// An open connection.
 #[derive(Debug)]
-pub(crate) struct Connection(Arc<Connections>);
+pub(crate) struct Connection {
+    of: Arc<Connections>,
+    /// Whether it goes on after its first answer.
+    stays: bool,
+}
 
 impl Connections {
     /// None yet; there are so many places.
@@ -31,27 +36,20 @@ impl Connections {
 
     /// One more, until it is dropped.
     pub(crate) fn open(self: &Arc<Self>) -> Connection {
-        self.open.fetch_add(1, Ordering::Relaxed);
-        Connection(Arc::clone(self))
-    }
-}
-
-impl Connection {
-    /// Whether there are more than may stay.
-    fn is_too_many(&self) -> bool {
-        self.0.open.load(Ordering::Relaxed) > self.0.staying_max
+        let stays = self.open.fetch_add(1, Ordering::Relaxed) < self.staying_max;
+        Connection { of: Arc::clone(self), stays }
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.of.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// Lets an answer close its connection where there are too many.
-pub(crate) fn close_where_too_many<B>(response: &mut ServiceResponse<B>) {
-    if response.request().conn_data::<Connection>().is_some_and(Connection::is_too_many) {
+/// Lets an answer close its connection, if that came into one of the last places.
+pub(crate) fn close_unless_it_stays<B>(response: &mut ServiceResponse<B>) {
+    if response.request().conn_data::<Connection>().is_some_and(|connection| !connection.stays) {
         response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
     }
 }
@@ -65,11 +63,12 @@ mod tests {
         for (places, staying) in [(1, 0), (8, 7), (64, 62), (65, 62)] {
             let connections = Connections::new(places);
             let mut open: Vec<Connection> = (0..staying).map(|_| connections.open()).collect();
-            assert!(open.iter().all(|one| !one.is_too_many()), "{places}");
-            open.push(connections.open());
-            assert!(open.iter().all(Connection::is_too_many), "{places}");
-            open.pop();
-            assert!(open.iter().all(|one| !one.is_too_many()), "{places}: one has gone");
+            assert!(open.iter().all(|one| one.stays), "{places}");
+            let late = connections.open();
+            assert!(!late.stays && !connections.open().stays, "{places}");
+            drop(late);
+            assert!(open.pop().is_none_or(|gone| gone.stays));
+            assert_eq!(connections.open().stays, staying > 0, "{places}: one has gone");
         }
     }
 }

@@ -79,7 +79,7 @@ where
             trace(&state, &response, parent.as_ref(), elapsed);
         }
         dress(&mut response, passage.origin);
-        connections::close_where_too_many(&mut response);
+        connections::close_unless_it_stays(&mut response);
         if let Some(id) = id {
             response.headers_mut().insert(REQUEST_ID, id);
         }

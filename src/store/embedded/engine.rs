@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fjall::compaction::Leveled;
+use fjall::config::PinningPolicy;
 use fjall::{
     AbstractTree, Database, Error, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable, Snapshot,
 };
@@ -74,6 +75,9 @@ impl Engine {
             let levels = Leveled::default().with_table_target_size(SEGMENT_MB << 20);
             KeyspaceCreateOptions::default()
                 .max_memtable_size(ENGINE_MEMORY_MB << 20)
+                // Else what says where the blocks of the upper levels are would stay beside the cache and grow with what is stored.
+                .index_block_pinning_policy(PinningPolicy::all(false))
+                .filter_block_pinning_policy(PinningPolicy::all(false))
                 .compaction_strategy(Arc::new(levels))
         };
         let space = |name| database.keyspace(name, options);

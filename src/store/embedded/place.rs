@@ -127,7 +127,7 @@ pub(super) fn publish(partial: &Path, to: &Path) -> Result<(), StoreError> {
         failed(if is_mounted { NAME_OF_A_DISK } else { "give the copy its name" }, to, source)
     };
     // The engine that wrote it has let go of it, and until it has its name nobody is to take it for something left.
-    let _held = std::fs::File::open(partial.join(LOCK)).ok().filter(|lock| lock.try_lock().is_ok());
+    let held = std::fs::File::open(partial.join(LOCK)).ok().filter(|lock| lock.try_lock().is_ok());
     sync(partial).map_err(unnamed)?;
     let replaces = to.join(MARKER).exists();
     if replaces {
@@ -142,13 +142,14 @@ pub(super) fn publish(partial: &Path, to: &Path) -> Result<(), StoreError> {
             std::fs::remove_file(to)?;
         }
         std::fs::rename(partial, to)?;
-        sync_name(to)?;
-        if replaces {
-            let _ = std::fs::remove_dir_all(&replaced);
-        }
-        Ok(())
+        sync_name(to)
     };
-    rename().map_err(unnamed)
+    let renamed = rename();
+    drop(held);
+    if renamed.is_ok() && replaces {
+        let _ = std::fs::remove_dir_all(&replaced);
+    }
+    renamed.map_err(unnamed)
 }
 
 /// A power cut between the two renames of [`publish`] left no store under the name: the former one gets it back.

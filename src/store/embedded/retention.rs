@@ -79,8 +79,8 @@ impl File {
     }
 
     /// How many of a page of the log, from its first on, arrived longer ago than `age_ms`. In order of arrival: the clock may have gone back, so
-    /// one that looks older than one before it waits for its turn. One from the future arrived under a clock that was ahead: its time says as
-    /// little as that of one that does not decode, so it is as old as what came after it. Else it, and all after it, would stay until then.
+    /// one that looks older than one before it waits for its turn. One from the future arrived under a clock that was ahead: its time is not
+    /// believed, as where a record does not decode, and it is as old as the next that can be believed. Else it, and all after it, would stay until then.
     fn due(&self, page: &[(u64, Option<Record>)], age_ms: i64, now_ms: i64) -> Result<usize, StoreError> {
         let before_ms = now_ms.saturating_sub(age_ms);
         let is_old = |record: &Option<Record>| {
@@ -108,8 +108,8 @@ impl File {
     }
 
     /// Whether the log bears the clock out, for a store that is opened anew again and again before it has seen for itself how evenly the clock
-    /// goes: when it was opened, up to the sequence `opened_at`, an interaction was in it that had arrived once to twice `wait` ago, and the last of
-    /// all no earlier. By a clock that is ahead by more than that, the last one is older, also where others came under a clock that was ahead before.
+    /// goes: of what was in it when it was opened, up to the sequence `opened_at`, the newest arrived no longer than twice `wait` ago and not in the
+    /// future, and one once to twice `wait` ago. A clock that was just set ahead finds the newest too old.
     pub(super) fn bears_out(&self, now_ms: i64, wait: Duration, opened_at: u64) -> Result<bool, StoreError> {
         let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
         let [from_ms, to_ms] = [2, 1].map(|times| now_ms.saturating_sub(wait_ms.saturating_mul(times)));
