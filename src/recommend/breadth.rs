@@ -98,7 +98,10 @@ impl Breadth {
 pub struct Probe {
     query: Vec<f32>,
     allowed: Option<AllowSet>,
+    /// What is in no list all the same: a search may begin with it, so that it would be found however little else is.
+    left_out: Vec<u32>,
     level: u8,
+    /// The similarities of the nearest that were found, `k` of them.
     similarities: Vec<f32>,
     k: usize,
     /// Items before this one have been compared with.
@@ -108,11 +111,19 @@ pub struct Probe {
 }
 
 impl Probe {
-    pub(super) fn keep(&mut self, query: &[f32], k: usize, allowed: Option<&AllowSet>, breadth: Breadth, hits: &[Hit]) {
-        let k = k.min(NEAREST);
-        let similarities = hits.iter().take(k).map(|hit| hit.similarity).collect();
-        let level = breadth.level(FilterShape::of(allowed));
-        *self = Self { query: query.to_vec(), allowed: allowed.cloned(), level, similarities, k, ..Self::default() };
+    pub(super) fn keep(
+        &mut self,
+        query: &[f32],
+        left_out: Vec<u32>,
+        allowed: Option<&AllowSet>,
+        breadth: Breadth,
+        hits: &[Hit],
+    ) {
+        let listed = hits.iter().filter(|hit| !left_out.contains(&hit.ordinal));
+        let similarities: Vec<f32> = listed.take(NEAREST).map(|hit| hit.similarity).collect();
+        let (level, k) = (breadth.level(FilterShape::of(allowed)), similarities.len());
+        let (query, allowed) = (query.to_vec(), allowed.cloned());
+        *self = Self { query, allowed, left_out, level, similarities, k, ..Self::default() };
     }
 
     pub(super) fn is_kept(&self) -> bool {
@@ -149,6 +160,9 @@ impl Probe {
         if let Some(allowed) = &self.allowed {
             part.and(allowed);
         }
+        self.left_out.iter().for_each(|ordinal| {
+            part.remove(*ordinal);
+        });
         let params = SearchParams { k: self.k, ef_search: self.k, exact: true };
         model.index().search(&self.query, &params, Some(&part), scratch)?;
         self.nearest.extend(scratch.hits().iter().map(|hit| hit.similarity));
@@ -209,13 +223,57 @@ mod tests {
             assert!((0.5..0.8).contains(&expected), "{expected}");
             for (items, parts) in [(100, 1), (u32::MAX, 1), (9, 12), (1, 100)] {
                 let (mut probe, mut scratch) = (Probe::default(), Scratch::default());
-                probe.keep(&query, 64, allowed.as_ref(), Breadth::default(), &hits);
+                probe.keep(&query, Vec::new(), allowed.as_ref(), Breadth::default(), &hits);
                 let repeated = (1..).find(|_| probe.repeat(&model, items, &mut scratch).unwrap());
                 assert_eq!((repeated, probe.recall()), (Some(parts), Some(expected)), "{items} at once");
             }
         }
         let mut nothing = Probe::default();
-        nothing.keep(&query, 3, Some(&AllowSet::new_empty(model.len())), Breadth::default(), &[]);
+        nothing.keep(&query, Vec::new(), Some(&AllowSet::new_empty(model.len())), Breadth::default(), &[]);
+        assert!(!nothing.is_kept());
         assert_eq!((nothing.repeat(&model, 100, &mut Scratch::default()), nothing.recall()), (Ok(true), None));
+    }
+
+    #[test]
+    fn what_is_in_no_list_says_nothing_of_what_a_search_finds() {
+        let model = Fixture::random(7, 100, 12, Metric::Cosine).model();
+        let query = model.index().row(1).unwrap().to_vec();
+        let hit = |ordinal: u32| Hit { ordinal, similarity: model.view().row(ordinal).unwrap().dot(&query) };
+        let mut all: Vec<Hit> = (0..model.len()).map(hit).collect();
+        all.sort_unstable_by(|a, b| b.similarity.total_cmp(&a.similarity));
+        // The nearest six are what was seen, with which the search began; beside them it found only what is far.
+        let seen: Vec<u32> = all.iter().take(6).map(|hit| hit.ordinal).collect();
+        let hits = [&all[..6], &all[60..]].concat();
+        for (left_out, expected) in [(Vec::new(), 0.6), (seen, 0.0)] {
+            let mut probe = Probe::default();
+            probe.keep(&query, left_out, None, Breadth::default(), &hits);
+            assert_eq!(probe.repeat(&model, 100, &mut Scratch::default()), Ok(true));
+            assert_eq!(probe.recall(), Some(expected));
+        }
+        let mut seen_only = Probe::default();
+        seen_only.keep(&query, vec![hits[0].ordinal], None, Breadth::default(), &hits[..1]);
+        assert!(!seen_only.is_kept(), "there is nothing to tell of");
+    }
+
+    #[test]
+    fn a_search_is_as_broad_as_the_list_and_what_is_left_out_of_it() {
+        let model = Fixture::random(7, 400, 12, Metric::Cosine).model();
+        let views = (0..40).map(|item| Interaction::new(Fixture::key(4 * item), "view", item as i64));
+        let history: Vec<Interaction> = views.collect();
+        let scenario = Scenario { candidates: 10, require_available: false, ..Scenario::home() };
+        let search = |ef_search: usize| {
+            let ef_search = Some(ef_search);
+            let request = RecommendRequest { limit: Some(10), ef_search, ..RecommendRequest::new(&history, 40) };
+            let scratch = &mut RecommendScratch::default();
+            recommend(&model, &scenario, &Weighting::default(), &request, scratch, &mut |_| ()).unwrap().search.unwrap()
+        };
+        // Forty that were seen lie about the vector: a list of ten is beyond them.
+        assert_eq!(search(1), search(50));
+        assert!(search(50).hops < search(100).hops, "a broader one is broader");
+        let mut scratch = RecommendScratch::default();
+        scratch.keep_probe();
+        let request = RecommendRequest::new(&history, 40);
+        recommend(&model, &scenario, &Weighting::default(), &request, &mut scratch, &mut |_| ()).unwrap();
+        assert_eq!(scratch.take_probe().unwrap().left_out.len(), 40, "recall is told of what a list may hold");
     }
 }

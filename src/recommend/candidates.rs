@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use kindred_index::fetched_ahead;
+use kindred_index::{AllowSet, fetched_ahead};
 
 use super::filter::Eligible;
 use super::sessions::SimilarSessions;
@@ -245,7 +245,6 @@ impl CandidateTable {
         let mut left = most;
         let mut propose = |ordinal: u32| {
             if left > 0
-                && eligible.allows(ordinal)
                 && let Some(one) = self.entry(ordinal)
                 && one.flags & (EXCLUDED | PROPOSED) == 0
             {
@@ -254,22 +253,7 @@ impl CandidateTable {
             }
             left > 0
         };
-        // Where few items pass the filter, sorting those is cheaper than walking down all items by popularity until enough of them have come by. One of a
-        // sort of thousands costs about as much as so many steps of the walk.
-        const STEPS: u64 = 16;
-        let few = (most as u64 * view.popular().len() as u64 / STEPS).isqrt();
-        match eligible.few(u32::try_from(few).unwrap_or(u32::MAX)) {
-            Some(ordinals) => {
-                let mut ordinals: Vec<u32> = ordinals.collect();
-                ordinals.sort_unstable_by(|a, b| {
-                    view.popularity(*b).total_cmp(&view.popularity(*a)).then_with(|| by_key(*a, *b))
-                });
-                ordinals.into_iter().all(&mut propose);
-            }
-            None => {
-                view.popular().iter().copied().all(&mut propose);
-            }
-        }
+        most_popular_first(view, eligible.set(), most, by_key, &mut propose);
         // Nobody has done anything with them that the model knows of, so they come last.
         eligible.added().iter().copied().all(&mut propose);
         most - left
@@ -317,13 +301,43 @@ impl CandidateTable {
     }
 }
 
+/// Goes through the items of a set, or through all of the model, the most popular first, until `goes_on` says no, which is expected after `most` of
+/// them; `by_key` breaks ties.
+pub(super) fn most_popular_first(
+    view: &ModelView<'_>,
+    set: Option<&AllowSet>,
+    most: usize,
+    by_key: impl Fn(u32, u32) -> Ordering,
+    goes_on: impl FnMut(u32) -> bool,
+) {
+    // Where few items are in the set, sorting those is cheaper than walking down all items by popularity until enough of them have come by. One of a
+    // sort of thousands costs about as much as so many steps of the walk.
+    const STEPS: u64 = 16;
+    let few = (most as u64 * view.popular().len() as u64 / STEPS).isqrt();
+    match set.filter(|set| u64::from(set.cardinality()) <= few) {
+        Some(set) => {
+            let mut ordinals: Vec<u32> = set.iter().collect();
+            ordinals.sort_unstable_by(|a, b| {
+                view.popularity(*b).total_cmp(&view.popularity(*a)).then_with(|| by_key(*a, *b))
+            });
+            ordinals.into_iter().all(goes_on);
+        }
+        None => {
+            let is_in = |ordinal: &u32| set.is_none_or(|set| set.contains(*ordinal));
+            view.popular().iter().copied().filter(is_in).all(goes_on);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
+    use kindred_index::Metric;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::testing::Fixture;
 
     proptest! {
         #[test]
@@ -357,6 +371,29 @@ mod tests {
         assert_eq!(table.n_proposed(), 1);
         let excluded = |ordinal| table.get(ordinal).is_some_and(Candidate::is_excluded);
         assert!(excluded(5) && !excluded(4) && !excluded(6));
+    }
+
+    #[test]
+    fn a_few_are_sorted_in_the_order_in_which_all_are_walked() {
+        let mut fixture = Fixture::random(3, 400, 12, Metric::Cosine);
+        // With many ties.
+        fixture.popularity.iter_mut().for_each(|popularity| *popularity = (*popularity / 200.0).floor());
+        let model = fixture.model();
+        let view = model.view();
+        let mut few = AllowSet::new_empty(model.len());
+        (0..model.len()).step_by(9).for_each(|ordinal| assert!(few.insert(ordinal)));
+        let first = |most: usize, wanted: usize| {
+            let mut found = Vec::new();
+            let by_key = |a: u32, b: u32| view.key(a).cmp(&view.key(b));
+            most_popular_first(&view, Some(&few), most, by_key, |ordinal| {
+                found.push(ordinal);
+                found.len() < wanted
+            });
+            found
+        };
+        // Of 45 items up to five are sorted where one is expected, and up to 158 where a thousand are.
+        assert_eq!(first(1, 45), first(1_000, 45));
+        assert_eq!((first(1, 45).len(), first(1_000, 45)[..7].to_vec()), (45, first(1_000, 7)));
     }
 
     #[test]

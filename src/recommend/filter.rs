@@ -136,11 +136,6 @@ impl<'a> Eligible<'a> {
         &self.added
     }
 
-    /// The items of the model that pass, where they are at most `most`.
-    pub(super) fn few(&self, most: u32) -> Option<impl Iterator<Item = u32> + '_> {
-        self.set().filter(|set| set.cardinality() <= most).map(AllowSet::iter)
-    }
-
     /// How many excluded items the search may return, so that as many more must be asked for.
     pub(super) fn ask_for_more(&self) -> usize {
         self.ask_for_more

@@ -2,8 +2,7 @@
 
 use kindred_index::{AllowSet, EF_SEARCH_MAX, FilterExpr, K_MAX, Metric, Scratch, SearchParams, SearchStats};
 
-use super::aspects::Aspect;
-use super::candidates::{Candidate, CandidateTable};
+use super::candidates::{Candidate, CandidateTable, most_popular_first};
 use super::facts::passes;
 use super::rank::{Plan, Question};
 use super::{Fallback, Probe, RecommendError, Stage};
@@ -80,10 +79,12 @@ pub(super) fn propose<D: AsRef<[u8]>>(
         let k = plan.candidates.max(plan.limit + eligible.ask_for_more());
         proposed.search = Some(find(question, k, eligible.set(), eligible.added(), false, table, search)?);
         if let Some(probe) = probe {
-            probe.keep(scorer.taste.vector(), k, eligible.set(), plan.breadth, search.hits());
+            // What is taken out of the set, where very many are left out, is in none of the hits.
+            let left_out = table.excluded().take(eligible.ask_for_more()).collect();
+            probe.keep(scorer.taste.vector(), left_out, eligible.set(), plan.breadth, search.hits());
         }
-        for aspect in scorer.taste.aspects() {
-            find_like(question, aspect, k, eligible.set(), table, search)?;
+        for at in 0..scorer.taste.aspects().len() {
+            find_like(question, at, k, eligible.set(), table, search)?;
         }
     }
     by_rules(question, table, search)?;
@@ -202,27 +203,27 @@ fn find<D: AsRef<[u8]>>(
 /// The graph search for one taste of several. What it is worth to the visitor as a whole is measured when it is scored.
 fn find_like<D: AsRef<[u8]>>(
     question: &Question<'_, D>,
-    aspect: &Aspect,
+    at: usize,
     k: usize,
     set: Option<&AllowSet>,
     table: &mut CandidateTable,
     search: &mut Scratch,
 ) -> Result<(), RecommendError> {
+    let (model, taste) = (question.scorer.model, question.scorer.taste);
     // A search wants a direction.
-    if aspect.length() > 0.0 {
+    if let Some(aspect) = taste.aspects().get(at).filter(|aspect| aspect.length() > 0.0) {
         let k = k.min(K_MAX);
-        let (index, entries) = (question.scorer.model.index(), question.scorer.taste.entries());
-        index.search_from(aspect.vector(), &breadth(question, k, set), set, entries, search)?;
+        let params = breadth(question, k, set);
+        model.index().search_from(aspect.vector(), &params, set, &taste.entries_of(at), search)?;
         search.hits().iter().for_each(|hit| table.propose(hit.ordinal, false));
     }
     Ok(())
 }
 
-/// How broadly to search for so many: at least for the list and what is left out of it, which is among the nearest, but for what the search begins with.
-/// The rest of the candidates may be what is met on the way.
+/// How broadly to search for so many: at least for the list and what is left out of it, which is among the nearest. The rest of the candidates may be
+/// what is met on the way.
 fn breadth<D: AsRef<[u8]>>(question: &Question<'_, D>, k: usize, set: Option<&AllowSet>) -> SearchParams {
-    let left_out = question.eligible.ask_for_more().saturating_sub(question.scorer.taste.entries().len());
-    let least = (question.plan.limit + left_out).min(k);
+    let least = (question.plan.limit + question.eligible.ask_for_more()).min(k);
     let Plan { ef_search, exact, breadth, .. } = question.plan;
     let mut params = SearchParams { k, ef_search: ef_search.max(least).min(EF_SEARCH_MAX), exact };
     breadth.widen(set, &mut params);
@@ -243,7 +244,8 @@ fn by_rules<D: AsRef<[u8]>>(
         }
     }
     if let Some(promotion) = &scenario.promote {
-        let most = (promotion.share * plan.limit as f64).ceil() as usize;
+        // By their score they may take other places too, and caps may keep the best of them out.
+        let most = if scenario.caps.is_empty() { plan.limit } else { plan.candidates };
         among(question, promotion.filter.expression(), most, table, search)?;
     }
     if let Some(explore) = &scenario.explore {
@@ -286,16 +288,21 @@ fn among<D: AsRef<[u8]>>(
         return Ok(());
     }
     added.iter().take(most).for_each(|ordinal| table.propose(*ordinal, true));
-    let popular = scorer.view.popular().iter().filter(|ordinal| set.contains(**ordinal));
-    popular.take(most).for_each(|ordinal| table.propose(*ordinal, true));
+    let mut left = most;
+    let by_key = |a: u32, b: u32| scorer.by_key(a, b);
+    most_popular_first(&scorer.view, Some(&set), most, by_key, |ordinal| {
+        table.propose(ordinal, true);
+        left = left.saturating_sub(1);
+        left > 0
+    });
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{RecommendRequest, RecommendScratch, recommend};
+    use super::super::{Placement, RecommendRequest, RecommendScratch, recommend};
     use crate::interaction::Interaction;
-    use crate::scenario::{Boost, ItemFilter, Scenario, SourceWeights};
+    use crate::scenario::{Boost, Cap, ItemFilter, Promotion, Scenario, SourceWeights};
     use crate::testing::Fixture;
     use crate::user_vector::Weighting;
 
@@ -318,5 +325,33 @@ mod tests {
         };
         assert_eq!(best(true)[0].ordinal % 4, 3);
         assert_eq!(best(false), best(true));
+    }
+
+    #[test]
+    fn a_promoted_share_is_filled_with_what_caps_leave_of_it() {
+        let mut fixture = Fixture::shop();
+        // What is of one category is alike, and has next to nothing in common with the rest.
+        for (item, row) in fixture.rows.chunks_exact_mut(16).enumerate() {
+            row.iter_mut().for_each(|value| *value *= 0.01);
+            row[item % 4] = 1.0;
+            let length = row.iter().map(|value| value * value).sum::<f32>().sqrt();
+            row.iter_mut().for_each(|value| *value /= length);
+        }
+        let model = fixture.model();
+        // A toy twice, and a book.
+        let history = [(1, 1), (0, 2), (0, 3)].map(|(item, at_ms)| Interaction::new(Fixture::key(item), "view", at_ms));
+        // Three toys, and something for the garden.
+        let promoted = r#"{"must": [{"has_id": ["item-4", "item-8", "item-12", "item-2"]}]}"#;
+        let filter: ItemFilter = serde_json::from_str(promoted).unwrap();
+        let promote = Some(Promotion { filter, share: 0.5 });
+        let caps = vec![Cap { key: "category".to_owned(), at_most: 2 }];
+        let weights = SourceWeights { vector: 1.0, ..SourceWeights::none() };
+        let scenario = Scenario { weights, promote, caps, candidates: 20, ..Scenario::home() };
+        let request = RecommendRequest { limit: Some(4), ..RecommendRequest::new(&history, 3) };
+        let scratch = &mut RecommendScratch::default();
+        let list = recommend(&model, &scenario, &Weighting::default(), &request, scratch, &mut |_| ()).unwrap();
+        let is_promoted = |placement: Option<Placement>| placement == Some(Placement::Promoted);
+        let found = list.items.iter().map(|item| (item.ordinal % 4, is_promoted(item.placement)));
+        assert_eq!(found.collect::<Vec<_>>(), [(0, false), (0, true), (1, false), (2, true)]);
     }
 }

@@ -78,8 +78,7 @@ impl Taste {
 
     fn note_entries(&mut self) {
         self.entries.clear();
-        let liked = self.anchors.iter().filter(|anchor| anchor.share > 0.0);
-        self.entries.extend(liked.map(|anchor| anchor.ordinal));
+        add_liked(self.anchors.iter(), &mut self.entries);
     }
 
     /// Tells at most so many tastes of a history apart.
@@ -96,6 +95,14 @@ impl Taste {
     /// Items that the vector lies near to, most recent first: a search begins with them.
     pub(super) fn entries(&self) -> &[u32] {
         &self.entries
+    }
+
+    /// Those of them that one of several tastes lies near to. The most recent of all may be of another, far from it.
+    pub(super) fn entries_of(&self, taste: usize) -> Vec<u32> {
+        let own = self.anchors.iter().enumerate().filter(|(place, _)| self.aspects.of_anchor(*place) == Some(taste));
+        let mut entries = Vec::new();
+        add_liked(own.map(|(_, anchor)| anchor), &mut entries);
+        entries
     }
 
     /// The tastes that are told apart; none where all is one.
@@ -250,6 +257,15 @@ impl Taste {
     }
 }
 
+/// Adds the items that anchors speak for, each once: one that was looked at, put into the cart and bought takes no place of others.
+fn add_liked<'a>(anchors: impl Iterator<Item = &'a Anchor>, items: &mut Vec<u32>) {
+    for anchor in anchors.filter(|anchor| anchor.share > 0.0) {
+        if !items.contains(&anchor.ordinal) {
+            items.push(anchor.ordinal);
+        }
+    }
+}
+
 /// The cosine of two rows with their lengths, 0 where one has none.
 pub(super) fn cosine((a, length_a): (&[f32], f64), (b, length_b): (&[f32], f64)) -> f64 {
     let lengths = length_a * length_b;
@@ -288,4 +304,33 @@ fn lanes<'a, A: Copy + 'a>(a: &'a [A], b: &'a [f32], wide: impl Fn(A) -> f64) ->
         }
     }
     sums.iter().sum::<f64>() + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use kindred_index::Metric;
+
+    use super::*;
+    use crate::testing::Fixture;
+
+    #[test]
+    fn a_search_for_one_taste_of_two_begins_with_what_that_is_made_of() {
+        let mut fixture = Fixture::random(7, 40, 12, Metric::Cosine);
+        // Items of even and of odd numbers have next to nothing in common.
+        for (item, row) in fixture.rows.chunks_exact_mut(12).enumerate() {
+            row.iter_mut().for_each(|value| *value *= 0.01);
+            row[item % 2] = 1.0;
+            let length = length(row) as f32;
+            row.iter_mut().for_each(|value| *value /= length);
+        }
+        let model = fixture.model();
+        let interaction = |(index, (ordinal, weight))| Weighted { ordinal, weight, position: index, index };
+        let history = [(0, 1.0), (2, 1.0), (0, 3.0), (3, -0.5), (4, 1.0), (1, 1.0), (5, 1.0), (1, 1.0)];
+        let weighted: Vec<Weighted> = (0..).zip(history).map(interaction).collect();
+        let mut taste = Taste::default();
+        taste.set_history(&model.view(), &weighted);
+        taste.tell_apart(&model.view(), 2);
+        assert_eq!(taste.entries(), [0, 2, 4, 1, 5], "each once, and none that is disliked");
+        assert_eq!((taste.entries_of(0), taste.entries_of(1)), (vec![0, 2, 4], vec![1, 5]));
+    }
 }
