@@ -1,6 +1,7 @@
 //! The machine that a measurement was made on: a number without it is worth little.
 
 use std::fs;
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -51,6 +52,22 @@ pub fn resident_bytes(process: u32) -> Option<u64> {
     memory_bytes(&process.to_string(), "VmRSS:")
 }
 
+/// The sort of file system that a path lies on, as `ext4` or `tmpfs`; none where the system does not say.
+pub fn file_system(path: &Path) -> Option<String> {
+    mounted(&fs::canonicalize(path).ok()?, &fs::read_to_string("/proc/self/mounts").ok()?)
+}
+
+/// The same by the text of /proc/self/mounts, where of two mounts at one place the later lies over the earlier.
+fn mounted(path: &Path, mounts: &str) -> Option<String> {
+    let mount = |line: &str| {
+        let mut words = line.split(' ').skip(1);
+        // A space in a name is written so.
+        let at = words.next()?.replace("\\040", " ");
+        path.starts_with(&at).then_some((at.len(), words.next()?.to_owned()))
+    };
+    mounts.lines().filter_map(mount).max_by_key(|(length, _)| *length).map(|(_, sort)| sort)
+}
+
 /// A line of what Linux says of the memory of a process, which is in units of 1,024 bytes.
 fn memory_bytes(process: &str, line: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
@@ -75,6 +92,15 @@ mod tests {
                 assert!(memory.is_some_and(|bytes| bytes > 100_000), "{memory:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_path_lies_on_the_innermost_mount() {
+        let mounts = "overlay / overlay rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n/dev/sda1 /tmp/my\\040disk ext4 rw 0 0\n";
+        let on = |path: &str| mounted(Path::new(path), mounts).unwrap();
+        assert_eq!([on("/tmpfile"), on("/tmp/store"), on("/tmp/my disk/store")], ["overlay", "tmpfs", "ext4"]);
+        let over = format!("{mounts}/dev/sdb1 /tmp xfs rw 0 0\n");
+        assert_eq!(mounted(Path::new("/tmp/store"), &over).as_deref(), Some("xfs"));
     }
 
     #[test]

@@ -348,6 +348,7 @@ fn a_small_bench_of_the_index_has_all_its_numbers() {
     let report =
         json(kindred().args(["bench", "index", "--rounds", "1", "--json", "--artifact"]).arg(shop.artifacts()));
     assert_eq!((report["n_items"].as_u64(), report["hnsw_rs"].as_array().unwrap().len()), (Some(200), 0));
+    assert!(report["source"].as_str().unwrap().contains(", memory cached"), "{report}");
 }
 
 #[test]
@@ -365,10 +366,14 @@ fn a_small_bench_of_the_server_fails_no_request_while_artifacts_are_swapped() {
         "{report}"
     );
     assert!(phase["shares"]["parts"].as_array().unwrap().iter().any(|part| part["part"] == "search"), "{report}");
-    // The second time the generated artifact is there already.
+    // The second time the generated artifact is there already. Of an operator's settings, what only they can ask by does not hold.
     let before = artifact::current(&dir).unwrap();
-    let arguments = "bench http --spawn --items 300 --dims 16 --duration 0.3 --warm-up 0.1 --closed --json --dir";
-    let report = json(kindred().args(arguments.split_whitespace()).arg(&dir));
+    let config = place.path().join("kindred.toml");
+    fs::write(&config, "[tls]\ncertificate = \"a.pem\"\nprivate_key = \"a.key\"\n[admin]\nseparate = true\n").unwrap();
+    let arguments = "bench http --spawn --items 300 --dims 16 --duration 0.3 --warm-up 0.1 --closed --filtered 0.1 \
+                     --json --dir";
+    let report = json(kindred().args(arguments.split_whitespace()).arg(&dir).arg("--config").arg(&config));
     assert_eq!(report["phases"][0]["failed"].as_u64(), Some(0), "{report}");
+    assert!((0.01..0.3).contains(&report["filtered_share"].as_f64().unwrap()), "{report}");
     assert_eq!(artifact::current(&dir).unwrap(), before);
 }

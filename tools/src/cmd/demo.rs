@@ -196,7 +196,8 @@ fn train(args: &Args, progress: &Progress) -> anyhow::Result<(ModelDir, String)>
     let material = super::train::material(&dataset)?;
     let trainer = Softmax { seed: args.seed, ..Softmax::default() };
     let options = ModelOptions { sessions: Some(Cut::AtPauses), ..ModelOptions::default() };
-    let model = assemble::model(material, &trainer, &options, progress).context("training")?;
+    let by_hand = || format!("training (`kindred train --dataset {}/dataset` has options for it)", args.dir.display());
+    let model = assemble::model(material, &trainer, &options, progress).with_context(by_hand)?;
     model.write(&args.dir.join("model"), true).context("writing the model")?;
     let (items, factors) = (count(model.len() as u64), model.info.factors);
     let said = format!("{items} items × {factors} factors, {}", model.info.weighting.recency());
@@ -274,28 +275,59 @@ fn forget(store: &Path) -> anyhow::Result<()> {
 /// Makes the directory, or takes one that an earlier demo made.
 fn own_directory(dir: &Path) -> anyhow::Result<()> {
     let mark = dir.join(MARK);
+    let failed = |what: &str, path: &Path| format!("{what} {}; give another directory with --dir", path.display());
     let is_empty = match fs::read_dir(dir) {
         Ok(mut entries) => entries.next().is_none(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
-        Err(error) => return Err(error).with_context(|| format!("looking into {}", dir.display())),
+        Err(error) => return Err(error).with_context(|| failed("looking into", dir)),
     };
     ensure!(
         is_empty || mark.is_file(),
         "{} is not empty and not from an earlier demo: nothing in it is touched; give another directory with --dir",
         dir.display()
     );
-    fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+    fs::create_dir_all(dir).with_context(|| failed("making", dir))?;
     fs::write(&mark, "Written by `kindred demo`, which replaces what it finds beside this file.\n")
-        .with_context(|| format!("writing {}", mark.display()))
+        .with_context(|| failed("writing", &mark))
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+    use clap::Parser;
     use kindred::store::embedded::{EmbeddedOptions, Retention};
 
     use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn a_log_without_order_is_told_with_the_command_that_can_take_it() {
+        let place = tempfile::tempdir().unwrap();
+        let (log, dir) = (place.path().join("log.csv"), place.path().join("demo"));
+        let row = |user: u32| format!("u{user},i{},view,{}\n", user % 7, 1_700_000_000 + user);
+        let rows: String = (0..40).map(row).collect();
+        fs::write(&log, format!("user_id,item_id,event,timestamp\n{rows}")).unwrap();
+        let mut args = Line::parse_from(["demo", "--no-serve"]).args;
+        (args.data, args.dir) = (Some(log), dir.clone());
+        let refused = format!("{:#}", run(&args, &Global::default()).unwrap_err());
+        let command = format!("`kindred train --dataset {}/dataset`", dir.display());
+        assert!(refused.contains("use another --trainer") && refused.contains(&command), "{refused}");
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_had_is_told_with_the_option() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("file");
+        fs::write(&file, "").unwrap();
+        let refused = own_directory(&file.join("demo")).unwrap_err().to_string();
+        assert!(refused.contains("give another directory with --dir"), "{refused}");
+    }
 
     #[test]
     fn what_a_running_server_has_acknowledged_is_not_forgotten() {

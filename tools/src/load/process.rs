@@ -14,6 +14,16 @@ use super::connection::call;
 const READY_WITHIN: Duration = Duration::from_secs(120);
 const ASK_EVERY: Duration = Duration::from_millis(20);
 
+/// What of a settings file does not hold: a server is asked over plain HTTP, for /metrics at the address of everything else, and whoever asks is no
+/// operator, so that it is not audited.
+const ASKED_PLAINLY: [(&str, &str); 5] = [
+    ("KINDRED__TLS__CERTIFICATE", ""),
+    ("KINDRED__TLS__PRIVATE_KEY", ""),
+    ("KINDRED__TLS__CLIENT_AUTHORITIES", ""),
+    ("KINDRED__ADMIN__SEPARATE", "false"),
+    ("KINDRED__ADMIN__AUDIT_LOG", ""),
+];
+
 /// A server that ends when this is dropped.
 #[derive(Debug)]
 pub struct ServerProcess {
@@ -25,8 +35,8 @@ pub struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Starts `kindred serve` on a free port, with one worker and settings by environment variables, and waits until it is ready. Interactions are
-    /// kept in memory, if no store is named.
+    /// Starts `kindred serve` on a free port, with one worker and settings by environment variables, over plain HTTP, and waits until it is ready.
+    /// Interactions are kept in memory, if no store is named.
     ///
     /// # Errors
     /// This program cannot be started anew, or the server ends or is not ready in time.
@@ -56,7 +66,7 @@ impl ServerProcess {
         if let Some(config) = config {
             command.arg("--config").arg(config);
         }
-        command.envs(settings.iter().map(|(key, value)| (key, value)));
+        command.envs(ASKED_PLAINLY).envs(settings.iter().map(|(key, value)| (key, value)));
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().context("starting the server")?;
         let mut server = Self { child, address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), core };
         server.wait_until_ready()?;

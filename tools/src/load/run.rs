@@ -21,6 +21,8 @@ const GRACE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(3);
 /// Messages of errors kept apart; further ones are counted together.
 const ERRORS_MAX: usize = 16;
+/// Share of the rate asked for that must be answered with success for it to count as held.
+const HELD: f64 = 0.99;
 /// The status of a server that has too much to do.
 pub const REFUSED: u16 = 503;
 
@@ -135,6 +137,19 @@ impl Measured {
     /// Requests that were answered with success.
     pub fn succeeded(&self) -> u64 {
         self.statuses.iter().filter(|(status, _)| is_success(**status)).map(|(_, n)| n).sum()
+    }
+
+    /// Answers with success per second: a refusal is an answer, but not what was asked for.
+    pub fn per_second(&self) -> f64 {
+        self.succeeded() as f64 / self.seconds.max(f64::MIN_POSITIVE)
+    }
+
+    /// Whether the rate was held, to one in a hundred; a closed loop has none to hold.
+    pub fn held(&self, pace: Pace) -> Option<bool> {
+        match pace {
+            Pace::Open { rate } => Some(self.per_second() >= HELD * rate),
+            Pace::Closed => None,
+        }
     }
 
     /// Requests that were not answered with success.

@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use kindred::artifact;
+use kindred::filter::Filter;
 use serde_json::Value;
 
 use super::http::Target;
@@ -26,8 +27,8 @@ impl Histories {
     }
 }
 
-/// A filter on availability and category that about this share of the artifact's items passes.
-pub(super) fn filter(target: &Target, share: f64) -> anyhow::Result<Value> {
+/// A filter on availability and category that about this share of the artifact's items passes, as near as its categories let it; and the share that does.
+pub(super) fn filter(target: &Target, share: f64) -> anyhow::Result<(Value, f64)> {
     let artifacts =
         target.artifacts.as_ref().context("--filtered needs --artifacts, to see what categories there are")?;
     let model = artifact::open(&artifact::current(artifacts)?.directory)?;
@@ -39,10 +40,14 @@ pub(super) fn filter(target: &Target, share: f64) -> anyhow::Result<Value> {
     let off = |these: &[(&str, u32)]| (these.iter().map(|(_, items)| f64::from(*items)).sum::<f64>() - wanted).abs();
     let best = categories.windows(some).min_by(|a, b| off(a).total_cmp(&off(b))).unwrap_or_default();
     let names: Vec<&str> = best.iter().map(|(name, _)| *name).collect();
-    Ok(serde_json::json!({"must": [
+    let filter = serde_json::json!({"must": [
         {"key": "available", "match": {"value": true}},
         {"key": "category", "match": {"any": names}},
-    ]}))
+    ]});
+    let expression = serde_json::from_value::<Filter>(filter.clone())?.expression()?;
+    let expression = expression.context("a filter of two conditions is none")?;
+    let passing = model.passing(None, &expression)?.cardinality();
+    Ok((filter, f64::from(passing) / f64::from(model.len().max(1))))
 }
 
 /// All items of the artifact where it is at hand, else the popular ones, of which it is not known which are alike.

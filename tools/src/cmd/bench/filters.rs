@@ -25,7 +25,7 @@ use crate::recall::{self, is_true};
 use crate::report::{Report, Table, count};
 
 /// Shares of all items that filters let pass.
-const SHARES: [f64; 11] = [1.0, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.001, 0.0001];
+pub(super) const SHARES: [f64; 11] = [1.0, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.001, 0.0001];
 /// The recall without a filter that the breadth is chosen for, unless one is asked for: a little more than the 0.98 that each filter is to keep,
 /// since a few hundred queries tell recall to within half of one percent.
 const RECALL: f64 = 0.985;
@@ -119,7 +119,7 @@ pub(super) fn measure<D: AsRef<[u8]> + Sync>(
     let mut queries = subject.queries.clone();
     queries.rows = queries.rows.min(QUERIES_MAX);
     queries.data.truncate(queries.rows * queries.cols);
-    fits(&queries, index)?;
+    fits(&queries, index.dimensions())?;
     let (ef_search, recall_without) = breadth(args, index, &queries, progress)?;
     let bench = Bench { index, queries: &queries, k: args.k, ef_search, seed: args.seed };
     progress.start("measuring", (Kind::ALL.len() * SHARES.len()) as u64);

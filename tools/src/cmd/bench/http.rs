@@ -50,7 +50,7 @@ pub struct Args {
     /// Artifacts: those to serve with --spawn, those that the server at --url serves (for item ids and --swaps)
     #[arg(long, value_name = "DIR")]
     pub artifacts: Option<PathBuf>,
-    /// Settings file of the server that --spawn starts
+    /// Settings file of the server that --spawn starts, without its [tls] and [admin]: it is asked over plain HTTP, on one address
     #[arg(long, value_name = "FILE", requires = "spawn")]
     pub config: Option<PathBuf>,
     /// Where the generated artifact is kept for the next time; a temporary directory if not given
@@ -74,10 +74,11 @@ pub struct Args {
     /// Measure latency at this many requests per second; may be given several times
     #[arg(long, value_name = "PER_SECOND", value_parser = rate)]
     pub rate: Vec<f64>,
-    /// Connections at once
+    // At most 31 of 32 of the places that a worker has unless it is told otherwise.
+    /// Connections at once; with --overload at most 8 for the most that the server can do, and 640 for more
     #[arg(long, default_value_t = 16, value_parser = RangedU64ValueParser::<usize>::new().range(1..=3968))]
     pub connections: usize,
-    /// Share of reads and writes
+    /// Share of reads and writes; a server of our own takes writes into memory, so that none waits for a disk
     #[arg(long, default_value = "reads=100,writes=0", value_parser = write_share, value_name = "reads=R,writes=W")]
     pub mix: f64,
     /// Interactions in the body of each read
@@ -156,12 +157,13 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         seed: args.seed,
     };
     let plan = Plan::new(&options);
-    let filtered = match args.filtered {
+    let (filtered, filtered_share) = match args.filtered {
         Some(share) => {
-            options.body.insert("filter".to_owned(), asked::filter(&target, share)?);
-            Some(Plan::new(&options))
+            let (filter, passing) = asked::filter(&target, share)?;
+            options.body.insert("filter".to_owned(), filter);
+            (Some(Plan::new(&options)), Some(passing))
         }
-        None => None,
+        None => (None, None),
     };
     let swapper = match (&target.artifacts, args.swaps) {
         (Some(artifacts), 1..) => Some(Swapper::new(artifacts)?),
@@ -194,17 +196,24 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         (None, _) => None,
     };
     progress.finish();
+    if args.swaps == 0
+        && let Ok(now) = ask::model(target.address)
+    {
+        stayed(&text(&model, "generation"), &text(&now, "generation"))?;
+    }
     let report = HttpReport {
         machine,
         target: target.address.to_string(),
         generation: text(&model, "generation"),
         items: number(&model, "items"),
         dimensions: number(&model, "dimensions"),
-        connections: args.connections,
+        connections: connections(args),
         interactions: args.interactions,
         histories,
         limit: args.limit,
         write_share: args.mix,
+        in_memory: args.spawn,
+        filtered_share,
         server_core: target.server.as_ref().and_then(|server| server.core),
         generator_core: target.own_core,
         server_resident_bytes: target.server.as_ref().and_then(|server| resident_bytes(server.id())),
@@ -216,6 +225,22 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let is_held = report.overload.as_ref().map_or(args.overload.is_none(), overload::Overload::is_good);
     let is_good = report.failed() == 0 && is_held;
     Ok(if is_good { Exit::Done } else { Exit::No })
+}
+
+/// An artifact that somebody else publishes meanwhile is taken by the server, and every number would be of two.
+fn stayed(before: &str, after: &str) -> anyhow::Result<()> {
+    ensure!(
+        before == after,
+        "the server went from generation {before} to {after} while it was measured, so the numbers are of neither: measure again while nobody \
+         publishes, and with a --dir that no other bench has"
+    );
+    Ok(())
+}
+
+/// Connections of a measurement. What is more than the server can do is to be told by the rate alone: a queue of many connections would already be a
+/// sign of it.
+fn connections(args: &Args) -> usize {
+    args.connections.min(if args.overload.is_some() { CLOSED_CONNECTIONS } else { usize::MAX })
 }
 
 fn text(model: &Value, key: &str) -> String {
@@ -235,11 +260,9 @@ fn paces(args: &Args) -> Vec<Pace> {
 
 /// One measurement, with what the server says of it and the swaps made meanwhile.
 fn measure(args: &Args, target: &Target, plan: &Plan, pace: Pace, swapper: Option<&Swapper>) -> anyhow::Result<Phase> {
-    // What is more than it can do is to be told by the rate alone: a queue of many connections would already be a sign of it.
-    let most = if args.overload.is_some() { CLOSED_CONNECTIONS } else { usize::MAX };
     let options = RunOptions {
         address: target.address,
-        connections: args.connections.min(most),
+        connections: connections(args),
         pace,
         warm_up: Duration::from_secs_f64(args.warm_up),
         duration: Duration::from_secs_f64(args.duration),
@@ -428,6 +451,15 @@ mod tests {
         std::fs::remove_file(&manifest).unwrap();
         std::fs::write(&manifest, older).unwrap();
         assert_ne!(generated().generation, first.generation);
+    }
+
+    #[test]
+    fn what_is_reported_is_what_was_measured() {
+        let told = |line: &str| connections(&Line::try_parse_from(line.split(' ')).unwrap().args);
+        assert_eq!((told("http --spawn"), told("http --spawn --overload 2")), (16, CLOSED_CONNECTIONS));
+        assert!(stayed("g1", "g1").is_ok());
+        let error = stayed("g1", "g2").unwrap_err().to_string();
+        assert!(error.contains("from generation g1 to g2") && error.contains("--dir"), "{error}");
     }
 
     #[test]

@@ -14,9 +14,6 @@ use crate::load::swap::Swaps;
 use crate::machine::Machine;
 use crate::report::{Report, Table, bytes, count, leftovers, percent};
 
-/// Share of the rate asked for that must be answered with success for it to count as held.
-const HELD: f64 = 0.99;
-
 /// A server, measured.
 #[derive(Clone, Debug, Serialize)]
 pub struct HttpReport {
@@ -40,6 +37,10 @@ pub struct HttpReport {
     pub limit: usize,
     /// Share of requests that are writes.
     pub write_share: f64,
+    /// Whether they go into memory only, as with a server that we start: then a write waits for no disk.
+    pub in_memory: bool,
+    /// Share of the items that pass the filter of those measurements that have one.
+    pub filtered_share: Option<f64>,
     /// The core that the server is pinned to, if we started it.
     pub server_core: Option<usize>,
     /// The core that the generator is pinned to.
@@ -132,17 +133,11 @@ impl Phase {
         swaps: Option<Swaps>,
     ) -> Self {
         let [reads, writes, _] = &measured.latency;
-        // A refusal is an answer, but not what was asked for.
-        let per_second = measured.succeeded() as f64 / measured.seconds.max(f64::MIN_POSITIVE);
-        let held = match pace {
-            Pace::Open { rate } => Some(per_second >= HELD * rate),
-            Pace::Closed => None,
-        };
         Self {
             pace,
             filtered: false,
-            per_second,
-            held,
+            per_second: measured.per_second(),
+            held: measured.held(pace),
             answered: measured.answered(),
             succeeded: measured.succeeded(),
             failed: measured.failed(),
@@ -229,7 +224,7 @@ impl Report for HttpReport {
         };
         let _ = writeln!(
             text,
-            "{} items × {}, {} {} per request, {} items asked for, {} writes, {} connections, {place}",
+            "{} items × {}, {} {} per request, {} items asked for, {} writes{}, {} connections, {place}",
             count(self.items),
             self.dimensions,
             self.interactions,
@@ -239,6 +234,7 @@ impl Report for HttpReport {
             },
             self.limit,
             percent(self.write_share),
+            if self.in_memory && self.write_share > 0.0 { " (into memory, so that none waits for a disk)" } else { "" },
             self.connections
         );
         let mut table = Table::new(["", "requests/s", "failed", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "max ms"]);
@@ -259,6 +255,9 @@ impl Report for HttpReport {
             }
         }
         text.push_str(&table.text());
+        if let Some(share) = self.filtered_share {
+            let _ = writeln!(text, "filtered: {} of the items pass", percent(share));
+        }
         self.phases.iter().for_each(|phase| phase.remarks(&mut text));
         let (with, without) = (self.best(true), self.best(false));
         if with > 0.0 && without > 0.0 {
@@ -306,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn what_of_an_earlier_build_could_not_be_removed_is_told() {
+    fn what_is_no_number_of_the_table_is_told_beside_it() {
         let report = HttpReport {
             machine: Machine::here(),
             target: String::new(),
@@ -317,7 +316,9 @@ mod tests {
             interactions: 0,
             histories: Histories::Related,
             limit: 1,
-            write_share: 0.0,
+            write_share: 0.05,
+            in_memory: true,
+            filtered_share: Some(0.9),
             server_core: None,
             generator_core: None,
             server_resident_bytes: None,
@@ -325,6 +326,10 @@ mod tests {
             phases: Vec::new(),
             overload: None,
         };
-        assert!(report.text().contains("remove it by hand: bench/g1.partial"), "{}", report.text());
+        let text = report.text();
+        assert!(text.contains("remove it by hand: bench/g1.partial"), "{text}");
+        assert!(text.contains("5.0 % writes (into memory") && text.contains("filtered: 90.0 % of the items"), "{text}");
+        let reads_only = HttpReport { write_share: 0.0, ..report }.text();
+        assert!(reads_only.contains("0.0 % writes, 1 connections"), "{reads_only}");
     }
 }

@@ -244,7 +244,13 @@ fn published(args: &Args, index: &Index<MappedFile>, source: String) -> anyhow::
             Matrix { rows: data.len() / index.dimensions().max(1), cols: index.dimensions(), data }
         }
     };
-    Ok(Subject { peer: None, queries, source: by_whom(args, source), build_seconds: None })
+    let memory = match args.memory {
+        MemoryArg::Cold => "cold",
+        MemoryArg::Cached => "cached",
+        MemoryArg::Pinned => "pinned",
+    };
+    let source = by_whom(args, format!("{source}, memory {memory}"));
+    Ok(Subject { peer: None, queries, source, build_seconds: None })
 }
 
 /// Graphs over generated rows or those of a file: ours, and that of hnsw_rs in both forms.
@@ -335,6 +341,8 @@ fn data(args: &Args, progress: &Progress) -> anyhow::Result<(Matrix, Matrix, Str
         Some(file) => first_rows(npy::read_matrix(file)?, args.queries),
         None => queries,
     };
+    // Now, and not when the graph is built.
+    fits(&queries, rows.cols)?;
     if let Some((row, fault)) = rows.first_fault() {
         anyhow::bail!("row {row} {fault}: no search could find it");
     }
@@ -360,7 +368,7 @@ fn measure<D: AsRef<[u8]> + Sync>(
     progress: &Progress,
 ) -> anyhow::Result<IndexReport> {
     let Subject { peer, queries, .. } = subject;
-    fits(queries, index)?;
+    fits(queries, index.dimensions())?;
     progress.start("finding the true nearest", 0);
     let truth = recall::truth(index, queries, args.k)?;
     // The graph of hnsw_rs is searched over floats, by it too, by which here and there another item is the last of the nearest.
@@ -426,8 +434,8 @@ fn measure<D: AsRef<[u8]> + Sync>(
 }
 
 /// Whether there are queries, as long as the rows.
-pub(super) fn fits<D: AsRef<[u8]>>(queries: &Matrix, index: &Index<D>) -> anyhow::Result<()> {
-    let (found, expected) = (queries.cols, index.dimensions());
+pub(super) fn fits(queries: &Matrix, expected: usize) -> anyhow::Result<()> {
+    let found = queries.cols;
     ensure!(queries.rows > 0, "there is no query");
     ensure!(found == expected, "queries have {found} numbers, rows have {expected}: give queries of the same model");
     Ok(())
@@ -459,5 +467,16 @@ mod tests {
         };
         assert!(source(&[]).ends_with("rows.npy (its own rows as queries)"));
         assert!(source(&["--query-npy", file]).ends_with("rows.npy"));
+    }
+
+    #[test]
+    fn queries_of_another_model_are_refused_before_anything_is_built() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("queries.npy");
+        npy::write(&file, &[1, 2], &[1.0_f32, 0.0]).unwrap();
+        let file = file.to_str().unwrap();
+        let args = Command::parse_from(["index", "--items", "30", "--dims", "4", "--query-npy", file]).args;
+        let refused = data(&args, &Progress::hidden()).unwrap_err().to_string();
+        assert!(refused.contains("queries have 2 numbers, rows have 4"), "{refused}");
     }
 }

@@ -7,6 +7,7 @@ pub mod http;
 pub mod http_report;
 pub mod index;
 pub mod index_report;
+pub mod latency;
 pub mod opening;
 pub mod overload;
 mod passes;
@@ -56,9 +57,9 @@ pub enum What {
     ///
     /// First a minute of reads alone, for comparison; then the mix, a line a minute. Interactions are kept on disk, with caches of 4 MiB, ten
     /// interactions a visitor and one bucket of trends, which are full soon. At the end the bars: no request failed, memory (median of each minute) is
-    /// flat within 2 % over the last third and its peak no higher than in the third before, the p99 of reads is within 1.5 times that of reads
-    /// alone, each minute had its swap. Exit code 1: a bar is missed. --spawn is needed; of the options of `bench http` those count that make the
-    /// server, --rate (2000 if not given), --seed, --limit and --connections.
+    /// flat within 2 % over the last third and its peak no more than 2 % above that of the third before, the p99 of reads is within 1.5 times that
+    /// of reads alone, each minute had its swap and held the rate. Exit code 1: a bar is missed. --spawn is needed; of the options of `bench http`
+    /// those count that make the server, --rate (2000 if not given), --seed, --limit and --connections.
     Soak(soak::Args),
     /// The trainers of ratings: RMSE and MAE of held-out ratings, seconds, memory
     ///
@@ -80,7 +81,8 @@ pub enum What {
     Replay(replay::Args),
     /// The embedded store: interactions kept a second, commits, look-ups meanwhile, restart
     ///
-    /// The directory decides what is measured: it should be on the disk that will hold the store. Acknowledged means synced.
+    /// The directory decides what is measured: it should be on the disk that will hold the store, and where none is named it may be memory. Acknowledged
+    /// means synced.
     Store(store::Args),
 }
 

@@ -50,6 +50,10 @@ pub struct PeersReport {
     pub n_queries: usize,
     /// Nearest items asked for.
     pub k: usize,
+    /// Links per item of the libraries' graphs, as ours has; the breadth that they are built with.
+    pub m: u32,
+    /// See there.
+    pub ef_construction: usize,
     /// Rounds of which the median counts.
     pub rounds: usize,
     /// Whether our index asks for large pages, as the malloc of the others does.
@@ -166,7 +170,7 @@ pub(super) fn measure<D: AsRef<[u8]> + Sync>(
     progress: &Progress,
 ) -> anyhow::Result<PeersReport> {
     let queries = comparable(&subject.queries, index.metric());
-    fits(&queries, index)?;
+    fits(&queries, index.dimensions())?;
     progress.start("finding the true nearest", 0);
     let truth = recall::truth(index, &queries, args.k)?;
     let directory = tempfile::tempdir().context("making a directory for rows and queries")?;
@@ -224,6 +228,8 @@ pub(super) fn measure<D: AsRef<[u8]> + Sync>(
         metric: metric_name(index.metric()),
         n_queries: queries.rows,
         k: truth.k,
+        m: index.m(),
+        ef_construction: args.ef_construction,
         rounds: args.rounds,
         large_pages: args.artifact.is_none() || args.memory == MemoryArg::Pinned,
         contestants,
@@ -261,7 +267,8 @@ fn hand_over<D: AsRef<[u8]>>(
         "queries": write("queries.npy", queries)?,
         "worst": write("worst.npy", &worst)?,
         "k": k,
-        "m": args.m,
+        // An artifact may have another than the command line.
+        "m": index.m(),
         "ef_construction": args.ef_construction,
         "threads": std::thread::available_parallelism().map_or(1, usize::from),
     }))
@@ -326,15 +333,17 @@ impl Report for PeersReport {
         let mut text = format!("{}\n", self.machine.line());
         let _ = writeln!(
             text,
-            "{}: {} rows × {}, {}; {} queries, one thread, median of {} rounds in turns; queries/s at recall@{}",
+            "{}: {} rows × {}, {}, m {}; {} queries, one thread, median of {} rounds in turns; queries/s at recall@{}",
             self.source,
             count(self.n_items.into()),
             self.dimensions,
             self.metric,
+            self.m,
             count(self.n_queries as u64),
             self.rounds,
             self.k
         );
+        let _ = writeln!(text, "the libraries build with ef_construction {}", self.ef_construction);
         text.push_str(match self.large_pages {
             true => "large pages are asked for on both sides: by kindred for its index, by malloc (glibc 2.35 or later) for the libraries\n",
             false => "large pages are asked for by the libraries' malloc only: kindred maps a file (--memory pinned asks for them)\n",
@@ -365,7 +374,28 @@ impl Report for PeersReport {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use clap::Parser;
+    use kindred::testing::Fixture;
+
     use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn the_libraries_build_graphs_with_as_many_links() {
+        let place = tempfile::tempdir().unwrap();
+        let model = Fixture::shop().model();
+        let index = model.index();
+        let other = (index.m() + 1).to_string();
+        let Line { args } = Line::parse_from(["index", "--m", &other]);
+        let queries = Matrix::zeros(1, index.dimensions());
+        let asked = hand_over(&args, index, &queries, &[0.0], 1, place.path()).unwrap();
+        assert_eq!(asked["m"].as_u64(), Some(index.m().into()));
+    }
 
     fn contestant(name: &str, factor: f64) -> Contestant {
         let point = |recall: f64, qps: f64| Point {

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use clap::builder::RangedU64ValueParser;
-use hdrhistogram::Histogram;
 use kindred_index::dot;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -18,6 +17,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::super::{Exit, Global};
+use super::filters::SHARES;
+use super::latency::Latency;
 use crate::build::{self, BuildOptions, EdgeChoice};
 use crate::factors::FactorsOptions;
 use crate::generated;
@@ -30,8 +31,6 @@ use crate::progress::Progress;
 use crate::recall::is_true;
 use crate::report::{Report, Table, count, emit};
 
-/// Shares of all items that filters let pass.
-const SHARES: [f64; 11] = [1.0, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.001, 0.0001];
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The number of an item in a random order.
@@ -212,8 +211,7 @@ fn nearest(queries: &Matrix, row: &[f32], most: usize) -> Vec<Vec<f32>> {
 fn measure(client: &mut Client, args: &Args, kind: Kind, share: f64, queries: &[Vec<f32>]) -> anyhow::Result<Filtered> {
     let passing = ((args.items as f64 * share).round() as usize).max(1);
     let filter = kind.filter(passing, args.items);
-    let histogram = || Histogram::<u64>::new_with_bounds(1, 60_000_000, 3).context("making a histogram");
-    let (mut asked, mut exactly) = (histogram()?, histogram()?);
+    let (mut asked, mut exactly) = (Latency::new()?, Latency::new()?);
     let (mut found, mut possible) = (0, 0);
     let mut plans = std::collections::BTreeMap::<String, usize>::new();
     for vector in queries {
@@ -233,24 +231,24 @@ fn measure(client: &mut Client, args: &Args, kind: Kind, share: f64, queries: &[
         possible += exact.len();
         *plans.entry(plan).or_default() += 1;
     }
-    let ms = |histogram: &Histogram<u64>, quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
+    let asked = asked.quantiles();
     Ok(Filtered {
         kind: kind.name(),
         share,
         items: passing,
         ann_recall: found as f64 / possible.max(1) as f64,
-        p50_ms: ms(&asked, 0.5),
-        p99_ms: ms(&asked, 0.99),
-        exact_p50_ms: ms(&exactly, 0.5),
+        p50_ms: asked.p50,
+        p99_ms: asked.p99,
+        exact_p50_ms: exactly.quantiles().p50,
         plan: plans.into_iter().max_by_key(|(_, times)| *times).map(|(plan, _)| plan).unwrap_or_default(),
     })
 }
 
 /// The similarities of an answer, best first, and how they were found.
-fn ask(client: &mut Client, question: &Value, latency: &mut Histogram<u64>) -> anyhow::Result<(Vec<f32>, String)> {
+fn ask(client: &mut Client, question: &Value, latency: &mut Latency) -> anyhow::Result<(Vec<f32>, String)> {
     let began = Instant::now();
     let answer = client.json("POST", "/v1/search", "", question)?;
-    latency.saturating_record(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX));
+    latency.record(began.elapsed());
     let similarity = |hit: &Value| hit.get("similarity").and_then(Value::as_f64).map(|value| value as f32);
     let hits = answer.get("hits").and_then(Value::as_array).context("/v1/search answered no hits")?;
     let plan = answer.get("plan").and_then(Value::as_str).unwrap_or_default().to_owned();

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use clap::builder::RangedU64ValueParser;
-use hdrhistogram::Histogram;
 use kindred::limits;
 use kindred::settings::Settings;
 use kindred::snapshot::Snapshot;
@@ -14,6 +13,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::super::{Exit, Global};
+use super::latency::{Latency, Quantiles};
 use crate::cmd::evaluate::held_out;
 use crate::dataset::{Dataset, Interactions};
 use crate::evaluate::{self, EvaluateOptions, HeldOut, Protocol};
@@ -77,8 +77,9 @@ struct Replayed {
     offline: Quality,
     /// Whether the two agree, and no answer was degraded.
     within_tolerance: bool,
-    ask_ms: Latency,
-    send_ms: Latency,
+    /// Of requests one after the other.
+    ask_ms: Quantiles,
+    send_ms: Quantiles,
     seconds: f64,
 }
 
@@ -90,20 +91,12 @@ struct Quality {
     mrr: f64,
 }
 
-/// Milliseconds of requests, one after the other.
-#[derive(Clone, Copy, Debug, Serialize)]
-struct Latency {
-    p50: f64,
-    p99: f64,
-    max: f64,
-}
-
 /// What a replay over HTTP gave.
 struct Live {
     hits: Hits,
     degraded: u64,
-    ask: Histogram<u64>,
-    send: Histogram<u64>,
+    ask: Latency,
+    send: Latency,
 }
 
 /// Replays and reports.
@@ -156,8 +149,8 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         live: found,
         offline,
         within_tolerance: within,
-        ask_ms: latency(&live.ask),
-        send_ms: latency(&live.send),
+        ask_ms: live.ask.quantiles(),
+        send_ms: live.send.quantiles(),
         seconds,
     };
     emit(&replayed, global.json)?;
@@ -198,8 +191,7 @@ fn replay(
         Some(json!({"user_id": user(who), "item_id": item(what), "kind": kind, "occurred_at": time_ms}))
     };
     send_before(&mut client, &script.before, &event)?;
-    let histogram = || Histogram::new_with_bounds(1, 60_000_000, 3).context("making a histogram");
-    let mut live = Live { hits: Hits::default(), degraded: 0, ask: histogram()?, send: histogram()? };
+    let mut live = Live { hits: Hits::default(), degraded: 0, ask: Latency::new()?, send: Latency::new()? };
     let progress = Progress::bar("replaying", script.events.len() as u64);
     for (done, one) in script.events.iter().enumerate() {
         let clock = format!("x-kindred-now: {}\r\n", one.time_ms);
@@ -207,14 +199,14 @@ fn replay(
             let question = json!({"user_id": user(one.user), "scenario": args.scenario, "limit": args.k});
             let began = Instant::now();
             let answer = client.json("POST", "/v1/recommendations", &clock, &question)?;
-            live.ask.saturating_record(micros(began));
+            live.ask.record(began.elapsed());
             live.degraded += u64::from(!answer.get("degraded").is_none_or(Value::is_null));
             live.hits.note(&item_ids(&answer), item(one.item));
         }
         if let Some(event) = event(one.user, one.item, one.kind, one.time_ms) {
             let began = Instant::now();
             client.json("POST", "/v1/interactions", &clock, &event)?;
-            live.send.saturating_record(micros(began));
+            live.send.record(began.elapsed());
         }
         progress.step("replaying", done as u64 + 1, script.events.len() as u64);
     }
@@ -255,15 +247,6 @@ fn settings() -> [(&'static str, String); 6] {
         ("KINDRED__HISTORY__READ_TIMEOUT_MS", "10000".to_owned()),
         ("KINDRED__HISTORY__IDLE_SECONDS", "86400".to_owned()),
     ]
-}
-
-fn micros(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
-}
-
-fn latency(histogram: &Histogram<u64>) -> Latency {
-    let at = |quantile: f64| histogram.value_at_quantile(quantile) as f64 / 1_000.0;
-    Latency { p50: at(0.5), p99: at(0.99), max: histogram.max() as f64 / 1_000.0 }
 }
 
 /// Whether the live lists are as good as the evaluator's, who gives no degraded ones.

@@ -17,7 +17,7 @@ use crate::load::ask;
 use crate::load::plan::{Plan, PlanOptions};
 use crate::load::run::{Measured, Pace, RunOptions, run as run_load};
 use crate::load::swap::{Swapper, Swaps};
-use crate::machine::{Machine, resident_bytes};
+use crate::machine::{Machine, file_system, resident_bytes};
 use crate::progress::Progress;
 use crate::report::{Report, Table, bytes, count, emit, leftovers, percent};
 
@@ -63,6 +63,8 @@ pub struct Args {
 #[derive(Clone, Debug, Serialize)]
 struct Minute {
     answered: u64,
+    /// Whether the rate was held: a server that falls behind is as late alone as in the mix.
+    held: bool,
     /// Requests that were not answered with success, by what went wrong.
     failures: BTreeMap<String, u64>,
     p50_ms: f64,
@@ -80,6 +82,8 @@ struct SoakReport {
     machine: Machine,
     rate: f64,
     has_changes: bool,
+    /// The sort of file system that interactions were kept on; none where the system does not say.
+    file_system: Option<String>,
     /// What of earlier builds could not be removed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     not_removed: Vec<String>,
@@ -126,8 +130,8 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let mix = if has_changes { plan(WRITES, CHANGES) } else { plan(WRITES + CHANGES, 0.0) };
     let minutes = mixed(args, &target, &mix, rate, &artifacts, &progress)?;
     progress.finish();
-    let not_removed = target.not_removed;
-    let report = SoakReport { machine, rate, has_changes, not_removed, history, reads_alone, minutes };
+    let (not_removed, file_system) = (target.not_removed, file_system(store.path()));
+    let report = SoakReport { machine, rate, has_changes, file_system, not_removed, history, reads_alone, minutes };
     emit(&report, global.json)?;
     Ok(if report.bars().iter().all(|(_, held)| *held) { Exit::Done } else { Exit::No })
 }
@@ -183,6 +187,7 @@ fn minute(
     };
     Ok(Minute {
         answered: measured.answered(),
+        held: measured.held(options.pace) == Some(true),
         failures: measured.failures(),
         p50_ms: at(0, 0.5),
         p99_ms: at(0, 0.99),
@@ -224,8 +229,10 @@ impl SoakReport {
         first.into_iter().chain((1..).map(|number: u32| number.to_string()).zip(&self.minutes)).collect()
     }
 
-    fn bars(&self) -> [(String, bool); 5] {
-        let failed: u64 = self.named().iter().map(|(_, minute)| minute.failed()).sum();
+    fn bars(&self) -> [(String, bool); 6] {
+        let named = self.named();
+        let failed: u64 = named.iter().map(|(_, minute)| minute.failed()).sum();
+        let behind = named.iter().filter(|(_, minute)| !minute.held).count();
         let third = self.minutes.len().div_ceil(3);
         let (before, last) = self.minutes.split_at(self.minutes.len() - third);
         let before = before.get(before.len().saturating_sub(third)..).unwrap_or_default();
@@ -258,6 +265,7 @@ impl SoakReport {
                 ratio <= TAIL,
             ),
             (format!("{unmade} minutes without their swap, none"), unmade == 0),
+            (format!("{behind} minutes did not hold the rate, none"), behind == 0),
         ]
     }
 }
@@ -269,6 +277,9 @@ impl Report for SoakReport {
             true => "15 % events, 5 % catalogue changes\n",
             false => "20 % events (the server takes no catalogue changes)\n",
         });
+        if let Some(file_system) = &self.file_system {
+            text.push_str(&format!("interactions are kept on {file_system} (TMPDIR names another directory)\n"));
+        }
         let heads =
             ["minute", "answered", "failed", "p50 ms", "p99 ms", "events p99 ms", "changes p99 ms", "swaps", "memory"];
         let mut table = Table::new(heads);
@@ -310,6 +321,7 @@ mod tests {
     fn minute(resident_bytes: u64, p99_ms: f64, failed: u64) -> Minute {
         Minute {
             answered: 1,
+            held: true,
             failures: BTreeMap::from([("status 503".to_owned(), failed)]),
             p50_ms: 0.1,
             p99_ms,
@@ -325,23 +337,26 @@ mod tests {
     fn each_bar_can_be_missed() {
         let after = |[history, reads_alone]: [Minute; 2], minutes: Vec<Minute>| {
             let (machine, rate, has_changes) = (Machine::here(), 1.0, false);
-            let not_removed = Vec::new();
-            let report = SoakReport { machine, rate, has_changes, not_removed, history, reads_alone, minutes };
+            let (file_system, not_removed) = (None, Vec::new());
+            let report =
+                SoakReport { machine, rate, has_changes, file_system, not_removed, history, reads_alone, minutes };
             report.bars().map(|(_, held)| held)
         };
         let (good, bad) = (minute(100, 1.0, 0), minute(100, 1.0, 3));
         let held = |minutes: Vec<Minute>| after([good.clone(), good.clone()], minutes);
         let flat = |n| vec![minute(1000, 1.0, 0); n];
-        assert_eq!(held(flat(6)), [true; 5]);
+        assert_eq!(held(flat(6)), [true; 6]);
         let grown = [flat(4), vec![minute(1000, 1.0, 0), minute(1100, 1.0, 0)]].concat();
-        assert_eq!(held(grown), [true, false, false, true, true]);
+        assert_eq!(held(grown), [true, false, false, true, true, true]);
         let wave = [minute(1000, 1.0, 0), minute(1100, 1.0, 0)];
-        assert_eq!(held([wave.clone(), wave.clone(), wave].concat()), [true, false, true, true, true]);
+        assert_eq!(held([wave.clone(), wave.clone(), wave].concat()), [true, false, true, true, true, true]);
         let early = [vec![minute(10, 1.0, 0)], flat(5)].concat();
-        assert_eq!(held(early), [true; 5], "what grows at first is no leak");
-        assert_eq!(held(vec![minute(1000, 1.6, 0); 6]), [true, true, true, false, true]);
-        assert_eq!(held([flat(5), vec![minute(1000, 1.0, 3)]].concat()), [false, true, true, true, true]);
-        assert_eq!(after([good.clone(), bad.clone()], flat(6)), [false, true, true, true, true]);
-        assert_eq!(after([bad, good.clone()], flat(6)), [false, true, true, true, true]);
+        assert_eq!(held(early), [true; 6], "what grows at first is no leak");
+        assert_eq!(held(vec![minute(1000, 1.6, 0); 6]), [true, true, true, false, true, true]);
+        assert_eq!(held([flat(5), vec![minute(1000, 1.0, 3)]].concat()), [false, true, true, true, true, true]);
+        let behind = Minute { held: false, ..minute(1000, 1.0, 0) };
+        assert_eq!(held([flat(5), vec![behind]].concat()), [true, true, true, true, true, false]);
+        assert_eq!(after([good.clone(), bad.clone()], flat(6)), [false, true, true, true, true, true]);
+        assert_eq!(after([bad, good.clone()], flat(6)), [false, true, true, true, true, true]);
     }
 }

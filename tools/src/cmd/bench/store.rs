@@ -12,16 +12,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use hdrhistogram::Histogram;
 use kindred::Interaction;
-use kindred::history::{Actor, Incoming, Lookup, RecentInteractions};
+use kindred::history::{Actor, Incoming, Lookup, Recent, RecentInteractions};
 use kindred::store::embedded::{EmbeddedOptions, EmbeddedStore, Retention};
 use serde::Serialize;
 
 use super::super::{Exit, Global};
-use crate::machine::Machine;
+use super::latency::{Latency, Quantiles};
+use crate::machine::{Machine, file_system};
 use crate::progress::Progress;
-use crate::report::{Report, Table, count, emit, seconds};
+use crate::report::{Report, Table, bytes, count, emit, seconds};
 
 /// The command line.
 #[derive(Clone, Debug, clap::Args)]
@@ -42,7 +42,7 @@ pub struct Args {
     /// Visitors that they come from
     #[arg(long, default_value_t = 500_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub visitors: u64,
-    /// Directory for the store; a temporary one, removed at the end, if left out
+    /// Directory for the store, on the disk that is to be measured; a temporary one, removed at the end, if left out
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
 }
@@ -58,6 +58,8 @@ pub struct StoreReport {
     pub fill_per_second: f64,
     /// Bytes of the store on the disk after it was filled.
     pub file_bytes: u64,
+    /// The sort of file system that it lay on; none where the system does not say.
+    pub file_system: Option<String>,
     /// Interactions a second that were offered.
     pub offered_per_second: f64,
     /// Interactions a second that were acknowledged, to the last one's acknowledgement.
@@ -80,17 +82,6 @@ pub struct StoreReport {
     pub first_read_seconds: f64,
 }
 
-/// Points of a distribution.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Quantiles {
-    /// The median.
-    pub p50: f64,
-    /// Exceeded by one in a hundred.
-    pub p99: f64,
-    /// The largest.
-    pub max: f64,
-}
-
 /// The defaults of the settings, for ever.
 fn options() -> EmbeddedOptions {
     EmbeddedOptions { keep: 100, cache_mb: 128, page_cache_mb: 512, queue: 65_536, retention: Retention::default() }
@@ -103,12 +94,21 @@ const FILL_BATCH: u64 = 250;
 /// Measures and reports.
 ///
 /// # Errors
-/// The directory cannot be written, or the store fails.
+/// Less than one request arrives, the directory cannot be written, or the store fails.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
+    let arriving = args.rate * args.seconds;
+    ensure!(
+        args.batch <= arriving,
+        "--batch is {}, and {arriving} interactions arrive in all: give a smaller one, or more --seconds",
+        args.batch
+    );
     let temporary = tempfile::tempdir().context("making a temporary directory")?;
     let directory = args.dir.as_deref().unwrap_or(temporary.path());
     let path = directory.join("bench-store");
-    ensure!(!path.exists(), "{} is there already: remove it, or name another --dir", path.display());
+    std::fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
+    // Not only looked for: of two that begin at once, one would remove the other's.
+    std::fs::create_dir(&path)
+        .with_context(|| format!("{} cannot be made: remove it, or name another --dir", path.display()))?;
     let report = measure(args, &path);
     // The store was ours alone, whatever became of the measurement.
     let _ = std::fs::remove_dir_all(&path);
@@ -123,17 +123,16 @@ fn measure(args: &Args, path: &Path) -> anyhow::Result<StoreReport> {
     runtime.block_on(fill(&store, args))?;
     let fill_per_second = args.interactions as f64 / filling.elapsed().as_secs_f64();
     let before = store.stats();
-    let file_bytes = before.file_bytes;
-    let commits = Arc::new(Mutex::new(histogram()?));
+    let commits = Arc::new(Mutex::new(Latency::new()?));
     let committing = Arc::clone(&commits);
     store.watch_commits(Box::new(move |took| {
-        committing.lock().unwrap_or_else(PoisonError::into_inner).saturating_record(micros(took));
+        committing.lock().unwrap_or_else(PoisonError::into_inner).record(took);
     }));
     let reads = Arc::new(Reads::default());
     let reader = runtime.spawn(read(Arc::clone(&store), Arc::clone(&reads), args.clone()));
     let served = runtime.block_on(serve(&store, args));
     reads.stop.store(true, Ordering::Relaxed);
-    let read_ms = runtime.block_on(reader)??;
+    let looked_up = runtime.block_on(reader)??;
     let served = served?;
     let after = store.stats();
     drop(store);
@@ -143,15 +142,16 @@ fn measure(args: &Args, path: &Path) -> anyhow::Result<StoreReport> {
         machine: Machine::here(),
         stored: args.interactions,
         fill_per_second,
-        file_bytes,
+        file_bytes: before.file_bytes,
+        file_system: file_system(path),
         offered_per_second: args.rate as f64,
         kept_per_second: served.kept as f64 / served.seconds,
         refused: served.refused,
-        acknowledged_ms: quantiles(&served.latency),
-        commit_ms: quantiles(&commits),
-        commit_size: (after.committed - before.committed) as f64 / commits.len().max(1) as f64,
-        reads_per_second: read_ms.len() as f64 / served.seconds,
-        read_ms: quantiles(&read_ms),
+        acknowledged_ms: served.latency.quantiles(),
+        commit_ms: commits.quantiles(),
+        commit_size: (after.committed - before.committed) as f64 / commits.count().max(1) as f64,
+        reads_per_second: looked_up.count() as f64 / served.seconds,
+        read_ms: looked_up.quantiles(),
         restart_seconds,
         first_read_seconds,
     })
@@ -203,7 +203,7 @@ struct Served {
     kept: u64,
     refused: u64,
     seconds: f64,
-    latency: Histogram<u64>,
+    latency: Latency,
 }
 
 /// Arrivals on a timetable that does not wait for answers.
@@ -227,12 +227,12 @@ async fn serve(store: &Arc<EmbeddedStore>, args: &Args) -> anyhow::Result<Served
             });
         }
     });
-    let mut served = Served { kept: 0, refused: 0, seconds: 0.0, latency: histogram()? };
+    let mut served = Served { kept: 0, refused: 0, seconds: 0.0, latency: Latency::new()? };
     while let Some((outcome, took)) = answers.recv().await {
         match outcome {
             Ok(accepted) => {
                 served.kept += u64::from(accepted);
-                served.latency.saturating_record(micros(took));
+                served.latency.record(took);
             }
             Err(error) if error.is_overload() => served.refused += 1,
             Err(error) => return Err(error.into()),
@@ -250,23 +250,26 @@ struct Reads {
 }
 
 /// One look-up after another, with a pause, as if a few hundred a second were asked for.
-async fn read(store: Arc<EmbeddedStore>, reads: Arc<Reads>, args: Args) -> anyhow::Result<Histogram<u64>> {
-    let mut latency = histogram()?;
+async fn read(store: Arc<EmbeddedStore>, reads: Arc<Reads>, args: Args) -> anyhow::Result<Latency> {
+    let mut latency = Latency::new()?;
     while !reads.stop.load(Ordering::Relaxed) {
         let at = reads.next.fetch_add(1, Ordering::Relaxed);
         let visitor = if at.is_multiple_of(2) { mix(at) % args.visitors } else { mix(at / 64 % 100) % args.visitors };
         let began = Instant::now();
-        let found = match store.recent(&Actor::user(&format!("user-{visitor}"))) {
-            Lookup::Ready(_) => true,
-            Lookup::Pending(pending) => pending.await.is_ok(),
-            Lookup::Failed(_) => false,
-        };
-        if found {
-            latency.saturating_record(micros(began.elapsed()));
-        }
+        look_up(&store, visitor).await?;
+        latency.record(began.elapsed());
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     Ok(latency)
+}
+
+/// What is kept of a visitor, from memory or from the disk.
+async fn look_up(store: &EmbeddedStore, visitor: u64) -> anyhow::Result<Recent> {
+    Ok(match store.recent(&Actor::user(&format!("user-{visitor}"))) {
+        Lookup::Ready(recent) => recent,
+        Lookup::Pending(pending) => pending.await?,
+        Lookup::Failed(error) => return Err(error.into()),
+    })
 }
 
 /// Opens the store and asks for the visitor of the first interaction: one who is not there would not be looked for on the disk.
@@ -274,43 +277,32 @@ fn restart(path: &Path, runtime: &tokio::runtime::Runtime, args: &Args) -> anyho
     let began = Instant::now();
     let store = EmbeddedStore::open(path, options(), || 1_700_000_000_000)?;
     let opened = began.elapsed().as_secs_f64();
-    let inside = runtime.enter();
-    let visitor = format!("user-{}", mix(0) % args.visitors);
-    let found = match store.recent(&Actor::user(&visitor)) {
-        Lookup::Ready(recent) => recent,
-        Lookup::Pending(pending) => runtime.block_on(pending)?,
-        Lookup::Failed(error) => return Err(error.into()),
-    };
+    let visitor = mix(0) % args.visitors;
+    let found = runtime.block_on(look_up(&store, visitor))?;
     let read = began.elapsed().as_secs_f64();
-    ensure!(args.interactions == 0 || !found.is_empty(), "{visitor} has nothing in the store that was opened again");
-    drop((inside, found));
+    ensure!(
+        args.interactions == 0 || !found.is_empty(),
+        "user-{visitor} has nothing in the store that was opened again"
+    );
     Ok((opened, read))
-}
-
-fn histogram() -> anyhow::Result<Histogram<u64>> {
-    Ok(Histogram::new_with_bounds(1, 600_000_000, 3)?)
-}
-
-fn micros(took: Duration) -> u64 {
-    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
-}
-
-fn quantiles(latency: &Histogram<u64>) -> Quantiles {
-    let at = |quantile| latency.value_at_quantile(quantile) as f64 / 1e3;
-    Quantiles { p50: at(0.5), p99: at(0.99), max: at(1.0) }
 }
 
 impl Report for StoreReport {
     fn text(&self) -> String {
         let mut text = String::new();
+        let on = self.file_system.as_deref().unwrap_or("an unknown file system");
         let _ = writeln!(text, "{}\n", self.machine.line());
         let _ = writeln!(
             text,
-            "{} interactions stored at {}/s, {:.0} MB\n",
+            "{} interactions stored at {}/s, {} on {on}",
             count(self.stored),
             count(self.fill_per_second as u64),
-            self.file_bytes as f64 / 1e6
+            bytes(self.file_bytes)
         );
+        if on == "tmpfs" {
+            text.push_str("tmpfs is memory: what is synced there is on no disk; name a directory on one with --dir\n");
+        }
+        text.push('\n');
         let mut table = Table::new(["", "a second", "p50 ms", "p99 ms", "max ms"]);
         let mut row = |name: &str, rate: f64, q: &Quantiles| {
             table.row([
@@ -352,5 +344,22 @@ mod tests {
         let args = Args { interactions: 200, rate: 200, batch: 10, seconds: 1, visitors: 20, dir: None };
         let report = measure(&args, &place.path().join("bench-store")).unwrap();
         assert_eq!((report.stored, report.refused), (200, 0));
+        assert_eq!(report.file_system, file_system(place.path()));
+        let told = |on: &str| StoreReport { file_system: Some(on.to_owned()), ..report.clone() }.text();
+        assert!(told("tmpfs").contains("on tmpfs\ntmpfs is memory"), "{}", told("tmpfs"));
+        assert!(told("ext4").contains("on ext4\n\n"), "{}", told("ext4"));
+    }
+
+    #[test]
+    fn what_is_there_or_cannot_be_measured_is_refused() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = Some(place.path().to_owned());
+        let args = Args { interactions: 0, rate: 10, batch: 10, seconds: 1, visitors: 20, dir };
+        let refused = |args: &Args| format!("{:#}", run(args, &Global::default()).unwrap_err());
+        let other = place.path().join("bench-store");
+        std::fs::create_dir(&other).unwrap();
+        assert!(refused(&args).contains("name another --dir"));
+        assert!(other.is_dir(), "what is another's is not removed");
+        assert!(refused(&Args { batch: 11, ..args.clone() }).contains("--batch is 11, and 10 interactions arrive"));
     }
 }
