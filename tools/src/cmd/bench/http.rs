@@ -50,7 +50,7 @@ pub struct Args {
     /// Artifacts: those to serve with --spawn, those that the server at --url serves (for item ids and --swaps)
     #[arg(long, value_name = "DIR")]
     pub artifacts: Option<PathBuf>,
-    /// Settings file of the server that --spawn starts, without its [tls] and [admin]: it is asked over plain HTTP, on one address
+    /// Settings file of the server that --spawn starts, without its sections tls and admin: it is asked over plain HTTP, on one address
     #[arg(long, value_name = "FILE", requires = "spawn")]
     pub config: Option<PathBuf>,
     /// Where the generated artifact is kept for the next time; a temporary directory if not given
