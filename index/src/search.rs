@@ -388,11 +388,12 @@ impl<C: Compare> Searcher<'_, C> {
     /// Fills `scratch.walk` with the nearest items that a walk of breadth `ef` over level 0 finds, as many as the greater of `ef` and `k`, and what it
     /// has seen besides that may be among the `k` nearest by rows.
     fn walk(&self, k: usize, ef: usize, scratch: &mut Scratch, stats: &mut SearchStats) {
-        let entry = self.enter(scratch, stats);
+        let is_known = self.known_entries().next().is_some();
+        let entry = if is_known { None } else { self.descend(scratch, stats) };
         self.walk_keeping(entry, k, ef, scratch, stats);
     }
 
-    /// As [`Searcher::walk`], from an entry that is known already.
+    /// As [`Searcher::walk`], from the items that the query is known to lie near to, and from an entry beside them.
     pub(crate) fn walk_keeping(
         &self,
         entry: Option<Entry>,
@@ -415,9 +416,10 @@ impl<C: Compare> Searcher<'_, C> {
 
     fn go(&self, entry: Option<Entry>, ef: usize, scratch: &mut Scratch, stats: &mut SearchStats) {
         scratch.visited.begin(self.graph.n);
-        let Some(entry) = entry else { return };
-        scratch.visited.insert(entry.ordinal());
-        scratch.walk.insert(entry);
+        if let Some(entry) = entry {
+            scratch.visited.insert(entry.ordinal());
+            scratch.walk.insert(entry);
+        }
         // All of them, since a query may lie between several.
         for item in self.known_entries() {
             if scratch.visited.insert(item) {
