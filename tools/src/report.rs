@@ -114,6 +114,27 @@ impl Table {
     }
 }
 
+/// What a measurement is to hold, and whether it does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Bar {
+    /// What was found, and what is wanted.
+    pub bar: String,
+    /// Whether it is so.
+    pub held: bool,
+}
+
+impl Bar {
+    /// A bar that is held or not.
+    pub fn new(bar: String, held: bool) -> Self {
+        Self { bar, held }
+    }
+
+    /// As a line of text.
+    pub fn line(&self) -> String {
+        format!("{} {}\n", if self.held { "held:  " } else { "MISSED:" }, self.bar)
+    }
+}
+
 /// What of earlier builds could not be removed, a line each.
 pub fn leftovers(not_removed: &[String]) -> String {
     let line = |left: &String| format!("Of an earlier build, and could not be removed; remove it by hand: {left}\n");

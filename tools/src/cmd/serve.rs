@@ -1,6 +1,8 @@
 //! `kindred serve`: the server, as `kindred-server`, with flags for the settings that are changed most.
 
+use std::io;
 use std::path::PathBuf;
+use std::thread;
 
 use anyhow::Context;
 use kindred::settings::{Settings, StoreKind};
@@ -35,6 +37,9 @@ pub struct Args {
     /// What to log: error, warn, info, debug, trace, or levels per module
     #[arg(long, value_name = "LEVEL")]
     pub log: Option<String>,
+    /// End at once when standard input does: for who starts a server and may be killed before it can stop it
+    #[arg(long, hide = true)]
+    pub until_stdin_ends: bool,
 }
 
 impl Args {
@@ -79,8 +84,18 @@ fn replace<T: Clone>(setting: &mut T, flag: &Option<T>) {
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let settings = args.settings(global)?;
     kindred::telemetry::init(&settings.log).context("starting the log")?;
+    if args.until_stdin_ends {
+        thread::Builder::new().name("stdin".to_owned()).spawn(end_with_stdin).context("watching standard input")?;
+    }
     kindred::app::run(settings).context("starting the server")?;
     Ok(Exit::Done)
+}
+
+/// Ends the process as a kill does, which a store survives: who would have stopped it is gone.
+fn end_with_stdin() {
+    // What comes is nothing to us, and what cannot be read has ended too.
+    let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+    std::process::exit(0);
 }
 
 #[cfg(test)]

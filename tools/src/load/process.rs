@@ -24,7 +24,7 @@ const ASKED_PLAINLY: [(&str, &str); 5] = [
     ("KINDRED__ADMIN__AUDIT_LOG", ""),
 ];
 
-/// A server that ends when this is dropped.
+/// A server that ends when this is dropped, or this process ends.
 #[derive(Debug)]
 pub struct ServerProcess {
     child: Child,
@@ -59,6 +59,8 @@ impl ServerProcess {
         };
         command.arg("serve").arg("--artifacts").arg(artifacts);
         command.args(["--host", "127.0.0.1", "--port", &port.to_string(), "--workers", "1", "--log", "warn"]);
+        // Whatever ends this process, a kill too, closes the other end, and the server is not left behind.
+        command.arg("--until-stdin-ends").stdin(Stdio::piped());
         match store {
             Some(store) => command.arg("--store").arg(store),
             None => command.arg("--memory"),
@@ -67,7 +69,7 @@ impl ServerProcess {
             command.arg("--config").arg(config);
         }
         command.envs(ASKED_PLAINLY).envs(settings.iter().map(|(key, value)| (key, value)));
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().context("starting the server")?;
+        let child = command.stdout(Stdio::null()).spawn().context("starting the server")?;
         let mut server = Self { child, address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), core };
         server.wait_until_ready()?;
         Ok(server)
@@ -85,6 +87,16 @@ impl ServerProcess {
             std::thread::sleep(ASK_EVERY);
         }
         bail!("the server was not ready within {} s", READY_WITHIN.as_secs())
+    }
+
+    /// Why a measurement failed, led by the server's end where it has ended: the rest follows from that.
+    pub fn explained(&mut self, error: anyhow::Error) -> anyhow::Error {
+        match self.child.try_wait() {
+            Ok(Some(status)) => {
+                error.context(format!("the server ended while it was measured ({status}); what it said is above"))
+            }
+            _ => error,
+        }
     }
 
     /// Its process id. `taskset` replaces itself by the server, so the child is the server.
@@ -160,6 +172,22 @@ pub fn free_port() -> anyhow::Result<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_fails_because_the_server_has_ended_says_so() {
+        let told = |program: &str, has_ended: bool| {
+            let mut child = Command::new(program).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+            if has_ended {
+                child.wait().unwrap();
+            }
+            let mut server = ServerProcess { child, address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)), core: None };
+            format!("{:#}", server.explained(anyhow::anyhow!("connection refused")))
+        };
+        // It ends with its input, which is open as long as the server is kept.
+        assert_eq!(told("cat", false), "connection refused");
+        let ended = told("true", true);
+        assert!(ended.starts_with("the server ended while it was measured") && ended.ends_with("refused"), "{ended}");
+    }
 
     #[test]
     fn this_process_has_had_time() {

@@ -144,10 +144,10 @@ impl Measured {
         self.succeeded() as f64 / self.seconds.max(f64::MIN_POSITIVE)
     }
 
-    /// Whether the rate was held, to one in a hundred; a closed loop has none to hold.
+    /// Whether the rate was held, to one in a hundred; a closed loop has none to hold. Of 2.5 requests two are due or three.
     pub fn held(&self, pace: Pace) -> Option<bool> {
         match pace {
-            Pace::Open { rate } => Some(self.per_second() >= HELD * rate),
+            Pace::Open { rate } => Some(self.succeeded() as f64 >= (HELD * rate * self.seconds).floor()),
             Pace::Closed => None,
         }
     }

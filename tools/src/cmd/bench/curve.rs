@@ -45,6 +45,11 @@ pub fn value_at(points: &[Point], recall: f64, value: impl Fn(&Point) -> f64) ->
     None
 }
 
+/// A number that is not there where a recall was not reached.
+pub fn or_not_reached(number: Option<f64>, decimals: usize) -> String {
+    number.map_or_else(|| "not reached".to_owned(), |number| format!("{number:.decimals$}"))
+}
+
 /// The middle of the values; of an even number, the lower of the two in the middle. 0 where there is none.
 pub fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);

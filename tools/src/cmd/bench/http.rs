@@ -11,9 +11,10 @@ use kindred::artifact;
 use serde_json::Value;
 
 use super::super::{Exit, Global};
+use super::address;
 use super::asked::{self, Histories};
 use super::http_report::{HttpReport, Phase};
-use super::{address, overload};
+use super::overload::{self, Overload};
 use crate::build::{self, BuildOptions, EdgeChoice};
 use crate::factors::FactorsOptions;
 use crate::generated;
@@ -107,8 +108,21 @@ pub struct Args {
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub swaps: u32,
     /// Send this many times as much as the most that the server can do, and see what it does
-    #[arg(long, value_name = "FACTOR", value_parser = positive, conflicts_with_all = ["rate", "swaps"])]
+    #[arg(long, value_name = "FACTOR", value_parser = rate, conflicts_with_all = ["rate", "swaps"])]
     pub overload: Option<f64>,
+}
+
+impl Args {
+    /// One measurement.
+    pub(super) fn load(&self, target: &Target, connections: usize, pace: Pace) -> RunOptions {
+        RunOptions {
+            address: target.address,
+            connections,
+            pace,
+            warm_up: Duration::from_secs_f64(self.warm_up),
+            duration: Duration::from_secs_f64(self.duration),
+        }
+    }
 }
 
 /// What is measured.
@@ -121,6 +135,16 @@ pub(super) struct Target {
     /// The generated artifact, removed at the end.
     _temporary: Option<tempfile::TempDir>,
     own_core: Option<usize>,
+}
+
+impl Target {
+    /// Why a measurement failed, led by the end of a server of ours where it has ended.
+    pub(super) fn explained(&mut self, error: anyhow::Error) -> anyhow::Error {
+        match &mut self.server {
+            Some(server) => server.explained(error),
+            None => error,
+        }
+    }
 }
 
 /// Connections at most by which the most that a server can do is found, before it gets more.
@@ -140,7 +164,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let progress = Progress::bar("preparing", 0);
     // Asked before this process is pinned to one of its cores.
     let machine = Machine::here();
-    let target = target(args, None, &progress)?;
+    let mut target = target(args, None, &progress)?;
     let model = ask::model(target.address)?;
     let items = asked::items(&target, args.histories)?;
     let histories = Histories::of(&items);
@@ -169,32 +193,8 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         (Some(artifacts), 1..) => Some(Swapper::new(artifacts)?),
         _ => None,
     };
-    let mut phases = Vec::new();
-    for pace in paces(args) {
-        let label = match pace {
-            Pace::Closed => "closed loop".to_owned(),
-            Pace::Open { rate } => format!("open loop, {rate}/s"),
-        };
-        for round in 0..if filtered.is_some() { ROUNDS } else { 1 } {
-            progress.start(&format!("{label}, round {}", round + 1), 0);
-            phases.push(measure(args, &target, &plan, pace, swapper.as_ref())?);
-            if let Some(filtered) = &filtered {
-                let phase = measure(args, &target, filtered, pace, None)?;
-                phases.push(Phase { filtered: true, ..phase });
-            }
-        }
-    }
-    let overload = match (args.overload, overload::most(&phases)) {
-        (Some(factor), Some(most)) => {
-            progress.start("more than it can do", 0);
-            Some(overload::measure(args, &target, &plan, factor, most)?)
-        }
-        (Some(_), None) => {
-            note("note: the server answered nothing with success, so there is no most of which to send more");
-            None
-        }
-        (None, _) => None,
-    };
+    let measured = phases(args, &target, &plan, filtered.as_ref(), swapper.as_ref(), &progress);
+    let (phases, overload) = measured.map_err(|error| target.explained(error))?;
     progress.finish();
     if args.swaps == 0
         && let Ok(now) = ask::model(target.address)
@@ -205,8 +205,8 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         machine,
         target: target.address.to_string(),
         generation: text(&model, "generation"),
-        items: number(&model, "items"),
-        dimensions: number(&model, "dimensions"),
+        items: model["items"].as_u64().unwrap_or(0),
+        dimensions: model["dimensions"].as_u64().unwrap_or(0),
         connections: connections(args),
         interactions: args.interactions,
         histories,
@@ -222,9 +222,42 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         overload,
     };
     emit(&report, global.json)?;
-    let is_held = report.overload.as_ref().map_or(args.overload.is_none(), overload::Overload::is_good);
-    let is_good = report.failed() == 0 && is_held;
-    Ok(if is_good { Exit::Done } else { Exit::No })
+    let is_measured = report.overload.is_some() == args.overload.is_some();
+    Ok(if is_measured && report.is_good() { Exit::Done } else { Exit::No })
+}
+
+/// All measurements, in their order.
+fn phases(
+    args: &Args,
+    target: &Target,
+    plan: &Plan,
+    filtered: Option<&Plan>,
+    swapper: Option<&Swapper>,
+    progress: &Progress,
+) -> anyhow::Result<(Vec<Phase>, Option<Overload>)> {
+    let mut phases = Vec::new();
+    for pace in paces(args) {
+        let label = match pace {
+            Pace::Closed => "closed loop".to_owned(),
+            Pace::Open { rate } => format!("open loop, {rate}/s"),
+        };
+        for round in 0..if filtered.is_some() { ROUNDS } else { 1 } {
+            progress.start(&format!("{label}, round {}", round + 1), 0);
+            phases.push(measure(args, target, plan, pace, swapper)?);
+            if let Some(filtered) = filtered {
+                let phase = measure(args, target, filtered, pace, None)?;
+                phases.push(Phase { filtered: true, ..phase });
+            }
+        }
+    }
+    let overload = match args.overload {
+        Some(factor) => {
+            progress.start("more than it can do", 0);
+            overload::measure(args, target, plan, factor, &phases)?
+        }
+        None => None,
+    };
+    Ok((phases, overload))
 }
 
 /// An artifact that somebody else publishes meanwhile is taken by the server, and every number would be of two.
@@ -247,10 +280,6 @@ fn text(model: &Value, key: &str) -> String {
     model.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-fn number(model: &Value, key: &str) -> u64 {
-    model.get(key).and_then(Value::as_u64).unwrap_or(0)
-}
-
 fn paces(args: &Args) -> Vec<Pace> {
     let both = !args.closed && args.rate.is_empty() && args.overload.is_none();
     let closed = (both || args.closed || args.overload.is_some()).then_some(Pace::Closed);
@@ -260,13 +289,7 @@ fn paces(args: &Args) -> Vec<Pace> {
 
 /// One measurement, with what the server says of it and the swaps made meanwhile.
 fn measure(args: &Args, target: &Target, plan: &Plan, pace: Pace, swapper: Option<&Swapper>) -> anyhow::Result<Phase> {
-    let options = RunOptions {
-        address: target.address,
-        connections: connections(args),
-        pace,
-        warm_up: Duration::from_secs_f64(args.warm_up),
-        duration: Duration::from_secs_f64(args.duration),
-    };
+    let options = args.load(target, connections(args), pace);
     let server_cpu = || target.server.as_ref().and_then(|server| process::cpu_ns(server.id()));
     let stop = AtomicBool::new(false);
     let before = (Metrics::of(target.address)?, server_cpu());
@@ -408,6 +431,7 @@ fn share(text: &str) -> Result<f64, String> {
         .and_then(|share| if share <= 1.0 { Ok(share) } else { Err("expected a share above 0, at most 1".to_owned()) })
 }
 
+/// Requests per second, or times the most that a server can do: not so few that the next is never due.
 fn rate(text: &str) -> Result<f64, String> {
     positive(text).and_then(|rate| {
         if (0.1..=10_000_000.0).contains(&rate) { Ok(rate) } else { Err("expected 0.1 to 10000000".to_owned()) }

@@ -208,8 +208,14 @@ impl HttpReport {
         closed.map(|phase| phase.per_second).fold(0.0, f64::max)
     }
 
+    /// Whether nothing failed, each rate was held, and each bar.
+    pub fn is_good(&self) -> bool {
+        let held = self.phases.iter().all(|phase| phase.held != Some(false));
+        self.failed() == 0 && held && self.overload.as_ref().is_none_or(Overload::is_good)
+    }
+
     /// Requests that failed, in all measurements, and swaps that did.
-    pub fn failed(&self) -> u64 {
+    fn failed(&self) -> u64 {
         let swaps = |phase: &Phase| phase.swaps.as_ref().map_or(0, |swaps| u64::from(swaps.asked - swaps.done));
         self.phases.iter().map(|phase| phase.failed + swaps(phase)).sum()
     }
@@ -242,14 +248,16 @@ impl Report for HttpReport {
             for (sort, latency) in [("reads", phase.reads), ("writes", phase.writes)] {
                 let Some(latency) = latency else { continue };
                 let ms = |ms: f64| format!("{ms:.3}");
+                // Of fewer requests it is the longest, and says nothing of one in so many.
+                let of = |least: u64, value: f64| if latency.count < least { "too few".to_owned() } else { ms(value) };
                 table.row([
                     format!("{}: {sort}", phase.name()),
                     format!("{:.0}", phase.per_second * latency.count as f64 / phase.succeeded.max(1) as f64),
                     count(phase.failed),
                     ms(latency.p50_ms),
-                    ms(latency.p90_ms),
-                    ms(latency.p99_ms),
-                    ms(latency.p999_ms),
+                    of(10, latency.p90_ms),
+                    of(100, latency.p99_ms),
+                    of(1_000, latency.p999_ms),
                     ms(latency.max_ms),
                 ]);
             }
@@ -284,10 +292,9 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_rate_is_not_held_by_refusing() {
+    fn measured(refused: u64) -> Measured {
         let histogram = || Histogram::new_with_bounds(1, 1_000_000_000, 3).unwrap();
-        let measured = |refused: u64| Measured {
+        Measured {
             latency: [histogram(), histogram(), histogram()],
             refused: histogram(),
             undisturbed: [histogram(), histogram()],
@@ -296,17 +303,11 @@ mod tests {
             unfinished: 0,
             seconds: 1.0,
             pauses: [Duration::ZERO; 2],
-        };
-        let phase = |refused: u64| Phase::new(Pace::Open { rate: 100.0 }, &measured(refused), None, None, None);
-        assert_eq!((phase(0).held, phase(0).per_second), (Some(true), 100.0));
-        let phase = phase(40);
-        assert_eq!((phase.held, phase.per_second), (Some(false), 60.0));
-        assert_eq!((phase.answered, phase.succeeded, phase.failed), (100, 60, 40));
+        }
     }
 
-    #[test]
-    fn what_is_no_number_of_the_table_is_told_beside_it() {
-        let report = HttpReport {
+    fn report(phases: Vec<Phase>) -> HttpReport {
+        HttpReport {
             machine: Machine::here(),
             target: String::new(),
             generation: String::new(),
@@ -323,9 +324,42 @@ mod tests {
             generator_core: None,
             server_resident_bytes: None,
             not_removed: vec!["bench/g1.partial".to_owned()],
-            phases: Vec::new(),
+            phases,
             overload: None,
+        }
+    }
+
+    #[test]
+    fn a_rate_is_not_held_by_refusing() {
+        let phase = |refused: u64| Phase::new(Pace::Open { rate: 100.0 }, &measured(refused), None, None, None);
+        assert_eq!((phase(0).held, phase(0).per_second), (Some(true), 100.0));
+        let phase = phase(40);
+        assert_eq!((phase.held, phase.per_second), (Some(false), 60.0));
+        assert_eq!((phase.answered, phase.succeeded, phase.failed), (100, 60, 40));
+        let few = Measured { statuses: BTreeMap::from([(200, 2)]), seconds: 10.0, ..measured(0) };
+        assert_eq!([0.25, 0.4].map(|rate| few.held(Pace::Open { rate })), [Some(true), Some(false)]);
+    }
+
+    #[test]
+    fn a_rate_that_is_not_held_is_no_good_though_nothing_failed() {
+        let at = |rate: f64| report(vec![Phase::new(Pace::Open { rate }, &measured(0), None, None, None)]);
+        assert!(at(100.0).is_good());
+        assert!(!at(200.0).is_good() && at(200.0).failed() == 0);
+    }
+
+    #[test]
+    fn few_requests_say_nothing_of_one_in_a_thousand() {
+        let told = |n: u64| {
+            let mut measured = measured(0);
+            measured.latency[0].record_n(2_000_000, n).unwrap();
+            report(vec![Phase::new(Pace::Closed, &measured, None, None, None)]).text()
         };
+        assert_eq!([5, 99, 999, 1_000].map(|n| told(n).matches("too few").count()), [3, 2, 1, 0]);
+    }
+
+    #[test]
+    fn what_is_no_number_of_the_table_is_told_beside_it() {
+        let report = report(Vec::new());
         let text = report.text();
         assert!(text.contains("remove it by hand: bench/g1.partial"), "{text}");
         assert!(text.contains("5.0 % writes (into memory") && text.contains("filtered: 90.0 % of the items"), "{text}");

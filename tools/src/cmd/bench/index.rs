@@ -156,80 +156,61 @@ struct Peer {
 /// # Errors
 /// Rows or queries that cannot be read or used, or a graph that cannot be built.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
+    ensure!(
+        args.svg.is_none() || args.peers || !args.scale.is_empty(),
+        "--svg draws what --peers or --scale measure: give one of them"
+    );
     let progress = Progress::bar("preparing", 0);
-    if let Some(path) = args.artifact.as_ref().filter(|_| args.open) {
-        let ef_search = args.ef_search.first().copied().unwrap_or(OPENING_EF_SEARCH);
-        let report = opening::measure(&verify::directory(path)?, args.k, ef_search)?;
-        progress.finish();
-        emit(&report, global.json)?;
-        return Ok(Exit::Done);
-    }
-    if args.filters {
-        let of_artifact =
-            |index: &Index<MappedFile>, subject: &Subject| filters::measure(args, index, subject, &progress);
-        return alone(args, global, &progress, of_artifact, |index, subject| {
-            filters::measure(args, index, subject, &progress)
-        });
-    }
-    if args.peers {
-        let of_artifact =
-            |index: &Index<MappedFile>, subject: &Subject| peers::measure(args, index, subject, &progress);
-        return alone(args, global, &progress, of_artifact, |index, subject| {
-            peers::measure(args, index, subject, &progress)
-        });
-    }
     if !args.scale.is_empty() {
         let report = scale::measure(args, &progress)?;
-        draw(args, || report.chart())?;
-        progress.finish();
-        emit(&report, global.json)?;
-        return Ok(Exit::Done);
+        return told(args, global, &progress, &report, Some(report.chart()));
     }
-    ensure!(args.svg.is_none(), "--svg draws what --peers or --scale measure: give one of them");
-    let report = match &args.artifact {
-        Some(path) => {
-            let directory = verify::directory(path)?;
-            let model = artifact::open_in(&directory, args.memory.into()).context("opening the artifact")?;
-            let subject = published(args, model.index(), directory.display().to_string())?;
-            measure(args, model.index(), &subject, &progress)?
-        }
-        None => {
-            let (index, subject) = built(args, &progress)?;
-            measure(args, &index, &subject, &progress)?
-        }
+    let Some(path) = &args.artifact else {
+        let without_hnsw_rs = args.without_hnsw_rs || args.filters || args.peers;
+        let (index, subject) = built(&Args { without_hnsw_rs, ..args.clone() }, &progress)?;
+        return one(args, global, &index, &subject, &progress);
     };
-    progress.finish();
-    emit(&report, global.json)?;
-    Ok(Exit::Done)
+    let directory = verify::directory(path)?;
+    if args.open {
+        let ef_search = args.ef_search.first().copied().unwrap_or(OPENING_EF_SEARCH);
+        return told(args, global, &progress, &opening::measure(&directory, args.k, ef_search)?, None);
+    }
+    let model = artifact::open_in(&directory, args.memory.into()).context("opening the artifact")?;
+    let subject = published(args, model.index(), directory.display().to_string())?;
+    one(args, global, model.index(), &subject, &progress)
 }
 
-/// Writes the chart that was asked for, if one was.
-pub(super) fn draw(args: &Args, chart: impl FnOnce() -> Chart) -> anyhow::Result<()> {
-    let Some(file) = &args.svg else { return Ok(()) };
-    std::fs::write(file, chart().svg()).with_context(|| format!("writing {}", file.display()))
+/// What was asked for of an index, measured.
+fn one<D: AsRef<[u8]> + Sync>(
+    args: &Args,
+    global: &Global,
+    index: &Index<D>,
+    subject: &Subject,
+    progress: &Progress,
+) -> anyhow::Result<Exit> {
+    if args.filters {
+        return told(args, global, progress, &filters::measure(args, index, subject, progress)?, None);
+    }
+    if args.peers {
+        let report = peers::measure(args, index, subject, progress)?;
+        return told(args, global, progress, &report, Some(report.chart()));
+    }
+    told(args, global, progress, &measure(args, index, subject, progress)?, None)
 }
 
-/// Opens or builds what is measured, and measures it without hnsw_rs.
-fn alone<R: Report>(
+/// Reports, then draws: what was measured is told also where the chart cannot be written.
+fn told(
     args: &Args,
     global: &Global,
     progress: &Progress,
-    of_artifact: impl FnOnce(&Index<MappedFile>, &Subject) -> anyhow::Result<R>,
-    of_built: impl FnOnce(&Index<Pages>, &Subject) -> anyhow::Result<R>,
+    report: &impl Report,
+    chart: Option<Chart>,
 ) -> anyhow::Result<Exit> {
-    let report = match &args.artifact {
-        Some(path) => {
-            let directory = verify::directory(path)?;
-            let model = artifact::open_in(&directory, args.memory.into()).context("opening the artifact")?;
-            of_artifact(model.index(), &published(args, model.index(), directory.display().to_string())?)?
-        }
-        None => {
-            let (index, subject) = built(&Args { without_hnsw_rs: true, ..args.clone() }, progress)?;
-            of_built(&index, &subject)?
-        }
-    };
     progress.finish();
-    emit(&report, global.json)?;
+    emit(report, global.json)?;
+    if let (Some(file), Some(chart)) = (&args.svg, chart) {
+        std::fs::write(file, chart.svg()).with_context(|| format!("writing {}", file.display()))?;
+    }
     Ok(Exit::Done)
 }
 

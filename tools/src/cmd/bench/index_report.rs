@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::curve::{Point, qps_at};
+use super::curve::{Point, or_not_reached, qps_at};
 use super::threads::Together;
 use crate::machine::Machine;
 use crate::report::{Report, Table, bytes, count, seconds};
@@ -142,7 +142,7 @@ impl Report for IndexReport {
         if self.hnsw_rs.is_empty() {
             let mut table = Table::new(["queries/s at", "kindred"]);
             for speed in &self.at {
-                table.row([format!("{recall} {:.2}", speed.recall), number(speed.ours, 0)]);
+                table.row([format!("{recall} {:.2}", speed.recall), or_not_reached(speed.ours, 0)]);
             }
             text.push_str(&table.text());
             return text;
@@ -153,20 +153,16 @@ impl Report for IndexReport {
         for speed in &self.at {
             table.row([
                 format!("{recall} {:.2}", speed.recall),
-                number(speed.ours, 0),
-                number(speed.ours_on_hnsw_rs_graph, 0),
-                number(speed.hnsw_rs, 0),
-                number(speed.ratio, 1),
-                number(speed.ratio_on_same_graph, 1),
+                or_not_reached(speed.ours, 0),
+                or_not_reached(speed.ours_on_hnsw_rs_graph, 0),
+                or_not_reached(speed.hnsw_rs, 0),
+                or_not_reached(speed.ratio, 1),
+                or_not_reached(speed.ratio_on_same_graph, 1),
             ]);
         }
         text.push_str(&table.text());
         text
     }
-}
-
-fn number(n: Option<f64>, decimals: usize) -> String {
-    n.map_or_else(|| "not reached".to_owned(), |n| format!("{n:.decimals$}"))
 }
 
 fn row(name: &str, point: &Point) -> [String; 7] {

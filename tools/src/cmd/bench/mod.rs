@@ -51,7 +51,8 @@ pub enum What {
     /// With --spawn it starts a server with one worker on generated items, pinned to core 0, and sends from core 1; with --url it measures the
     /// one that runs there. Each request asks for recommendations with --interactions items in its body; --mix adds writes. In the open
     /// loop latency counts from the moment at which a request should have been sent, so a server that stalls is charged with all that waited.
-    /// Without --closed and --rate both are measured, the rate being 5000. Exit code 1: a request or a swap failed, or a bar of --overload is missed.
+    /// Without --closed and --rate both are measured, the rate being 5000. Exit code 1: a request or a swap failed, a rate was not held, or a bar of
+    /// --overload is missed.
     Http(http::Args),
     /// The server for half an hour: reads, events, catalogue changes and swaps together; memory and tail minute by minute
     ///
@@ -63,7 +64,8 @@ pub enum What {
     Soak(soak::Args),
     /// The trainers of ratings: RMSE and MAE of held-out ratings, seconds, memory
     ///
-    /// Files have a rating a line: user, item, number, separated by tabs, commas, `::` or spaces; packed by gzip or not.
+    /// Files have a rating a line: user, item, number, separated by tabs, commas, `::` or spaces; packed by gzip or not. Trainers by neighbours take
+    /// 4 bytes for each pair of users, or of items: of more than 50,000 they are left out.
     Ratings(ratings::Args),
     /// Recall over HTTP under filters of every selectivity, beside exact answers
     ///

@@ -1,16 +1,15 @@
 //! What the server does with more than it can do: how much it still answers, how soon, and how soon it says no.
 
 use std::fmt::Write;
-use std::time::Duration;
 
 use serde::Serialize;
 
 use super::http::{Args, Target};
 use super::http_report::{Percentiles, Phase};
 use crate::load::plan::Plan;
-use crate::load::run::{Pace, REFUSED, RunOptions, run as run_load};
+use crate::load::run::{Measured, Pace, REFUSED, run as run_load};
 use crate::load::scrape::Metrics;
-use crate::report::{count, percent};
+use crate::report::{Bar, count, note, percent};
 
 /// Share of the most it can do that it must still answer.
 const GOODPUT: f64 = 0.8;
@@ -40,7 +39,7 @@ pub struct Overload {
     pub goodput_per_second: f64,
     /// Latency of those.
     pub answered: Option<Percentiles>,
-    /// Refusals (503).
+    /// Refusals (503); as everything but what failed and what was less, without those of the warm-up.
     pub refused: u64,
     /// Their latency.
     pub refusals: Option<Percentiles>,
@@ -52,28 +51,34 @@ pub struct Overload {
     pub paused_share: f64,
     /// See there.
     pub longest_pause_ms: f64,
-    /// Answers that were less than they could be, by step.
+    /// Answers that were less than they could be, by step; those of the warm-up are among them.
     pub degraded: Vec<(&'static str, u64)>,
+    /// What it is to hold.
+    pub bars: Vec<Bar>,
 }
 
 /// The most that the server could do, by the measurement that came first; none if it answered nothing with success, of which there is no multiple.
-pub(super) fn most(phases: &[Phase]) -> Option<f64> {
+fn most(phases: &[Phase]) -> Option<f64> {
     phases.first().map(|phase| phase.per_second).filter(|most| *most > 0.0)
 }
 
-/// Sends `factor` times the most.
+/// Sends `factor` times the most that the measurements before have found; nothing where there is none.
 ///
 /// # Errors
 /// The server cannot be reached.
-pub(super) fn measure(args: &Args, target: &Target, plan: &Plan, factor: f64, most: f64) -> anyhow::Result<Overload> {
-    let rate = factor * most;
-    let options = RunOptions {
-        address: target.address,
-        connections: CONNECTIONS.max(args.connections),
-        pace: Pace::Open { rate },
-        warm_up: Duration::from_secs_f64(args.warm_up),
-        duration: Duration::from_secs_f64(args.duration),
+pub(super) fn measure(
+    args: &Args,
+    target: &Target,
+    plan: &Plan,
+    factor: f64,
+    before: &[Phase],
+) -> anyhow::Result<Option<Overload>> {
+    let Some(most) = most(before) else {
+        note("note: the server answered nothing with success, so there is no most of which to send more");
+        return Ok(None);
     };
+    let rate = factor * most;
+    let options = args.load(target, CONNECTIONS.max(args.connections), Pace::Open { rate });
     let before = Metrics::of(target.address)?;
     let measured = run_load(plan, &options)?;
     let after = Metrics::of(target.address)?;
@@ -81,40 +86,55 @@ pub(super) fn measure(args: &Args, target: &Target, plan: &Plan, factor: f64, mo
         let line = format!("kindred_overload_steps_total{{step=\"{name}\"}}");
         (name, (after.get(&line) - before.get(&line)) as u64)
     };
-    let refused = measured.statuses.get(&REFUSED).copied().unwrap_or(0);
-    let mut answered = measured.latency[0].clone();
-    answered.add(&measured.latency[1])?;
-    let [paused, longest] = measured.pauses;
-    Ok(Overload {
-        paused_share: paused.as_secs_f64() / measured.seconds.max(f64::MIN_POSITIVE),
-        longest_pause_ms: longest.as_secs_f64() * 1e3,
-        connections: options.connections,
-        most_per_second: most,
-        offered_per_second: rate,
-        goodput_per_second: measured.per_second(),
-        answered: Percentiles::of(&answered),
-        refused,
-        refusals: Percentiles::of(&measured.refused),
-        undisturbed: measured.undisturbed.each_ref().map(Percentiles::of),
-        failed: measured.failed() - refused,
-        degraded: STEPS.map(step).to_vec(),
-    })
+    Overload::new(&measured, options.connections, most, rate, STEPS.map(step).to_vec()).map(Some)
 }
 
 impl Overload {
-    /// Whether every bar is held.
-    pub fn is_good(&self) -> bool {
-        self.bars().iter().all(|(_, held)| *held)
+    fn new(
+        measured: &Measured,
+        connections: usize,
+        most: f64,
+        rate: f64,
+        degraded: Vec<(&'static str, u64)>,
+    ) -> anyhow::Result<Self> {
+        let refused = measured.statuses.get(&REFUSED).copied().unwrap_or(0);
+        let mut answered = measured.latency[0].clone();
+        answered.add(&measured.latency[1])?;
+        let [paused, longest] = measured.pauses;
+        let overload = Self {
+            paused_share: paused.as_secs_f64() / measured.seconds.max(f64::MIN_POSITIVE),
+            longest_pause_ms: longest.as_secs_f64() * 1e3,
+            connections,
+            most_per_second: most,
+            offered_per_second: rate,
+            goodput_per_second: measured.per_second(),
+            answered: Percentiles::of(&answered),
+            refused: measured.refused.len(),
+            refusals: Percentiles::of(&measured.refused),
+            undisturbed: measured.undisturbed.each_ref().map(Percentiles::of),
+            failed: measured.failed() - refused,
+            degraded,
+            bars: Vec::new(),
+        };
+        Ok(Self { bars: overload.judged().to_vec(), ..overload })
     }
 
-    fn bars(&self) -> [(String, bool); 4] {
+    /// Whether every bar is held.
+    pub fn is_good(&self) -> bool {
+        self.bars.iter().all(|bar| bar.held)
+    }
+
+    fn judged(&self) -> [Bar; 4] {
         let share = self.goodput_per_second / self.most_per_second.max(f64::MIN_POSITIVE);
         let [answered, refused] = self.undisturbed;
         [
-            (format!("goodput {} of the most, at least {}", percent(share), percent(GOODPUT)), share >= GOODPUT),
+            Bar::new(
+                format!("goodput {} of the most, at least {}", percent(share), percent(GOODPUT)),
+                share >= GOODPUT,
+            ),
             in_time("answers", self.answered, answered, ANSWERED_MS),
             in_time("refusals", self.refusals, refused, REFUSED_MS),
-            (format!("{} requests failed otherwise, none", count(self.failed)), self.failed == 0),
+            Bar::new(format!("{} requests failed otherwise, none", count(self.failed)), self.failed == 0),
         ]
     }
 
@@ -136,7 +156,7 @@ impl Overload {
             );
         }
         let degraded: Vec<String> = self.degraded.iter().map(|(step, n)| format!("{step} {}", count(*n))).collect();
-        let _ = writeln!(text, "  answers that were less: {}", degraded.join(", "));
+        let _ = writeln!(text, "  answers that were less, with the warm-up: {}", degraded.join(", "));
         let all = [self.answered, self.refusals].iter().flatten().map(|of| of.count).sum::<u64>();
         let undisturbed = self.undisturbed.iter().flatten().map(|of| of.count).sum::<u64>();
         let _ = writeln!(
@@ -146,8 +166,9 @@ impl Overload {
             self.longest_pause_ms,
             count(all - undisturbed)
         );
-        for (bar, held) in self.bars() {
-            let _ = writeln!(text, "  {} {bar}", if held { "held:  " } else { "MISSED:" });
+        for bar in &self.bars {
+            text.push_str("  ");
+            text.push_str(&bar.line());
         }
         text
     }
@@ -155,12 +176,12 @@ impl Overload {
 
 /// The bar of one sort of answers, by those that were not held up. Where most were, as on one core that is shared with the server, nobody knows: those few
 /// are the ones that happened to be quick.
-fn in_time(what: &str, all: Option<Percentiles>, undisturbed: Option<Percentiles>, below_ms: f64) -> (String, bool) {
-    let Some(all) = all else { return (format!("no {what}"), true) };
+fn in_time(what: &str, all: Option<Percentiles>, undisturbed: Option<Percentiles>, below_ms: f64) -> Bar {
+    let Some(all) = all else { return Bar::new(format!("no {what}"), true) };
     match undisturbed.filter(|some| 2 * some.count >= all.count) {
-        None => (format!("p99 of {what} cannot be told: most were held up with the generator's core"), false),
+        None => Bar::new(format!("p99 of {what} cannot be told: most were held up with the generator's core"), false),
         Some(Percentiles { p99_ms, .. }) => {
-            (format!("p99 of {what} {p99_ms:.2} ms, below {below_ms} ms"), p99_ms < below_ms)
+            Bar::new(format!("p99 of {what} {p99_ms:.2} ms, below {below_ms} ms"), p99_ms < below_ms)
         }
     }
 }
@@ -168,11 +189,11 @@ fn in_time(what: &str, all: Option<Percentiles>, undisturbed: Option<Percentiles
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::time::Duration;
 
     use hdrhistogram::Histogram;
 
     use super::*;
-    use crate::load::run::Measured;
 
     #[test]
     fn a_bar_is_not_held_by_what_nobody_could_measure() {
@@ -192,8 +213,9 @@ mod tests {
                 paused_share: 0.9,
                 longest_pause_ms: 4.0,
                 degraded: Vec::new(),
+                bars: Vec::new(),
             };
-            overload.bars().map(|(_, held)| held)
+            overload.judged().map(|bar| bar.held)
         };
         let (short, long) = (Some(times(1.0)), Some(times(20.0)));
         assert_eq!(held(None, [short, None]), [true; 4], "there was nothing to refuse");
@@ -204,22 +226,33 @@ mod tests {
         assert_eq!(held(long, [few, few]), [true, false, false, true], "most were held up, so the few tell nothing");
     }
 
+    fn measured(statuses: &[(u16, u64)]) -> Measured {
+        let histogram = || Histogram::new_with_bounds(1, 1_000_000_000, 3).unwrap();
+        Measured {
+            latency: [histogram(), histogram(), histogram()],
+            refused: histogram(),
+            undisturbed: [histogram(), histogram()],
+            statuses: BTreeMap::from_iter(statuses.iter().copied()),
+            broken: BTreeMap::new(),
+            unfinished: 0,
+            seconds: 1.0,
+            pauses: [Duration::ZERO; 2],
+        }
+    }
+
+    #[test]
+    fn refusals_of_the_warm_up_are_neither_told_as_refusals_nor_as_failures() {
+        let mut measured = measured(&[(200, 50), (503, 70)]);
+        measured.refused.record_n(1_000_000, 50).unwrap();
+        let overload = Overload::new(&measured, 640, 40.0, 80.0, Vec::new()).unwrap();
+        assert_eq!((overload.refused, overload.failed), (50, 0));
+        assert_eq!(overload.bars.len(), 4, "the verdicts are in what is printed as JSON");
+        assert!(!overload.is_good() && overload.text().contains("  MISSED: p99 of refusals"), "{}", overload.text());
+    }
+
     #[test]
     fn a_server_that_answers_nothing_with_success_has_no_most() {
-        let histogram = || Histogram::new_with_bounds(1, 1_000_000_000, 3).unwrap();
-        let phase = |status: u16| {
-            let measured = Measured {
-                latency: [histogram(), histogram(), histogram()],
-                refused: histogram(),
-                undisturbed: [histogram(), histogram()],
-                statuses: BTreeMap::from([(status, 50)]),
-                broken: BTreeMap::new(),
-                unfinished: 0,
-                seconds: 1.0,
-                pauses: [Duration::ZERO; 2],
-            };
-            Phase::new(Pace::Closed, &measured, None, None, None)
-        };
+        let phase = |status: u16| Phase::new(Pace::Closed, &measured(&[(status, 50)]), None, None, None);
         assert_eq!(most(&[phase(200), phase(404)]), Some(50.0));
         assert_eq!((most(&[phase(404)]), most(&[])), (None, None));
     }

@@ -13,8 +13,8 @@ use anyhow::{Context, bail, ensure};
 use kindred_index::{Index, Metric, Scratch, SearchParams};
 use serde::{Deserialize, Serialize};
 
-use super::curve::{Point, median, qps_at};
-use super::index::{Args, MemoryArg, SWEEP, Subject, draw, fits};
+use super::curve::{Point, median, or_not_reached, qps_at};
+use super::index::{Args, MemoryArg, SWEEP, Subject, fits};
 use super::passes::{Pass, times};
 use crate::build::metric_name;
 use crate::machine::Machine;
@@ -220,7 +220,7 @@ pub(super) fn measure<D: AsRef<[u8]> + Sync>(
     }];
     contestants.extend(about.peers.into_iter().zip(theirs).map(|(peer, points)| peer.measured(&breadths, points)));
     let ratios = RECALLS.into_iter().map(|recall| Ratio::at(recall, &contestants)).collect();
-    let report = PeersReport {
+    Ok(PeersReport {
         machine: Machine::here(),
         source: subject.source.clone(),
         n_items: index.len(),
@@ -235,9 +235,7 @@ pub(super) fn measure<D: AsRef<[u8]> + Sync>(
         contestants,
         missing: about.missing,
         ratios,
-    };
-    draw(args, || report.chart())?;
-    Ok(report)
+    })
 }
 
 /// Queries as they are compared: of unit length where the metric is cosine, so that the libraries need not know.
@@ -311,7 +309,8 @@ impl Ratio {
 }
 
 impl PeersReport {
-    fn chart(&self) -> Chart {
+    /// Speed against recall.
+    pub fn chart(&self) -> Chart {
         let points =
             |contestant: &Contestant| contestant.points.iter().map(|point| (point.recall, point.qps)).collect();
         let series = self.contestants.iter().map(|contestant| Series {
@@ -351,10 +350,9 @@ impl Report for PeersReport {
         for missing in &self.missing {
             let _ = writeln!(text, "left out: {missing} is not installed, or does not run here");
         }
-        let speed = |qps: Option<f64>| qps.map_or_else(|| "not reached".to_owned(), |qps| format!("{qps:.0}"));
         let mut table = Table::new(["library", "version", "built in", "file", "0.90", "0.95", "0.99"]);
         for contestant in &self.contestants {
-            let [low, middle, high] = RECALLS.map(|recall| speed(qps_at(&contestant.points, recall)));
+            let [low, middle, high] = RECALLS.map(|recall| or_not_reached(qps_at(&contestant.points, recall), 0));
             let built = contestant.build_seconds.map_or_else(String::new, seconds);
             let (name, version) = (contestant.name.clone(), contestant.version.clone());
             table.row([name, version, built, bytes(contestant.bytes), low, middle, high]);

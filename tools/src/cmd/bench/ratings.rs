@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::ValueEnum;
 use serde::Serialize;
 
@@ -13,7 +13,10 @@ use crate::report::{self, Report, Table};
 use crate::train::ratings::baseline::Baseline;
 use crate::train::ratings::knn::{RatingKnn, Side, Similarity};
 use crate::train::ratings::svd::Svd;
-use crate::train::ratings::{RatingTrainer, errors, read};
+use crate::train::ratings::{RatingTrainer, Ratings, errors, read};
+
+/// Users, or items, of which each may be compared with each: 4 bytes a pair, 10 GB.
+const COMPARED_MAX: usize = 50_000;
 
 /// The command line.
 #[derive(Clone, Debug, clap::Args)]
@@ -72,10 +75,22 @@ struct One {
 /// Runs the sub-command.
 ///
 /// # Errors
-/// A file that cannot be read or written.
+/// A file that cannot be read or written, or a trainer was named that takes too much.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let read::Split { train, test } = read::split(&args.train, &args.test)?;
     let names = if args.trainer.is_empty() { Name::value_variants() } else { &args.trainer };
+    let (names, left_out): (Vec<Name>, Vec<Name>) =
+        names.iter().copied().partition(|name| name.compared(&train) <= COMPARED_MAX);
+    for name in left_out {
+        let what = format!(
+            "{} compares each of {} with each, expected at most {}",
+            name.trainer(args.seed).name(),
+            report::count(name.compared(&train) as u64),
+            report::count(COMPARED_MAX as u64)
+        );
+        ensure!(args.trainer.is_empty(), "{what}: name another --trainer");
+        report::note(&format!("note: {what}, and is left out"));
+    }
     let mut told = String::from("trainer,value,predicted\n");
     let mut one = |name: &Name| {
         let trainer = name.trainer(args.seed);
@@ -93,17 +108,27 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         One { name: trainer.name(), rmse: found.rmse, mae: found.mae, fit_seconds, predict_seconds }
     };
     let trainers = names.iter().map(&mut one).collect();
-    if let Some(path) = &args.predictions {
-        std::fs::write(path, told).with_context(|| format!("{}: cannot be written", path.display()))?;
-    }
     let (n_train, n_test) = (train.len(), test.len());
     let machine = Machine::here();
     let peak_memory_bytes = peak_memory_bytes();
     report::emit(&Measured { machine, n_train, n_test, peak_memory_bytes, trainers }, global.json)?;
+    // Afterwards: what was measured is told also where this cannot be written.
+    if let Some(path) = &args.predictions {
+        std::fs::write(path, told).with_context(|| format!("{}: cannot be written", path.display()))?;
+    }
     Ok(Exit::Done)
 }
 
 impl Name {
+    /// Users or items that are compared with each other.
+    fn compared(self, ratings: &Ratings) -> usize {
+        match self {
+            Self::Baseline | Self::Svd => 0,
+            Self::ItemKnn | Self::ItemKnnCosine => ratings.n_items,
+            Self::UserKnn | Self::UserKnnCosine => ratings.n_users,
+        }
+    }
+
     fn trainer(self, seed: u64) -> Box<dyn RatingTrainer> {
         match self {
             Self::Baseline => Box::new(Baseline::default()),
@@ -136,5 +161,35 @@ impl Report for Measured {
             text.push_str(&format!("peak memory of all: {}\n", report::bytes(bytes)));
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn what_would_take_all_memory_is_refused_or_left_out() {
+        let place = tempfile::tempdir().unwrap();
+        let (train, predictions) = (place.path().join("train"), place.path().join("predictions"));
+        let rows: String = (0..=COMPARED_MAX).map(|user| format!("u{user}\ti{}\t{}\n", user % 3, user % 5)).collect();
+        std::fs::write(&train, rows).unwrap();
+        let run = |trainer: &str| {
+            let [train, predictions] = [&train, &predictions].map(|path| path.to_str().unwrap());
+            let line = ["ratings", train, train, "--trainer", trainer, "--predictions", predictions];
+            run(&Line::parse_from(line).args, &Global::default())
+        };
+        let refused = run("user-knn").unwrap_err().to_string();
+        assert!(refused.starts_with("user-knn compares each of 50,001 with each"), "{refused}");
+        assert!(!predictions.exists(), "it is refused before anything is learned");
+        assert_eq!(run("item-knn").unwrap(), Exit::Done, "there are three items");
     }
 }

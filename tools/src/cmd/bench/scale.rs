@@ -6,7 +6,7 @@ use anyhow::Context;
 use kindred_index::{Index, Scratch, SearchParams};
 use serde::Serialize;
 
-use super::curve::{Point, value_at};
+use super::curve::{Point, or_not_reached, value_at};
 use super::index::{Args, SWEEP, built_by};
 use super::passes::{Pass, times};
 use crate::build::{beside, metric_name};
@@ -220,9 +220,6 @@ impl Report for ScaleReport {
             self.k,
             self.recall
         );
-        let or = |value: Option<f64>, decimals: usize| {
-            value.map_or_else(|| "not reached".to_owned(), |value| format!("{value:.decimals$}"))
-        };
         let heads = [
             "items",
             "built in",
@@ -241,9 +238,9 @@ impl Report for ScaleReport {
                 format!("{:.0}", size.insertion_us),
                 size.peak_memory_bytes.map_or_else(String::new, bytes),
                 format!("{:.0}", size.bytes_per_item),
-                or(size.qps, 0),
-                or(size.distances, 0),
-                or(size.distance_ns, 1),
+                or_not_reached(size.qps, 0),
+                or_not_reached(size.distances, 0),
+                or_not_reached(size.distance_ns, 1),
             ]);
         }
         text.push_str(&table.text());

@@ -19,7 +19,7 @@ use crate::load::run::{Measured, Pace, RunOptions, run as run_load};
 use crate::load::swap::{Swapper, Swaps};
 use crate::machine::{Machine, file_system, resident_bytes};
 use crate::progress::Progress;
-use crate::report::{Report, Table, bytes, count, emit, leftovers, percent};
+use crate::report::{Bar, Report, Table, bytes, count, emit, leftovers, percent};
 
 /// Of all requests, those that bring an event and those that change an item.
 const WRITES: f64 = 0.15;
@@ -91,6 +91,8 @@ struct SoakReport {
     history: Minute,
     reads_alone: Minute,
     minutes: Vec<Minute>,
+    /// What they are to hold.
+    bars: Vec<Bar>,
 }
 
 /// Measures and reports.
@@ -102,7 +104,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let progress = Progress::bar("preparing", 0);
     let machine = Machine::here();
     let store = tempfile::tempdir().context("making a temporary directory")?;
-    let target = http::target(&args.http, Some((&store.path().join("soak"), &BOUNDS)), &progress)?;
+    let mut target = http::target(&args.http, Some((&store.path().join("soak"), &BOUNDS)), &progress)?;
     let artifacts = target.artifacts.clone().context("a server of our own has artifacts")?;
     let (rate, has_changes) = (args.http.rate.first().copied().unwrap_or(DEFAULT_RATE), takes_changes(&target)?);
     let kind = ask::kind(&ask::model(target.address)?).to_owned();
@@ -121,19 +123,34 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
             seed: args.http.seed,
         })
     };
-    // Visitors get a history first, or the first minute would read of people about whom nothing is known.
     let seconds = Duration::from_secs_f64(args.minute_seconds);
-    progress.start("giving visitors a history", 0);
-    let history = minute(args, &target, &plan(1.0, 0.0), rate, seconds / 4, None)?;
-    progress.start("reads alone", 0);
-    let reads_alone = minute(args, &target, &plan(0.0, 0.0), rate, seconds, None)?;
-    let mix = if has_changes { plan(WRITES, CHANGES) } else { plan(WRITES + CHANGES, 0.0) };
-    let minutes = mixed(args, &target, &mix, rate, &artifacts, &progress)?;
+    let all = || -> anyhow::Result<(Minute, Minute, Vec<Minute>)> {
+        // Visitors get a history first, or the first minute would read of people about whom nothing is known.
+        progress.start("giving visitors a history", 0);
+        let history = minute(args, &target, &plan(1.0, 0.0), rate, seconds / 4, None)?;
+        progress.start("reads alone", 0);
+        let reads_alone = minute(args, &target, &plan(0.0, 0.0), rate, seconds, None)?;
+        let mix = if has_changes { plan(WRITES, CHANGES) } else { plan(WRITES + CHANGES, 0.0) };
+        Ok((history, reads_alone, mixed(args, &target, &mix, rate, &artifacts, &progress)?))
+    };
+    let measured = all();
+    let (history, reads_alone, minutes) = measured.map_err(|error| target.explained(error))?;
     progress.finish();
     let (not_removed, file_system) = (target.not_removed, file_system(store.path()));
-    let report = SoakReport { machine, rate, has_changes, file_system, not_removed, history, reads_alone, minutes };
+    let report = SoakReport {
+        machine,
+        rate,
+        has_changes,
+        file_system,
+        not_removed,
+        history,
+        reads_alone,
+        minutes,
+        bars: Vec::new(),
+    };
+    let report = SoakReport { bars: report.judged().to_vec(), ..report };
     emit(&report, global.json)?;
-    Ok(if report.bars().iter().all(|(_, held)| *held) { Exit::Done } else { Exit::No })
+    Ok(if report.bars.iter().all(|bar| bar.held) { Exit::Done } else { Exit::No })
 }
 
 /// The minutes of the mix, with a swap in each.
@@ -229,7 +246,7 @@ impl SoakReport {
         first.into_iter().chain((1..).map(|number: u32| number.to_string()).zip(&self.minutes)).collect()
     }
 
-    fn bars(&self) -> [(String, bool); 6] {
+    fn judged(&self) -> [Bar; 6] {
         let named = self.named();
         let failed: u64 = named.iter().map(|(_, minute)| minute.failed()).sum();
         let behind = named.iter().filter(|(_, minute)| !minute.held).count();
@@ -251,21 +268,21 @@ impl SoakReport {
         let ratio = tail / self.reads_alone.p99_ms.max(f64::MIN_POSITIVE);
         let unmade = self.minutes.iter().filter(|minute| minute.swaps == 0).count();
         [
-            (format!("{} requests failed, none", count(failed)), failed == 0),
-            (
+            Bar::new(format!("{} requests failed, none", count(failed)), failed == 0),
+            Bar::new(
                 format!("memory within {} over the last third, at most {}", percent(spread), percent(FLAT)),
                 spread <= FLAT,
             ),
-            (
+            Bar::new(
                 format!("memory's peak {} above that of the third before, at most {}", percent(rise), percent(FLAT)),
                 rise <= FLAT,
             ),
-            (
+            Bar::new(
                 format!("p99 of reads {ratio:.2} times that of reads alone (median of minutes), at most {TAIL}"),
                 ratio <= TAIL,
             ),
-            (format!("{unmade} minutes without their swap, none"), unmade == 0),
-            (format!("{behind} minutes did not hold the rate, none"), behind == 0),
+            Bar::new(format!("{unmade} minutes without their swap, none"), unmade == 0),
+            Bar::new(format!("{behind} minutes did not hold the rate, none"), behind == 0),
         ]
     }
 }
@@ -306,9 +323,7 @@ impl Report for SoakReport {
         for problem in self.minutes.iter().filter_map(|minute| minute.swap_problem.as_deref()).take(1) {
             text.push_str(&format!("a swap failed: {problem}\n"));
         }
-        for (bar, held) in self.bars() {
-            text.push_str(&format!("{} {bar}\n", if held { "held:  " } else { "MISSED:" }));
-        }
+        text.extend(self.bars.iter().map(Bar::line));
         text.push_str(&leftovers(&self.not_removed));
         text
     }
@@ -337,10 +352,10 @@ mod tests {
     fn each_bar_can_be_missed() {
         let after = |[history, reads_alone]: [Minute; 2], minutes: Vec<Minute>| {
             let (machine, rate, has_changes) = (Machine::here(), 1.0, false);
-            let (file_system, not_removed) = (None, Vec::new());
-            let report =
-                SoakReport { machine, rate, has_changes, file_system, not_removed, history, reads_alone, minutes };
-            report.bars().map(|(_, held)| held)
+            let (file_system, not_removed, bars) = (None, Vec::new(), Vec::new());
+            SoakReport { machine, rate, has_changes, file_system, not_removed, history, reads_alone, minutes, bars }
+                .judged()
+                .map(|bar| bar.held)
         };
         let (good, bad) = (minute(100, 1.0, 0), minute(100, 1.0, 3));
         let held = |minutes: Vec<Minute>| after([good.clone(), good.clone()], minutes);
