@@ -7,6 +7,8 @@ use std::sync::OnceLock;
 
 use ::simsimd::SpatialSimilarity;
 
+#[cfg(target_arch = "aarch64")]
+mod arm;
 mod bits;
 mod codes;
 mod kernels;

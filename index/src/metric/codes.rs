@@ -173,7 +173,9 @@ impl CodeKernel {
 fn available() -> Vec<CodeKernel> {
     #[cfg(target_arch = "x86_64")]
     let mut kernels = super::x86::available_for_codes();
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(target_arch = "aarch64")]
+    let mut kernels = super::arm::available_for_codes();
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let mut kernels = Vec::new();
     kernels.push(PORTABLE);
     kernels
