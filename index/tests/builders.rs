@@ -284,3 +284,12 @@ fn what_only_codes_put_behind_others_is_no_reason_to_fail() {
     let index = factors.index(Metric::InnerProduct, EdgeSet::InnerProduct);
     assert_eq!(index.len(), 80);
 }
+
+#[test]
+fn by_cosine_the_more_items_the_broader_they_are_linked() {
+    let usual = |items: usize| GraphOptions::usual_ef_construction(items, EdgeSet::Cosine);
+    assert_eq!([0, 200_000, 450_000, 800_000, 100_000_000].map(usual), [200, 200, 300, 400, 400]);
+    for edges in [EdgeSet::InnerProduct, EdgeSet::United] {
+        assert_eq!(GraphOptions::usual_ef_construction(100_000_000, edges), 200);
+    }
+}

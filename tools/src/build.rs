@@ -52,8 +52,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 pub struct BuildOptions {
     /// Links per item on the upper levels; twice as many at level 0.
     pub m: usize,
-    /// Breadth of the search while building.
-    pub ef_construction: usize,
+    /// Breadth of the search while building; if none, what is usual for so many items.
+    pub ef_construction: Option<usize>,
     /// Breadth of the search that recall is measured with and that requests use unless they say otherwise.
     pub ef_search: usize,
     /// What builds the graph.
@@ -108,6 +108,8 @@ pub struct BuildReport {
     pub metric: &'static str,
     /// The edges it got.
     pub edges: &'static str,
+    /// Breadth of the search while it was built.
+    pub ef_construction: usize,
     /// Every edge set that was built, and what it measured.
     pub tried: Vec<Tried>,
     /// Mean share of the true 10 nearest that the graph search finds.
@@ -160,6 +162,7 @@ pub struct Tried {
 /// One built index.
 struct Built {
     edges: EdgeSet,
+    ef_construction: usize,
     index: Index<Pages>,
     bytes: u64,
     crc: u32,
@@ -173,7 +176,7 @@ impl Default for BuildOptions {
     fn default() -> Self {
         Self {
             m: 16,
-            ef_construction: 200,
+            ef_construction: None,
             ef_search: kindred::scenario::Scenario::default().ef_search,
             builder: BuilderChoice::Hnsw,
             deterministic: false,
@@ -275,6 +278,7 @@ fn build(
         dimensions: rows.cols,
         metric: metric_name(metric),
         edges: edges_name(best.edges),
+        ef_construction: best.ef_construction,
         tried,
         ann_recall_at_10: best.tried.agreement.recall,
         recall_floor: options.recall_floor,
@@ -325,9 +329,11 @@ fn build_one(
     progress: &Progress,
 ) -> anyhow::Result<Built> {
     let started = Instant::now();
+    let usual = || GraphOptions::usual_ef_construction(input.keys.len(), edges);
+    let ef_construction = options.ef_construction.unwrap_or_else(usual);
     let graph = GraphOptions {
         m: options.m,
-        ef_construction: options.ef_construction,
+        ef_construction,
         deterministic: options.deterministic,
         seed: options.seed,
         edges,
@@ -348,6 +354,7 @@ fn build_one(
     let agreement = recall::agreement(&index, queries, &truth, options.ef_search)?;
     Ok(Built {
         edges,
+        ef_construction,
         index,
         bytes: length,
         crc,
@@ -411,7 +418,7 @@ fn manifest(model: &ModelDir, options: &BuildOptions, report: &BuildReport) -> M
         rows: report.rows.to_owned(),
         rows_recall: report.rows_recall,
         m: options.m as u32,
-        ef_construction: options.ef_construction as u32,
+        ef_construction: report.ef_construction as u32,
         ef_search: options.ef_search as u32,
         seed: options.seed,
         deterministic: options.deterministic || options.builder == BuilderChoice::Hnsw,

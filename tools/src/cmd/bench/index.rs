@@ -78,9 +78,9 @@ pub struct Args {
     /// Links per item on the upper levels, twice as many at level 0
     #[arg(long, default_value_t = 16, value_parser = RangedU64ValueParser::<usize>::new().range(2..=64))]
     pub m: usize,
-    /// Breadth of the search while building
-    #[arg(long, default_value_t = 200, value_parser = RangedU64ValueParser::<usize>::new().range(5..=10_000))]
-    pub ef_construction: usize,
+    /// Breadth of the search while building; if left out as `kindred build` has it, and 200 for the libraries of --peers
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(5..=10_000))]
+    pub ef_construction: Option<usize>,
     /// Breadths of the search to try, separated by commas
     #[arg(long, value_delimiter = ',', value_parser = RangedU64ValueParser::<usize>::new().range(1..=EF_SEARCH_MAX as u64))]
     pub ef_search: Vec<usize>,
@@ -142,6 +142,8 @@ pub(super) struct Subject {
     pub(super) queries: Matrix,
     pub(super) source: String,
     pub(super) build_seconds: Option<f64>,
+    /// The breadth that it was built with, if it was built here.
+    pub(super) ef_construction: Option<usize>,
 }
 
 /// The graph of hnsw_rs, for its own search and for ours.
@@ -231,7 +233,7 @@ fn published(args: &Args, index: &Index<MappedFile>, source: String) -> anyhow::
         MemoryArg::Pinned => "pinned",
     };
     let source = by_whom(args, format!("{source}, memory {memory}"));
-    Ok(Subject { peer: None, queries, source, build_seconds: None })
+    Ok(Subject { peer: None, queries, source, build_seconds: None, ef_construction: None })
 }
 
 /// Graphs over generated rows or those of a file: ours, and that of hnsw_rs in both forms.
@@ -252,12 +254,9 @@ pub(super) fn built_by<T>(
     lay_out: impl FnOnce(&BuiltIndex<'_>, &IndexInput<'_>, &GraphOptions) -> anyhow::Result<T>,
 ) -> anyhow::Result<(T, Subject)> {
     let (rows, queries, source) = data(args, progress)?;
-    ensure!(
-        args.ef_construction > 2 * args.m,
-        "--ef-construction is {}, expected more than twice --m, {}",
-        args.ef_construction,
-        2 * args.m
-    );
+    if let Some(found) = args.ef_construction {
+        ensure!(found > 2 * args.m, "--ef-construction is {found}, expected more than twice --m, {}", 2 * args.m);
+    }
     let (metric, edges) = match args.metric {
         ModelMetric::Cosine => (Metric::Cosine, EdgeSet::Cosine),
         // Ours gets what `kindred build` would give it; hnsw_rs has no graph of two.
@@ -268,7 +267,7 @@ pub(super) fn built_by<T>(
     let input = IndexInput { keys: &keys, rows: &rows.data, dims: rows.cols, metric, attributes: none };
     let options = GraphOptions {
         m: args.m,
-        ef_construction: args.ef_construction,
+        ef_construction: args.ef_construction.unwrap_or_else(|| GraphOptions::usual_ef_construction(rows.rows, edges)),
         deterministic: false,
         seed: args.seed,
         edges,
@@ -278,7 +277,8 @@ pub(super) fn built_by<T>(
     let ours = build_index(&input, &options, &HnswBuilder, progress).context("building the graph")?;
     let build_seconds = Some(started.elapsed().as_secs_f64());
     let laid_out = lay_out(&ours, &input, &options)?;
-    Ok((laid_out, Subject { peer: None, queries, source, build_seconds }))
+    let ef_construction = Some(options.ef_construction);
+    Ok((laid_out, Subject { peer: None, queries, source, build_seconds, ef_construction }))
 }
 
 fn peer(input: &IndexInput<'_>, options: &GraphOptions, progress: &Progress) -> anyhow::Result<Peer> {
@@ -397,7 +397,7 @@ fn measure<D: AsRef<[u8]> + Sync>(
         metric: metric_name(index.metric()),
         edges: edges_name(index.edges()),
         m: index.m(),
-        ef_construction: subject.build_seconds.map(|_| args.ef_construction),
+        ef_construction: subject.ef_construction,
         build_seconds: subject.build_seconds,
         hnsw_rs_build_seconds: peer.as_ref().map(|peer| peer.build_seconds),
         n_longest: index.n_longest(),

@@ -30,6 +30,8 @@ const SCRIPT: &str = include_str!("peers.py");
 /// Has the interpreter's malloc ask for large pages (glibc from 2.35 on), as we do for our index: most machines give them only to those who ask, and a
 /// search waits for memory more than for anything else. A library that maps memory by itself is not reached by it.
 const LARGE_PAGES: (&str, &str) = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1");
+/// The breadth that the libraries build with, if none is given: what hnswlib does unless told otherwise, and more than usearch and faiss do.
+const THEIR_EF_CONSTRUCTION: usize = 200;
 /// The recalls at which speeds are compared.
 const RECALLS: [f64; 3] = [0.90, 0.95, 0.99];
 
@@ -50,10 +52,12 @@ pub struct PeersReport {
     pub n_queries: usize,
     /// Nearest items asked for.
     pub k: usize,
-    /// Links per item of the libraries' graphs, as ours has; the breadth that they are built with.
+    /// Links per item of the libraries' graphs, as ours has.
     pub m: u32,
-    /// See there.
+    /// The breadth that the libraries build with.
     pub ef_construction: usize,
+    /// That of ours, if it was built here.
+    pub our_ef_construction: Option<usize>,
     /// Rounds of which the median counts.
     pub rounds: usize,
     /// Whether our index asks for large pages, as the malloc of the others does.
@@ -229,7 +233,8 @@ pub(super) fn measure<D: AsRef<[u8]> + Sync>(
         n_queries: queries.rows,
         k: truth.k,
         m: index.m(),
-        ef_construction: args.ef_construction,
+        ef_construction: args.ef_construction.unwrap_or(THEIR_EF_CONSTRUCTION),
+        our_ef_construction: subject.ef_construction,
         rounds: args.rounds,
         large_pages: args.artifact.is_none() || args.memory == MemoryArg::Pinned,
         contestants,
@@ -267,7 +272,7 @@ fn hand_over<D: AsRef<[u8]>>(
         "k": k,
         // An artifact may have another than the command line.
         "m": index.m(),
-        "ef_construction": args.ef_construction,
+        "ef_construction": args.ef_construction.unwrap_or(THEIR_EF_CONSTRUCTION),
         "threads": std::thread::available_parallelism().map_or(1, usize::from),
     }))
 }
@@ -342,7 +347,11 @@ impl Report for PeersReport {
             self.rounds,
             self.k
         );
-        let _ = writeln!(text, "the libraries build with ef_construction {}", self.ef_construction);
+        let _ = write!(text, "the libraries build with ef_construction {}", self.ef_construction);
+        if let Some(ours) = self.our_ef_construction {
+            let _ = write!(text, ", kindred with {ours}");
+        }
+        text.push('\n');
         text.push_str(match self.large_pages {
             true => "large pages are asked for on both sides: by kindred for its index, by malloc (glibc 2.35 or later) for the libraries\n",
             false => "large pages are asked for by the libraries' malloc only: kindred maps a file (--memory pinned asks for them)\n",
