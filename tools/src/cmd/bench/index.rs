@@ -236,6 +236,21 @@ fn published(args: &Args, index: &Index<MappedFile>, source: String) -> anyhow::
     Ok(Subject { peer: None, queries, source, build_seconds: None, ef_construction: None })
 }
 
+impl Args {
+    /// Ours gets what `kindred build` would give it; hnsw_rs has no graph of two.
+    fn edges(&self) -> EdgeSet {
+        match self.metric {
+            ModelMetric::Cosine => EdgeSet::Cosine,
+            ModelMetric::InnerProduct => EdgeSet::United,
+        }
+    }
+
+    /// The breadth that ours is built with.
+    pub(super) fn ef_construction_for(&self, items: usize) -> usize {
+        self.ef_construction.unwrap_or_else(|| GraphOptions::usual_ef_construction(items, self.edges()))
+    }
+}
+
 /// Graphs over generated rows or those of a file: ours, and that of hnsw_rs in both forms.
 pub(super) fn built(args: &Args, progress: &Progress) -> anyhow::Result<(Index<Pages>, Subject)> {
     let lay_out = |ours: &BuiltIndex<'_>, input: &IndexInput<'_>, options: &GraphOptions| {
@@ -257,20 +272,16 @@ pub(super) fn built_by<T>(
     if let Some(found) = args.ef_construction {
         ensure!(found > 2 * args.m, "--ef-construction is {found}, expected more than twice --m, {}", 2 * args.m);
     }
-    let (metric, edges) = match args.metric {
-        ModelMetric::Cosine => (Metric::Cosine, EdgeSet::Cosine),
-        // Ours gets what `kindred build` would give it; hnsw_rs has no graph of two.
-        ModelMetric::InnerProduct => (Metric::InnerProduct, EdgeSet::United),
-    };
+    let metric = Metric::from(args.metric);
     let keys: Vec<String> = (0..rows.rows).map(|row| row.to_string()).collect();
     let none: &[ItemAttributes] = &[];
     let input = IndexInput { keys: &keys, rows: &rows.data, dims: rows.cols, metric, attributes: none };
     let options = GraphOptions {
         m: args.m,
-        ef_construction: args.ef_construction.unwrap_or_else(|| GraphOptions::usual_ef_construction(rows.rows, edges)),
+        ef_construction: args.ef_construction_for(rows.rows),
         deterministic: false,
         seed: args.seed,
-        edges,
+        edges: args.edges(),
         rows: RowForm::Fine,
     };
     let started = Instant::now();

@@ -36,6 +36,8 @@ pub struct ScaleReport {
     pub k: usize,
     /// Threads that build.
     pub threads: usize,
+    /// The breadth that they build with, the same for all sizes.
+    pub ef_construction: usize,
     /// The recall at which searches are compared.
     pub recall: f64,
     /// Each size, the smallest first.
@@ -89,6 +91,9 @@ pub(super) fn measure(args: &Args, progress: &Progress) -> anyhow::Result<ScaleR
     items.sort_unstable();
     items.dedup();
     let threads = rayon::current_num_threads();
+    // All as the largest is: what grows with the size is told by sizes that differ in nothing else.
+    let ef_construction = args.ef_construction_for(items.last().copied().unwrap_or(0));
+    let args = &Args { ef_construction: Some(ef_construction), ..args.clone() };
     let sizes: anyhow::Result<Vec<Size>> = items.iter().map(|items| one(args, *items, threads, progress)).collect();
     let sizes = sizes?;
     Ok(ScaleReport {
@@ -98,6 +103,7 @@ pub(super) fn measure(args: &Args, progress: &Progress) -> anyhow::Result<ScaleR
         n_queries: args.queries,
         k: args.k,
         threads,
+        ef_construction,
         recall: RECALL,
         estimates: estimates(&sizes, threads),
         sizes,
@@ -212,10 +218,11 @@ impl Report for ScaleReport {
         let mut text = format!("{}\n", self.machine.line());
         let _ = writeln!(
             text,
-            "generated factors × {}, {}; built by {} threads, {} queries by one, at recall@{} {}",
+            "generated factors × {}, {}; built by {} threads with ef_construction {}, {} queries by one, at recall@{} {}",
             self.dimensions,
             self.metric,
             self.threads,
+            self.ef_construction,
             count(self.n_queries as u64),
             self.k,
             self.recall
