@@ -284,10 +284,21 @@ pub(crate) fn json_of_any_form<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result
     })
 }
 
-/// The parser's message; it may quote the caller's text, so its length is bounded.
+/// The parser's message, without the names of our types; it may quote the caller's text, so its length is bounded.
 pub(super) fn shown_error(error: &serde_json::Error) -> String {
     const CHARS_MAX: usize = 400;
-    error.to_string().chars().take(CHARS_MAX).collect()
+    const NAMES: [(&[&str], &str); 3] = [
+        (&["usize", "u64", "u32", "u16", "u8"], "a whole number of at least 0"),
+        (&["i64", "i32"], "a whole number"),
+        (&["f64", "f32"], "a number"),
+    ];
+    let mut text = error.to_string();
+    for (types, words) in NAMES {
+        for name in types {
+            text = text.replace(&format!(", expected {name} at line "), &format!(", expected {words} at line "));
+        }
+    }
+    text.chars().take(CHARS_MAX).collect()
 }
 
 /// Bounds on bodies, paths and queries, and the shape of their errors.

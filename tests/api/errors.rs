@@ -209,3 +209,15 @@ fn a_callers_text_comes_back_short() {
         assert!(answer.body.len() < 2000, "{}", answer.body.len());
     }
 }
+
+#[test]
+fn what_is_expected_is_said_in_words() {
+    let server = Server::with_shop();
+    for (body, expected) in [
+        (json!({"limit": -1}), "invalid value: integer `-1`, expected a whole number of at least 0 at line 1"),
+        (json!({"location": {"lat": "north", "lon": 1}}), "expected a number at line 1"),
+    ] {
+        let problem = server.post("/v1/recommendations", body).problem(400, "invalid_json");
+        assert!(problem.detail.contains(expected), "{problem:?}");
+    }
+}
