@@ -4,7 +4,7 @@
 //! need nothing of this; bytes that were read, built or received are copied into [`AlignedBytes`] once.
 
 use std::fmt;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
@@ -37,17 +37,6 @@ impl AlignedBytes {
         let mut bytes = Self::new();
         bytes.resize(len);
         bytes
-    }
-
-    /// Reads to the end of `from`.
-    ///
-    /// # Errors
-    /// What reading returns.
-    pub fn read_from(mut from: impl Read) -> io::Result<Self> {
-        let mut bytes = Self::new();
-        io::copy(&mut from, &mut bytes)?;
-        bytes.position = 0;
-        Ok(bytes)
     }
 
     /// Makes it longer, with zeros, or shorter.
@@ -190,11 +179,5 @@ mod tests {
         bytes.resize(10);
         bytes.resize(100);
         assert!(bytes.as_ref()[10..].iter().all(|byte| *byte == 0));
-    }
-
-    #[test]
-    fn reading_to_the_end() {
-        let bytes = vec![9_u8; 100_000];
-        assert_eq!(AlignedBytes::read_from(bytes.as_slice()).unwrap().as_ref(), bytes);
     }
 }

@@ -149,11 +149,7 @@ impl AllowSet {
 
     /// The items in the set, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        (0..).zip(&self.words).flat_map(|(place, word)| {
-            let lowest_out = |left: &u64| Some(left & left.wrapping_sub(1)).filter(|left| *left != 0);
-            let first = Some(*word).filter(|word| *word != 0);
-            std::iter::successors(first, lowest_out).map(move |left| place * BITS + left.trailing_zeros())
-        })
+        bits_of(&self.words)
     }
 
     /// As [`AllowSet::iter`], a block at a time.
@@ -190,6 +186,15 @@ impl AllowSet {
         }
         self.cardinality = self.words.iter().map(|word| word.count_ones()).sum();
     }
+}
+
+/// The items of a bitmap of 64-bit words, ascending.
+pub(crate) fn bits_of(words: &[u64]) -> impl Iterator<Item = u32> + '_ {
+    (0..).zip(words).flat_map(|(place, word)| {
+        let lowest_out = |left: &u64| Some(left & left.wrapping_sub(1)).filter(|left| *left != 0);
+        let first = Some(*word).filter(|word| *word != 0);
+        std::iter::successors(first, lowest_out).map(move |left| place * BITS + left.trailing_zeros())
+    })
 }
 
 /// The bits of the last word that stand for items.

@@ -195,7 +195,7 @@ impl FlatGraph {
 
 /// An index that is ready to be written.
 #[derive(Debug)]
-pub struct IndexAssembly<'a> {
+pub(crate) struct IndexAssembly<'a> {
     input: IndexInput<'a>,
     graph: Cow<'a, FlatGraph>,
     edges: EdgeSet,
@@ -228,15 +228,8 @@ impl Tables {
 }
 
 impl<'a> IndexAssembly<'a> {
-    /// Checks that the parts belong together and lays keys and attributes out. The same parts give the same bytes.
-    ///
-    /// # Errors
-    /// Rows that no index can hold, a repeated key, attributes out of their limits, a graph of other items.
-    pub fn new(input: &IndexInput<'a>, graph: &'a FlatGraph, edges: EdgeSet) -> Result<Self, AssembleError> {
-        Self::of(input, Tables::new(input, check_rows(input)?)?, Cow::Borrowed(graph), edges)
-    }
-
-    pub(crate) fn of(
+    /// Checks that the graph is of these items. The same parts give the same bytes.
+    pub(crate) fn new(
         input: &IndexInput<'a>,
         tables: Tables,
         graph: Cow<'a, FlatGraph>,
@@ -253,7 +246,7 @@ impl<'a> IndexAssembly<'a> {
     }
 
     /// The graph that will be in the file.
-    pub fn graph(&self) -> &FlatGraph {
+    pub(crate) fn graph(&self) -> &FlatGraph {
         &self.graph
     }
 
@@ -277,10 +270,7 @@ impl<'a> IndexAssembly<'a> {
     }
 
     /// Writes the file; returns its length in bytes. Rows are made and written one by one.
-    ///
-    /// # Errors
-    /// A file that cannot be written, or that would be longer than the format allows.
-    pub fn write<W: Write + Seek>(&self, into: W) -> Result<u64, WriteError> {
+    pub(crate) fn write<W: Write + Seek>(&self, into: W) -> Result<u64, WriteError> {
         let graph = self.graph();
         let codes = self.codes.as_ref();
         let longest = codes.filter(|_| !self.longest.ordinals.is_empty());
@@ -330,10 +320,7 @@ impl<'a> IndexAssembly<'a> {
     }
 
     /// The file, in memory.
-    ///
-    /// # Errors
-    /// As [`IndexAssembly::write`].
-    pub fn to_bytes(&self) -> Result<AlignedBytes, WriteError> {
+    pub(crate) fn to_bytes(&self) -> Result<AlignedBytes, WriteError> {
         let mut bytes = AlignedBytes::new();
         self.write(&mut bytes)?;
         Ok(bytes)
@@ -343,13 +330,14 @@ impl<'a> IndexAssembly<'a> {
 /// An index over rows and a graph that was made anywhere, in memory.
 ///
 /// # Errors
-/// As [`IndexAssembly::new`].
+/// Rows that no index can hold, a repeated key, attributes out of their limits, a graph of other items.
 pub fn assemble_index(
     input: &IndexInput<'_>,
     graph: &FlatGraph,
     edges: EdgeSet,
 ) -> Result<AlignedBytes, AssembleError> {
-    Ok(IndexAssembly::new(input, graph, edges)?.to_bytes()?)
+    let tables = Tables::new(input, check_rows(input)?)?;
+    Ok(IndexAssembly::new(input, tables, Cow::Borrowed(graph), edges)?.to_bytes()?)
 }
 
 /// The most that the square of a row's length may be. Products of two rows must be numbers in single precision too, however they are added up, and

@@ -117,9 +117,6 @@ impl AttributeTables {
         Postings { start, cardinality: items.len() as u32, encoding }
     }
 
-    /// Sections that [`AttributeTables::write`] writes.
-    pub const SECTIONS: u32 = 6;
-
     /// Writes the six attribute sections.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::allow::AllowSet;
+use crate::allow::{AllowSet, bits_of};
 use crate::container::cast;
 use crate::filter::Bounds;
 use crate::format::{FieldEntry, POSTINGS_BITMAP, POSTINGS_LIST, Postings, TermEntry};
@@ -79,9 +79,8 @@ impl<'a> AttributeView<'a> {
         match postings.encoding {
             POSTINGS_LIST => self.list(postings).unwrap_or_default().iter().copied().for_each(with),
             POSTINGS_BITMAP => {
-                let mut set = AllowSet::new_empty(self.n);
-                set.or_words(self.bitmap(postings).unwrap_or_default());
-                set.iter().for_each(with);
+                // Bits beyond the last item, which verification rules out, stand for nothing.
+                bits_of(self.bitmap(postings).unwrap_or_default()).take_while(|item| *item < self.n).for_each(with);
             }
             _ => {}
         }

@@ -154,15 +154,6 @@ pub enum WriteError {
     /// The operating system said no.
     #[error("the file could not be written")]
     Io(#[from] io::Error),
-    /// As [`WriteError::Io`], with the path.
-    #[error("{path} could not be written")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
     /// More sections than a file may have.
     #[error("{found} sections, at most {SECTIONS_MAX} fit into a file")]
     TooManySections {

@@ -6,36 +6,13 @@ use crate::allow::AllowSet;
 use crate::compare::{ByRows, Compare};
 use crate::metric::{BLOCK, Ordinals};
 use crate::pool::Entry;
-use crate::row::RowsView;
-use crate::search::SearchError;
 use crate::visited::Scratch;
 
 /// Similarities that are told to be too small in one go.
 const TOGETHER: usize = 16;
 
-/// The `k` rows nearest to a query by their dot product with it, best first, ties by ordinal. The slow twin of `Index::search`.
-///
-/// The query is compared as it is: where the metric is cosine, give it unit length first. With `allow`, only rows in it are looked at.
-/// Returns how many rows were compared; the hits are in `scratch`.
-///
-/// # Errors
-/// A query that is not as long as the rows, or that is not finite.
-pub fn exact_search(
-    rows: RowsView<'_>,
-    query: &[f32],
-    k: usize,
-    allow: Option<&AllowSet>,
-    scratch: &mut Scratch,
-) -> Result<u32, SearchError> {
-    crate::search::check_query(query, rows.dimensions())?;
-    let (mut taken, mut in_parts) = (std::mem::take(&mut scratch.query), std::mem::take(&mut scratch.in_parts));
-    taken.set(query, 1.0, rows.stride());
-    let compared = search(ByRows::of(rows, &taken, &mut in_parts), k, allow, scratch);
-    (scratch.query, scratch.in_parts) = (taken, in_parts);
-    Ok(compared)
-}
-
-/// As [`exact_search`], with a query that is prepared.
+/// The k rows nearest to a query by their dot product with it, best first, ties by ordinal; with `allow`, of those in it. Returns how many were
+/// compared; the hits are in the scratch.
 pub(crate) fn search(rows: ByRows<'_>, k: usize, allow: Option<&AllowSet>, scratch: &mut Scratch) -> u32 {
     let compared = scan(rows, k, allow, scratch);
     scratch.hits.clear();

@@ -34,9 +34,12 @@ pub fn key_hash(seed: u64, key: &[u8]) -> u64 {
     state
 }
 
+/// What a state of SplitMix64 grows by with each number.
+pub(crate) const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+
 /// One step of SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, OOPSLA 2014).
 pub(crate) const fn mix(state: u64) -> u64 {
-    let state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let state = state.wrapping_add(STEP);
     let state = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let state = (state ^ (state >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     state ^ (state >> 31)
@@ -243,9 +246,6 @@ impl KeyTable {
     pub fn seed(&self) -> u64 {
         self.seed
     }
-
-    /// Sections that [`KeyTable::write`] writes.
-    pub const SECTIONS: u32 = 3;
 
     /// Writes the three key sections.
     ///

@@ -15,7 +15,7 @@
 //! # The way of a file
 //!
 //! 1. [`assemble_index`] lays an index out from rows, keys, attributes and a graph; the graph comes from the `build` feature.
-//! 2. [`write_file_atomically`] gives it a name, [`MappedFile`] maps it.
+//! 2. The caller gives it a name, and never writes to it again; [`MappedFile`] maps it.
 //! 3. [`Index::open`] checks what costs nothing and borrows the sections: microseconds, whatever the size.
 //! 4. [`Index::verify`] checks everything else, at the speed of memory. After it, the answers are those of the file as built.
 //! 5. [`Index::search`] answers, with one [`Scratch`] per thread and no allocation once that is warm.
@@ -71,13 +71,12 @@ pub mod build;
 
 pub use aligned::AlignedBytes;
 pub use allow::AllowSet;
-pub use assemble::{AssembleError, FlatGraph, IndexAssembly, IndexInput, assemble_index};
+pub use assemble::{AssembleError, FlatGraph, IndexInput, assemble_index};
 pub use attribute_tables::{AttributeTables, ItemAttributes};
 pub use attributes::{AttributeView, Field};
 pub use checksum::{Crc32, crc32};
 pub use container::{Container, SectionInfo, cast};
 pub use error::{FilterError, LinkProblem, LongestProblem, MapError, OpenError, VerifyError, WriteError};
-pub use exact::exact_search;
 pub use filter::{FILTER_DEPTH_MAX, FILTER_PARTS_MAX, FilterExpr};
 pub use fine::FineView;
 pub use graph::{EdgeSet, GraphStats, GraphView};
@@ -89,8 +88,8 @@ pub use row::{Row, RowsView};
 pub use search::{Hit, Plan, SearchError, SearchParams, SearchStats};
 pub use vectors::VectorView;
 pub use verify::VerifyReport;
-pub use visited::{PooledScratch, Scratch, ScratchPool};
-pub use write::{ContainerWriter, write_file_atomically};
+pub use visited::Scratch;
+pub use write::ContainerWriter;
 
 /// Most hits one search may return. Result pools are sized by it, so it bounds the memory of a request.
 pub const K_MAX: usize = 10_000;

@@ -56,8 +56,8 @@ impl MappedFile {
     ///
     /// If the file is changed, bytes that were borrowed as immutable change under the borrower, which is undefined behaviour.
     /// If it is shortened, touching what is gone ends the process with SIGBUS. The type system cannot rule either out, and the
-    /// lock taken here is advisory: only writers that ask for it see it. So the caller must know how the file came to be, such
-    /// as by [`crate::write_file_atomically`], which writes under another name and makes the file read-only before it has this one.
+    /// lock taken here is advisory: only writers that ask for it see it. So the caller must know how the file came to be: written
+    /// under another name, say, and made read-only before it got this one.
     #[allow(unsafe_code)]
     pub unsafe fn map(path: &Path, memory: Memory) -> Result<Self, MapError> {
         let fail = |action| move |source| MapError::Io { path: path.to_owned(), action, source };

@@ -1,8 +1,6 @@
 //! What a search keeps from one query to the next, so that a warm one allocates nothing: the set of visited items, pools, buffers.
 
 use std::fmt;
-use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, PoisonError};
 
 use zerocopy::FromBytes;
 
@@ -161,53 +159,6 @@ impl Query {
     }
 }
 
-/// Scratches for any number of threads: one that nobody uses, or a new one. There are never more than were in use at once.
-#[derive(Debug, Default)]
-pub struct ScratchPool {
-    free: Mutex<Vec<Scratch>>,
-}
-
-/// A scratch, which goes back into its pool when dropped.
-#[derive(Debug)]
-pub struct PooledScratch<'a> {
-    pool: &'a ScratchPool,
-    scratch: Scratch,
-}
-
-impl ScratchPool {
-    /// An empty pool.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// A scratch, for as long as the guard lives.
-    pub fn get(&self) -> PooledScratch<'_> {
-        let scratch = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
-        PooledScratch { pool: self, scratch }
-    }
-}
-
-impl Deref for PooledScratch<'_> {
-    type Target = Scratch;
-
-    fn deref(&self) -> &Scratch {
-        &self.scratch
-    }
-}
-
-impl DerefMut for PooledScratch<'_> {
-    fn deref_mut(&mut self) -> &mut Scratch {
-        &mut self.scratch
-    }
-}
-
-impl Drop for PooledScratch<'_> {
-    fn drop(&mut self) {
-        let scratch = std::mem::take(&mut self.scratch);
-        self.pool.free.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,16 +193,5 @@ mod tests {
         assert_eq!(group[..3], [0.6, 0.8, 0.0]);
         assert!(group[2..].iter().all(|value| *value == 0.0));
         assert_eq!(query.groups().as_ptr().addr() % 64, 0);
-    }
-
-    #[test]
-    fn scratches_come_back() {
-        let pool = ScratchPool::new();
-        let (first, second) = (pool.get(), pool.get());
-        drop(first);
-        drop(second);
-        assert_eq!(pool.free.lock().map(|free| free.len()).ok(), Some(2));
-        drop(pool.get());
-        assert_eq!(pool.free.lock().map(|free| free.len()).ok(), Some(2));
     }
 }

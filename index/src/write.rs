@@ -13,9 +13,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
 
 use zerocopy::IntoBytes;
 
@@ -150,75 +148,4 @@ fn zeros(into: &mut impl Write, count: u64) -> io::Result<()> {
         left -= piece.len() as u64;
     }
     Ok(())
-}
-
-/// Writes a file so that its path names either what it named before or the whole new file, whenever the power fails.
-///
-/// A temporary file in the same directory is written, synced, made read-only and renamed over `path`; then the directory is
-/// synced. Read-only, because a mapped file must never be written in place. On failure the temporary file is removed.
-///
-/// # Errors
-/// What `write` returns, or a [`WriteError::File`] that the operating system caused.
-pub fn write_file_atomically<T, E: From<WriteError>>(
-    path: &Path,
-    write: impl FnOnce(&mut BufWriter<File>) -> Result<T, E>,
-) -> Result<T, E> {
-    let fail = |source| E::from(WriteError::File { path: path.to_owned(), source });
-    let (temporary, file) = create_beside(path).map_err(fail)?;
-    let mut guard = RemoveUnlessKept { path: temporary, kept: false };
-    let mut buffered = BufWriter::with_capacity(BUFFER_BYTES, file);
-    let value = write(&mut buffered)?;
-    let file = buffered.into_inner().map_err(io::IntoInnerError::into_error).map_err(fail)?;
-    publish(&file, &guard.path, path).map_err(fail)?;
-    guard.kept = true;
-    sync_directory(path).map_err(fail)?;
-    Ok(value)
-}
-
-fn publish(file: &File, from: &Path, to: &Path) -> io::Result<()> {
-    let mut permissions = file.metadata()?.permissions();
-    permissions.set_readonly(true);
-    file.set_permissions(permissions)?;
-    file.sync_all()?;
-    fs::rename(from, to)
-}
-
-/// Creates a file of a name that nobody else uses, in the same directory: a rename works within one file system only.
-fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
-    const NAMES: u32 = 1_000;
-    let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"))?;
-    let mut last = io::Error::from(io::ErrorKind::AlreadyExists);
-    for number in 0..NAMES {
-        let mut candidate = std::ffi::OsString::from(".");
-        candidate.push(name);
-        candidate.push(format!(".{}-{number}.partial", std::process::id()));
-        let candidate = path.with_file_name(candidate);
-        match OpenOptions::new().read(true).write(true).create_new(true).open(&candidate) {
-            Ok(file) => return Ok((candidate, file)),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => last = error,
-            Err(error) => return Err(error),
-        }
-    }
-    Err(last)
-}
-
-/// A rename is durable only once the directory is.
-fn sync_directory(path: &Path) -> io::Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
-}
-
-/// Leaves nothing behind when writing fails or panics.
-struct RemoveUnlessKept {
-    path: PathBuf,
-    kept: bool,
-}
-
-impl Drop for RemoveUnlessKept {
-    fn drop(&mut self) {
-        if !self.kept {
-            // A file that cannot be removed is left over, which the caller can do nothing about; the first error matters more.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
 }

@@ -11,9 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use factors::{BUILDERS, Factors, broadly, clustered, exactly, ordinals, share};
 use kindred_index::build::{
-    BuildError, GraphBuilder, GraphOptions, HnswBuilder, HnswRsBuilder, Progress, RowForm, build_index,
+    BuildError, GraphBuilder, GraphOptions, HnswBuilder, HnswRsBuilder, Progress, RowForm, Rows, build_index,
 };
-use kindred_index::{AssembleError, EdgeSet, Index, Metric, Scratch, WriteError, assemble_index};
+use kindred_index::format::NONE;
+use kindred_index::{AssembleError, EdgeSet, FlatGraph, Index, Metric, Scratch, WriteError, assemble_index};
 
 /// Every item is among the ten nearest to its own row, or ten are at least as near; the index verifies.
 fn all_found(factors: &Factors, metric: Metric, options: &GraphOptions) {
@@ -252,6 +253,40 @@ fn a_build_of_copies_ends_when_it_is_cancelled_while_they_are_linked() {
     let options = GraphOptions::default();
     let outcome = build_index(&copies.input(Metric::Cosine), &options, &HnswBuilder, &watcher).map(|_| ());
     assert!(matches!(outcome, Err(BuildError::Cancelled)), "{outcome:?}");
+}
+
+/// Links each item to the one after it and to nothing else: all are reached, and a walk ends where one of them is far from its query.
+struct Chain;
+
+impl GraphBuilder for Chain {
+    fn name(&self) -> &'static str {
+        "chain"
+    }
+
+    fn build(
+        &self,
+        rows: &Rows<'_>,
+        _metric: Metric,
+        _options: &GraphOptions,
+        _progress: &dyn Progress,
+    ) -> Result<FlatGraph, BuildError> {
+        const PLACES: usize = 16;
+        let n = rows.len() as usize;
+        let mut links0 = vec![NONE; n * PLACES];
+        links0.iter_mut().step_by(PLACES).zip(1..rows.len()).for_each(|(place, after)| *place = after);
+        let (levels, upper_index) = (vec![0; n], vec![NONE; n]);
+        Ok(FlatGraph { n: n as u32, m: 2, m0_stride: 16, levels, links0, upper_index, ..FlatGraph::default() })
+    }
+}
+
+#[test]
+fn a_build_ends_when_it_is_cancelled_while_what_is_not_found_is_linked() {
+    let factors = clustered(41, 1_000, 16, 1.0);
+    let watcher = Watcher { stop_at: "linking what is not found", ..Watcher::default() };
+    let built = build_index(&factors.input(Metric::Cosine), &GraphOptions::default(), &Chain, &watcher).map(|_| ());
+    assert!(matches!(built, Err(BuildError::Cancelled)), "{built:?}");
+    let told = watcher.told.into_inner().unwrap();
+    assert!(told.iter().all(|(stage, ..)| stage != "linking what is not reached"), "{told:?}");
 }
 
 /// The flat search must find as much on the same graph as the search of the crate that built it.

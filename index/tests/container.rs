@@ -1,10 +1,9 @@
-//! The container as its users see it: written in pieces, read in place, published whole or not at all.
+//! The container as its users see it: written in pieces, read in place.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::fs;
 use std::io::{self, Cursor};
 
-use kindred_index::{AlignedBytes, Container, ContainerWriter, WriteError, cast, crc32, write_file_atomically};
+use kindred_index::{AlignedBytes, Container, ContainerWriter, WriteError, cast, crc32};
 
 fn two_sections() -> AlignedBytes {
     let mut bytes = AlignedBytes::new();
@@ -81,36 +80,4 @@ fn casting_checks_address_and_length() {
     assert_eq!(cast::<u32>(&bytes.as_ref()[1..5]), None);
     assert_eq!(cast::<u32>(&bytes.as_ref()[..6]), None);
     assert_eq!(cast::<f64>(&[]), Some([].as_slice()));
-}
-
-#[test]
-fn a_file_appears_whole_and_read_only_and_replaces_the_one_before() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("a.kin");
-    for content in [b"first".as_slice(), b"second"] {
-        let written = write_file_atomically(&path, |w| {
-            io::Write::write_all(w, content)?;
-            Ok::<usize, WriteError>(content.len())
-        });
-        assert_eq!(written.unwrap(), content.len());
-        assert_eq!(fs::read(&path).unwrap(), content);
-        assert!(fs::metadata(&path).unwrap().permissions().readonly());
-    }
-    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
-}
-
-#[test]
-fn a_file_whose_writing_fails_leaves_what_was_there() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("a.kin");
-    fs::write(&path, b"before").unwrap();
-    let failed = write_file_atomically(&path, |w| {
-        io::Write::write_all(w, b"half a fi")?;
-        Err::<(), WriteError>(WriteError::KeysCollide)
-    });
-    assert!(matches!(failed, Err(WriteError::KeysCollide)));
-    assert_eq!(fs::read(&path).unwrap(), b"before");
-    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
-    let nowhere = write_file_atomically(&directory.path().join("no/such/place"), |_| Ok::<(), WriteError>(()));
-    assert!(matches!(nowhere, Err(WriteError::File { .. })));
 }

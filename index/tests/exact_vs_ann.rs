@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use factors::{broadly, clustered, exactly, ordinals, share};
 use kindred_index::{
     AlignedBytes, AllowSet, EdgeSet, FlatGraph, Index, Metric, Plan, Scratch, SearchError, SearchParams,
-    assemble_index, dot_scalar, exact_search,
+    assemble_index, dot_scalar,
 };
 use proptest::prelude::*;
 use support::Noise;
@@ -204,8 +204,8 @@ fn small_indexes_and_small_questions() {
             }
             let stats = index.search(&[1.0; 5], &broadly(0, 10), None, &mut scratch).unwrap();
             assert!(scratch.hits().is_empty() && stats.distances == 0);
-            let compared = exact_search(index.rows(), &[1.0; 5], usize::MAX, None, &mut scratch).unwrap();
-            assert_eq!((compared as usize, scratch.hits().len()), (n, n));
+            let stats = index.search(&[1.0; 5], &exactly(10_000), None, &mut scratch).unwrap();
+            assert_eq!((stats.distances as usize, scratch.hits().len()), (n, n));
         }
     }
 }
@@ -229,13 +229,13 @@ proptest! {
 
     /// The exact search against the plainest there is.
     #[test]
-    fn exact_search_agrees_with_sorting(seed in any::<u64>(), n in 1_usize..200, dims in 1_usize..40, k in 0_usize..60) {
+    fn an_exact_search_agrees_with_sorting(seed in any::<u64>(), n in 1_usize..200, dims in 1_usize..40, k in 0_usize..60) {
         let factors = clustered(seed, n, dims, 4.0);
         let index = factors.index(Metric::InnerProduct, EdgeSet::InnerProduct);
         let query: Vec<f32> = factors.queries(seed ^ 1, 1).remove(0);
         let mut scratch = Scratch::default();
-        let compared = exact_search(index.rows(), &query, k, None, &mut scratch).unwrap();
-        prop_assert_eq!(compared as usize, n);
+        let stats = index.search(&query, &exactly(k), None, &mut scratch).unwrap();
+        prop_assert_eq!(stats.distances as usize, if k == 0 { 0 } else { n });
         let mut sorted: Vec<f32> = (0..n).map(|i| dot_scalar(&query, factors.row(i))).collect();
         sorted.sort_by(|a, b| b.total_cmp(a));
         prop_assert_eq!(scratch.hits().len(), k.min(n));

@@ -28,7 +28,7 @@ fn golden(name: &str, made: fn() -> AlignedBytes) -> AlignedBytes {
         fs::write(&path, made()).unwrap();
         panic!("{} was missing and has been written: look at it and commit it", path.display());
     }
-    AlignedBytes::read_from(fs::File::open(path).unwrap()).unwrap()
+    AlignedBytes::from(fs::read(path).unwrap().as_slice())
 }
 
 #[test]

@@ -14,6 +14,7 @@ use super::{BuildError, GraphBuilder, GraphOptions, Progress, Rows, check_option
 use crate::assemble::{FlatGraph, IndexInput};
 use crate::format::{LEVEL_MAX, NONE, STRIDE_UNIT, row_stride};
 use crate::graph::EdgeSet;
+use crate::keys::{STEP, mix};
 use crate::metric::{GROUP, Kernel, Metric, unit_scale};
 
 /// Builds with hnsw_rs.
@@ -175,12 +176,9 @@ fn shuffled(n: u32, seed: u64) -> Vec<u32> {
     let mut order: Vec<u32> = (0..n).collect();
     let mut state = seed;
     for last in (1..order.len()).rev() {
-        // SplitMix64; the high half of the product is below `last + 1` and uniform enough for an order of insertion.
-        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        let random = mixed ^ (mixed >> 31);
-        let place = (u128::from(random) * (last as u128 + 1)) >> 64;
+        // The high half of the product is below `last + 1` and uniform enough for an order of insertion.
+        let place = (u128::from(mix(state)) * (last as u128 + 1)) >> 64;
+        state = state.wrapping_add(STEP);
         order.swap(last, place as usize);
     }
     order

@@ -18,6 +18,7 @@ use crate::format::{M_MAX, M_MIN};
 use crate::graph::{EdgeSet, GraphStats};
 use crate::metric::Metric;
 
+mod asked;
 mod codes;
 mod hnsw;
 mod hnsw_rs;
@@ -42,9 +43,9 @@ pub struct GraphOptions {
     pub m: usize,
     /// Breadth of the search that finds an item's links; more than 2 m, at most [`EF_CONSTRUCTION_MAX`].
     pub ef_construction: usize,
-    /// Inserts items one after the other: the same rows and options then give the same bytes, at the speed of one thread.
+    /// Has hnsw_rs insert items one after the other, at the speed of one thread: the same rows and options then give the same bytes. Ours always does.
     pub deterministic: bool,
-    /// Seed of the order in which items are inserted. Levels are drawn by hnsw_rs from a seed of its own, which is fixed.
+    /// Seed of the order in which items are inserted, and of the levels that ours draws; those of hnsw_rs come from a seed of its own, which is fixed.
     pub seed: u64,
     /// Which graph or graphs.
     pub edges: EdgeSet,
@@ -236,7 +237,7 @@ pub fn build_index<'a>(
     let report = BuildReport { unreachable_repaired, n_longest, edges: options.edges, builder: builder.name(), stats };
     let tables = Tables::new(input, rows.len())?;
     let assembly =
-        IndexAssembly::of(input, tables, Cow::Owned(graph), options.edges)?.with_codes(stored.into_codes(), longest);
+        IndexAssembly::new(input, tables, Cow::Owned(graph), options.edges)?.with_codes(stored.into_codes(), longest);
     Ok(BuiltIndex { report, assembly })
 }
 

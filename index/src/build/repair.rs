@@ -9,17 +9,16 @@ use std::collections::BTreeSet;
 
 use rayon::prelude::*;
 
+use super::asked::Asked;
 use super::rows::StoredRows;
 use super::{BuildError, Progress};
 use crate::assemble::FlatGraph;
-use crate::codes::CodeView;
-use crate::compare::{ByCodes, ByRows, Compare};
+use crate::compare::Compare;
 use crate::format::NONE;
-use crate::metric::{CodedQuery, length};
+use crate::metric::length;
 use crate::pool::Entry;
-use crate::row::RowsView;
 use crate::search::{Hit, SearchParams, Searcher};
-use crate::visited::{Query, Scratch};
+use crate::visited::Scratch;
 
 /// Among so many nearest an item must be.
 const K: usize = 10;
@@ -51,16 +50,7 @@ pub(super) fn repair(
     let n = graph.n as usize;
     let (parents, order) = (vec![NONE; n], Vec::with_capacity(n));
     let (changed, added) = (BTreeSet::new(), BTreeSet::new());
-    let mut repair = Repair {
-        graph,
-        rows: rows.view(),
-        codes: rows.codes(),
-        parents,
-        order,
-        changed,
-        added,
-        seeker: Seeker::default(),
-    };
+    let mut repair = Repair { graph, rows, parents, order, changed, added, seeker: Seeker::default() };
     let mut repaired = repair.reach_all(progress)?;
     // Every item is looked for now, whatever was changed before.
     repair.changed.clear();
@@ -70,7 +60,7 @@ pub(super) fn repair(
             return Ok(repaired.len() as u32);
         }
         for _ in 0..ROUNDS {
-            lost.iter().for_each(|ordinal| repair.link(*ordinal));
+            repair.link_lost(&lost, progress)?;
             let again = repair.near_changes(&lost);
             repaired.append(&mut lost);
             lost = repair.lost(&again, progress)?;
@@ -98,16 +88,12 @@ fn stop_if_cancelled(progress: &dyn Progress) -> Result<(), BuildError> {
 #[derive(Default)]
 struct Seeker {
     scratch: Scratch,
-    query: Query,
-    in_parts: Query,
-    coded: CodedQuery,
+    asked: Asked,
 }
 
 struct Repair<'a> {
     graph: &'a mut FlatGraph,
-    rows: RowsView<'a>,
-    /// What the index will be searched by, if not by rows.
-    codes: Option<CodeView<'a>>,
+    rows: &'a StoredRows,
     /// From which item each was reached first; NONE where it was not. The entry point is its own.
     parents: Vec<u32>,
     /// The items in the order in which they were reached. Of two that follow each other one mostly links to the other, so walks to one after the other read
@@ -202,17 +188,9 @@ impl Repair<'_> {
 
     /// Whether a search as the index will make it finds an item by its own row.
     fn is_found(&self, ordinal: u32, ef_search: usize, seeker: &mut Seeker) -> bool {
-        let graph = self.graph.view();
-        let Seeker { scratch, query, in_parts, coded } = seeker;
-        self.set(query, ordinal);
-        let rows = ByRows::of(self.rows, query, in_parts);
-        match self.codes {
-            Some(codes) => {
-                coded.set(query.values(), codes.scales);
-                Searcher { graph, near: ByCodes::new(coded, codes), rows, entries: &[] }.nearest(K, ef_search, scratch);
-            }
-            None => Searcher { graph, near: rows, rows, entries: &[] }.nearest(K, ef_search, scratch),
-        }
+        let Seeker { scratch, asked } = seeker;
+        let (near, rows) = asked.of(ordinal, self.rows);
+        Searcher { graph: self.graph.view(), near, rows, entries: &[] }.nearest(K, ef_search, scratch);
         let mut own = 0.0;
         rows.many(&[ordinal], std::slice::from_mut(&mut own));
         let own = Entry::new(own, ordinal).similarity();
@@ -223,9 +201,17 @@ impl Repair<'_> {
         is_among || as_near || scratch.walk.entries().iter().any(|entry| entry.ordinal() == ordinal)
     }
 
-    /// Makes the row of an item the query.
-    fn set(&self, query: &mut Query, ordinal: u32) {
-        query.set(&self.rows.row(ordinal).unwrap_or_default().values(), 1.0, self.rows.stride());
+    /// Links what is not found. Costs a broad search for each item, on one thread.
+    fn link_lost(&mut self, lost: &BTreeSet<u32>, progress: &dyn Progress) -> Result<(), BuildError> {
+        const STAGE: &str = "linking what is not found";
+        for (done, ordinal) in lost.iter().enumerate() {
+            if done.is_multiple_of(LINKED) {
+                progress.step(STAGE, done as u64, lost.len() as u64);
+                stop_if_cancelled(progress)?;
+            }
+            self.link(*ordinal);
+        }
+        Ok(())
     }
 
     /// Adds links to an item from near ones that are reached.
@@ -256,18 +242,12 @@ impl Repair<'_> {
     fn near(&mut self, ordinal: u32) -> Vec<u32> {
         // Taken out and put back, so that the rest can be read meanwhile.
         let mut seeker = std::mem::take(&mut self.seeker);
-        let Seeker { scratch, query, in_parts, coded } = &mut seeker;
-        let (graph, params) = (self.graph.view(), SearchParams { k: NEAR, ef_search: NEAR, exact: false });
-        self.set(query, ordinal);
-        let rows = ByRows::of(self.rows, query, in_parts);
-        match self.codes {
-            Some(codes) => {
-                coded.set(query.values(), codes.scales);
-                Searcher { graph, near: ByCodes::new(coded, codes), rows, entries: &[] }.search(&params, None, scratch)
-            }
-            None => Searcher { graph, near: rows, rows, entries: &[] }.search(&params, None, scratch),
-        };
-        let cosine = |hit: &Hit| hit.similarity / length(&self.rows.row(hit.ordinal).unwrap_or_default().values());
+        let Seeker { scratch, asked } = &mut seeker;
+        let (near, rows) = asked.of(ordinal, self.rows);
+        let params = SearchParams { k: NEAR, ef_search: NEAR, exact: false };
+        Searcher { graph: self.graph.view(), near, rows, entries: &[] }.search(&params, None, scratch);
+        let view = self.rows.view();
+        let cosine = |hit: &Hit| hit.similarity / length(&view.row(hit.ordinal).unwrap_or_default().values());
         let reached = scratch.hits.iter().filter(|hit| hit.ordinal != ordinal && self.is_reached(hit.ordinal));
         let mut near: Vec<Entry> = reached.map(|hit| Entry::new(cosine(hit), hit.ordinal)).collect();
         near.sort_unstable();

@@ -92,10 +92,9 @@ pub fn sized(n: u32, dimensions: u32) -> AlignedBytes {
         zero: [0; 12],
     };
     let mut bytes = AlignedBytes::new();
-    let sections = 8 + KeyTable::SECTIONS + AttributeTables::SECTIONS;
     let rows = rows(n, dimensions);
     let (scales, codes) = codes(&rows, dimensions as usize);
-    let mut writer = ContainerWriter::create(&mut bytes, INDEX_CONTAINER_KIND, sections).unwrap();
+    let mut writer = ContainerWriter::create(&mut bytes, INDEX_CONTAINER_KIND, section::COUNT).unwrap();
     let mut add = |kind, bytes: &[u8]| writer.section(kind, |w| w.write_all(bytes)).unwrap();
     add(section::INDEX_HEADER, &header_bytes(&header));
     add(section::VECTORS, &floats(&rows));

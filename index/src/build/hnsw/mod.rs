@@ -24,16 +24,16 @@ use rayon::prelude::*;
 
 use self::layer::{Incoming, Layer};
 use self::select::{SelectScratch, Selector};
+use super::asked::Asked;
 use super::rows::StoredRows;
 use super::{BuildError, GraphBuilder, GraphOptions, Progress, RowForm, Rows, check_options};
 use crate::assemble::FlatGraph;
-use crate::compare::{ByCodes, ByRows, Compare};
 use crate::format::{LEVEL_MAX, NONE, STRIDE_UNIT};
 use crate::keys::mix;
-use crate::metric::{CodedQuery, Kernel, Metric, normalise};
+use crate::metric::{Kernel, Metric, normalise};
 use crate::pool::Entry;
 use crate::search::{SearchStats, Searcher};
-use crate::visited::{Query, Scratch};
+use crate::visited::Scratch;
 
 /// Builds graphs. Always deterministic: the same rows and options give the same graph, for any number of threads.
 #[derive(Clone, Copy, Debug, Default)]
@@ -139,48 +139,6 @@ impl Ordered {
     }
 }
 
-/// What walks compare: codes, or rows where there are none.
-#[derive(Clone, Copy)]
-enum Near<'a> {
-    Codes(ByCodes<'a>),
-    Rows(ByRows<'a>),
-}
-
-impl Compare for Near<'_> {
-    // Whatever a walk comes by is compared by rows, when links are chosen.
-    const EXACT: bool = false;
-
-    fn n(&self) -> u32 {
-        match self {
-            Self::Codes(codes) => codes.n(),
-            Self::Rows(rows) => rows.n(),
-        }
-    }
-
-    #[inline(always)]
-    fn ask(&self, item: u32) {
-        match self {
-            Self::Codes(codes) => codes.ask(item),
-            Self::Rows(rows) => rows.ask(item),
-        }
-    }
-
-    #[inline(always)]
-    fn many(&self, items: &[u32], similarities: &mut [f32]) {
-        match self {
-            Self::Codes(codes) => codes.many(items, similarities),
-            Self::Rows(rows) => rows.many(items, similarities),
-        }
-    }
-
-    fn margin(&self) -> f32 {
-        match self {
-            Self::Codes(codes) => codes.margin(),
-            Self::Rows(rows) => rows.margin(),
-        }
-    }
-}
-
 /// A level that grows.
 struct Growth<'a> {
     layer: Layer,
@@ -203,9 +161,7 @@ struct Way {
 #[derive(Default)]
 struct Worker {
     scratch: Scratch,
-    query: Query,
-    in_parts: Query,
-    coded: CodedQuery,
+    asked: Asked,
     select: SelectScratch,
 }
 
@@ -247,8 +203,8 @@ impl Growth<'_> {
 
     /// The way to an item over the finished levels. The first item of the order is on every level, so every way begins there.
     fn way_to(&self, item: u32, worker: &mut Worker) -> Way {
-        let Worker { scratch, query, in_parts, coded, .. } = worker;
-        let (near, rows) = self.compare(item, query, in_parts, coded);
+        let Worker { scratch, asked, .. } = worker;
+        let (near, rows) = asked.of(item, &self.ordered.rows);
         let (mut cells, mut stats) = ([0; CELLS], SearchStats::none());
         let on = |graph| Searcher { graph, near, rows, entries: &[] };
         let mut entry = on(self.layer.view(1)).entry(0, scratch, &mut stats);
@@ -262,38 +218,16 @@ impl Growth<'_> {
 
     /// The links that an item should have, among the first `present`.
     fn links_of(&self, way: &Way, present: u32, worker: &mut Worker) -> Vec<u32> {
-        let Worker { scratch, query, in_parts, coded, select } = worker;
+        let Worker { scratch, asked, select } = worker;
         let found: Vec<u32> = if (present as usize) < COMPARED_MAX {
             (0..present).collect()
         } else {
-            let (near, rows) = self.compare(way.item, query, in_parts, coded);
+            let (near, rows) = asked.of(way.item, &self.ordered.rows);
             let searcher = Searcher { graph: self.layer.view(present), near, rows, entries: &[] };
             searcher.walk_from(Some(way.entry), self.ef, scratch, &mut SearchStats::none());
             scratch.walk.entries().iter().map(|entry| entry.ordinal()).collect()
         };
         self.ordered.selector().select(way.item, &found, self.layer.most(), select)
-    }
-
-    /// The row of an item as a query, to be compared by codes, if there are any, and by rows.
-    fn compare<'q>(
-        &'q self,
-        item: u32,
-        query: &'q mut Query,
-        in_parts: &'q mut Query,
-        coded: &'q mut CodedQuery,
-    ) -> (Near<'q>, ByRows<'q>) {
-        let rows = self.ordered.rows.view();
-        query.set(&rows.row(item).unwrap_or_default().values(), 1.0, rows.stride());
-        let query: &'q Query = query;
-        let by_rows = ByRows::of(rows, query, in_parts);
-        let near = match self.ordered.rows.codes() {
-            Some(codes) => {
-                coded.set(query.values(), codes.scales);
-                Near::Codes(ByCodes::new(coded, codes))
-            }
-            None => Near::Rows(by_rows),
-        };
-        (near, by_rows)
     }
 
     /// Gives items their links, and those that are linked to links back.
