@@ -18,9 +18,11 @@ const LONGEST: u32 = 40;
 /// Where very much comes, reading and refusing would leave no time to answer anything. So of as many that are read one has a place, and one its turn
 /// before the sockets are looked at again.
 const READ_PER_TURN: usize = 8;
-/// Rounds that a mean is of, about; and how many times as long as the mean one is that is none of the rule, but a pause.
+/// How many times as long as is usual one that is none of the rule is; where it is a round, for what was done in it, it was a pause.
+const LONG: u32 = 3;
+/// Rounds that the mean pace is of, about, and the time that what is usual is learned from: a core that is slow for a moment is none of it.
 const ROUNDS: u32 = 16;
-const LONG: u32 = 4;
+const USUAL_OF: Duration = Duration::from_millis(100);
 
 /// What a request is sent for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,9 +52,11 @@ pub struct Line {
     usher: RefCell<Option<Waker>>,
     /// When the sockets were looked at, the time before the last and the last.
     looks: Cell<[Instant; 2]>,
-    /// From one look to the next, where somebody waits; and whether there was a pause between the last two.
-    round_time: Cell<Duration>,
-    was_pause: Cell<bool>,
+    /// What was done since the last: requests read, called, refused; and the time that one of those usually takes.
+    done: Cell<u32>,
+    usual: Cell<Duration>,
+    /// When the last pause was seen. None once the sockets have been looked at in time again.
+    paused: Cell<Option<Instant>>,
     /// When the last were called, and how many.
     round: Cell<Option<(Instant, u32)>>,
     /// From one turn to the next, where somebody waits.
@@ -100,8 +104,9 @@ impl Line {
             called: Cell::default(),
             usher: RefCell::default(),
             looks: Cell::new([Instant::now(); 2]),
-            round_time: Cell::default(),
-            was_pause: Cell::default(),
+            done: Cell::default(),
+            usual: Cell::default(),
+            paused: Cell::default(),
             round: Cell::default(),
             pace: Cell::default(),
             pressure: RefCell::new(Pressure::new(target)),
@@ -164,8 +169,11 @@ impl Line {
         let mut waiting = self.waiting.borrow_mut();
         if self.called.get() == 0 && self.read.get() == 0 && self.wake_usher() {
             self.looks.set([now; 2]);
+            self.done.set(0);
+            self.paused.set(None);
             self.round.set(None);
         }
+        self.is_done();
         self.read.set(self.read.get() + 1);
         if sort == Sort::Asks
             && let Some(given) = self.at_once(waiting.len() + self.called.get(), now)
@@ -188,6 +196,10 @@ impl Line {
     fn at_once(&self, ahead: usize, now: Instant) -> Option<Given> {
         let mut pressure = self.pressure.borrow_mut();
         let places = self.read.get() / READ_PER_TURN;
+        // One that came in a pause may be late; that is seen once all of them have been read.
+        if self.may_be_late(now) {
+            return None;
+        }
         if pressure.is_heavy() {
             // There is no end of them: those that were read first have their turn, the others are refused.
             let [before, look] = self.looks.get().map(|then| now.saturating_duration_since(then));
@@ -197,9 +209,7 @@ impl Line {
             self.served.set(self.served.get() + usize::from(has_turn));
             return Some(Given { step, waited });
         }
-        // One that came in a pause may be late; that is seen once all of them have been read.
-        let is_refused =
-            !self.was_pause_by(now) && ahead > places && pressure.refuses(self.pace.get() * (ahead as u32 + 1));
+        let is_refused = ahead > places && pressure.refuses(self.pace.get() * (ahead as u32 + 1));
         is_refused.then_some(Given { step: None, waited: Duration::ZERO })
     }
 
@@ -208,19 +218,37 @@ impl Line {
         let [_, last] = self.looks.get();
         self.looks.set([last, now]);
         let took = now.saturating_duration_since(last);
-        self.was_pause.set(self.is_pause(took));
-        self.round_time.set(self.mean(self.round_time.get(), took));
+        if self.is_pause(took) {
+            self.paused.set(Some(now));
+        } else if took < LATE * self.target {
+            self.paused.set(None);
+        }
+        let (one, usual) = (took / self.done.take().max(1), self.usual.get());
+        let share = took.min(USUAL_OF).div_duration_f32(USUAL_OF);
+        self.usual.set(if usual.is_zero() {
+            one.min(self.target)
+        } else {
+            usual.mul_f32(1.0 - share) + one.min(usual * LONG).mul_f32(share)
+        });
     }
 
-    /// Whether what took so long is no part of a usual round.
+    /// Whether what was done since the sockets were looked at does not take so long.
     fn is_pause(&self, took: Duration) -> bool {
-        took >= LATE * self.target && took >= self.round_time.get() * LONG
+        took >= LATE * self.target && took >= self.usual.get() * LONG * (self.done.get() + 1)
     }
 
-    /// Whether those that join the line by now may be late: they came in a pause, or it came while they were read.
-    fn was_pause_by(&self, now: Instant) -> bool {
+    /// Whether those that join the line by now may be late: they came in a pause, or while the sockets are not looked at in time after one.
+    fn may_be_late(&self, now: Instant) -> bool {
         let [_, look] = self.looks.get();
-        self.was_pause.get() || self.is_pause(now.saturating_duration_since(look))
+        if self.is_pause(now.saturating_duration_since(look)) {
+            self.paused.set(Some(now));
+        }
+        self.paused.get().is_some_and(|seen| now.saturating_duration_since(seen) < LONGEST * self.target)
+    }
+
+    /// One more was read, called or refused.
+    fn is_done(&self) {
+        self.done.set(self.done.get() + 1);
     }
 
     /// Whatever could be read has joined the line: refuses those for whom there is no room, and calls the first. Whether anything was read.
@@ -235,10 +263,10 @@ impl Line {
         // They came between two looks, and nothing tells more of when each of them did.
         let [from, to] = self.looks.get();
         let step = to.saturating_duration_since(from) / (joined as u32 + 1);
-        let was_pause = self.was_pause_by(now);
+        let may_be_late = self.may_be_late(now);
         for (at, ticket) in waiting.range(new..).enumerate() {
             ticket.came.set(from + step * (at as u32 + 1));
-            ticket.is_late.set(was_pause && ticket.age(now) >= LATE * self.target);
+            ticket.is_late.set(may_be_late && ticket.age(now) >= LATE * self.target);
         }
         let pressure = self.pressure.borrow();
         if pressure.is_on() {
@@ -247,6 +275,7 @@ impl Line {
                     new += 1;
                 } else if let Some(ticket) = waiting.remove(new) {
                     ticket.wake(TicketState::Refused);
+                    self.is_done();
                 }
             }
         }
@@ -254,6 +283,7 @@ impl Line {
         let called = turns.max(served).max(1).min(waiting.len());
         for ticket in waiting.drain(..called) {
             ticket.wake(TicketState::Called);
+            self.is_done();
         }
         self.called.set(called);
         self.round.set((called > 0).then_some((now, called as u32)));
