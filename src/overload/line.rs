@@ -18,9 +18,10 @@ const LONGEST: u32 = 40;
 /// Where very much comes, reading and refusing would leave no time to answer anything. So of as many that are read one has a place, and one its turn
 /// before the sockets are looked at again.
 const READ_PER_TURN: usize = 8;
-/// How many times as long as is usual one that is none of the rule is; where it is a round, for what was done in it, it was a pause.
+/// How many times as long as is usual for what was done in it a round is that is none of the rule, but a pause; or how many targets, as when the core was slow
+/// or the round before so long.
 const LONG: u32 = 3;
-/// Rounds that the mean pace is of, about, and the time that what is usual is learned from: a core that is slow for a moment is none of it.
+/// Rounds that the mean pace is of, about; and the time that what is usual is learned from, of which a core that is slow for a moment is not much.
 const ROUNDS: u32 = 16;
 const USUAL_OF: Duration = Duration::from_millis(100);
 
@@ -55,7 +56,7 @@ pub struct Line {
     /// What was done since the last: requests read, called, refused; and the time that one of those usually takes.
     done: Cell<u32>,
     usual: Cell<Duration>,
-    /// When the last pause was seen. None once the sockets have been looked at in time again.
+    /// When a pause began. None once the sockets have been looked at in time again.
     paused: Cell<Option<Instant>>,
     /// When the last were called, and how many.
     round: Cell<Option<(Instant, u32)>>,
@@ -218,10 +219,10 @@ impl Line {
         let [_, last] = self.looks.get();
         self.looks.set([last, now]);
         let took = now.saturating_duration_since(last);
-        if self.is_pause(took) {
-            self.paused.set(Some(now));
-        } else if took < LATE * self.target {
+        if took < LATE * self.target {
             self.paused.set(None);
+        } else if self.is_pause(took) {
+            self.pause(last);
         }
         let (one, usual) = (took / self.done.take().max(1), self.usual.get());
         let share = took.min(USUAL_OF).div_duration_f32(USUAL_OF);
@@ -232,18 +233,25 @@ impl Line {
         });
     }
 
-    /// Whether what was done since the sockets were looked at does not take so long.
+    /// Whether what was done since the sockets were looked at should not have taken so long.
     fn is_pause(&self, took: Duration) -> bool {
-        took >= LATE * self.target && took >= self.usual.get() * LONG * (self.done.get() + 1)
+        took >= LATE * self.target
+            && (took >= LONG * self.target || took >= self.usual.get() * LONG * (self.done.get() + 1))
     }
 
-    /// Whether those that join the line by now may be late: they came in a pause, or while the sockets are not looked at in time after one.
+    /// Whether those that are read by now may be late: there was a pause, and the sockets have not been looked at in time since. Not for ever, where all that comes
+    /// cannot even be read in time.
     fn may_be_late(&self, now: Instant) -> bool {
         let [_, look] = self.looks.get();
         if self.is_pause(now.saturating_duration_since(look)) {
-            self.paused.set(Some(now));
+            self.pause(look);
         }
-        self.paused.get().is_some_and(|seen| now.saturating_duration_since(seen) < LONGEST * self.target)
+        self.paused.get().is_some_and(|began| now.saturating_duration_since(began) < LONGEST * self.target)
+    }
+
+    /// A pause began then, unless one goes on.
+    fn pause(&self, began: Instant) {
+        self.paused.set(self.paused.get().or(Some(began)));
     }
 
     /// One more was read, called or refused.
