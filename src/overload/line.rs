@@ -197,10 +197,6 @@ impl Line {
     fn at_once(&self, ahead: usize, now: Instant) -> Option<Given> {
         let mut pressure = self.pressure.borrow_mut();
         let places = self.read.get() / READ_PER_TURN;
-        // One that came in a pause may be late; that is seen once all of them have been read.
-        if self.may_be_late(now) {
-            return None;
-        }
         if pressure.is_heavy() {
             // There is no end of them: those that were read first have their turn, the others are refused.
             let [before, look] = self.looks.get().map(|then| now.saturating_duration_since(then));
@@ -210,7 +206,9 @@ impl Line {
             self.served.set(self.served.get() + usize::from(has_turn));
             return Some(Given { step, waited });
         }
-        let is_refused = ahead > places && pressure.refuses(self.pace.get() * (ahead as u32 + 1));
+        // One that came in a pause may be late; that is seen once all of them have been read.
+        let is_refused =
+            !self.may_be_late(now) && ahead > places && pressure.refuses(self.pace.get() * (ahead as u32 + 1));
         is_refused.then_some(Given { step: None, waited: Duration::ZERO })
     }
 
