@@ -56,7 +56,7 @@ pub struct Line {
     /// What was done since the last: requests read, called, refused; and the time that one of those usually takes.
     done: Cell<u32>,
     usual: Cell<Duration>,
-    /// When a pause began. None once the sockets have been looked at in time again.
+    /// When a pause was first seen. None once the sockets have been looked at in time again.
     paused: Cell<Option<Instant>>,
     /// When the last were called, and how many.
     round: Cell<Option<(Instant, u32)>>,
@@ -174,7 +174,7 @@ impl Line {
             self.paused.set(None);
             self.round.set(None);
         }
-        self.is_done();
+        self.count_one();
         self.read.set(self.read.get() + 1);
         if sort == Sort::Asks
             && let Some(given) = self.at_once(waiting.len() + self.called.get(), now)
@@ -220,7 +220,7 @@ impl Line {
         if took < LATE * self.target {
             self.paused.set(None);
         } else if self.is_pause(took) {
-            self.pause(last);
+            self.pause(now);
         }
         let (one, usual) = (took / self.done.take().max(1), self.usual.get());
         let share = took.min(USUAL_OF).div_duration_f32(USUAL_OF);
@@ -242,18 +242,18 @@ impl Line {
     fn may_be_late(&self, now: Instant) -> bool {
         let [_, look] = self.looks.get();
         if self.is_pause(now.saturating_duration_since(look)) {
-            self.pause(look);
+            self.pause(now);
         }
-        self.paused.get().is_some_and(|began| now.saturating_duration_since(began) < LONGEST * self.target)
+        self.paused.get().is_some_and(|seen| now.saturating_duration_since(seen) < LONGEST * self.target)
     }
 
-    /// A pause began then, unless one goes on.
-    fn pause(&self, began: Instant) {
-        self.paused.set(self.paused.get().or(Some(began)));
+    /// There was a pause by now, unless one is known that has not been made good.
+    fn pause(&self, now: Instant) {
+        self.paused.set(self.paused.get().or(Some(now)));
     }
 
     /// One more was read, called or refused.
-    fn is_done(&self) {
+    fn count_one(&self) {
         self.done.set(self.done.get() + 1);
     }
 
@@ -281,7 +281,7 @@ impl Line {
                     new += 1;
                 } else if let Some(ticket) = waiting.remove(new) {
                     ticket.wake(TicketState::Refused);
-                    self.is_done();
+                    self.count_one();
                 }
             }
         }
@@ -289,7 +289,7 @@ impl Line {
         let called = turns.max(served).max(1).min(waiting.len());
         for ticket in waiting.drain(..called) {
             ticket.wake(TicketState::Called);
-            self.is_done();
+            self.count_one();
         }
         self.called.set(called);
         self.round.set((called > 0).then_some((now, called as u32)));

@@ -188,6 +188,13 @@ fn who_came_in_a_pause_is_answered_and_who_comes_after_it_refused_at_once() {
 }
 
 #[test]
+fn who_came_in_a_pause_longer_than_anybody_may_wait_is_answered_where_there_is_time() {
+    let due = |sent: u32| Duration::from_secs(1) * sent / 10_000;
+    let outcome = worker_of(due, 90 * MS, Before::Look, USUAL);
+    assert!(outcome.answered > 7_000 && outcome.refused > 0, "{outcome:?}");
+}
+
+#[test]
 fn so_it_is_where_the_core_is_only_slow() {
     for per_second in [30_000, 34_000, 36_000] {
         let due = |sent: u32| Duration::from_secs(1) * sent / per_second;
