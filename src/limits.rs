@@ -185,6 +185,9 @@ pub const CLOCK_EVEN_FOR: std::time::Duration = std::time::Duration::from_secs(6
 /// Interactions beyond their retention removed in one transaction.
 pub const PRUNE_INTERACTIONS_MAX: usize = 2_000;
 
+/// Interactions that an erasure removes in one transaction: tens of MiB, and writers wait for some tenths of a second.
+pub const ERASED_AT_ONCE: usize = 10_000;
+
 /// Reloads that may wait for the one in progress.
 pub const RELOADS_WAITING_MAX: usize = 16;
 

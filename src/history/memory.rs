@@ -122,7 +122,8 @@ impl MemoryHistory {
                 }
             });
         }
-        Ok(Erased { interactions: gone.len() as u64, recommendations, watermark: self.last_sequence() })
+        let (interactions, watermark) = (gone.len() as u64, self.last_sequence());
+        Ok(Erased { interactions, recommendations, watermark, more: false })
     }
 }
 
@@ -224,7 +225,7 @@ mod tests {
         assert_eq!(ack, Ack { accepted: 2, duplicates: 0, watermark: 2 });
         let note = Write::put(Table::People, "u", vec![1]);
         let erased = store.erase_now(&[Actor::user("u")], vec![note]).unwrap();
-        assert_eq!(erased, Erased { interactions: 1, recommendations: Vec::new(), watermark: 2 });
+        assert_eq!(erased, Erased { interactions: 1, watermark: 2, ..Erased::default() });
         let items = |actor: Actor| match store.recent(&actor) {
             Lookup::Ready(recent) => recent.iter().map(|kept| kept.interaction.item_id.clone()).collect(),
             _ => Vec::new(),

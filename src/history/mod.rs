@@ -107,6 +107,8 @@ pub struct Erased {
     pub recommendations: Vec<String>,
     /// Sequence of the last interaction in the store at that moment.
     pub watermark: u64,
+    /// Whether there is more to remove, for which it has to be asked again.
+    pub more: bool,
 }
 
 /// The answer to a look-up: at hand, or on its way from the disk.
@@ -177,8 +179,9 @@ pub trait RecentInteractions: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<Vec<Kept>, StoreError>>;
 
     /// Removes every interaction of these actors, whoever else it was kept for, with the ids that made them idempotent, and applies changes of
-    /// documents: all of it or nothing, answered when it is as safe as an append. Appends made before it are removed, later ones are new. A look-up
-    /// that began before may still answer the old list once; none that begins after the answer does.
+    /// documents: all of it or nothing, answered when it is as safe as an append. Of more than [`crate::limits::ERASED_AT_ONCE`] only so many go, the
+    /// newest of an actor first, and documents change when it is asked again and no more is left. Appends made before it are removed, later ones are
+    /// new. A look-up that began before may still answer the old list once; none that begins after the answer does.
     fn erase(&self, actors: Vec<Actor>, documents: Vec<Write>) -> BoxFuture<'static, Result<Erased, StoreError>>;
 
     /// Sequence of the last interaction that every look-up from now on knows. What an [`Ack`] says is reached when it is answered.

@@ -10,7 +10,7 @@ use super::{People, PeopleError, records};
 use crate::history::{Actor, Kept, Lookup, RecentInteractions};
 use crate::interaction::RECOMMENDATION_ID;
 use crate::limits;
-use crate::store::StoreError;
+use crate::store::{StoreError, Write};
 
 /// What was removed of a person.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,16 +74,24 @@ impl People {
     ///
     /// # Errors
     /// The store's failure; then nothing that is on disk was removed, but that lists may be gone that the person was shown, and that some may not
-    /// follow the person any more; of one with hundreds of names some may be gone, with all that was kept under them. Asked again, it goes on. Or, if
-    /// it failed at the very end, all was removed but lists named by what came in meanwhile.
+    /// follow the person any more; of one with hundreds of names some may be gone, with all that was kept under them, and of more than
+    /// [`limits::ERASED_AT_ONCE`] interactions any. Asked again, it goes on. Or, if it failed at the very end, all was removed but lists named by what
+    /// came in meanwhile.
     pub async fn erase(&self, person: &[Actor], shown: &ShownLog) -> Result<Erasure, PeopleError> {
         let mut erasure = Erasure::default();
         let (mut names, mut ids, _one) = loop {
             let names = self.erased_with(person);
             // This goes over all profiles and over all that the person did, and holds nobody up.
             erasure.follows += self.unfollow(&names).await?;
-            let ids = self.recommendations_of(&names, &mut erasure).await?;
+            let (mut ids, count) = self.recommendations_of(&names, &mut erasure).await?;
             erasure.recommendations += shown.remove(&Vec::from_iter(ids.iter().cloned())).await?;
+            // So much is not waited for by who merges or refuses.
+            if count > limits::ERASED_AT_ONCE {
+                for names in names.chunks(NAMES_AT_ONCE) {
+                    let late = self.erase_stored(names, &[], shown, &mut ids, &mut erasure).await?;
+                    erasure.recommendations += shown.remove(&late).await?;
+                }
+            }
             let one = self.changing.lock().await;
             // Asked again now that nobody merges.
             if self.erased_with(person) == names {
@@ -114,14 +122,13 @@ impl People {
         // Names before those that they are merged into, and users last: where a part fails, what is left is found from the first name, and from each user
         // that goes in the last part.
         for names in person.chunks(NAMES_AT_ONCE).rev() {
-            let erased = self.history.erase(names.to_vec(), records::leave(names, left.as_ref())).await?;
-            erasure.interactions += erased.interactions;
+            let documents = records::leave(names, left.as_ref());
+            let mut late = self.erase_stored(names, &documents, shown, &mut ids, &mut erasure).await?;
             let fleeting = self.fleeting.erase(names.to_vec(), Vec::new()).await?;
             erasure.fleeting += fleeting.interactions;
             erasure.merges += self.forget(names, left.clone());
             // Named by what came in since they were read, or was in memory only.
-            let late = erased.recommendations.into_iter().chain(fleeting.recommendations);
-            let late: Vec<String> = late.filter(|id| ids.insert(id.clone())).collect();
+            late.extend(fleeting.recommendations.into_iter().filter(|id| ids.insert(id.clone())));
             if !late.is_empty() {
                 erasure.recommendations += shown.remove(&late).await?;
             }
@@ -129,18 +136,46 @@ impl People {
         Ok(erasure)
     }
 
+    /// Removes what the store keeps of these names, part by part, with the lists that it names and that are not among `ids`; of the last part it
+    /// returns those. Documents change with that part.
+    async fn erase_stored(
+        &self,
+        names: &[Actor],
+        documents: &[Write],
+        shown: &ShownLog,
+        ids: &mut HashSet<String>,
+        erasure: &mut Erasure,
+    ) -> Result<Vec<String>, StoreError> {
+        loop {
+            let erased = self.history.erase(names.to_vec(), documents.to_vec()).await?;
+            erasure.interactions += erased.interactions;
+            let late: Vec<String> = erased.recommendations.into_iter().filter(|id| ids.insert(id.clone())).collect();
+            if !erased.more {
+                return Ok(late);
+            }
+            if !late.is_empty() {
+                erasure.recommendations += shown.remove(&late).await?;
+            }
+        }
+    }
+
     /// The names that are erased with the first of a person's: a user goes with all names, a session by itself.
     fn erased_with(&self, person: &[Actor]) -> Vec<Actor> {
         person.first().filter(|first| first.is_user()).map_or_else(|| person.to_vec(), |user| self.person(user))
     }
 
-    /// The recommendations that a person's interactions name, and the span of those interactions.
-    async fn recommendations_of(&self, person: &[Actor], erasure: &mut Erasure) -> Result<HashSet<String>, StoreError> {
-        let mut ids: HashSet<String> = HashSet::new();
+    /// The recommendations that a person's interactions name, how many interactions these are, and their span.
+    async fn recommendations_of(
+        &self,
+        person: &[Actor],
+        erasure: &mut Erasure,
+    ) -> Result<(HashSet<String>, usize), StoreError> {
+        let (mut ids, mut count) = (HashSet::new(), 0);
         for name in person {
             let mut before = None;
             loop {
                 let (page, next) = self.list(std::slice::from_ref(name), before, limits::LISTED_MAX).await?;
+                count += page.len();
                 for kept in &page {
                     let at = kept.interaction.occurred_at_ms;
                     let (first, last) = erasure.span_ms.unwrap_or((at, at));
@@ -153,7 +188,7 @@ impl People {
                 }
             }
         }
-        Ok(ids)
+        Ok((ids, count))
     }
 
     /// Brings what is in memory up to a change that has left each name nothing, or a profile that says no more than what the person refused. Says how

@@ -17,6 +17,7 @@ use crate::history::memory::MemoryHistory;
 use crate::history::{Actor, Incoming};
 use crate::interaction::{Interaction, RECOMMENDATION_ID};
 use crate::limits;
+use crate::store::embedded::{EmbeddedOptions, EmbeddedStore, Retention};
 use crate::store::memory::MemoryDocuments;
 use crate::store::{BoxFuture, Documents, Page, StoreError, Table, Write};
 use crate::testing::HeldUpHistory;
@@ -415,5 +416,33 @@ fn a_session_that_alone_has_a_refusal_does_not_give_way_to_new_ones() {
         let person = people.person(&user);
         assert_eq!([0, 1].map(|day| person.contains(&session(day))), [true, false]);
         assert_eq!(people.standing(&user), Consent::None);
+    });
+}
+
+#[test]
+fn an_erasure_goes_on_until_nothing_is_left_of_very_much() {
+    let directory = tempfile::tempdir().unwrap();
+    let options =
+        EmbeddedOptions { keep: 5, cache_mb: 4, page_cache_mb: 4, queue: 10_000, retention: Retention::default() };
+    let store = Arc::new(EmbeddedStore::open(&directory.path().join("h"), options, || 1_000).unwrap());
+    let people = People::open(&PeopleSettings::default(), store.clone(), store.clone()).unwrap();
+    let (user, session) = (Actor::user("u"), Actor::session("s"));
+    let count = 2 * limits::ERASED_AT_ONCE + 1;
+    runtime().block_on(async {
+        people.merge(&user, &session, 0).await.unwrap();
+        let view = |at: usize| Incoming {
+            user_id: (at % 2 == 0).then(|| "u".to_owned()),
+            session_id: Some("s".to_owned()),
+            interaction: Interaction::new("i", "view", at as i64),
+        };
+        let many: Vec<(Incoming, Consent)> = (0..count).map(|at| (view(at), Consent::Full)).collect();
+        for batch in many.chunks(limits::BATCH_INTERACTIONS_MAX) {
+            people.keep(batch.to_vec()).await.unwrap();
+        }
+        let log = ShownLog::new(store.clone(), ShownOptions { sample: 0.0, history: false, keep_ms: 1_000 });
+        let erased = people.erase(std::slice::from_ref(&user), &log).await.unwrap();
+        assert_eq!((erased.interactions, erased.merges), (count as u64, 1));
+        assert_eq!(erased.span_ms, Some((0, count as i64 - 1)));
+        assert!(people.list(&[user, session], None, 1).await.unwrap().0.is_empty());
     });
 }

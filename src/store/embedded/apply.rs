@@ -59,8 +59,11 @@ impl File {
                         Ok(Outcome::Written)
                     }
                     Change::Erase(actors, writes) => {
-                        tables.write(writes);
-                        Ok(Outcome::Erased(tables.erase(actors, &mut committed.gone)?))
+                        let erased = tables.erase(actors, &mut committed.gone)?;
+                        if !erased.more {
+                            tables.write(writes);
+                        }
+                        Ok(Outcome::Erased(erased))
                     }
                 };
                 committed.outcomes.push(outcome);
@@ -151,16 +154,20 @@ impl<'t, 'e> Tables<'t, 'e> {
 
     fn erase(&mut self, actors: &[Actor], gone: &mut HashSet<String>) -> Result<Erased> {
         let spaces = self.transaction.spaces();
-        let mut erased = Erased::default();
+        let mut erased = Erased { watermark: self.next - 1, ..Erased::default() };
         for actor in actors {
             gone.insert(actor.as_str().to_owned());
             let entries = self.transaction.view.snapshot.range(&spaces.actors, keys::whole(actor.as_str()));
-            for entry in entries {
+            // The newest first: where it is never asked again, what is left still says since when there was something.
+            for entry in entries.rev() {
                 let key = entry.key()?;
                 let sequence = keys::sequence_of(&key);
                 // What an actor of this erasure shared with one before is gone already.
                 if self.removed.contains(&sequence) {
                     continue;
+                }
+                if erased.interactions == limits::ERASED_AT_ONCE as u64 {
+                    return Ok(Erased { more: true, ..erased });
                 }
                 erased.interactions += 1;
                 match self.take(sequence)? {
@@ -173,7 +180,6 @@ impl<'t, 'e> Tables<'t, 'e> {
                 }
             }
         }
-        erased.watermark = self.next - 1;
         Ok(erased)
     }
 

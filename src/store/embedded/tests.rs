@@ -289,6 +289,28 @@ fn what_is_erased_is_gone_with_its_ids_and_comes_back_only_as_new() {
 }
 
 #[test]
+fn more_than_goes_at_once_is_erased_part_by_part_and_documents_change_with_the_last() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory.path().join("h"));
+    runtime().block_on(async {
+        let many: Vec<Incoming> =
+            (0..=limits::ERASED_AT_ONCE).map(|at| incoming("a", &at.to_string(), at as i64, None)).collect();
+        for batch in many.chunks(limits::BATCH_INTERACTIONS_MAX) {
+            store.append(batch.to_vec()).await.unwrap();
+        }
+        let note = || vec![Write::put(Table::People, "a", b"done".to_vec())];
+        let part = store.erase(vec![Actor::user("a")], note()).await.unwrap();
+        assert_eq!((part.interactions, part.more), (limits::ERASED_AT_ONCE as u64, true));
+        assert_eq!(items(&store, Actor::user("a")).await, ["0"], "the oldest is left");
+        assert_eq!(store.get(Table::People, "a").await.unwrap(), None);
+        let last = store.erase(vec![Actor::user("a")], note()).await.unwrap();
+        assert_eq!((last.interactions, last.more), (1, false));
+        assert!(items(&store, Actor::user("a")).await.is_empty());
+        assert_eq!(store.get(Table::People, "a").await.unwrap().unwrap(), b"done");
+    });
+}
+
+#[test]
 fn an_actor_can_be_read_to_the_end_page_by_page() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory.path().join("h"));
