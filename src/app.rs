@@ -21,13 +21,11 @@ pub use self::stores::Stores;
 use self::upkeep::{prune, tell_of_rules};
 use crate::audit::Audit;
 use crate::clock::{Clock, system_now_ms};
-use crate::history::Actor;
 use crate::http::state::{Names, State};
 use crate::keys::{KeyRing, KeysError, Rate};
 use crate::live_catalog::{ChangeError, LiveCatalog};
 use crate::overload::Placement;
 use crate::people::People;
-use crate::people::consent::Consent;
 use crate::people::shown::{ShownLog, ShownOptions};
 use crate::recall_audit::RecallAudit;
 use crate::reload::Reloader;
@@ -183,8 +181,7 @@ impl Application {
         let people = People::open(&settings.people, stores.history.clone(), stores.documents.clone())?;
         let trending = Arc::new(Trending::new(settings.trending));
         // Who has refused since it was kept is not counted any more.
-        let may = |who: &Actor| people.standing(who) == Consent::Full;
-        trending.count_again(&*stores.history, &reloader, may, system_now_ms());
+        trending.count_again(&*stores.history, &reloader, |names| people.counted(names), system_now_ms());
         let clock = Clock::new(settings.http.clock);
         let refresher =
             Refresher::start(Arc::clone(&trending), Arc::clone(&reloader), clock.clone()).map_err(|source| {

@@ -36,7 +36,7 @@ pub struct TrendingSettings {
     pub half_life_hours: f64,
     /// Milliseconds between two rounds of adding up: how old a list of what is trending may be.
     pub refresh_ms: u64,
-    /// Different people (users, else sessions) within the window below which an item is not listed, so that no single visitor can be read off.
+    /// Different people (users, else sessions, merged ones as one) within the window below which an item is not listed, so that no single visitor can be read off.
     pub minimum_count: u32,
     /// Keys of the context that are counted by their values.
     pub by: Vec<String>,
@@ -195,20 +195,20 @@ impl Trending {
         }
     }
 
-    /// Counts the recent part of the log, of those who may be counted. A log that cannot be read is no reason not to start.
+    /// Counts the recent part of the log, each as the person that did it, if one may be counted. A log that cannot be read is no reason not to start.
     pub fn count_again(
         &self,
         history: &dyn RecentInteractions,
         reloader: &Reloader,
-        may: impl Fn(&Actor) -> bool,
+        person: impl Fn(&[Actor]) -> Option<Actor>,
         now_ms: i64,
     ) {
         let usual = Weighting::default();
         let live = reloader.live();
         let kinds = live.as_deref().map_or(&usual.kinds, |live| &live.snapshot.manifest().weighting.kinds);
         let count = &mut |who: &[Actor], one: &Interaction| {
-            if let Some(first) = who.first().filter(|_| who.iter().all(&may)) {
-                self.count(first, one, kinds, now_ms);
+            if let Some(first) = person(who) {
+                self.count(&first, one, kinds, now_ms);
             }
         };
         if let Err(error) = history.replay(self.since_ms(now_ms), limits::TRENDING_REPLAY_MAX, count) {

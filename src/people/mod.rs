@@ -168,11 +168,19 @@ impl People {
         Actor::session(&self.name("s:", id))
     }
 
-    /// Who did something: the user, else the session, under the name that is kept.
+    /// Who did something: the person that the user is, else the session, by the first name.
     #[must_use]
     pub fn who(&self, incoming: &Incoming) -> Option<Actor> {
         let session = || incoming.session_id.as_deref().map(|id| self.session(id));
-        incoming.user_id.as_deref().map(|id| self.user(id)).or_else(session)
+        let name = incoming.user_id.as_deref().map(|id| self.user(id)).or_else(session)?;
+        Some(self.root(&name))
+    }
+
+    /// Who did what is kept under these names, the user's before the session's; nobody where one of them has refused since.
+    #[must_use]
+    pub fn counted(&self, names: &[Actor]) -> Option<Actor> {
+        let may = names.iter().all(|name| self.standing(name) == Consent::Full);
+        names.first().filter(|_| may).map(|first| self.root(first))
     }
 
     fn name<'a>(&self, space: &str, id: &'a str) -> Cow<'a, str> {

@@ -446,3 +446,19 @@ fn an_erasure_goes_on_until_nothing_is_left_of_very_much() {
         assert!(people.list(&[user, session], None, 1).await.unwrap().0.is_empty());
     });
 }
+
+#[test]
+fn what_is_done_under_merged_names_is_counted_as_one_persons() {
+    let people = people(&Gated::open());
+    let (user, session) = (Actor::user("u"), Actor::session("s"));
+    let interaction = Interaction::new("i", "view", 1);
+    let view = Incoming { user_id: None, session_id: Some("s".to_owned()), interaction };
+    let counted = || people.counted(std::slice::from_ref(&session));
+    runtime().block_on(async {
+        assert_eq!((people.who(&view), counted()), (Some(session.clone()), Some(session.clone())));
+        people.merge(&user, &session, 0).await.unwrap();
+        assert_eq!((people.who(&view), counted()), (Some(user.clone()), Some(user.clone())));
+        people.set_profile(&user, Some(&Profile::refusal()), true).await.unwrap();
+        assert_eq!(counted(), None);
+    });
+}
