@@ -271,7 +271,8 @@ pub const LIVE_ITEMS_MAX: usize = 200_000;
 /// Memory that changes of the catalogue may take, estimated; twice that while an artifact contains some of them. Five KiB for each of as many items.
 pub const LIVE_BYTES_MAX: usize = 1 << 30;
 
-/// How long a change is kept that the artifact in service contains, in milliseconds: an older artifact may be activated again.
+/// How long a change is kept that the artifact in service contains, in milliseconds, and until the artifact published before it
+/// contains it too: an older artifact may be activated again.
 pub const CONTAINED_KEPT_MS: i64 = 7 * 24 * 60 * 60 * 1000;
 
 /// Most items changed by one request.

@@ -59,6 +59,11 @@ impl Live {
         })
     }
 
+    /// Whether they have been sorted.
+    pub fn is_sorted(&self) -> bool {
+        self.sorted.get().is_some()
+    }
+
     /// What changed in the catalogue, seen to until now; none where nothing did, which costs a read of two numbers. Hold it for the length of one
     /// computation.
     pub fn changes(&self, now_ms: i64) -> Option<RwLockReadGuard<'_, LiveItems>> {
@@ -325,6 +330,9 @@ impl Watcher {
                     );
                 }
                 snapshot.warm();
+                if let Some(live) = self.live.load().as_ref() {
+                    snapshot.model().make_columns_of(live.snapshot.model());
+                }
                 self.swap_in(snapshot, &generation, started);
                 Ok(Reloaded::Swapped(generation))
             }
@@ -381,10 +389,22 @@ impl Watcher {
         let believed_ms = self.even.believed((self.clock)());
         let Some(live) = self.live.load_full().filter(|_| Instant::now() >= self.next_tidy) else { return };
         self.next_tidy = Instant::now() + TIDY_EVERY;
+        // Where it is not known what the one before contains, nothing is removed for its age.
+        let (before, believed_ms) = match self.before(&live) {
+            Ok(before) => (before, believed_ms),
+            Err(error) => {
+                tracing::warn!(
+                    error = chain(&error),
+                    "the artifact before cannot be read, so no change is removed for its age"
+                );
+                (None, None)
+            }
+        };
         let done = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
             Ok(runtime) => runtime.block_on(async {
                 // A disk that stalls holds up no artifact.
-                let tidying = self.catalog.tidy(live.snapshot.model(), believed_ms);
+                let before = before.as_ref().map(Snapshot::model);
+                let tidying = self.catalog.tidy(live.snapshot.model(), before, believed_ms);
                 match tokio::time::timeout(TIDY_PATIENCE, tidying).await {
                     Ok(tidied) => tidied.map_err(|error| chain(&error)),
                     Err(_) => Err("the store does not answer".to_owned()),
@@ -395,6 +415,14 @@ impl Watcher {
         if let Err(error) = done {
             tracing::error!(error, "changes that the artifact contains were not removed; it is tried again in an hour");
         }
+    }
+
+    /// The artifact that was published before one, if there is one: who goes back, goes back to it.
+    fn before(&self, live: &Live) -> Result<Option<Snapshot>, ArtifactError> {
+        let directories = artifact::generations(&self.dir)?.into_iter().map(|name| self.dir.join(name));
+        let is_older = |directory: &PathBuf| directory != live.snapshot.directory();
+        let Some(before) = directories.take_while(is_older).last() else { return Ok(None) };
+        Snapshot::open_in(&before, Memory::Cold).map(Some)
     }
 
     fn note_refusal(&mut self, generation: String, tried: Stamp, insist: bool, error: ReloadError) -> Answer {

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::http::Method;
 use actix_web::http::header::ACCEPT;
+use actix_web::rt::task::{JoinHandle, spawn_blocking};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -19,7 +20,7 @@ use super::error::Problem;
 use super::items::ItemDto;
 use super::state::{State, Worker};
 use crate::model::ModelView;
-use crate::reload::Live;
+use crate::reload::Reloader;
 
 /// Items in a page that asks for no number.
 const LISTED: usize = 100;
@@ -83,7 +84,7 @@ pub(crate) async fn get(
     let sorting = web::block(move || sorted.sorted().len()).await;
     sorting.map_err(|_| Problem::stopping())?;
     let Some((limit, after)) = asked else {
-        let lines = LinesOfItems::new(live, request.method());
+        let lines = LinesOfItems::new(Arc::clone(&state.reloader), request.method());
         return Ok(HttpResponse::Ok().content_type("application/x-ndjson").body(lines));
     };
     let changes = live.changes(state.now_ms());
@@ -121,19 +122,22 @@ fn decode(cursor: &str) -> Result<String, Problem> {
     key.filter(|key| !key.is_empty()).ok_or_else(not_our_cursor)
 }
 
-/// The body that is the whole catalogue, made as it is sent.
+/// The body that is the whole catalogue, made as it is sent. It holds no artifact: one who reads slowly, or no more, would keep it in memory and on the
+/// disk after another took its place.
 struct LinesOfItems {
-    live: Arc<Live>,
+    reloader: Arc<Reloader>,
     after: Option<String>,
     ended: bool,
+    /// The sorting of an artifact that took the place of another meanwhile.
+    sorting: Option<JoinHandle<()>>,
     /// Whether the last call made lines.
     made: bool,
 }
 
 impl LinesOfItems {
     /// HEAD asks for none: all would be made in one go, since nothing waits for room on the way, and thrown away.
-    fn new(live: Arc<Live>, method: &Method) -> Self {
-        Self { live, after: None, ended: *method == Method::HEAD, made: false }
+    fn new(reloader: Arc<Reloader>, method: &Method) -> Self {
+        Self { reloader, after: None, ended: *method == Method::HEAD, sorting: None, made: false }
     }
 }
 
@@ -148,13 +152,25 @@ impl MessageBody for LinesOfItems {
         if self.ended {
             return Poll::Ready(None);
         }
+        let Some(live) = self.reloader.live().as_ref().map(Arc::clone) else { return Poll::Ready(None) };
+        if !live.is_sorted() {
+            let unsorted = Arc::clone(&live);
+            let sort = || {
+                spawn_blocking(move || {
+                    unsorted.sorted();
+                })
+            };
+            if Pin::new(self.sorting.get_or_insert_with(sort)).poll(context).is_pending() {
+                return Poll::Pending;
+            }
+        }
+        self.sorting = None;
         self.made = !self.made;
         if !self.made {
             // One who takes lines as fast as they are made would have the worker for as long as there are any: others have their turn in between.
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let live = Arc::clone(&self.live);
         // Expired items are listed too, so no time is seen to: sending takes long, and what expired meanwhile would be back in every list.
         let changes = live.overlay.as_it_is();
         let view = live.snapshot.model().view_with(Some(&changes));
@@ -172,7 +188,11 @@ impl MessageBody for LinesOfItems {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::future::poll_fn;
+    use std::path::Path;
     use std::task::Waker;
+    use std::time::{Duration, Instant};
 
     use kindred_index::{Memory, Metric};
 
@@ -180,24 +200,56 @@ mod tests {
     use crate::catalog::CatalogItem;
     use crate::live_catalog::LiveCatalog;
     use crate::live_items::LiveEntry;
-    use crate::reload::Reloader;
+    use crate::reload::Reloaded;
     use crate::store::memory::MemoryDocuments;
     use crate::telemetry::Metrics;
     use crate::testing::Fixture;
     use crate::timestamp::Timestamp;
 
+    fn reloader(root: &Path) -> Arc<Reloader> {
+        let (metrics, catalog) = (Metrics::new().unwrap(), LiveCatalog::load(Arc::new(MemoryDocuments::default())));
+        let (metrics, catalog) = (Arc::new(metrics), Arc::new(catalog.unwrap()));
+        Arc::new(Reloader::start(root, Memory::default(), None, metrics, || 0, catalog).unwrap())
+    }
+
+    #[actix_web::test]
+    async fn who_reads_slowly_keeps_no_artifact_and_is_sent_the_rest_of_the_one_that_took_its_place() {
+        let (root, n) = (tempfile::tempdir().unwrap(), 2 * LINES_AT_ONCE);
+        Fixture::random(42, n, 16, Metric::Cosine).publish(root.path(), "g1");
+        let reloader = reloader(root.path());
+        let replaced = reloader.live().as_ref().map(Arc::downgrade).unwrap();
+        let mut lines = LinesOfItems::new(Arc::clone(&reloader), &Method::GET);
+        let mut sent = Vec::new();
+        while let Some(Ok(part)) = poll_fn(|context| Pin::new(&mut lines).poll_next(context)).await {
+            let is_first = sent.is_empty();
+            sent.extend_from_slice(&part);
+            if is_first {
+                Fixture::random(43, n, 16, Metric::Cosine).publish(root.path(), "g2");
+                assert_eq!(reloader.reload().await.unwrap(), Reloaded::Swapped("g2".to_owned()));
+                let began = Instant::now();
+                while replaced.strong_count() > 0 && began.elapsed() < Duration::from_secs(20) {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                assert_eq!(replaced.strong_count(), 0, "nobody waits for who reads");
+            }
+        }
+        let sent: Vec<CatalogItem> =
+            sent.trim_ascii().split(|byte| *byte == b'\n').map(|line| serde_json::from_slice(line).unwrap()).collect();
+        let ids: BTreeSet<&str> = sent.iter().map(|item| item.id.as_str()).collect();
+        assert_eq!((sent.len(), ids.len()), (n, n), "each item once");
+    }
+
     #[test]
     fn sending_all_of_it_holds_nobody_up_and_brings_nothing_back_that_expired_meanwhile() {
         let root = tempfile::tempdir().unwrap();
         Fixture::random(42, 2 * LINES_AT_ONCE, 16, Metric::Cosine).publish(root.path(), "g1");
-        let (metrics, catalog) = (Metrics::new().unwrap(), LiveCatalog::load(Arc::new(MemoryDocuments::default())));
-        let (metrics, catalog) = (Arc::new(metrics), Arc::new(catalog.unwrap()));
-        let reloader = Reloader::start(root.path(), Memory::default(), None, metrics, || 0, catalog).unwrap();
+        let reloader = reloader(root.path());
         let live = reloader.live().as_ref().map(Arc::clone).unwrap();
+        live.sorted();
         let item = CatalogItem { expires_at: Some(Timestamp(10)), ..CatalogItem::new("new") };
         let entry = Arc::new(LiveEntry::put(item, None, 0).unwrap());
         live.overlay.write(|items| items.apply(live.snapshot.model(), entry, None));
-        let mut lines = LinesOfItems::new(Arc::clone(&live), &Method::GET);
+        let mut lines = LinesOfItems::new(Arc::clone(&reloader), &Method::GET);
         assert!(live.changes(10).unwrap().added(true, None).is_empty(), "it has expired");
         let (mut sent, mut turns_of_others) = (0, 0);
         let mut context = Context::from_waker(Waker::noop());
@@ -209,7 +261,7 @@ mod tests {
             }
         }
         assert_eq!((sent, turns_of_others), (2 * LINES_AT_ONCE + 1, 2), "all of the catalogue, and pauses in between");
-        let mut head = LinesOfItems::new(Arc::clone(&live), &Method::HEAD);
+        let mut head = LinesOfItems::new(Arc::clone(&reloader), &Method::HEAD);
         assert!(matches!(Pin::new(&mut head).poll_next(&mut context), Poll::Ready(None)), "no line is made for HEAD");
         assert!(live.overlay.as_it_is().added(true, None).is_empty(), "and stays so");
     }

@@ -2,7 +2,8 @@
 //!
 //! A change is first synced by the store and then seen by requests, so what an answer showed is there after a restart. Changes of one item follow
 //! one another; changes of different items share the store's commits. A change that a newer artifact contains is not laid over it; it is
-//! kept for [`limits::CONTAINED_KEPT_MS`] after it was made, in case an older artifact is activated again, or for less where there are many.
+//! kept in case an older artifact is activated again: for [`limits::CONTAINED_KEPT_MS`] after it was made, and until the artifact before contains it
+//! too, or for less where there are many.
 
 mod kept;
 mod overlay;
@@ -257,19 +258,25 @@ impl LiveCatalog {
         swap(snapshot, items)
     }
 
-    /// Removes changes that the artifact contains and that were made long ago, and of those that it contains the oldest beyond
-    /// [`limits::LIVE_ITEMS_MAX`] and [`limits::LIVE_BYTES_MAX`]. Only a clock that can be believed tells what is long. One whose item is being
+    /// Removes changes that the artifact contains, and the one `before` it if there is one, and that were made long ago; and of those that it contains
+    /// the oldest beyond [`limits::LIVE_ITEMS_MAX`] and [`limits::LIVE_BYTES_MAX`]. Only a clock that can be believed tells what is long. One whose item is being
     /// changed, or which the store does not remove, stays until the next time.
     ///
     /// # Errors
     /// The store's failure.
-    pub async fn tidy(&self, model: &Model<MappedFile>, believed_ms: Option<i64>) -> Result<(), StoreError> {
-        self.tidy_to(model, believed_ms, limits::LIVE_ITEMS_MAX).await
+    pub async fn tidy(
+        &self,
+        model: &Model<MappedFile>,
+        before: Option<&Model<MappedFile>>,
+        believed_ms: Option<i64>,
+    ) -> Result<(), StoreError> {
+        self.tidy_to(model, before, believed_ms, limits::LIVE_ITEMS_MAX).await
     }
 
     async fn tidy_to(
         &self,
         model: &Model<MappedFile>,
+        before: Option<&Model<MappedFile>>,
         believed_ms: Option<i64>,
         most: usize,
     ) -> Result<(), StoreError> {
@@ -282,11 +289,14 @@ impl LiveCatalog {
         let mut surplus_bytes = bytes.saturating_sub(self.most_bytes);
         let mut by_turn: BTreeMap<usize, Vec<Arc<LiveEntry>>> = BTreeMap::new();
         for entry in entries {
+            let is_surplus = surplus > 0 || surplus_bytes > 0;
             let age_ms = believed_ms.map_or(0, |now_ms| now_ms.saturating_sub(entry.updated_at_ms()));
-            if age_ms <= limits::CONTAINED_KEPT_MS && surplus == 0 && surplus_bytes == 0 {
+            if age_ms <= limits::CONTAINED_KEPT_MS && !is_surplus {
                 break;
             }
-            if LiveItems::is_contained(model, &entry) {
+            // Where builds are rare, a change may be older than that when it is first contained.
+            let is_contained = |model: &Model<MappedFile>| LiveItems::is_contained(model, &entry);
+            if is_contained(model) && (is_surplus || before.is_none_or(is_contained)) {
                 surplus = surplus.saturating_sub(1);
                 surplus_bytes = surplus_bytes.saturating_sub(kept::bytes(&entry));
                 by_turn.entry(self.turn_of(entry.id())).or_default().push(entry);

@@ -37,7 +37,7 @@ fn of_what_an_artifact_contains_the_oldest_goes_where_there_is_too_much_or_a_clo
     let write = |entry: &LiveEntry| Write::put(Table::Items, entry.id(), entry.to_record().unwrap());
     documents.inner.write_now(entries.iter().map(write).collect()).unwrap();
     let catalog = LiveCatalog::load(documents.clone()).unwrap();
-    let tidy = |believed_ms, most| runtime.block_on(catalog.tidy_to(snapshot.model(), believed_ms, most));
+    let tidy = |believed_ms, most| runtime.block_on(catalog.tidy_to(snapshot.model(), None, believed_ms, most));
     let left = || ["gone-1", "gone-2", "gone-3", "gone-4", "new"].map(|id| catalog.last(id).is_some());
     let stored = || documents.blocking_scan(Table::Items, None, 10).unwrap().len();
     refuses.store(true, Ordering::Relaxed);
@@ -50,6 +50,28 @@ fn of_what_an_artifact_contains_the_oldest_goes_where_there_is_too_much_or_a_clo
     assert_eq!(left(), [false, false, true, true, true], "nothing is old by a clock that is not believed");
     tidy(Some(5 + limits::CONTAINED_KEPT_MS), 5).unwrap();
     assert_eq!((left(), stored()), ([false, false, false, false, true], 1));
+}
+
+#[test]
+fn what_the_artifact_before_does_not_contain_is_kept_however_old_unless_there_is_too_much() {
+    let root = tempfile::tempdir().unwrap();
+    let (first, mut second) = (Fixture::shop(), Fixture::shop());
+    first.publish(root.path(), "g1");
+    let before = Snapshot::open_current(root.path()).unwrap();
+    second.items[3].title = "changed, and built in long after".to_owned();
+    second.publish(root.path(), "g2");
+    let snapshot = Snapshot::open_current(root.path()).unwrap();
+    let catalog = LiveCatalog::load(Arc::new(MemoryDocuments::default())).unwrap();
+    let changed = LiveEntry::put(second.items[3].clone(), None, 1).unwrap();
+    let unchanged = LiveEntry::put(second.items[4].clone(), None, 2).unwrap();
+    let ids = [changed.id().to_owned(), unchanged.id().to_owned()];
+    [changed, unchanged].into_iter().for_each(|entry| catalog.kept().put(Arc::new(entry)));
+    let left = || [0, 1].map(|place| catalog.last(&ids[place]).is_some());
+    let (before, long_after) = (Some(before.model()), Some(3 + limits::CONTAINED_KEPT_MS));
+    runtime().block_on(catalog.tidy(snapshot.model(), before, long_after)).unwrap();
+    assert_eq!(left(), [true, false], "who goes back to the artifact before needs the one, and not the other");
+    runtime().block_on(catalog.tidy_to(snapshot.model(), before, long_after, 0)).unwrap();
+    assert_eq!(left(), [false, false]);
 }
 
 #[test]
@@ -85,7 +107,7 @@ fn changes_take_no_more_memory_than_they_may() {
     let catalog = LiveCatalog { most_bytes: 50_000, ..load() };
     let contained = LiveEntry::put(fixture.items[3].clone(), None, 7).unwrap();
     catalog.kept().put(Arc::new(contained));
-    runtime.block_on(catalog.tidy(snapshot.model(), None)).unwrap();
+    runtime.block_on(catalog.tidy(snapshot.model(), None, None)).unwrap();
     let left = ["a", "b", "c", fixture.items[3].id.as_str()].map(|id| catalog.last(id).is_some());
     assert_eq!(left, [false, true, true, false]);
 }

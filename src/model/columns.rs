@@ -64,6 +64,12 @@ impl<D: AsRef<[u8]>> Model<D> {
         })
     }
 
+    /// Makes the columns that another model has been asked for: in whose place this one comes is asked for the same, and no request waits then.
+    pub(crate) fn make_columns_of<E: AsRef<[u8]>>(&self, other: &Model<E>) {
+        names(&other.columns.numbers).iter().for_each(|field| drop(self.numbers(field)));
+        names(&other.columns.terms).iter().for_each(|field| drop(self.terms(field)));
+    }
+
     /// The text values of a field by item, each as its place among the values of the field, or none where no item has the field.
     pub fn terms(&self, field: &str) -> Option<Arc<Column<u32>>> {
         kept(&self.columns.terms, field, || {
@@ -85,11 +91,26 @@ fn kept<T>(all: &Kept<T>, field: &str, make: impl FnOnce() -> Option<Column<T>>)
     Some(column)
 }
 
+fn names<T>(all: &Kept<T>) -> Vec<String> {
+    all.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use kindred_index::Metric;
 
+    use super::names;
     use crate::testing::Fixture;
+
+    #[test]
+    fn the_columns_of_the_model_before_are_there_before_anybody_asks() {
+        let (before, model) = (Fixture::shop().model(), Fixture::random(3, 70, 8, Metric::Cosine).model());
+        before.numbers("price").unwrap();
+        before.terms("category").unwrap();
+        model.make_columns_of(&before);
+        assert_eq!(names(&model.columns.numbers), ["price"]);
+        assert_eq!(names(&model.columns.terms), ["category"]);
+    }
 
     #[test]
     fn columns_say_what_the_catalogue_says() {

@@ -36,6 +36,17 @@ impl Filters {
 
     /// Keeps what passes a filter, if it is asked for the second time.
     pub(super) fn put<D: AsRef<[u8]>>(&self, filter: &FilterExpr, set: AllowSet, index: &Index<D>) -> Arc<AllowSet> {
+        self.put_within(filter, set, index, limits::FILTERS_KEPT_BYTES_MAX)
+    }
+
+    /// The same, in so much memory.
+    fn put_within<D: AsRef<[u8]>>(
+        &self,
+        filter: &FilterExpr,
+        set: AllowSet,
+        index: &Index<D>,
+        most_bytes: usize,
+    ) -> Arc<AllowSet> {
         if filter.n_parts() > limits::FILTER_KEPT_PARTS_MAX {
             return Arc::new(set);
         }
@@ -45,7 +56,9 @@ impl Filters {
         let mut set = set;
         let gathered =
             set.cardinality() as usize * (code_stride(index.dimensions() as u32) as usize + size_of::<u32>());
-        let fits = set.bytes() + gathered <= limits::FILTERS_KEPT_BYTES_MAX;
+        // Beside what is kept: filters that come in turns would drive out one another's, and each copy would be made again and again.
+        let others: usize = self.kept().iter().filter_map(|one| one.set.as_ref()).map(|set| set.bytes()).sum();
+        let fits = others + set.bytes() + gathered <= most_bytes;
         if fits && set.cardinality() <= index.len() / GATHERED_SHARE {
             index.gather(&mut set);
         }
@@ -57,7 +70,7 @@ impl Filters {
         let mut bytes = 0;
         for one in kept.iter_mut() {
             bytes += one.set.as_ref().map_or(0, |set| set.bytes());
-            if bytes > limits::FILTERS_KEPT_BYTES_MAX {
+            if bytes > most_bytes {
                 one.set = None;
             }
         }
@@ -77,5 +90,43 @@ impl Filters {
 
     fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kindred_index::Metric;
+    use kindred_index::build::{GraphOptions, HnswBuilder, build_index};
+
+    use super::*;
+    use crate::testing::Fixture;
+
+    /// With codes, which an index that is only laid out has not.
+    fn index(fixture: &Fixture) -> Index<kindred_index::AlignedBytes> {
+        let keys = fixture.keys();
+        let (rows, dims, metric) = (&fixture.rows, fixture.dimensions, fixture.metric);
+        let input = kindred_index::IndexInput { keys: &keys, rows, dims, metric, attributes: &[] };
+        let built = build_index(&input, &GraphOptions::default(), &HnswBuilder, &()).unwrap();
+        Index::open(built.to_bytes().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn copies_that_do_not_fit_together_do_not_drive_out_one_another() {
+        let index = index(&Fixture::random(3, 600, 16, Metric::Cosine));
+        let mut set = AllowSet::new_empty(index.len());
+        (0..index.len()).step_by(10).for_each(|ordinal| assert!(set.insert(ordinal)));
+        let filter = |value: &str| FilterExpr::Match { field: "category".to_owned(), value: value.to_owned() };
+        let ask = |filters: &Filters, value: &str, most_bytes: usize| {
+            filters.get(&filter(value));
+            filters.put_within(&filter(value), set.clone(), &index, most_bytes).bytes()
+        };
+        let alone = Filters::default();
+        let gathered = ["toys"; 2].map(|value| ask(&alone, value, usize::MAX))[1];
+        assert!(gathered > 2 * set.bytes());
+        let (filters, most_bytes) = (Filters::default(), gathered + set.bytes());
+        let taken = ["toys", "toys", "books", "books"].map(|value| ask(&filters, value, most_bytes));
+        assert_eq!(taken, [set.bytes(), gathered, set.bytes(), set.bytes()]);
+        let kept = ["toys", "books"].map(|value| filters.get(&filter(value)).map(|set| set.bytes()));
+        assert_eq!(kept, [Some(gathered), Some(set.bytes())]);
     }
 }

@@ -431,7 +431,7 @@ fn an_erasure_goes_on_until_nothing_is_left_of_very_much() {
     runtime().block_on(async {
         people.merge(&user, &session, 0).await.unwrap();
         let view = |at: usize| Incoming {
-            user_id: (at % 2 == 0).then(|| "u".to_owned()),
+            user_id: at.is_multiple_of(2).then(|| "u".to_owned()),
             session_id: Some("s".to_owned()),
             interaction: Interaction::new("i", "view", at as i64),
         };

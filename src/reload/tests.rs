@@ -40,6 +40,25 @@ fn an_artifact_in_a_directory_of_another_name_is_taken_once() {
 }
 
 #[test]
+fn what_is_contained_is_asked_of_the_artifact_before_and_of_none_where_it_is_the_first() {
+    let root = tempfile::tempdir().unwrap();
+    let mut watcher = watcher(root.path());
+    let mut before = |generation: &str| {
+        Fixture::shop().publish(root.path(), generation);
+        watcher.look(false).unwrap();
+        let live = watcher.live.load_full().unwrap();
+        watcher.before(&live).unwrap().map(|before| before.generation().to_owned())
+    };
+    assert_eq!(before("g1"), None);
+    assert_eq!(before("g2").as_deref(), Some("g1"));
+    assert_eq!(before("g3").as_deref(), Some("g2"));
+    artifact::activate(root.path(), "g2").unwrap();
+    watcher.look(false).unwrap();
+    let live = watcher.live.load_full().unwrap();
+    assert_eq!(watcher.before(&live).unwrap().unwrap().generation(), "g1", "what came after does not count");
+}
+
+#[test]
 fn what_was_refused_is_tried_again_once_it_was_copied_anew() {
     let root = tempfile::tempdir().unwrap();
     let model = Fixture::shop().publish(root.path(), "g1").join(MODEL_FILE);
