@@ -15,6 +15,8 @@ pub(crate) struct CodeView<'a> {
     pub(crate) rows: &'a [CodeGroup],
     /// What a step of a code is worth, by dimension.
     pub(crate) scales: &'a [f32],
+    /// Which opening of an index they are of, by number; 0 while one is built.
+    pub(crate) opening: u64,
 }
 
 impl<'a> CodeView<'a> {
@@ -44,7 +46,7 @@ pub(crate) struct Codes {
 
 impl Codes {
     pub(crate) fn view(&self) -> CodeView<'_> {
-        CodeView { rows: self.bytes.as_ref().as_chunks().0, scales: &self.scales }
+        CodeView { rows: self.bytes.as_ref().as_chunks().0, scales: &self.scales, opening: 0 }
     }
 
     /// All of them, as the file has them.

@@ -16,8 +16,8 @@ use crate::open::Index;
 pub(crate) struct Gathered {
     pub(crate) ordinals: Vec<u32>,
     rows: AlignedBytes,
-    /// Where the codes lie that these are a copy of.
-    from: usize,
+    /// The opening of the index that they are a copy of.
+    opening: u64,
 }
 
 impl Gathered {
@@ -28,7 +28,7 @@ impl Gathered {
 
     /// Whether they are a copy of these codes.
     pub(crate) fn is_of(&self, codes: CodeView<'_>) -> bool {
-        self.from == codes.rows.as_ptr().addr()
+        self.opening == codes.opening
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -51,6 +51,6 @@ impl<D: AsRef<[u8]>> Index<D> {
             let row: &[CodeGroup] = codes.row(*ordinal);
             place.iter_mut().zip(row).for_each(|(place, group)| *place = *group);
         }
-        set.gathered = Some(Arc::new(Gathered { ordinals, rows, from: codes.rows.as_ptr().addr() }));
+        set.gathered = Some(Arc::new(Gathered { ordinals, rows, opening: codes.opening }));
     }
 }

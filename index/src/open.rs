@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use zerocopy::FromBytes;
 
@@ -32,7 +33,12 @@ pub struct Index<D> {
     metric: Metric,
     edges: EdgeSet,
     places: Places,
+    /// No other has this number. Where its bytes lie, those of another may lie later.
+    opening: u64,
 }
+
+/// Openings so far.
+static OPENINGS: AtomicU64 = AtomicU64::new(0);
 
 /// Where each section lies, so that a look-up by kind is not needed per request.
 struct Places([Range<usize>; section::MOST as usize]);
@@ -50,7 +56,8 @@ impl<D: AsRef<[u8]>> Index<D> {
         let header = read_index_header(&container)?;
         let (metric, edges) = check_index_header(&header)?;
         let places = check_sections(&container, &header)?;
-        Ok(Self { container, header, metric, edges, places })
+        let opening = 1 + OPENINGS.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { container, header, metric, edges, places, opening })
     }
 
     /// Number of items; their ordinals are 0 to `len() - 1`.
@@ -171,7 +178,7 @@ impl<D: AsRef<[u8]>> Index<D> {
     /// The codes, if there are any.
     pub(crate) fn codes(&self) -> Option<CodeView<'_>> {
         let scales = cast(self.section_bytes(section::CODE_SCALES)).filter(|scales: &&[f32]| !scales.is_empty())?;
-        Some(CodeView { rows: self.section_bytes(section::CODES).as_chunks().0, scales })
+        Some(CodeView { rows: self.section_bytes(section::CODES).as_chunks().0, scales, opening: self.opening })
     }
 
     /// How many of the longest items are there to be compared with at once; 0 for an index that has none.

@@ -189,7 +189,7 @@ mod tests {
             let (mut codes, mut fine) = (vec![0; 2 * width], vec![0; 2 * width]);
             let scales = vec![1.0 / 127.0; row.len()];
             encode_fine(&row, &scales, &mut codes[width..], &mut fine[width..]);
-            let view = CodeView { rows: codes.as_chunks().0, scales: &scales };
+            let view = CodeView { rows: codes.as_chunks().0, scales: &scales, opening: 0 };
             let rows = RowsView::Fine(FineView { codes: view, fine: fine.as_chunks().0, n: 2 });
             let found = rows.row(1).unwrap();
             let values = found.values();

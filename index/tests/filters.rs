@@ -9,6 +9,7 @@ mod support;
 use std::sync::OnceLock;
 
 use factors::{broadly, clustered, exactly, ordinals, share};
+use kindred_index::build::GraphOptions;
 use kindred_index::{AlignedBytes, AllowSet, EdgeSet, Index, Metric, Plan, Scratch, dot};
 use proptest::prelude::*;
 use support::Noise;
@@ -99,6 +100,27 @@ fn codes_side_by_side_find_the_same_and_are_forgotten_when_the_set_grows() {
         for ordinal in 0..N as u32 / 2 {
             assert_eq!(set.insert(ordinal), gathered.insert(ordinal));
         }
+        assert_eq!(hits(&gathered), hits(&set));
+    }
+}
+
+/// As it may be when an index is dropped and another is read.
+#[test]
+fn codes_of_another_index_that_lay_at_the_same_place_are_not_used() {
+    let factors = |seed: u64| clustered(seed, 3_000, DIMS, 1.0);
+    let bytes = |seed: u64| factors(seed).build(Metric::Cosine, &GraphOptions::default()).to_bytes().unwrap();
+    let (mut place, other, mut scratch) = (bytes(27), bytes(28), Scratch::default());
+    let mut set = AllowSet::new_empty(3_000);
+    (0..1_000).for_each(|ordinal| assert!(set.insert(ordinal)));
+    let mut gathered = set.clone();
+    Index::open(place.as_ref()).unwrap().gather(&mut gathered);
+    place.as_mut().copy_from_slice(other.as_ref());
+    let index = Index::open(place.as_ref()).unwrap();
+    for query in &factors(28).queries(29, 20) {
+        let mut hits = |set: &AllowSet| {
+            index.search(query, &broadly(10, 10), Some(set), &mut scratch).unwrap();
+            scratch.hits().to_vec()
+        };
         assert_eq!(hits(&gathered), hits(&set));
     }
 }
