@@ -24,14 +24,8 @@ fn n_items() -> usize {
 
 fn index(n: usize) -> Index<AlignedBytes> {
     let fixture = Fixture::clustered(1, n, DIMENSIONS, Metric::Cosine, CLUSTERS);
-    let (keys, attributes) = (fixture.keys(), fixture.attributes());
-    let input = IndexInput {
-        keys: &keys,
-        rows: &fixture.rows,
-        dims: DIMENSIONS,
-        metric: Metric::Cosine,
-        attributes: &attributes,
-    };
+    let tables = fixture.tables();
+    let input = IndexInput { tables: &tables, rows: &fixture.rows, dims: DIMENSIONS, metric: Metric::Cosine };
     let built = build_index(&input, &GraphOptions::default(), &HnswBuilder, &()).unwrap();
     Index::open(built.to_bytes().unwrap()).unwrap()
 }

@@ -28,9 +28,8 @@ fn n_items() -> usize {
 /// The model, with a graph of both edge sets as `kindred build` makes it for inner-product factors.
 fn model(n: usize, dims: usize) -> Model<AlignedBytes> {
     let fixture = Fixture::clustered(1, n, dims, Metric::InnerProduct, CLUSTERS);
-    let (keys, attributes) = (fixture.keys(), fixture.attributes());
-    let input =
-        IndexInput { keys: &keys, rows: &fixture.rows, dims, metric: Metric::InnerProduct, attributes: &attributes };
+    let tables = fixture.tables();
+    let input = IndexInput { tables: &tables, rows: &fixture.rows, dims, metric: Metric::InnerProduct };
     let options = GraphOptions { edges: EdgeSet::United, ..GraphOptions::default() };
     let built = build_index(&input, &options, &HnswBuilder, &()).unwrap();
     let model = fixture.model_over(built.to_bytes().unwrap());

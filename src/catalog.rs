@@ -3,6 +3,7 @@
 //! On disk an entry is its JSON text, so that an answer can carry it without decoding and encoding it again.
 
 use std::collections::BTreeMap;
+use std::{fmt, io};
 
 pub mod attributes;
 
@@ -47,6 +48,21 @@ pub struct CatalogItem {
     /// Anything else; text, numbers, truth values, times, points and lists of text can be filtered on.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, serde_json::Value>,
+}
+
+/// Catalogue entries, from wherever they lie: they are read one after the other, as often as they are needed, and need not be in memory.
+pub trait ItemSource: fmt::Debug + Sync {
+    /// Calls `visit` with each entry in order.
+    ///
+    /// # Errors
+    /// Entries that cannot be read, or what `visit` returned.
+    fn each(&self, visit: &mut dyn FnMut(&CatalogItem) -> io::Result<()>) -> io::Result<()>;
+}
+
+impl ItemSource for Vec<CatalogItem> {
+    fn each(&self, visit: &mut dyn FnMut(&CatalogItem) -> io::Result<()>) -> io::Result<()> {
+        self.iter().try_for_each(visit)
+    }
 }
 
 /// What is wrong with a catalogue entry.

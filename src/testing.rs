@@ -11,11 +11,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kindred_index::{AlignedBytes, EdgeSet, FlatGraph, Index, IndexInput, ItemAttributes, Metric, assemble_index};
+use kindred_index::{
+    AlignedBytes, EdgeSet, FlatGraph, Index, IndexInput, ItemAttributes, ItemTables, Metric, assemble_index,
+};
 
 use crate::artifact::{INDEX_FILE, MODEL_FILE, Publication};
 use crate::catalog::CatalogItem;
-use crate::catalog::attributes::of_items;
+use crate::catalog::attributes::{LeftOut, of_item};
 use crate::encoder::Features;
 use crate::history::memory::MemoryHistory;
 use crate::history::{Ack, Actor, Erased, HistoryStats, Incoming, Kept, Lookup, RecentInteractions};
@@ -327,19 +329,18 @@ impl Fixture {
 
     /// The attributes, in ordinal order.
     pub fn attributes(&self) -> Vec<ItemAttributes> {
-        of_items(&self.items).0
+        self.items.iter().map(|item| of_item(item, &mut LeftOut::default())).collect()
+    }
+
+    /// Both, as an index has them.
+    pub fn tables(&self) -> ItemTables {
+        ItemTables::new(&self.keys(), &self.attributes()).unwrap()
     }
 
     /// The bytes of `index.kin`.
     pub fn index_bytes(&self) -> AlignedBytes {
-        let (keys, attributes) = (self.keys(), self.attributes());
-        let input = IndexInput {
-            keys: &keys,
-            rows: &self.rows,
-            dims: self.dimensions,
-            metric: self.metric,
-            attributes: &attributes,
-        };
+        let tables = self.tables();
+        let input = IndexInput { tables: &tables, rows: &self.rows, dims: self.dimensions, metric: self.metric };
         assemble_index(&input, &self.graph(), EdgeSet::Cosine).unwrap()
     }
 
@@ -347,7 +348,7 @@ impl Fixture {
     pub fn data(&self) -> ModelData<'_> {
         ModelData {
             items: &self.items,
-            context: self.context.as_deref(),
+            context: self.context.as_ref().map(|context| context as _),
             k_neighbours: self.k_neighbours,
             neighbours: &self.neighbours,
             neighbour_similarities: &self.similarities,

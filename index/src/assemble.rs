@@ -1,37 +1,58 @@
 //! Laying an index out: keys, rows, attributes and a graph become the sections of one file. Needs no graph builder.
 
 use std::borrow::Cow;
-use std::io::{Seek, Write};
+use std::fmt;
+use std::io::{self, Seek, Write};
 
 use thiserror::Error;
 use zerocopy::IntoBytes;
 
 use crate::aligned::AlignedBytes;
-use crate::attribute_tables::{AttributeTables, ItemAttributes};
 use crate::codes::Codes;
 use crate::error::WriteError;
 use crate::format::{
-    DIMENSIONS_MAX, INDEX_CONTAINER_KIND, ITEMS_MAX, IndexHeader, LEVEL_MAX, M_MAX, M_MIN, M0_STRIDE_MAX, NONE,
-    STRIDE_UNIT, row_stride, section,
+    DIMENSIONS_MAX, INDEX_CONTAINER_KIND, IndexHeader, LEVEL_MAX, M_MAX, M_MIN, M0_STRIDE_MAX, NONE, STRIDE_UNIT,
+    row_stride, section,
 };
 use crate::graph::{EdgeSet, GraphView};
-use crate::keys::KeyTable;
+use crate::item_tables::ItemTables;
 use crate::metric::{CODE_GROUP, Metric, WOVEN, unit_scale, weave};
 use crate::write::ContainerWriter;
 
 /// What an index is made of, beside its graph. All in the order of ordinals.
 #[derive(Clone, Copy, Debug)]
 pub struct IndexInput<'a> {
-    /// Keys, all different.
-    pub keys: &'a [String],
-    /// n × dims, row by row, without padding; finite, and none all zero. With [`Metric::Cosine`] the file gets them at unit length.
-    pub rows: &'a [f32],
+    /// Keys and attributes.
+    pub tables: &'a ItemTables,
+    /// Finite, and none all zero. With [`Metric::Cosine`] the file gets them at unit length.
+    pub rows: &'a dyn RowSource,
     /// Length of a row.
     pub dims: usize,
     /// How rows are compared.
     pub metric: Metric,
-    /// One entry per item, or none at all.
-    pub attributes: &'a [ItemAttributes],
+}
+
+/// Rows of items, from wherever they lie: they are read one after the other, as often as they are needed, and need not be in memory.
+pub trait RowSource<T = f32>: fmt::Debug + Sync {
+    /// How many values all rows have together.
+    fn n_values(&self) -> u64;
+
+    /// Calls `visit` with each row in order, without padding; `dims` is the length of a row.
+    ///
+    /// # Errors
+    /// Rows that cannot be read, or what `visit` returned.
+    fn each(&self, dims: usize, visit: &mut dyn FnMut(&[T]) -> io::Result<()>) -> io::Result<()>;
+}
+
+/// n × dims values, row by row.
+impl<T: fmt::Debug + Sync> RowSource<T> for Vec<T> {
+    fn n_values(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn each(&self, dims: usize, visit: &mut dyn FnMut(&[T]) -> io::Result<()>) -> io::Result<()> {
+        self.chunks_exact(dims.max(1)).try_for_each(visit)
+    }
 }
 
 /// A graph in flat arrays, as the file has it (FORMAT.md): links filled from the left, the rest of each list `u32::MAX`.
@@ -101,9 +122,12 @@ pub enum AssembleError {
         /// What it is.
         found: u64,
     },
-    /// Keys, attributes or the file.
+    /// The file.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// The rows cannot be read.
+    #[error("the rows cannot be read")]
+    Rows(#[source] io::Error),
 }
 
 impl FlatGraph {
@@ -199,7 +223,6 @@ pub(crate) struct IndexAssembly<'a> {
     input: IndexInput<'a>,
     graph: Cow<'a, FlatGraph>,
     edges: EdgeSet,
-    tables: Tables,
     codes: Option<Codes>,
     longest: Longest,
 }
@@ -211,32 +234,15 @@ pub(crate) struct Longest {
     pub(crate) lengths: Vec<f32>,
 }
 
-/// What is laid out of an input without its graph.
-#[derive(Debug)]
-pub(crate) struct Tables {
-    pub(crate) n: u32,
-    keys: KeyTable,
-    attributes: AttributeTables,
-}
-
-impl Tables {
-    /// Lays the keys and attributes of n items out, as many as [`check_rows`] found.
-    pub(crate) fn new(input: &IndexInput<'_>, n: u32) -> Result<Self, AssembleError> {
-        let keys = KeyTable::build(input.keys)?;
-        Ok(Self { n, keys, attributes: AttributeTables::build(n, input.attributes)? })
-    }
-}
-
 impl<'a> IndexAssembly<'a> {
     /// Checks that the graph is of these items. The same parts give the same bytes.
     pub(crate) fn new(
         input: &IndexInput<'a>,
-        tables: Tables,
         graph: Cow<'a, FlatGraph>,
         edges: EdgeSet,
     ) -> Result<Self, AssembleError> {
-        graph.check(tables.n)?;
-        Ok(Self { input: *input, graph, edges, tables, codes: None, longest: Longest::default() })
+        graph.check(input.tables.len())?;
+        Ok(Self { input: *input, graph, edges, codes: None, longest: Longest::default() })
     }
 
     /// The same index with codes, made of the same rows, and with copies of those of the longest.
@@ -252,8 +258,9 @@ impl<'a> IndexAssembly<'a> {
 
     fn header(&self) -> IndexHeader {
         let dimensions = self.input.dims as u32;
+        let keys = self.input.tables.key_table();
         IndexHeader {
-            n: self.tables.n,
+            n: keys.len(),
             dimensions,
             row_stride: row_stride(dimensions),
             m: self.graph.m,
@@ -262,8 +269,8 @@ impl<'a> IndexAssembly<'a> {
             entry_point: self.graph.entry_point,
             metric: self.input.metric as u32,
             edges: self.edges as u32,
-            key_table_log2: self.tables.keys.log2(),
-            key_hash_seed: self.tables.keys.seed(),
+            key_table_log2: keys.log2(),
+            key_hash_seed: keys.seed(),
             flags: 0,
             zero: [0; 12],
         }
@@ -283,18 +290,16 @@ impl<'a> IndexAssembly<'a> {
                 return Ok(());
             }
             let mut padded = vec![0.0; row_stride(self.input.dims as u32) as usize];
-            for row in self.input.rows.chunks_exact(self.input.dims) {
+            self.input.rows.each(self.input.dims, &mut |row| {
                 stored_row(row, self.input.metric, &mut padded);
-                w.write_all(padded.as_bytes())?;
-            }
-            Ok(())
+                w.write_all(padded.as_bytes())
+            })
         })?;
         writer.section(section::LINKS0, |w| w.write_all(graph.links0.as_bytes()))?;
         writer.section(section::LEVELS, |w| w.write_all(&graph.levels))?;
         writer.section(section::UPPER_INDEX, |w| w.write_all(graph.upper_index.as_bytes()))?;
         writer.section(section::UPPER_LINKS, |w| w.write_all(graph.upper_links.as_bytes()))?;
-        self.tables.keys.write(&mut writer)?;
-        self.tables.attributes.write(&mut writer)?;
+        self.input.tables.write(&mut writer)?;
         let (scales, bytes): (&[f32], &[u8]) =
             codes.map_or((&[], &[]), |codes| (codes.view().scales, codes.as_bytes()));
         writer.section(section::CODE_SCALES, |w| w.write_all(scales.as_bytes()))?;
@@ -330,41 +335,43 @@ impl<'a> IndexAssembly<'a> {
 /// An index over rows and a graph that was made anywhere, in memory.
 ///
 /// # Errors
-/// Rows that no index can hold, a repeated key, attributes out of their limits, a graph of other items.
+/// Rows that no index can hold, a graph of other items.
 pub fn assemble_index(
     input: &IndexInput<'_>,
     graph: &FlatGraph,
     edges: EdgeSet,
 ) -> Result<AlignedBytes, AssembleError> {
-    let tables = Tables::new(input, check_rows(input)?)?;
-    Ok(IndexAssembly::new(input, tables, Cow::Borrowed(graph), edges)?.to_bytes()?)
+    check_rows(input)?;
+    Ok(IndexAssembly::new(input, Cow::Borrowed(graph), edges)?.to_bytes()?)
 }
 
 /// The most that the square of a row's length may be. Products of two rows must be numbers in single precision too, however they are added up, and
 /// also those of what two bytes a value say of rows, which may be a little longer.
 const SQUARED_MOST: f64 = f32::MAX as f64 / 2.0;
 
-/// Checks every row; returns how many there are.
-pub(crate) fn check_rows(input: &IndexInput<'_>) -> Result<u32, AssembleError> {
+/// Checks every row, and that there is one for each item.
+pub(crate) fn check_rows(input: &IndexInput<'_>) -> Result<(), AssembleError> {
     if input.dims == 0 || input.dims > DIMENSIONS_MAX as usize {
         return Err(AssembleError::Dimensions { found: input.dims });
     }
-    let n = u32::try_from(input.keys.len()).ok().filter(|n| *n <= ITEMS_MAX);
-    let n = n.ok_or(WriteError::TooManyItems { found: input.keys.len() as u64 })?;
-    let (expected, found) = (u64::from(n) * input.dims as u64, input.rows.len() as u64);
+    let (keys, mut ordinal, mut wrong) = (input.tables.keys(), 0, None);
+    let (expected, found) = (u64::from(keys.len()) * input.dims as u64, input.rows.n_values());
     if expected != found {
         return Err(AssembleError::RowCount { expected, found });
     }
-    for ((ordinal, row), key) in (0..).zip(input.rows.chunks_exact(input.dims)).zip(input.keys) {
+    let read = input.rows.each(input.dims, &mut |row| {
         let squared: f64 = row.iter().map(|value| f64::from(*value) * f64::from(*value)).sum();
-        if squared.is_nan() || squared > SQUARED_MOST {
-            return Err(AssembleError::RowNotFinite { ordinal, key: key.clone() });
+        let key = || keys.key(ordinal).unwrap_or_default().to_owned();
+        if wrong.is_none() && (squared.is_nan() || squared > SQUARED_MOST) {
+            wrong = Some(AssembleError::RowNotFinite { ordinal, key: key() });
+        } else if wrong.is_none() && squared == 0.0 {
+            wrong = Some(AssembleError::RowZero { ordinal, key: key() });
         }
-        if squared == 0.0 {
-            return Err(AssembleError::RowZero { ordinal, key: key.clone() });
-        }
-    }
-    Ok(n)
+        ordinal += 1;
+        Ok(())
+    });
+    read.map_err(AssembleError::Rows)?;
+    wrong.map_or(Ok(()), Err)
 }
 
 /// Makes of a row what the file has: at unit length where the metric is cosine, and padded with zeros.

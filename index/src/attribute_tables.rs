@@ -33,12 +33,16 @@ pub struct AttributeTables {
 }
 
 /// One field while it is gathered: the items of each value, ascending, and the numbers with their items.
-#[derive(Default)]
-struct Gathered<'a> {
-    terms: BTreeMap<&'a str, Vec<u32>>,
+#[derive(Debug, Default)]
+struct GatheredField {
+    terms: BTreeMap<String, Vec<u32>>,
     numbers: Vec<(f64, u32)>,
     present: Vec<u32>,
 }
+
+/// The attributes of items while they come in, one item after the other. Each name and each value is kept once.
+#[derive(Debug, Default)]
+pub(crate) struct GatheredAttributes(BTreeMap<String, GatheredField>);
 
 impl AttributeTables {
     /// Lays the attributes of n items out; an empty slice stands for no attributes. The same input gives the same bytes.
@@ -51,21 +55,12 @@ impl AttributeTables {
         if !items.is_empty() && items.len() as u64 != u64::from(n) {
             return Err(WriteError::AttributeCount { expected: u64::from(n), found: items.len() as u64 });
         }
-        let mut gathered: BTreeMap<&str, Gathered<'_>> = BTreeMap::new();
-        for (ordinal, item) in (0..).zip(items) {
-            gather(ordinal, item, &mut gathered)?;
-        }
-        if gathered.len() as u64 > FIELDS_MAX {
-            return Err(WriteError::TooManyFields { found: gathered.len() as u64 });
-        }
-        let mut tables = Self::default();
-        for (name, field) in gathered {
-            tables.push_field(n, name, field);
-        }
-        Ok(tables)
+        let mut gathered = GatheredAttributes::default();
+        (0..).zip(items).try_for_each(|(ordinal, item)| gathered.push(ordinal, item))?;
+        gathered.laid_out(n)
     }
 
-    fn push_field(&mut self, n: u32, name: &str, mut field: Gathered<'_>) {
+    fn push_field(&mut self, n: u32, name: &str, mut field: GatheredField) {
         let (name_start, name_len) = self.push_string(name);
         let terms_first = self.terms.len() as u64;
         for (value, items) in &field.terms {
@@ -131,34 +126,55 @@ impl AttributeTables {
     }
 }
 
-fn gather<'a>(
-    ordinal: u32,
-    item: &'a ItemAttributes,
-    gathered: &mut BTreeMap<&'a str, Gathered<'a>>,
-) -> Result<(), WriteError> {
-    let names = item.terms.iter().map(|(name, _)| name).chain(item.numbers.iter().map(|(name, _)| name));
-    let names: BTreeSet<&str> = names.map(String::as_str).collect();
-    for name in names {
-        if name.is_empty() || name.len() > FIELD_NAME_BYTES_MAX {
-            return Err(WriteError::FieldName { ordinal, found: name.len() });
+impl GatheredAttributes {
+    /// Takes those of an item in; items come in the order of their ordinals.
+    pub(crate) fn push(&mut self, ordinal: u32, item: &ItemAttributes) -> Result<(), WriteError> {
+        let names = item.terms.iter().map(|(name, _)| name).chain(item.numbers.iter().map(|(name, _)| name));
+        let names: BTreeSet<&str> = names.map(String::as_str).collect();
+        for name in names {
+            if name.is_empty() || name.len() > FIELD_NAME_BYTES_MAX {
+                return Err(WriteError::FieldName { ordinal, found: name.len() });
+            }
+            with(&mut self.0, name, |field| field.present.push(ordinal));
         }
-        gathered.entry(name).or_default().present.push(ordinal);
+        for (name, value) in &item.terms {
+            if value.len() > TERM_BYTES_MAX {
+                return Err(WriteError::TermLength { ordinal, field: name.clone(), found: value.len() });
+            }
+            let add = |items: &mut Vec<u32>| {
+                if items.last() != Some(&ordinal) {
+                    items.push(ordinal);
+                }
+            };
+            with(&mut self.0, name, |field| with(&mut field.terms, value, add));
+        }
+        for (name, number) in &item.numbers {
+            if !number.is_finite() {
+                return Err(WriteError::Number { ordinal, field: name.clone(), found: *number });
+            }
+            // Adding zero turns -0 into 0, so that the order by value is also the order by bits.
+            with(&mut self.0, name, |field| field.numbers.push((number + 0.0, ordinal)));
+        }
+        Ok(())
     }
-    for (name, value) in &item.terms {
-        if value.len() > TERM_BYTES_MAX {
-            return Err(WriteError::TermLength { ordinal, field: name.clone(), found: value.len() });
+
+    /// As the file has those of n items.
+    pub(crate) fn laid_out(self, n: u32) -> Result<AttributeTables, WriteError> {
+        if self.0.len() as u64 > FIELDS_MAX {
+            return Err(WriteError::TooManyFields { found: self.0.len() as u64 });
         }
-        let items = gathered.entry(name).or_default().terms.entry(value).or_default();
-        if items.last() != Some(&ordinal) {
-            items.push(ordinal);
+        let mut tables = AttributeTables::default();
+        for (name, field) in self.0 {
+            tables.push_field(n, &name, field);
         }
+        Ok(tables)
     }
-    for (name, number) in &item.numbers {
-        if !number.is_finite() {
-            return Err(WriteError::Number { ordinal, field: name.clone(), found: *number });
-        }
-        // Adding zero turns -0 into 0, so that the order by value is also the order by bits.
-        gathered.entry(name).or_default().numbers.push((number + 0.0, ordinal));
+}
+
+/// Changes what is kept under a name, which is copied if it is new.
+fn with<T: Default>(map: &mut BTreeMap<String, T>, name: &str, change: impl FnOnce(&mut T)) {
+    match map.get_mut(name) {
+        Some(kept) => change(kept),
+        None => change(map.entry(name.to_owned()).or_default()),
     }
-    Ok(())
 }

@@ -207,8 +207,11 @@ mod tests {
         };
         let rows: Vec<f32> = (0..N as usize * DIMENSIONS).map(|_| noise()).collect();
         let vectors = VectorView { rows: &rows, n: N, stride: DIMENSIONS, dimensions: DIMENSIONS };
-        let read = |ordinal: u32, into: &mut [f32]| into.copy_from_slice(vectors.row(ordinal).unwrap());
-        let codes = Codes::of(N, DIMENSIONS, &read).unwrap();
+        let codes = Codes::of(N, DIMENSIONS, &|visit| {
+            (0..N).for_each(|ordinal| visit(ordinal, vectors.row(ordinal).unwrap()));
+            Ok(())
+        });
+        let codes = codes.unwrap();
         let (mut scratch, mut coded, mut found) = (Scratch::default(), CodedQuery::default(), 0);
         let queries: Vec<f32> = (0..20 * DIMENSIONS).map(|_| noise()).collect();
         for query in queries.chunks(DIMENSIONS) {

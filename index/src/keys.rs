@@ -186,26 +186,52 @@ impl KeyTable {
     /// # Errors
     /// Too many keys, an empty, long or repeated key, or keys that were made to collide under every seed that is tried.
     pub fn build<K: AsRef<str>>(keys: &[K]) -> Result<Self, WriteError> {
+        let mut table = Self::empty();
+        keys.iter().try_for_each(|key| table.push(key.as_ref()))?;
+        table.hashed()
+    }
+
+    /// Of no key, to be pushed to.
+    pub(crate) fn empty() -> Self {
+        Self { offsets: vec![0], bytes: Vec::new(), slots: Vec::new(), seed: 0 }
+    }
+
+    /// Puts a key after the others.
+    pub(crate) fn push(&mut self, key: &str) -> Result<(), WriteError> {
+        let ordinal = self.len();
+        if ordinal == ITEMS_MAX {
+            return Err(WriteError::TooManyItems { found: u64::from(ordinal) + 1 });
+        }
+        if key.is_empty() || key.len() > KEY_BYTES_MAX {
+            return Err(WriteError::KeyLength { ordinal, found: key.len() });
+        }
+        self.bytes.extend_from_slice(key.as_bytes());
+        self.offsets.push(self.bytes.len() as u64);
+        Ok(())
+    }
+
+    /// With the table of all that were pushed.
+    pub(crate) fn hashed(mut self) -> Result<Self, WriteError> {
         const SEEDS_PER_SIZE: u64 = 8;
         const SIZES: u64 = 3;
-        let n = u32::try_from(keys.len()).ok().filter(|n| *n <= ITEMS_MAX);
-        let n = n.ok_or(WriteError::TooManyItems { found: keys.len() as u64 })?;
-        let mut table = Self { offsets: vec![0], bytes: Vec::new(), slots: Vec::new(), seed: 0 };
-        for (ordinal, key) in (0..).zip(keys.iter().map(AsRef::as_ref)) {
-            if key.is_empty() || key.len() > KEY_BYTES_MAX {
-                return Err(WriteError::KeyLength { ordinal, found: key.len() });
-            }
-            table.bytes.extend_from_slice(key.as_bytes());
-            table.offsets.push(table.bytes.len() as u64);
-        }
-        let least = (2 * n as usize).next_power_of_two();
+        let least = (2 * self.len() as usize).next_power_of_two();
         for attempt in 0..SIZES * SEEDS_PER_SIZE {
-            table.seed = attempt;
-            if table.fill(least << (attempt / SEEDS_PER_SIZE))? {
-                return Ok(table);
+            self.seed = attempt;
+            if self.fill(least << (attempt / SEEDS_PER_SIZE))? {
+                return Ok(self);
             }
         }
         Err(WriteError::KeysCollide)
+    }
+
+    /// Number of keys.
+    pub(crate) fn len(&self) -> u32 {
+        self.view().len()
+    }
+
+    /// They, as look-ups see them.
+    pub(crate) fn view(&self) -> KeyView<'_> {
+        KeyView::new(&self.offsets, &self.bytes, &self.slots, self.seed)
     }
 
     /// Fills a table of so many slots. False where some key has no free slot near enough.

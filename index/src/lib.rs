@@ -52,6 +52,7 @@ pub mod format;
 mod gathered;
 mod geo;
 mod graph;
+mod item_tables;
 mod keys;
 mod longest;
 mod map;
@@ -71,7 +72,7 @@ pub mod build;
 
 pub use aligned::AlignedBytes;
 pub use allow::AllowSet;
-pub use assemble::{AssembleError, FlatGraph, IndexInput, assemble_index};
+pub use assemble::{AssembleError, FlatGraph, IndexInput, RowSource, assemble_index};
 pub use attribute_tables::{AttributeTables, ItemAttributes};
 pub use attributes::{AttributeView, Field};
 pub use checksum::{Crc32, crc32};
@@ -80,6 +81,7 @@ pub use error::{FilterError, LinkProblem, LongestProblem, MapError, OpenError, V
 pub use filter::{FILTER_DEPTH_MAX, FILTER_PARTS_MAX, FilterExpr};
 pub use fine::FineView;
 pub use graph::{EdgeSet, GraphStats, GraphView};
+pub use item_tables::{ItemTables, ItemTablesBuilder};
 pub use keys::{KeyTable, KeyView, key_hash};
 pub use map::{MappedFile, Memory, Pages};
 pub use metric::{Metric, add_scaled, arithmetic, dot, dot_scalar, fetched_ahead, normalise, prefetch};

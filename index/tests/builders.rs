@@ -14,7 +14,7 @@ use kindred_index::build::{
     BuildError, GraphBuilder, GraphOptions, HnswBuilder, HnswRsBuilder, Progress, RowForm, Rows, build_index,
 };
 use kindred_index::format::NONE;
-use kindred_index::{AssembleError, EdgeSet, FlatGraph, Index, Metric, Scratch, WriteError, assemble_index};
+use kindred_index::{AssembleError, EdgeSet, FlatGraph, Index, Metric, Scratch, assemble_index};
 
 /// Every item is among the ten nearest to its own row, or ten are at least as near; the index verifies.
 fn all_found(factors: &Factors, metric: Metric, options: &GraphOptions) {
@@ -154,8 +154,6 @@ fn rows_that_no_search_could_find_are_refused_by_key() {
     }
     let error = refused(&|factors| factors.rows[4 * 39..].fill(0.0));
     assert!(matches!(error, AssembleError::RowZero { ordinal: 39, .. }), "{error}");
-    let error = refused(&|factors| factors.keys[8] = "item-3".to_owned());
-    assert!(matches!(error, AssembleError::Write(WriteError::KeyTwice { first: 3, second: 8, .. })), "{error}");
     let error = refused(&|factors| factors.rows.truncate(100));
     assert!(matches!(error, AssembleError::RowCount { expected: 160, found: 100 }), "{error}");
     let error = refused(&|factors| factors.dims = 0);

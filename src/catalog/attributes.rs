@@ -35,19 +35,12 @@ pub struct LeftOut {
     pub names: u64,
 }
 
-/// The filterable attributes of every item, in order.
+/// The filterable attributes of an item.
 ///
 /// `category` for each category, `available` true or false, `hidden` true, `price`, `expires_at`, and under its own name every attribute that
 /// is text, a number, a truth value or a list of these. Text that is a time in RFC 3339 is also a number, its milliseconds since 1970. A point,
 /// `{"lat": 47.4, "lon": 8.5}`, is the numbers `NAME.lat` and `NAME.lon`. What cannot be asked for is counted, not refused: a catalogue
 /// may carry more than its filters need.
-pub fn of_items(items: &[CatalogItem]) -> (Vec<ItemAttributes>, LeftOut) {
-    let mut left_out = LeftOut::default();
-    let all = items.iter().map(|item| of_item(item, &mut left_out)).collect();
-    (all, left_out)
-}
-
-/// The filterable attributes of one item.
 pub fn of_item(item: &CatalogItem, left_out: &mut LeftOut) -> ItemAttributes {
     let mut attributes = ItemAttributes::default();
     for category in &item.categories {
@@ -213,14 +206,14 @@ mod tests {
             .into(),
             ..CatalogItem::new("bear")
         };
-        let (all, left_out) = of_items(&[item]);
-        let terms: Vec<String> = all.iter().flat_map(|a| &a.terms).map(|(f, v)| format!("{f}={v}")).collect();
+        let mut left_out = LeftOut::default();
+        let attributes = of_item(&item, &mut left_out);
+        let terms: Vec<String> = attributes.terms.iter().map(|(f, v)| format!("{f}={v}")).collect();
         let expected = "category=toys category=bears available=false colour=brown colour=black maker=Steiff since=2000-02-29T12:00:00Z washable=true";
         assert_eq!(terms.join(" "), expected);
-        let numbers: Vec<_> = all.iter().flat_map(|a| a.numbers.clone()).collect();
         let expected =
             [("price", 9.5), ("shop.lat", 47.4), ("shop.lon", 8.5), ("since", 951_825_600_000.0), ("weight", 1.25)];
-        assert_eq!(numbers, expected.map(|(name, number)| (name.to_owned(), number)));
+        assert_eq!(attributes.numbers, expected.map(|(name, number)| (name.to_owned(), number)));
         assert_eq!(left_out, LeftOut { values: 1, names: 1 });
     }
 

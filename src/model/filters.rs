@@ -95,17 +95,17 @@ impl Filters {
 
 #[cfg(test)]
 mod tests {
-    use kindred_index::Metric;
     use kindred_index::build::{GraphOptions, HnswBuilder, build_index};
+    use kindred_index::{AlignedBytes, IndexInput, Metric};
 
     use super::*;
     use crate::testing::Fixture;
 
     /// With codes, which an index that is only laid out has not.
-    fn index(fixture: &Fixture) -> Index<kindred_index::AlignedBytes> {
-        let keys = fixture.keys();
-        let (rows, dims, metric) = (&fixture.rows, fixture.dimensions, fixture.metric);
-        let input = kindred_index::IndexInput { keys: &keys, rows, dims, metric, attributes: &[] };
+    fn index(fixture: &Fixture) -> Index<AlignedBytes> {
+        let tables = fixture.tables();
+        let (dims, metric) = (fixture.dimensions, fixture.metric);
+        let input = IndexInput { tables: &tables, rows: &fixture.rows, dims, metric };
         let built = build_index(&input, &GraphOptions::default(), &HnswBuilder, &()).unwrap();
         Index::open(built.to_bytes().unwrap()).unwrap()
     }

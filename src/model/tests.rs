@@ -158,6 +158,10 @@ fn the_writer_refuses_what_no_reader_could_use() {
     assert!(matches!(swapped, ModelWriteError::Order { ordinal: 0, .. }), "{swapped}");
     let priceless = write(&|fixture| fixture.items[5].price = Some(f64::INFINITY));
     assert!(matches!(priceless, ModelWriteError::Catalog { ordinal: 5, .. }), "{priceless}");
+    let few = write(&|fixture| fixture.items.truncate(29));
+    assert!(matches!(few, ModelWriteError::Length { array: "items", expected: 30, found: 29 }), "{few}");
+    let surplus = write(&|fixture| fixture.items.push(fixture.items[0].clone()));
+    assert!(matches!(surplus, ModelWriteError::Length { array: "items", expected: 30, found: 31 }), "{surplus}");
     let many = write(&|fixture| fixture.k_neighbours = 1_001);
     assert!(matches!(many, ModelWriteError::TooManyNeighbours { found: 1_001 }), "{many}");
 }

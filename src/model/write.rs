@@ -3,28 +3,28 @@
 use std::io::{self, Seek, Write};
 
 use kindred_index::format::row_stride;
-use kindred_index::{ContainerWriter, Index, WriteError};
+use kindred_index::{ContainerWriter, Index, KeyView, RowSource, WriteError};
 use thiserror::Error;
 
 use super::layout::{Header, MODEL_CONTAINER_KIND, index_fingerprint, section};
 use super::verify::wrong_neighbour;
 use super::{EncoderData, SessionsData};
-use crate::catalog::{CatalogError, CatalogItem};
+use crate::catalog::{CatalogError, CatalogItem, ItemSource};
 use crate::limits;
 
-/// What goes into `model.kin`, in the order of the index's ordinals. Borrows; nothing is copied but row by row.
+/// What goes into `model.kin`, in the order of the index's ordinals. What is large is read row by row, from wherever it lies.
 #[derive(Clone, Copy, Debug)]
 pub struct ModelData<'a> {
     /// One catalogue entry per item.
-    pub items: &'a [CatalogItem],
+    pub items: &'a dyn ItemSource,
     /// Context factors, n × dimensions, row-major and unpadded; none when they are the index rows.
-    pub context: Option<&'a [f32]>,
+    pub context: Option<&'a dyn RowSource>,
     /// Neighbours per item.
     pub k_neighbours: usize,
     /// n × k ordinals, nearest first, unused places at the end of a row `u32::MAX`.
-    pub neighbours: &'a [u32],
+    pub neighbours: &'a dyn RowSource<u32>,
     /// n × k similarities; unused places are ignored.
-    pub neighbour_similarities: &'a [f32],
+    pub neighbour_similarities: &'a dyn RowSource,
     /// How often each item was interacted with, weighted as one likes; negative counts are taken as zero.
     pub popularity: &'a [f32],
     /// Sessions of the training part, if the model keeps any.
@@ -81,20 +81,28 @@ pub enum ModelWriteError {
         /// What is wrong with it.
         source: CatalogError,
     },
+    /// What was to be written cannot be read.
+    #[error("reading the {array}")]
+    Read {
+        /// Which array; `items` for the catalogue.
+        array: &'static str,
+        /// Why.
+        source: io::Error,
+    },
     /// The container could not be written.
     #[error("writing the model file")]
     Container(#[from] WriteError),
 }
 
 impl ModelData<'_> {
-    /// Writes the model file that belongs to `index`, after checking every value.
+    /// Writes the model file that belongs to `index`, after checking every value; a catalogue entry is checked when it is written.
     ///
-    /// Costs one pass over each array, and memory for the catalogue as it will be in the file.
+    /// Costs one pass over each array and over the catalogue, and memory for a few numbers an item.
     ///
     /// # Errors
-    /// An array of the wrong length or with a value out of range, or a write that failed.
+    /// An array of the wrong length or with a value out of range, another entry than the index has an item, or a write that failed.
     pub fn write<D: AsRef<[u8]>>(&self, index: &Index<D>, into: impl Write + Seek) -> Result<(), ModelWriteError> {
-        self.check(index)?;
+        let used = self.check(index)?;
         let dimensions = index.dimensions() as u32;
         let header = Header {
             n: index.len(),
@@ -107,8 +115,7 @@ impl ModelData<'_> {
             index_fingerprint: index_fingerprint(index),
         };
         let popularity = scaled(self.popularity);
-        let popular = by_popularity(&popularity, self.items);
-        let lines = self.encode()?;
+        let popular = by_popularity(&popularity, index.keys());
         let more = u32::from(header.has_context)
             + self.sessions.map_or(0, |_| SessionsData::N_SECTIONS)
             + self.encoder.map_or(0, |encoder| encoder.n_sections());
@@ -116,13 +123,21 @@ impl ModelData<'_> {
         if let Some(context) = self.context {
             container.section(section::CONTEXT.kind, |w| rows(w, context, dimensions, header.stride))?;
         }
-        container.section(section::NEIGHBOURS.kind, |w| words(w, self.neighbours))?;
-        container.section(section::NEIGHBOUR_SIMILARITIES.kind, |w| self.similarities(w))?;
+        container.section(section::NEIGHBOURS.kind, |w| {
+            self.neighbours.each(self.k_neighbours, &mut |ordinals| words(w, ordinals))
+        })?;
+        container.section(section::NEIGHBOUR_SIMILARITIES.kind, |w| self.similarities(&used, w))?;
         container.section(section::POPULARITY.kind, |w| floats(w, &popularity))?;
         container.section(section::POPULAR.kind, |w| words(w, &popular))?;
-        container.section(section::CATALOG_OFFSETS.kind, |w| offsets(w, &lines))?;
-        container
-            .section(section::CATALOG_JSON.kind, |w| lines.iter().try_for_each(|line| w.write_all(line.as_bytes())))?;
+        let mut catalogue = Ok(Vec::new());
+        container.section(section::CATALOG_JSON.kind, |w| {
+            catalogue = self.catalogue(index.keys(), w);
+            Ok(())
+        })?;
+        let offsets = catalogue?;
+        container.section(section::CATALOG_OFFSETS.kind, |w| {
+            offsets.iter().try_for_each(|offset| w.write_all(&offset.to_le_bytes()))
+        })?;
         if let Some(sessions) = self.sessions {
             sessions.write(header.n, &mut container)?;
         }
@@ -134,27 +149,23 @@ impl ModelData<'_> {
         Ok(())
     }
 
-    fn check<D: AsRef<[u8]>>(&self, index: &Index<D>) -> Result<(), ModelWriteError> {
+    /// Checks every value but those of the catalogue; returns how many neighbours each item has.
+    fn check<D: AsRef<[u8]>>(&self, index: &Index<D>) -> Result<Vec<u16>, ModelWriteError> {
         let n = u64::from(index.len());
         if self.k_neighbours > limits::NEIGHBOURS_PER_ITEM_MAX {
             return Err(ModelWriteError::TooManyNeighbours { found: self.k_neighbours });
         }
         let table = n * self.k_neighbours as u64;
-        length("items", n, self.items.len())?;
-        length("popularity", n, self.popularity.len())?;
-        length("neighbours", table, self.neighbours.len())?;
-        length("neighbour similarities", table, self.neighbour_similarities.len())?;
+        length("popularity", n, self.popularity.len() as u64)?;
+        length("neighbours", table, self.neighbours.n_values())?;
+        length("neighbour similarities", table, self.neighbour_similarities.n_values())?;
         if let Some(context) = self.context {
-            length("context", n * index.dimensions() as u64, context.len())?;
-            finite_rows("context", context, index.dimensions())?;
+            length("context", n * index.dimensions() as u64, context.n_values())?;
+            each("context", context, index.dimensions(), |_, row| not_finite(row))?;
         }
-        finite_rows("popularity", self.popularity, 1)?;
-        for (ordinal, item) in (0_u32..).zip(self.items) {
-            let expected = index.key(ordinal).unwrap_or_default();
-            if expected != item.id {
-                let expected = expected.to_owned();
-                return Err(ModelWriteError::Order { ordinal, expected, found: item.id.clone() });
-            }
+        if let Some(ordinal) = self.popularity.iter().position(|popularity| !popularity.is_finite()) {
+            let (ordinal, found) = (ordinal as u32, "a value that is not finite");
+            return Err(ModelWriteError::Value { array: "popularity", ordinal, found });
         }
         self.sessions.map_or(Ok(()), |sessions| sessions.validate(index.len()))?;
         let has_context = self.context.is_some();
@@ -162,37 +173,49 @@ impl ModelData<'_> {
         self.check_neighbours(index.len())
     }
 
-    fn check_neighbours(&self, n: u32) -> Result<(), ModelWriteError> {
-        if self.k_neighbours == 0 {
-            return Ok(());
-        }
-        let rows = self.neighbours.chunks(self.k_neighbours).zip(self.neighbour_similarities.chunks(self.k_neighbours));
-        for (ordinal, (ordinals, similarities)) in (0_u32..).zip(rows) {
-            let mut used = ordinals.iter().zip(similarities).filter(|(neighbour, _)| **neighbour != u32::MAX);
-            let is_off = used.any(|(_, similarity)| !similarity.is_finite());
-            let similarity = is_off.then_some("a similarity that is not finite");
-            if let Some(found) = wrong_neighbour(n, ordinal, ordinals).or(similarity) {
-                return Err(ModelWriteError::Value { array: "neighbours", ordinal, found });
-            }
-        }
-        Ok(())
+    fn check_neighbours(&self, n: u32) -> Result<Vec<u16>, ModelWriteError> {
+        let mut used = Vec::with_capacity(n as usize);
+        each("neighbours", self.neighbours, self.k_neighbours, |ordinal, ordinals| {
+            used.push(ordinals.iter().take_while(|neighbour| **neighbour != u32::MAX).count() as u16);
+            wrong_neighbour(n, ordinal, ordinals)
+        })?;
+        each("neighbours", self.neighbour_similarities, self.k_neighbours, |ordinal, similarities| {
+            let used = used.get(ordinal as usize).copied().unwrap_or(0);
+            let is_off = similarities.iter().take(used.into()).any(|similarity| !similarity.is_finite());
+            is_off.then_some("a similarity that is not finite")
+        })?;
+        Ok(used)
     }
 
-    /// The catalogue as JSON, one text per item.
-    fn encode(&self) -> Result<Vec<String>, ModelWriteError> {
-        let one = |(ordinal, item): (u32, &CatalogItem)| {
-            item.to_json().map_err(|source| ModelWriteError::Catalog { ordinal, source })
-        };
-        (0_u32..).zip(self.items).map(one).collect()
+    /// Writes the catalogue as JSON, item by item; returns where each begins, and where the last one ends.
+    fn catalogue(&self, keys: KeyView<'_>, into: &mut dyn Write) -> Result<Vec<u64>, ModelWriteError> {
+        let (mut offsets, mut end, mut wrong) = (vec![0], 0, None);
+        let read = self.items.each(&mut |item| {
+            let written = write_item(offsets.len() as u32 - 1, item, keys, into);
+            end += written.as_ref().map_or(0, |bytes| *bytes as u64);
+            offsets.push(end);
+            written.map(|_| ()).map_err(|error| {
+                wrong = Some(error);
+                io::ErrorKind::Other.into()
+            })
+        });
+        if let Some(wrong) = wrong {
+            return Err(wrong);
+        }
+        read.map_err(|source| ModelWriteError::Read { array: "items", source })?;
+        length("items", keys.len().into(), offsets.len() as u64 - 1)?;
+        Ok(offsets)
     }
 
     /// The similarities, with zeros at the unused places.
-    fn similarities(&self, into: &mut dyn Write) -> io::Result<()> {
-        for (neighbour, similarity) in self.neighbours.iter().zip(self.neighbour_similarities) {
-            let similarity = if *neighbour == u32::MAX { 0.0 } else { *similarity };
-            into.write_all(&similarity.to_le_bytes())?;
-        }
-        Ok(())
+    fn similarities(&self, used: &[u16], into: &mut dyn Write) -> io::Result<()> {
+        let mut used = used.iter();
+        self.neighbour_similarities.each(self.k_neighbours, &mut |similarities| {
+            let (own, rest) =
+                similarities.split_at_checked(used.next().map_or(0, |used| usize::from(*used))).unwrap_or_default();
+            floats(into, own)?;
+            floats(into, &vec![0.0; rest.len()])
+        })
     }
 }
 
@@ -207,37 +230,61 @@ fn scaled(counts: &[f32]) -> Vec<f32> {
 }
 
 /// All ordinals, the most popular first, ties by key, as in every answer.
-fn by_popularity(popularity: &[f32], items: &[CatalogItem]) -> Vec<u32> {
-    let mut all: Vec<(f32, &str, u32)> = Vec::with_capacity(items.len());
-    for ((ordinal, item), popularity) in (0_u32..).zip(items).zip(popularity) {
-        all.push((*popularity, &item.id, ordinal));
-    }
-    all.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
-    all.into_iter().map(|(_, _, ordinal)| ordinal).collect()
+fn by_popularity(popularity: &[f32], keys: KeyView<'_>) -> Vec<u32> {
+    let mut all: Vec<(f32, u32)> = popularity.iter().copied().zip(0..).collect();
+    let key = |ordinal: u32| keys.key(ordinal).unwrap_or_default();
+    all.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then_with(|| key(a.1).cmp(key(b.1))));
+    all.into_iter().map(|(_, ordinal)| ordinal).collect()
 }
 
-fn length(array: &'static str, expected: u64, found: usize) -> Result<(), ModelWriteError> {
-    let found = found as u64;
+/// Writes the entry of an item; returns its length, in bytes. What comes after the last item is passed over: it is counted.
+fn write_item(
+    ordinal: u32,
+    item: &CatalogItem,
+    keys: KeyView<'_>,
+    into: &mut dyn Write,
+) -> Result<usize, ModelWriteError> {
+    let Some(expected) = keys.key(ordinal) else { return Ok(0) };
+    if expected != item.id {
+        return Err(ModelWriteError::Order { ordinal, expected: expected.to_owned(), found: item.id.clone() });
+    }
+    let json = item.to_json().map_err(|source| ModelWriteError::Catalog { ordinal, source })?;
+    into.write_all(json.as_bytes()).map_err(WriteError::Io)?;
+    Ok(json.len())
+}
+
+fn length(array: &'static str, expected: u64, found: u64) -> Result<(), ModelWriteError> {
     if found == expected { Ok(()) } else { Err(ModelWriteError::Length { array, expected, found }) }
 }
 
-fn finite_rows(array: &'static str, values: &[f32], width: usize) -> Result<(), ModelWriteError> {
-    match values.iter().position(|value| !value.is_finite()) {
-        None => Ok(()),
-        Some(at) => {
-            let ordinal = (at / width.max(1)) as u32;
-            Err(ModelWriteError::Value { array, ordinal, found: "a value that is not finite" })
-        }
-    }
+/// Checks each row of an array: `wrong` says what is wrong with it, if anything is.
+fn each<T>(
+    array: &'static str,
+    rows: &dyn RowSource<T>,
+    width: usize,
+    mut wrong: impl FnMut(u32, &[T]) -> Option<&'static str>,
+) -> Result<(), ModelWriteError> {
+    let (mut ordinal, mut first) = (0, None);
+    let read = rows.each(width, &mut |row| {
+        first = first.or_else(|| Some((ordinal, wrong(ordinal, row)?)));
+        ordinal += 1;
+        Ok(())
+    });
+    read.map_err(|source| ModelWriteError::Read { array, source })?;
+    first.map_or(Ok(()), |(ordinal, found)| Err(ModelWriteError::Value { array, ordinal, found }))
 }
 
-fn rows(into: &mut dyn Write, values: &[f32], dimensions: u32, stride: u32) -> io::Result<()> {
+fn not_finite(row: &[f32]) -> Option<&'static str> {
+    row.iter().any(|value| !value.is_finite()).then_some("a value that is not finite")
+}
+
+/// Rows with what fills them up to the stride.
+fn rows(into: &mut dyn Write, values: &dyn RowSource, dimensions: u32, stride: u32) -> io::Result<()> {
     let padding = vec![0.0; (stride - dimensions) as usize];
-    for row in values.chunks_exact(dimensions.max(1) as usize) {
+    values.each(dimensions as usize, &mut |row| {
         floats(into, row)?;
-        floats(into, &padding)?;
-    }
-    Ok(())
+        floats(into, &padding)
+    })
 }
 
 fn floats(into: &mut dyn Write, values: &[f32]) -> io::Result<()> {
@@ -248,18 +295,10 @@ fn words(into: &mut dyn Write, values: &[u32]) -> io::Result<()> {
     values.iter().try_for_each(|value| into.write_all(&value.to_le_bytes()))
 }
 
-fn offsets(into: &mut dyn Write, lines: &[String]) -> io::Result<()> {
-    let mut end = 0_u64;
-    into.write_all(&end.to_le_bytes())?;
-    for line in lines {
-        end += line.len() as u64;
-        into.write_all(&end.to_le_bytes())?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use kindred_index::ItemTables;
+
     use super::*;
 
     #[test]
@@ -274,7 +313,7 @@ mod tests {
 
     #[test]
     fn the_popular_list_breaks_ties_by_key() {
-        let items = ["c", "a", "b"].map(CatalogItem::new);
-        assert_eq!(by_popularity(&[0.5, 0.5, 1.0], &items), [2, 1, 0]);
+        let tables = ItemTables::new(&["c", "a", "b"], &[]).unwrap();
+        assert_eq!(by_popularity(&[0.5, 0.5, 1.0], tables.keys()), [2, 1, 0]);
     }
 }

@@ -1,10 +1,10 @@
 //! From a model to a published artifact: graph, measurement, files.
 //!
 //! Nothing is published that does not pass its recall floor or does not verify, and nothing half: everything is made beside, and the
-//! name CURRENT changes last (see `kindred::artifact`). Needs the model and what the builder needs in memory, while edge sets are compared the index
-//! that is best so far as well. On the disk of the artifacts each index takes room once: until it is read back, and then as it is published.
+//! name CURRENT changes last (see `kindred::artifact`). Needs what the builder needs in memory, while edge sets are compared the index
+//! that is best so far as well; a model on disk is read when it is needed, row by row, and never held. On the disk of the artifacts each index takes room once: until it is read back, and then as it is published.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -13,14 +13,13 @@ use clap::ValueEnum;
 use kindred::artifact::{ArtifactError, INDEX_FILE, MODEL_FILE, Publication};
 use kindred::catalog::attributes::{self, LeftOut};
 use kindred::manifest::{AnnRecall, BreadthRecall, Manifest};
-use kindred::model::{EncoderData, ModelData, SessionsData};
 use kindred_index::build::{GraphBuilder, GraphOptions, HnswBuilder, HnswRsBuilder, RowForm, build_index};
-use kindred_index::{EdgeSet, Index, IndexInput, Metric, Pages, crc32};
+use kindred_index::{EdgeSet, Index, IndexInput, ItemTables, ItemTablesBuilder, Metric, Pages, crc32};
 use serde::Serialize;
 
 use crate::calendar::Moment;
 use crate::matrix::Matrix;
-use crate::model_dir::ModelDir;
+use crate::model_dir::ModelSource;
 use crate::progress::Progress;
 use crate::recall::{self, Agreement, Truth};
 use crate::whole_dir;
@@ -30,7 +29,8 @@ mod edges;
 mod left;
 
 pub use self::edges::EdgeChoice;
-use self::edges::{better, edge_sets, sample};
+pub(crate) use self::edges::every;
+use self::edges::{better, edge_sets, step};
 
 /// Nearest items that recall is measured on.
 pub const RECALL_K: usize = 10;
@@ -194,13 +194,13 @@ impl Default for BuildOptions {
 /// A model that no index can be made of, an artifact that does not verify, another build that publishes in `root` for many minutes, or a file that
 /// cannot be written. What was published before stays as it was.
 pub fn publish(
-    model: &ModelDir,
+    model: &dyn ModelSource,
     root: &Path,
     options: &BuildOptions,
     progress: &Progress,
 ) -> anyhow::Result<BuildReport> {
     ensure!(
-        !model.is_empty(),
+        model.n_items() > 0,
         "the model has no item, so there is nothing to recommend: prepare a dataset with items in it"
     );
     // Told now and not after the work, which may take an hour.
@@ -218,22 +218,10 @@ pub fn publish(
         let bytes: &[u8] = built.index.container().get_ref().as_ref();
         Ok(into.write_all(bytes)?)
     })?;
-    let data = ModelData {
-        items: &model.items,
-        context: model.context_factors.as_ref().map(|context| context.data.as_slice()),
-        k_neighbours: model.info.k_neighbours,
-        neighbours: &model.neighbours,
-        neighbour_similarities: &model.neighbour_similarities,
-        popularity: &model.popularity,
-        sessions: model.sessions.as_ref().map(|table| SessionsData { offsets: &table.offsets, items: &table.items }),
-        encoder: model.encoder.as_ref().map(|table| EncoderData {
-            keys: &table.keys,
-            weights: &table.weights,
-            rows: &table.rows,
-            context_rows: &table.context_rows,
-        }),
-    };
+    let data = model.data();
     let written = publication.write(MODEL_FILE, |into| Ok(data.write(&built.index, into)?))?;
+    // What is verified next is what lies on the disk.
+    drop(built);
     let committed = publication.commit(manifest(model, options, &report), options.keep);
     let directory = left::published(committed, root.join(&generation), &mut report.not_removed)?;
     progress.finish();
@@ -246,24 +234,24 @@ pub fn publish(
 
 /// Builds the index and measures it; it goes through a file on the disk of `root`.
 fn build(
-    model: &ModelDir,
+    model: &dyn ModelSource,
     root: &Path,
     options: &BuildOptions,
     progress: &Progress,
 ) -> anyhow::Result<(BuildReport, Built)> {
-    let keys: Vec<String> = model.items.iter().map(|item| item.id.clone()).collect();
-    let (attributes, left_out) = attributes::of_items(&model.items);
-    let metric = model.info.metric.into();
-    let rows = &model.item_factors;
-    let input = IndexInput { keys: &keys, rows: &rows.data, dims: rows.cols, metric, attributes: &attributes };
-    let (queries, measured_with) = queries(model);
+    let (tables, left_out) = tables(model)?;
+    let (metric, dims) = (model.info().metric.into(), model.info().factors);
+    let rows = model.item_factors();
+    let input = IndexInput { tables: &tables, rows, dims, metric };
+    let (queries, measured_with) = queries(model)?;
     let mut tried = Vec::new();
-    let sets = edge_sets(options.edges, metric, rows);
-    let best = match (sets.len() > 1).then(|| sample(options.edges, rows)).flatten() {
+    let sets = edge_sets(options.edges, metric, rows, dims)?;
+    let best = match (sets.len() > 1).then(|| step(options.edges, model.n_items())).flatten() {
         None => best_of(sets, &input, root, options, &queries, progress, &mut tried)?,
-        Some((places, few)) => {
-            let their_keys: Vec<String> = places.iter().filter_map(|place| keys.get(*place).cloned()).collect();
-            let spread = IndexInput { keys: &their_keys, rows: &few.data, dims: few.cols, metric, attributes: &[] };
+        Some(step) => {
+            let keys: Vec<&str> = (0..tables.len()).step_by(step).filter_map(|item| tables.keys().key(item)).collect();
+            let (their_tables, few) = (ItemTables::new(&keys, &[])?, every(step, rows, dims)?);
+            let spread = IndexInput { tables: &their_tables, rows: &few.data, dims, metric };
             let best = best_of(sets, &spread, root, options, &queries, progress, &mut tried)?.edges;
             best_of(&[best], &input, root, options, &queries, progress, &mut tried)?
         }
@@ -274,8 +262,8 @@ fn build(
     let report = BuildReport {
         published: None,
         generation: String::new(),
-        n_items: rows.rows,
-        dimensions: rows.cols,
+        n_items: model.n_items(),
+        dimensions: dims,
         metric: metric_name(metric),
         edges: edges_name(best.edges),
         ef_construction: best.ef_construction,
@@ -329,7 +317,7 @@ fn build_one(
     progress: &Progress,
 ) -> anyhow::Result<Built> {
     let started = Instant::now();
-    let usual = || GraphOptions::usual_ef_construction(input.keys.len(), edges);
+    let usual = || GraphOptions::usual_ef_construction(input.tables.len() as usize, edges);
     let ef_construction = options.ef_construction.unwrap_or_else(usual);
     let graph = GraphOptions {
         m: options.m,
@@ -360,7 +348,7 @@ fn build_one(
         crc,
         repaired,
         truth,
-        tried: Tried { edges: edges_name(edges), n_items: input.keys.len(), agreement, seconds },
+        tried: Tried { edges: edges_name(edges), n_items: input.tables.len() as usize, agreement, seconds },
     })
 }
 
@@ -379,15 +367,24 @@ fn by_breadth(built: &Built, queries: &Matrix) -> anyhow::Result<Vec<BreadthReca
     Ok(measured)
 }
 
+/// What the index says of the items, and what it leaves out. Entries are read one by one and none is kept.
+fn tables(model: &dyn ModelSource) -> anyhow::Result<(ItemTables, LeftOut)> {
+    let (mut builder, mut left_out) = (ItemTablesBuilder::default(), LeftOut::default());
+    let read = model.items().each(&mut |item| {
+        let attributes = attributes::of_item(item, &mut left_out);
+        builder.push(&item.id, &attributes).map_err(io::Error::other)
+    });
+    read.context("reading the items")?;
+    Ok((builder.finish().context("laying the items out")?, left_out))
+}
+
 /// What recall is measured with: user vectors, as requests have them, or item rows spread over the catalogue.
-fn queries(model: &ModelDir) -> (Matrix, &'static str) {
-    if model.queries.rows > 0 {
-        return (model.queries.clone(), "user_vectors");
+fn queries(model: &dyn ModelSource) -> anyhow::Result<(Matrix, &'static str)> {
+    if model.queries().rows > 0 {
+        return Ok((model.queries().clone(), "user_vectors"));
     }
-    let rows = &model.item_factors;
-    let step = rows.rows.div_ceil(ROW_QUERIES).max(1);
-    let data: Vec<f32> = rows.iter().step_by(step).flatten().copied().collect();
-    (Matrix { rows: rows.rows.div_ceil(step), cols: rows.cols, data }, "item_rows")
+    let step = model.n_items().div_ceil(ROW_QUERIES).max(1);
+    Ok((every(step, model.item_factors(), model.info().factors)?, "item_rows"))
 }
 
 /// Begins a generation whose name is the present and the content's checksum. Waits while another publisher is at work.
@@ -406,12 +403,12 @@ fn begin(root: &Path, crc: u32) -> Result<(Publication, String), ArtifactError> 
     }
 }
 
-fn manifest(model: &ModelDir, options: &BuildOptions, report: &BuildReport) -> Manifest {
-    let info = &model.info;
+fn manifest(model: &dyn ModelSource, options: &BuildOptions, report: &BuildReport) -> Manifest {
+    let info = model.info();
     Manifest {
         created_at: Moment::now().rfc3339(),
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
-        n_items: model.len() as u32,
+        n_items: model.n_items() as u32,
         dimensions: report.dimensions as u32,
         metric: report.metric.to_owned(),
         edges: report.edges.to_owned(),
@@ -479,7 +476,7 @@ mod tests {
         assert!(error.contains("/proc/artifacts"), "{error}");
         let place = tempfile::tempdir().unwrap();
         let error = publish(&place.path().join("artifacts")).unwrap_err().to_string();
-        assert!(error.contains("building the graph"), "{error}");
+        assert!(error.contains("laying the items out"), "{error}");
         assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "something was left behind");
     }
 

@@ -241,17 +241,13 @@ mod tests {
     #[test]
     fn every_item_is_found_in_a_graph_of_few_links() {
         use kindred_index::build::{GraphOptions, HnswBuilder, build_index};
-        use kindred_index::{IndexInput, Metric};
+        use kindred_index::{IndexInput, ItemTables, Metric};
 
         let factors = generate(&FactorsOptions { n_items: 20_000, dims: 64, n_queries: 20, seed: 7 });
         let keys: Vec<String> = (0..factors.items.rows).map(|row| row.to_string()).collect();
-        let input = IndexInput {
-            keys: &keys,
-            rows: &factors.items.data,
-            dims: factors.items.cols,
-            metric: Metric::Cosine,
-            attributes: &[],
-        };
+        let tables = ItemTables::new(&keys, &[]).unwrap();
+        let (rows, dims) = (&factors.items.data, factors.items.cols);
+        let input = IndexInput { tables: &tables, rows, dims, metric: Metric::Cosine };
         let options = GraphOptions { m: 3, ef_construction: 8, seed: 7, ..GraphOptions::default() };
         let built = build_index(&input, &options, &HnswBuilder, &());
         assert!(built.is_ok_and(|built| built.report.unreachable_repaired > 0));

@@ -1,5 +1,8 @@
 //! A dense matrix of single-precision numbers, row by row: what factors are.
 
+use std::io;
+
+use kindred_index::RowSource;
 use thiserror::Error;
 
 /// `rows` × `cols` numbers, row-major, without padding. `data.len() == rows * cols`, always.
@@ -83,7 +86,7 @@ impl Matrix {
 
     /// The first row that cannot serve as a vector, and why. One pass.
     pub fn first_fault(&self) -> Option<(usize, RowFault)> {
-        (0..self.rows).find_map(|row| fault(self.row(row)).map(|what| (row, what)))
+        first_fault(&self.data, self.cols).unwrap_or_default()
     }
 
     /// Whether every row has length 1, within a thousandth.
@@ -97,6 +100,20 @@ impl Matrix {
         (0..self.rows).for_each(|row| normalise(unit.row_mut(row)));
         unit
     }
+}
+
+/// The first row that cannot serve as a vector, and why. One pass.
+///
+/// # Errors
+/// Rows that cannot be read.
+pub fn first_fault(rows: &dyn RowSource, cols: usize) -> io::Result<Option<(usize, RowFault)>> {
+    let (mut row, mut first) = (0, None);
+    rows.each(cols, &mut |values| {
+        first = first.or_else(|| Some((row, fault(values)?)));
+        row += 1;
+        Ok(())
+    })?;
+    Ok(first)
 }
 
 /// The Euclidean length of a vector, summed in double precision.

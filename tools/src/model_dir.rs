@@ -18,10 +18,11 @@
 //!
 //! A model is written under another name and renamed when it is complete, so a directory that is there is whole.
 
+mod check;
+mod files;
 mod tables;
 
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use kindred::catalog::CatalogItem;
@@ -35,8 +36,10 @@ use thiserror::Error;
 use crate::matrix::{Matrix, RowFault};
 use crate::npy::{self, NpyError};
 use crate::train::neighbours::NeighbourOptions;
-use crate::whole_dir::{self, Kind, Opened, WholeDirError};
+use crate::whole_dir::{self, Kind, WholeDirError};
 
+use check::Parts;
+pub use files::{ModelFiles, ModelSource, read_items};
 pub use tables::{EncoderTable, SessionTable};
 
 /// The version of the directory's layout that this program writes and reads.
@@ -305,6 +308,20 @@ pub enum ModelDirError {
     },
 }
 
+impl ModelDirError {
+    /// What reading a file row by row or line by line told.
+    pub(crate) fn of(error: io::Error, path: &Path) -> Self {
+        let error = match error.downcast::<Self>() {
+            Ok(told) => return told,
+            Err(error) => error,
+        };
+        match error.downcast::<NpyError>() {
+            Ok(told) => Self::Npy(told),
+            Err(source) => Self::Read { path: path.to_owned(), source },
+        }
+    }
+}
+
 impl ModelInfo {
     /// What each source weighs in a score, if that was learned and is better than what was set.
     pub fn learned_weights(&self) -> Option<LearnedWeights> {
@@ -313,47 +330,9 @@ impl ModelInfo {
 }
 
 impl ModelDir {
-    /// Number of items.
-    pub fn len(&self) -> usize {
-        self.items.len()
-    }
-
-    /// Whether there is no item.
-    pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-
     /// The factors that user vectors are made of: the context factors, or the target factors of a symmetric model.
     pub fn context(&self) -> &Matrix {
         self.context_factors.as_ref().unwrap_or(&self.item_factors)
-    }
-
-    /// Reads a model whole and checks that its tables belong together.
-    ///
-    /// # Errors
-    /// A file that is missing, damaged, of another version or of another size than the rest, or the model was replaced meanwhile.
-    pub fn load(dir: &Path) -> Result<Self, ModelDirError> {
-        Opened::new(dir).read(|| Self::read(dir))
-    }
-
-    fn read(dir: &Path) -> Result<Self, ModelDirError> {
-        let info = read_info(dir)?;
-        let item_factors = npy::read_matrix(&dir.join(ITEM_FACTORS))?;
-        let context_factors = if info.symmetric { None } else { Some(npy::read_matrix(&dir.join(CONTEXT_FACTORS))?) };
-        let model = Self {
-            items: read_items(&dir.join(ITEMS))?,
-            neighbours: npy::read::<u32>(&dir.join(NEIGHBOURS))?.data,
-            neighbour_similarities: npy::read::<f32>(&dir.join(SIMILARITIES))?.data,
-            popularity: npy::read::<f32>(&dir.join(POPULARITY))?.data,
-            sessions: SessionTable::read(dir)?,
-            encoder: EncoderTable::read(dir)?,
-            queries: npy::read_matrix(&dir.join(QUERIES))?,
-            info,
-            item_factors,
-            context_factors,
-        };
-        model.check(dir)?;
-        Ok(model)
     }
 
     /// Writes a model to `dir`, complete or not at all: into `<dir>.partial` first, renamed when all is on disk.
@@ -368,7 +347,7 @@ impl ModelDir {
     }
 
     fn write_files(&self, dir: &Path) -> Result<(), ModelDirError> {
-        let (n, k) = (self.len(), self.info.k_neighbours);
+        let (n, k) = (self.items.len(), self.info.k_neighbours);
         npy::write_matrix(&dir.join(ITEM_FACTORS), &self.item_factors)?;
         if let Some(context) = &self.context_factors {
             npy::write_matrix(&dir.join(CONTEXT_FACTORS), context)?;
@@ -387,55 +366,19 @@ impl ModelDir {
         Ok(())
     }
 
-    /// Sizes, rows, weighting: what both reading and writing insist on.
     fn check(&self, dir: &Path) -> Result<(), ModelDirError> {
-        let (n, d, k) = (self.items.len(), self.info.factors, self.info.k_neighbours);
-        let table = |table, found: String, expected: String| {
-            if found == expected {
-                return Ok(());
-            }
-            Err(ModelDirError::Table { path: dir.to_owned(), table, found, expected })
+        let shape = |matrix: &Matrix| [matrix.rows, matrix.cols];
+        let parts = Parts {
+            info: &self.info,
+            n_items: self.items.len(),
+            item_factors: (shape(&self.item_factors), &self.item_factors.data),
+            context_factors: self.context_factors.as_ref().map(|context| (shape(context), &context.data as _)),
+            queries: &self.queries,
+            neighbours: &self.neighbours,
+            neighbour_similarities: &self.neighbour_similarities,
+            popularity: &self.popularity,
         };
-        let shape = |matrix: &Matrix| format!("{} × {}", matrix.rows, matrix.cols);
-        table("item count of model.json", self.info.n_items.to_string(), n.to_string())?;
-        table(ITEM_FACTORS, shape(&self.item_factors), format!("{n} × {d}"))?;
-        if let Some(context) = &self.context_factors {
-            table(CONTEXT_FACTORS, shape(context), format!("{n} × {d}"))?;
-        }
-        table("\"symmetric\"", self.info.symmetric.to_string(), self.context_factors.is_none().to_string())?;
-        // Whatever number model.json names.
-        let places = n.saturating_mul(k).to_string();
-        table(NEIGHBOURS, self.neighbours.len().to_string(), places.clone())?;
-        table(SIMILARITIES, self.neighbour_similarities.len().to_string(), places)?;
-        table(POPULARITY, self.popularity.len().to_string(), n.to_string())?;
-        if self.queries.rows > 0 {
-            table("width of queries.npy", self.queries.cols.to_string(), d.to_string())?;
-        }
-        let strange = self.neighbours.iter().find(|item| **item != NO_NEIGHBOUR && **item as usize >= n);
-        if let Some(item) = strange {
-            table("largest neighbour", item.to_string(), format!("less than {n}"))?;
-        }
-        let rows = [
-            (ITEM_FACTORS, Some(&self.item_factors)),
-            (CONTEXT_FACTORS, self.context_factors.as_ref()),
-            (QUERIES, Some(&self.queries)),
-        ];
-        for (name, matrix) in rows {
-            if let Some((row, fault)) = matrix.and_then(Matrix::first_fault) {
-                return Err(ModelDirError::Row { path: dir.join(name), row, fault });
-            }
-        }
-        if let Some(row) = self.popularity.iter().position(|popularity| !popularity.is_finite()) {
-            return Err(ModelDirError::Row { path: dir.join(POPULARITY), row, fault: RowFault::NotFinite });
-        }
-        if !self.info.session_likeness.is_valid() {
-            return Err(ModelDirError::SessionLikeness { path: dir.join(INFO) });
-        }
-        if self.info.learned_weights().is_some_and(|weights| !weights.are_valid()) {
-            return Err(ModelDirError::LearnedWeights { path: dir.join(INFO) });
-        }
-        let weighting = self.info.weighting.validate();
-        weighting.map_err(|source| ModelDirError::Weighting { path: dir.join(INFO), source })
+        parts.check(dir)
     }
 }
 
@@ -459,41 +402,6 @@ pub fn write_items(path: &Path, items: &[CatalogItem]) -> Result<(), WholeDirErr
         }
         Ok(())
     })
-}
-
-fn read_info(dir: &Path) -> Result<ModelInfo, ModelDirError> {
-    /// Read first and alone, since another version may have another shape.
-    #[derive(Deserialize)]
-    struct Version {
-        format_version: u32,
-    }
-    let path = dir.join(INFO);
-    let bytes = fs::read(&path).map_err(|source| ModelDirError::Read { path: path.clone(), source })?;
-    let json = |source: serde_json::Error| ModelDirError::Json { path: path.clone(), line: source.line(), source };
-    let Version { format_version } = serde_json::from_slice(&bytes).map_err(json)?;
-    if format_version != FORMAT_VERSION {
-        return Err(ModelDirError::Version { path, found: format_version });
-    }
-    serde_json::from_slice(&bytes).map_err(json)
-}
-
-/// Reads catalogue entries, one a line; empty lines are passed over.
-///
-/// # Errors
-/// The file cannot be read, or a line is not an entry.
-pub fn read_items(path: &Path) -> Result<Vec<CatalogItem>, ModelDirError> {
-    let fail = |source| ModelDirError::Read { path: path.to_owned(), source };
-    let file = File::open(path).map_err(fail)?;
-    let mut items = Vec::new();
-    for (at, line) in BufReader::new(file).lines().enumerate() {
-        let line = line.map_err(fail)?;
-        if line.trim().is_empty() {
-            continue;
-        }
-        let item = serde_json::from_str(line.trim_start_matches('\u{feff}'));
-        items.push(item.map_err(|source| ModelDirError::Json { path: path.to_owned(), line: at + 1, source })?);
-    }
-    Ok(items)
 }
 
 #[cfg(test)]

@@ -5,10 +5,13 @@
 //! with the line of Python that mends it. The header is bounded and the file's length is compared with the shape before
 //! anything of that size is allocated.
 
+use std::fmt;
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
+use kindred_index::RowSource;
 use thiserror::Error;
 
 use crate::matrix::Matrix;
@@ -188,29 +191,118 @@ pub fn write_matrix(path: &Path, matrix: &Matrix) -> Result<(), NpyError> {
 /// # Errors
 /// The file cannot be read, is not an array of this element type, or is not as long as its header says.
 pub fn read<T: Element>(path: &Path) -> Result<Array<T>, NpyError> {
-    let fail = |source| NpyError::Read { path: path.to_owned(), source };
-    let file = File::open(path).map_err(fail)?;
-    let length = file.metadata().map_err(fail)?.len();
-    let mut reader = BufReader::with_capacity(CHUNK_BYTES, file);
-    let (header, header_bytes) = Header::read(path, &mut reader)?;
-    let Some((size, decode)) = T::decoder(&header.descr) else {
-        let found = header.descr;
-        return Err(NpyError::ElementType { path: path.to_owned(), found, expected: T::EXPECTED, remedy: T::NUMPY });
-    };
-    let [rows, cols] = match *header.shape {
-        [rows] => [rows, 1],
-        [rows, cols] => [rows, cols],
-        _ => return Err(NpyError::Dimensions { path: path.to_owned(), found: header.shape.len() }),
-    };
-    // Three factors below 2^64 cannot overflow this once the first product fits.
-    let expected = (rows as u128).saturating_mul(cols as u128).saturating_mul(size as u128);
-    let found = length.saturating_sub(header_bytes);
-    if expected != u128::from(found) {
-        return Err(NpyError::Length { path: path.to_owned(), expected, found });
+    NpyFile::open(path)?.read()
+}
+
+/// An array that stays in its file, and is read from there as often as it is needed. Its header was read, and its length is right.
+#[derive(Debug)]
+pub struct NpyFile<T> {
+    path: PathBuf,
+    /// Held: it is the same file also when another has taken its name.
+    file: Mutex<File>,
+    /// Where the elements begin.
+    begin: u64,
+    shape: [usize; 2],
+    fortran_order: bool,
+    decoder: Decoder<T>,
+}
+
+impl<T: Element> NpyFile<T> {
+    /// Reads the header.
+    ///
+    /// # Errors
+    /// As [`read`].
+    pub fn open(path: &Path) -> Result<Self, NpyError> {
+        let fail = |source| NpyError::Read { path: path.to_owned(), source };
+        let file = File::open(path).map_err(fail)?;
+        let length = file.metadata().map_err(fail)?.len();
+        let (header, begin) = Header::read(path, &mut BufReader::new(&file))?;
+        let Some(decoder) = T::decoder(&header.descr) else {
+            let found = header.descr;
+            return Err(NpyError::ElementType {
+                path: path.to_owned(),
+                found,
+                expected: T::EXPECTED,
+                remedy: T::NUMPY,
+            });
+        };
+        let shape = match *header.shape {
+            [rows] => [rows, 1],
+            [rows, cols] => [rows, cols],
+            _ => return Err(NpyError::Dimensions { path: path.to_owned(), found: header.shape.len() }),
+        };
+        // Three factors below 2^64 cannot overflow this once the first product fits.
+        let expected = (shape[0] as u128).saturating_mul(shape[1] as u128).saturating_mul(decoder.0 as u128);
+        let found = length.saturating_sub(begin);
+        if expected != u128::from(found) {
+            return Err(NpyError::Length { path: path.to_owned(), expected, found });
+        }
+        let (path, file) = (path.to_owned(), Mutex::new(file));
+        Ok(Self { path, file, begin, shape, fortran_order: header.fortran_order, decoder })
     }
-    let data = elements(&mut reader, rows * cols, size, decode).map_err(fail)?;
-    let data = if header.fortran_order { transposed(&data, rows, cols) } else { data };
-    Ok(Array { shape: [rows, cols], data })
+
+    /// Rows and columns.
+    pub fn shape(&self) -> [usize; 2] {
+        self.shape
+    }
+
+    /// All of it, in memory.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn read(&self) -> Result<Array<T>, NpyError> {
+        let [rows, cols] = self.shape;
+        let mut data = Vec::with_capacity(rows * cols);
+        let read = self.blocks(1, &mut |values| {
+            data.extend_from_slice(values);
+            Ok(())
+        });
+        read.map_err(|source| NpyError::Read { path: self.path.clone(), source })?;
+        let data = if self.fortran_order { transposed(&data, rows, cols) } else { data };
+        Ok(Array { shape: self.shape, data })
+    }
+
+    /// Calls `visit` with many elements at a time, a multiple of `width`, as they lie in the file.
+    fn blocks(&self, width: usize, visit: &mut dyn FnMut(&[T]) -> io::Result<()>) -> io::Result<()> {
+        let (size, decode) = self.decoder;
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(self.begin))?;
+        let at_once = (CHUNK_BYTES / size.saturating_mul(width).max(1)).max(1) * width;
+        let (mut left, mut bytes, mut values) = (self.shape[0] * self.shape[1], Vec::new(), Vec::new());
+        while left > 0 {
+            let count = left.min(at_once);
+            bytes.resize(count * size, 0);
+            file.read_exact(&mut bytes)?;
+            values.clear();
+            values.extend(bytes.chunks_exact(size).map(decode));
+            visit(&values)?;
+            left -= count;
+        }
+        Ok(())
+    }
+}
+
+impl<T: Element + fmt::Debug + Send + Sync> RowSource<T> for NpyFile<T> {
+    fn n_values(&self) -> u64 {
+        self.shape[0] as u64 * self.shape[1] as u64
+    }
+
+    /// One that lies column by column is read whole.
+    fn each(&self, dims: usize, visit: &mut dyn FnMut(&[T]) -> io::Result<()>) -> io::Result<()> {
+        let dims = dims.max(1);
+        if self.fortran_order {
+            return self.read().map_err(io::Error::other)?.data.each(dims, visit);
+        }
+        let mut failed = false;
+        let read = self.blocks(dims, &mut |values| {
+            let visited = values.chunks_exact(dims).try_for_each(&mut *visit);
+            failed = visited.is_err();
+            visited
+        });
+        // What `visit` says is its own.
+        let told = |source| io::Error::other(NpyError::Read { path: self.path.clone(), source });
+        if failed { read } else { read.map_err(told) }
+    }
 }
 
 /// Writes an array of the given shape.
@@ -229,18 +321,6 @@ pub fn write<T: Element>(path: &Path, shape: &[usize], data: &[T]) -> Result<(),
     }
     let file = writer.into_inner().map_err(|error| fail(error.into_error()))?;
     file.sync_all().map_err(fail)
-}
-
-fn elements<T>(reader: &mut impl Read, n: usize, size: usize, decode: fn(&[u8]) -> T) -> io::Result<Vec<T>> {
-    let mut data = Vec::with_capacity(n);
-    let mut bytes = vec![0; CHUNK_BYTES];
-    while data.len() < n {
-        let wanted = (n - data.len()).saturating_mul(size).min(CHUNK_BYTES);
-        let Some(chunk) = bytes.get_mut(..wanted) else { break };
-        reader.read_exact(chunk)?;
-        data.extend(chunk.chunks_exact(size).map(decode));
-    }
-    Ok(data)
 }
 
 /// Column-major to row-major.

@@ -2,11 +2,11 @@
 
 use anyhow::Context;
 pub use kindred::nearest::is_true;
-use kindred_index::{Index, Metric, Scratch, SearchParams, dot};
+use kindred_index::{Index, Metric, RowSource, Scratch, SearchParams, dot};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::matrix::Matrix;
+use crate::matrix::{Matrix, norm};
 
 /// The true answers of a set of queries.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,34 +72,62 @@ pub fn agreement<D: AsRef<[u8]> + Sync>(
 
 /// Queries that [`kept`] asks, at most: it compares with floats of every item, which are no longer in the index.
 const KEPT_QUERIES: usize = 200;
+/// Rows that all of them are compared with before the next are read.
+const KEPT_ROWS: usize = 4_096;
 
 /// The mean share of the k nearest by the rows that an index was built of that are also among the k nearest by those that it keeps. Parallel.
 ///
 /// # Errors
-/// A query of another length than the rows.
-pub fn kept<D: AsRef<[u8]> + Sync>(index: &Index<D>, rows: &Matrix, queries: &Matrix, k: usize) -> anyhow::Result<f64> {
-    let k = k.min(rows.rows);
+/// A query of another length than the rows, or rows that cannot be read.
+pub fn kept<D: AsRef<[u8]> + Sync>(
+    index: &Index<D>,
+    rows: &dyn RowSource,
+    queries: &Matrix,
+    k: usize,
+) -> anyhow::Result<f64> {
+    let (k, dims) = (k.min(index.len() as usize), index.dimensions());
     let n_queries = queries.rows.min(KEPT_QUERIES);
     if k == 0 || n_queries == 0 {
         return Ok(1.0);
     }
-    let lengths = if index.metric() == Metric::Cosine { rows.norms() } else { vec![1.0; rows.rows] };
-    let params = SearchParams { k, ef_search: k, exact: true };
-    let one = |scratch: &mut Scratch, query: usize| -> anyhow::Result<usize> {
-        let query = queries.row(query);
-        index.search(query, &params, None, scratch).context("exact search")?;
-        let mut ranked: Vec<(f32, u32)> = (0..)
-            .zip(rows.iter())
-            .zip(&lengths)
-            .map(|((item, row), length)| (dot(query, row) / length, item))
-            .collect();
-        ranked.select_nth_unstable_by(k - 1, |a, b| b.0.total_cmp(&a.0));
-        ranked.truncate(k);
-        Ok(scratch.hits().iter().filter(|hit| ranked.iter().any(|(_, item)| *item == hit.ordinal)).count())
+    let mut nearest: Vec<Vec<(f32, u32)>> = vec![Vec::with_capacity(k + 1); n_queries];
+    let (mut block, mut first) = (Vec::with_capacity(KEPT_ROWS * dims), 0);
+    let mut compare = |block: &mut Vec<f32>| {
+        nearest.par_iter_mut().enumerate().for_each(|(query, nearest)| {
+            for (row, item) in block.chunks_exact(dims.max(1)).zip(first..) {
+                offer(nearest, k, dot(queries.row(query), row), item);
+            }
+        });
+        first += (block.len() / dims.max(1)) as u32;
+        block.clear();
     };
-    let found = (0..n_queries).into_par_iter().map_init(Scratch::default, one);
+    rows.each(dims, &mut |row| {
+        let length = if index.metric() == Metric::Cosine { norm(row) } else { 1.0 };
+        block.extend(row.iter().map(|value| value / length));
+        if block.len() >= KEPT_ROWS * dims {
+            compare(&mut block);
+        }
+        Ok(())
+    })
+    .context("reading the rows again")?;
+    compare(&mut block);
+    let params = SearchParams { k, ef_search: k, exact: true };
+    let one = |scratch: &mut Scratch, (query, nearest): (usize, &Vec<(f32, u32)>)| -> anyhow::Result<usize> {
+        index.search(queries.row(query), &params, None, scratch).context("exact search")?;
+        Ok(scratch.hits().iter().filter(|hit| nearest.iter().any(|(_, item)| *item == hit.ordinal)).count())
+    };
+    let found = nearest.par_iter().enumerate().map_init(Scratch::default, one);
     let found = found.try_reduce(|| 0, |a, b| Ok(a + b))?;
     Ok(found as f64 / (n_queries * k) as f64)
+}
+
+/// Keeps an item that is one of the k nearest so far, which are in order.
+fn offer(nearest: &mut Vec<(f32, u32)>, k: usize, similarity: f32, item: u32) {
+    if nearest.len() < k || nearest.last().is_some_and(|(worst, _)| similarity > *worst) {
+        let place = nearest.partition_point(|(better, _)| *better >= similarity);
+        nearest.insert(place, (similarity, item));
+        nearest.truncate(k);
+    }
 }
 
 #[cfg(test)]
@@ -109,20 +137,21 @@ mod tests {
     use super::*;
     use kindred::testing::Fixture;
     use kindred_index::build::{GraphOptions, HnswBuilder, build_index};
-    use kindred_index::{IndexInput, Metric};
+    use kindred_index::{IndexInput, ItemTables, Metric};
 
     #[test]
     fn two_bytes_a_value_keep_the_nearest_and_other_rows_do_not() {
         let random = |seed| Matrix::from_vec(300, 32, Fixture::random(seed, 300, 32, Metric::Cosine).rows).unwrap();
         let (rows, others) = (random(5), random(6));
         let keys: Vec<String> = (0..300).map(|item| item.to_string()).collect();
-        let input = IndexInput { keys: &keys, rows: &rows.data, dims: 32, metric: Metric::Cosine, attributes: &[] };
+        let tables = ItemTables::new(&keys, &[]).unwrap();
+        let input = IndexInput { tables: &tables, rows: &rows.data, dims: 32, metric: Metric::Cosine };
         let built = build_index(&input, &GraphOptions::default(), &HnswBuilder, &()).unwrap();
         let index = Index::open(built.to_bytes().unwrap()).unwrap();
         assert!(index.is_fine());
-        let found = kept(&index, &rows, &rows, 10).unwrap();
+        let found = kept(&index, &rows.data, &rows, 10).unwrap();
         assert!(found > 0.99, "{found}");
-        let found = kept(&index, &others, &rows, 10).unwrap();
+        let found = kept(&index, &others.data, &rows, 10).unwrap();
         assert!(found < 0.5, "{found}");
     }
 

@@ -8,6 +8,8 @@
 //! - A point may carry links on levels above its own: they are left out.
 //! - Inserting in parallel is not reproducible, and the first items would not see each other: the first ones go in serially.
 
+use std::io;
+
 use ::hnsw_rs::prelude::{Distance, Hnsw};
 
 use super::{BuildError, GraphBuilder, GraphOptions, Progress, Rows, check_options};
@@ -116,14 +118,19 @@ fn insert_all(
     let n = rows.len() as usize;
     let levels = usize::from(LEVEL_MAX) + 1;
     let hnsw = Hnsw::new(options.m, n, levels, options.ef_construction, Nearness(Kernel::get()));
-    let scale = scale_of(rows, metric);
-    let (stride, mut row) = (row_stride(rows.dimensions() as u32) as usize, vec![0.0; rows.dimensions()]);
+    let scale = scale_of(rows, metric)?;
+    let stride = row_stride(rows.dimensions() as u32) as usize;
     let order = shuffled(rows.len(), options.seed);
     let stage = match metric {
         Metric::Cosine => "linking by cosine",
         Metric::InnerProduct => "linking by inner product",
     };
-    let mut prepared = Vec::new();
+    // All of them: they are inserted in another order than they are read in.
+    let mut prepared = Vec::with_capacity(n * stride);
+    rows.each(&mut |_, row| {
+        scaled(row, scale.unwrap_or_else(|| unit_scale(row).unwrap_or(1.0)), stride, &mut prepared);
+    })?;
+    let row = |ordinal: u32| prepared.get(ordinal as usize * stride..).and_then(|rest| rest.get(..stride));
     let (mut done, mut rest) = (0, order.as_slice());
     while !rest.is_empty() {
         if progress.cancelled() {
@@ -132,13 +139,8 @@ fn insert_all(
         progress.step(stage, done as u64, n as u64);
         let count = if done == 0 { SERIAL_FIRST } else { CHUNK }.min(rest.len());
         let (chunk, after) = rest.split_at(count);
-        prepared.clear();
-        for ordinal in chunk {
-            rows.read(*ordinal, &mut row);
-            scaled(&row, scale.unwrap_or_else(|| unit_scale(&row).unwrap_or(1.0)), stride, &mut prepared);
-        }
         let batch: Vec<(&[f32], usize)> =
-            prepared.chunks_exact(stride).zip(chunk).map(|(row, ordinal)| (row, *ordinal as usize)).collect();
+            chunk.iter().filter_map(|ordinal| Some((row(*ordinal)?, *ordinal as usize))).collect();
         if options.deterministic || done == 0 {
             batch.into_iter().for_each(|one| hnsw.insert_slice(one));
         } else {
@@ -151,16 +153,13 @@ fn insert_all(
 }
 
 /// What all rows are multiplied with, so that the longest has length 1; none where each row gets unit length.
-fn scale_of(rows: &Rows<'_>, metric: Metric) -> Option<f64> {
+fn scale_of(rows: &Rows<'_>, metric: Metric) -> io::Result<Option<f64>> {
     if metric == Metric::Cosine {
-        return None;
+        return Ok(None);
     }
-    let mut row = vec![0.0; rows.dimensions()];
-    let scales = (0..rows.len()).filter_map(|ordinal| {
-        rows.read(ordinal, &mut row);
-        unit_scale(&row)
-    });
-    Some(scales.fold(f64::INFINITY, f64::min)).filter(|scale| scale.is_finite())
+    let mut least = f64::INFINITY;
+    rows.each(&mut |_, row| least = unit_scale(row).map_or(least, |scale| least.min(scale)))?;
+    Ok(Some(least).filter(|scale| scale.is_finite()))
 }
 
 /// Appends a row times `scale`, padded.

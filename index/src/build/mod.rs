@@ -12,7 +12,7 @@ use std::io::{self, Seek, Write};
 use thiserror::Error;
 
 use crate::aligned::AlignedBytes;
-use crate::assemble::{AssembleError, FlatGraph, IndexAssembly, IndexInput, Longest, Tables};
+use crate::assemble::{AssembleError, FlatGraph, IndexAssembly, IndexInput, Longest};
 use crate::error::WriteError;
 use crate::format::{M_MAX, M_MIN};
 use crate::graph::{EdgeSet, GraphStats};
@@ -30,7 +30,7 @@ mod united;
 pub use self::hnsw::HnswBuilder;
 pub use self::hnsw_rs::{HnswRsBuilder, PeerSearch};
 pub use self::rows::Rows;
-use self::rows::StoredRows;
+use self::rows::{Pass, StoredRows};
 use self::united::Waiting;
 
 /// Widest search while building. Beyond it a build takes days and gains nothing that was measured.
@@ -133,7 +133,10 @@ pub enum BuildError {
     },
     /// There is not enough memory.
     #[error("not enough memory to build in: build fewer items, or on a machine with more")]
-    Memory(#[from] io::Error),
+    Memory(#[source] io::Error),
+    /// Rows that could be read before cannot be read any more.
+    #[error("the rows cannot be read")]
+    Rows(#[source] io::Error),
     /// The rows, keys or attributes cannot become an index.
     #[error(transparent)]
     Assemble(#[from] AssembleError),
@@ -152,6 +155,15 @@ pub enum BuildError {
         /// Its key.
         key: String,
     },
+}
+
+impl From<io::Error> for BuildError {
+    fn from(source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::OutOfMemory => Self::Memory(source),
+            _ => Self::Rows(source),
+        }
+    }
 }
 
 /// What a build did.
@@ -200,7 +212,8 @@ impl BuiltIndex<'_> {
     }
 }
 
-/// Builds an index: checks, graph or graphs, repair. Needs what the builder needs, and then the file once in memory.
+/// Builds an index: checks, graph or graphs, repair. Needs what the builder needs beside the tables of the input, and less than the file once; rows are
+/// read a few times and never held whole.
 ///
 /// About 0.2 ms per 64-dimensional item and thread at 200,000 items, a quarter as much again with [`EdgeSet::United`].
 ///
@@ -214,8 +227,6 @@ pub fn build_index<'a>(
 ) -> Result<BuiltIndex<'a>, BuildError> {
     check_options(options)?;
     let rows = Rows::new(input)?;
-    // What is wrong with keys or attributes is told before the work. They are laid out again after it, and take no memory while a graph grows.
-    Tables::new(input, rows.len())?;
     let by = |metric, options: &GraphOptions| builder.build(&rows, metric, options, progress);
     let mut graph = match options.edges {
         EdgeSet::Cosine => by(Metric::Cosine, options)?,
@@ -225,9 +236,9 @@ pub fn build_index<'a>(
             united::unite(first, &by(Metric::Cosine, &united::second(options))?)
         }
     };
-    let read = |ordinal: u32, into: &mut [f32]| rows.read(ordinal, into);
-    let stored = StoredRows::new(options.rows, rows.len(), rows.dimensions(), input.metric, read)?;
-    let unreachable_repaired = repair::repair(&mut graph, &stored, input.keys, progress)?;
+    let pass: &Pass<'_> = &|visit| rows.each(&mut |ordinal, row| visit(ordinal, row));
+    let stored = StoredRows::new(options.rows, rows.len(), rows.dimensions(), input.metric, pass)?;
+    let unreachable_repaired = repair::repair(&mut graph, &stored, input.tables.keys(), progress)?;
     let longest = match input.metric {
         Metric::InnerProduct if stored.codes().is_some() => longest::longest(&stored.view()),
         Metric::InnerProduct | Metric::Cosine => Longest::default(),
@@ -235,9 +246,8 @@ pub fn build_index<'a>(
     let stats = graph.view().stats();
     let n_longest = longest.ordinals.len() as u32;
     let report = BuildReport { unreachable_repaired, n_longest, edges: options.edges, builder: builder.name(), stats };
-    let tables = Tables::new(input, rows.len())?;
     let assembly =
-        IndexAssembly::new(input, tables, Cow::Owned(graph), options.edges)?.with_codes(stored.into_codes(), longest);
+        IndexAssembly::new(input, Cow::Owned(graph), options.edges)?.with_codes(stored.into_codes(), longest);
     Ok(BuiltIndex { report, assembly })
 }
 

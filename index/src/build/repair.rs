@@ -15,6 +15,7 @@ use super::{BuildError, Progress};
 use crate::assemble::FlatGraph;
 use crate::compare::Compare;
 use crate::format::NONE;
+use crate::keys::KeyView;
 use crate::metric::length;
 use crate::pool::Entry;
 use crate::search::{Hit, SearchParams, Searcher};
@@ -41,7 +42,7 @@ const LINKED: usize = 1_024;
 pub(super) fn repair(
     graph: &mut FlatGraph,
     rows: &StoredRows,
-    keys: &[String],
+    keys: KeyView<'_>,
     progress: &dyn Progress,
 ) -> Result<u32, BuildError> {
     if graph.n == 0 {
@@ -74,7 +75,7 @@ pub(super) fn repair(
     match lost.first() {
         None => Ok(repaired.len() as u32),
         Some(ordinal) => {
-            let key = keys.get(*ordinal as usize).cloned().unwrap_or_default();
+            let key = keys.key(*ordinal).unwrap_or_default().to_owned();
             Err(BuildError::Unreachable { count: lost.len() as u64, ordinal: *ordinal, key })
         }
     }

@@ -1,4 +1,4 @@
-//! The rows that a graph is built over: as they come in, one by one, and as they lie in memory while searches compare them.
+//! The rows that a graph is built over: as they come in, one after the other, and as they lie in memory while searches compare them.
 
 use std::io;
 
@@ -14,30 +14,33 @@ use crate::metric::Metric;
 use crate::row::RowsView;
 use crate::vectors::VectorView;
 
-/// Rows as the file will have them, of unit length where the metric is cosine. They are made of those of an input when they are read; nothing is copied.
+/// Rows as the file will have them, of unit length where the metric is cosine. They are made of those of an input when they are read; nothing is kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a> {
     input: IndexInput<'a>,
-    n: u32,
 }
+
+/// Calls with each row and the place where it belongs, in any order, as often as it is called itself.
+pub(super) type Pass<'a> = dyn Fn(&mut dyn FnMut(u32, &[f32])) -> io::Result<()> + 'a;
 
 impl<'a> Rows<'a> {
     /// The rows of an input.
     ///
     /// # Errors
-    /// Rows that no index can hold.
+    /// Rows that no index can hold, or that cannot be read.
     pub fn new(input: &IndexInput<'a>) -> Result<Self, AssembleError> {
-        Ok(Self { input: *input, n: check_rows(input)? })
+        check_rows(input)?;
+        Ok(Self { input: *input })
     }
 
     /// Number of rows.
     pub fn len(&self) -> u32 {
-        self.n
+        self.input.tables.len()
     }
 
     /// Whether there is no row.
     pub fn is_empty(&self) -> bool {
-        self.n == 0
+        self.len() == 0
     }
 
     /// Length of a row, in floats.
@@ -45,11 +48,18 @@ impl<'a> Rows<'a> {
         self.input.dims
     }
 
-    /// Writes the row of an item; what lies beyond it becomes 0, and so does everything where there is no such item.
-    pub fn read(&self, ordinal: u32, into: &mut [f32]) {
-        let from = (ordinal as usize).saturating_mul(self.input.dims);
-        let row = self.input.rows.get(from..from.saturating_add(self.input.dims)).unwrap_or_default();
-        stored_row(row, self.input.metric, into);
+    /// Calls `visit` with each ordinal and its row, in order.
+    ///
+    /// # Errors
+    /// Rows that cannot be read.
+    pub fn each(&self, visit: &mut dyn FnMut(u32, &mut [f32])) -> io::Result<()> {
+        let (mut stored, mut ordinal) = (vec![0.0; self.input.dims], 0);
+        self.input.rows.each(self.input.dims, &mut |row| {
+            stored_row(row, self.input.metric, &mut stored);
+            visit(ordinal, &mut stored);
+            ordinal += 1;
+            Ok(())
+        })
     }
 }
 
@@ -64,31 +74,33 @@ pub(super) struct StoredRows {
 }
 
 impl StoredRows {
-    /// Reads n rows, some of them more than once. Where codes would lead walks nowhere, rows are whole, whatever the form.
+    /// Reads n rows, more than once. Where codes would lead walks nowhere, rows are whole, whatever the form.
     ///
     /// # Errors
-    /// Not enough memory.
-    pub(super) fn new(
-        form: RowForm,
-        n: u32,
-        dimensions: usize,
-        metric: Metric,
-        read: impl Fn(u32, &mut [f32]),
-    ) -> io::Result<Self> {
+    /// Not enough memory, or rows that cannot be read.
+    pub(super) fn new(form: RowForm, n: u32, dimensions: usize, metric: Metric, pass: &Pass<'_>) -> io::Result<Self> {
         let codes = match form {
             RowForm::Whole => None,
-            RowForm::Coded => Some(Codes::of(n, dimensions, &read)?),
-            RowForm::Fine => Some(Codes::for_rows(n, dimensions, metric, &read)?),
+            RowForm::Coded => Some(Codes::of(n, dimensions, pass)?),
+            RowForm::Fine => Some(Codes::for_rows(n, dimensions, metric, pass)?),
         };
-        // Rows of unit length are told apart by their codes always.
-        let is_of_use = |codes: &Codes| metric == Metric::Cosine || codes.tell_apart(n, dimensions, &read);
-        let codes = codes.filter(is_of_use);
+        let codes = match codes {
+            // Rows of unit length are told apart by their codes always.
+            Some(codes) if metric == Metric::Cosine || codes.tell_apart(n, pass)? => Some(codes),
+            Some(_) | None => None,
+        };
         let stride = row_stride(dimensions as u32) as usize;
         let is_whole = codes.as_ref().is_none_or(|codes| codes.fine.is_none());
-        let mut whole =
-            if is_whole { Pages::zeroed(n as usize * stride * size_of::<f32>())? } else { Pages::default() };
-        let rows = <[f32]>::mut_from_bytes(whole.as_mut()).unwrap_or_default().chunks_exact_mut(stride);
-        (0..n).zip(rows).for_each(|(ordinal, row)| read(ordinal, row));
+        let mut whole = Pages::default();
+        if is_whole {
+            whole = Pages::zeroed(n as usize * stride * size_of::<f32>())?;
+            let rows = <[f32]>::mut_from_bytes(whole.as_mut()).unwrap_or_default();
+            pass(&mut |place, row| {
+                let from = place as usize * stride;
+                let into = rows.get_mut(from..from + row.len()).unwrap_or_default();
+                into.iter_mut().zip(row).for_each(|(into, value)| *into = *value);
+            })?;
+        }
         Ok(Self { codes, whole, n, dimensions })
     }
 

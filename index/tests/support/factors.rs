@@ -4,17 +4,17 @@
 
 use kindred_index::build::HnswRsBuilder;
 use kindred_index::build::{BuiltIndex, GraphBuilder, GraphOptions, HnswBuilder, build_index};
-use kindred_index::{AlignedBytes, EdgeSet, Index, IndexInput, Metric, Scratch, SearchParams};
+use kindred_index::{AlignedBytes, EdgeSet, Index, IndexInput, ItemTables, Metric, Scratch, SearchParams};
 
 use crate::support::Noise;
 
 /// Every builder there is.
 pub const BUILDERS: [&dyn GraphBuilder; 2] = [&HnswBuilder, &HnswRsBuilder];
 
-/// Rows and their keys.
+/// Rows, and what is said of their items.
 pub struct Factors {
     pub rows: Vec<f32>,
-    pub keys: Vec<String>,
+    pub tables: ItemTables,
     pub dims: usize,
 }
 
@@ -35,12 +35,12 @@ pub fn clustered(seed: u64, n: usize, dims: usize, stretch: f32) -> Factors {
 
 impl Factors {
     pub fn new(rows: Vec<f32>, dims: usize) -> Self {
-        let keys = (0..rows.len() / dims).map(|i| format!("item-{i}")).collect();
-        Self { rows, keys, dims }
+        let keys: Vec<String> = (0..rows.len() / dims).map(|i| format!("item-{i}")).collect();
+        Self { rows, tables: ItemTables::new(&keys, &[]).unwrap(), dims }
     }
 
     pub fn n(&self) -> usize {
-        self.keys.len()
+        self.tables.len() as usize
     }
 
     pub fn row(&self, i: usize) -> &[f32] {
@@ -48,7 +48,7 @@ impl Factors {
     }
 
     pub fn input(&self, metric: Metric) -> IndexInput<'_> {
-        IndexInput { keys: &self.keys, rows: &self.rows, dims: self.dims, metric, attributes: &[] }
+        IndexInput { tables: &self.tables, rows: &self.rows, dims: self.dims, metric }
     }
 
     pub fn build(&self, metric: Metric, options: &GraphOptions) -> BuiltIndex<'_> {

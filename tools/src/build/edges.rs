@@ -1,7 +1,9 @@
 //! Which edges a graph gets: those by cosine, those by inner product, or both, whichever finds the most at the least cost.
 
+use std::io;
+
 use clap::ValueEnum;
-use kindred_index::{EdgeSet, Metric};
+use kindred_index::{EdgeSet, Metric, RowSource};
 
 use crate::matrix::{Matrix, norm};
 use crate::recall::Agreement;
@@ -30,33 +32,56 @@ pub enum EdgeChoice {
 }
 
 /// The edge sets to build and choose from.
-pub(super) fn edge_sets(choice: EdgeChoice, metric: Metric, rows: &Matrix) -> &'static [EdgeSet] {
+///
+/// # Errors
+/// Rows that cannot be read.
+pub(super) fn edge_sets(
+    choice: EdgeChoice,
+    metric: Metric,
+    rows: &dyn RowSource,
+    dims: usize,
+) -> io::Result<&'static [EdgeSet]> {
     const ALL: &[EdgeSet] = &[EdgeSet::Cosine, EdgeSet::InnerProduct, EdgeSet::United];
-    match choice {
+    Ok(match choice {
         EdgeChoice::Cosine => &[EdgeSet::Cosine],
         EdgeChoice::InnerProduct => &[EdgeSet::InnerProduct],
         EdgeChoice::United => &[EdgeSet::United],
         EdgeChoice::Measure => ALL,
-        EdgeChoice::Auto if metric == Metric::Cosine || norms_are_equal(rows) => &[EdgeSet::Cosine],
+        EdgeChoice::Auto if metric == Metric::Cosine || norms_are_equal(rows, dims)? => &[EdgeSet::Cosine],
         EdgeChoice::Auto => ALL,
-    }
+    })
 }
 
-/// The rows that edge sets are compared on, where not all are: every so-many-th, so that there are at most [`MEASURE_UP_TO`].
-pub(super) fn sample(choice: EdgeChoice, rows: &Matrix) -> Option<(Vec<usize>, Matrix)> {
-    if choice != EdgeChoice::Auto || rows.rows <= MEASURE_UP_TO {
-        return None;
-    }
-    let places: Vec<usize> = (0..rows.rows).step_by(rows.rows.div_ceil(MEASURE_UP_TO)).collect();
-    let data = places.iter().flat_map(|place| rows.row(*place)).copied().collect();
-    let matrix = Matrix { rows: places.len(), cols: rows.cols, data };
-    Some((places, matrix))
+/// Where edge sets are compared on some of so many items, at most [`MEASURE_UP_TO`]: each how many-th is one of them.
+pub(super) fn step(choice: EdgeChoice, n_items: usize) -> Option<usize> {
+    (choice == EdgeChoice::Auto && n_items > MEASURE_UP_TO).then(|| n_items.div_ceil(MEASURE_UP_TO))
 }
 
-fn norms_are_equal(rows: &Matrix) -> bool {
-    let norms = (0..rows.rows).map(|row| norm(rows.row(row)));
-    let (least, most) = norms.fold((f32::MAX, 0.0_f32), |(least, most), norm| (least.min(norm), most.max(norm)));
-    most - least <= NORMS_EQUAL * most
+/// The first row and each so-many-th after it.
+///
+/// # Errors
+/// Rows that cannot be read.
+pub(crate) fn every(step: usize, rows: &dyn RowSource, dims: usize) -> io::Result<Matrix> {
+    let (mut matrix, mut at) = (Matrix { rows: 0, cols: dims, data: Vec::new() }, 0_usize);
+    rows.each(dims, &mut |row| {
+        if at.is_multiple_of(step) {
+            matrix.data.extend_from_slice(row);
+            matrix.rows += 1;
+        }
+        at += 1;
+        Ok(())
+    })?;
+    Ok(matrix)
+}
+
+fn norms_are_equal(rows: &dyn RowSource, dims: usize) -> io::Result<bool> {
+    let (mut least, mut most) = (f32::MAX, 0.0_f32);
+    rows.each(dims, &mut |row| {
+        let norm = norm(row);
+        (least, most) = (least.min(norm), most.max(norm));
+        Ok(())
+    })?;
+    Ok(most - least <= NORMS_EQUAL * most)
 }
 
 /// Whether `new` is clearly more exact than `old`, or as exact at a lower cost.
@@ -85,21 +110,22 @@ mod tests {
 
     #[test]
     fn rows_of_equal_norm_need_only_the_cosine_graph() {
-        let equal = Matrix { rows: 2, cols: 2, data: vec![3.0, 4.0, 0.0, 5.0] };
-        let different = Matrix { rows: 2, cols: 2, data: vec![3.0, 4.0, 0.0, 9.0] };
-        assert_eq!(edge_sets(EdgeChoice::Auto, Metric::InnerProduct, &equal), [EdgeSet::Cosine]);
-        assert_eq!(edge_sets(EdgeChoice::Auto, Metric::InnerProduct, &different).len(), 3);
-        assert_eq!(edge_sets(EdgeChoice::Auto, Metric::Cosine, &different), [EdgeSet::Cosine]);
-        assert_eq!(edge_sets(EdgeChoice::United, Metric::Cosine, &equal), [EdgeSet::United]);
+        let (equal, different) = (vec![3.0, 4.0, 0.0, 5.0], vec![3.0, 4.0, 0.0, 9.0]);
+        let sets = |choice, metric, rows: &Vec<f32>| edge_sets(choice, metric, rows, 2).unwrap();
+        assert_eq!(sets(EdgeChoice::Auto, Metric::InnerProduct, &equal), [EdgeSet::Cosine]);
+        assert_eq!(sets(EdgeChoice::Auto, Metric::InnerProduct, &different).len(), 3);
+        assert_eq!(sets(EdgeChoice::Auto, Metric::Cosine, &different), [EdgeSet::Cosine]);
+        assert_eq!(sets(EdgeChoice::United, Metric::Cosine, &equal), [EdgeSet::United]);
     }
 
     #[test]
     fn of_many_rows_a_spread_few_are_compared() {
-        let rows = |n: usize| Matrix { rows: n, cols: 1, data: (0..n).map(|row| row as f32).collect() };
-        assert!(sample(EdgeChoice::Auto, &rows(MEASURE_UP_TO)).is_none());
-        assert!(sample(EdgeChoice::Measure, &rows(MEASURE_UP_TO + 1)).is_none());
-        let (places, few) = sample(EdgeChoice::Auto, &rows(2 * MEASURE_UP_TO + 1)).unwrap();
-        assert_eq!((places[1], few.row(1), few.rows), (3, &[3.0][..], places.len()));
-        assert!(few.rows <= MEASURE_UP_TO && places[few.rows - 1] > 2 * MEASURE_UP_TO - 3);
+        assert_eq!(step(EdgeChoice::Auto, MEASURE_UP_TO), None);
+        assert_eq!(step(EdgeChoice::Measure, MEASURE_UP_TO + 1), None);
+        let n = 2 * MEASURE_UP_TO + 1;
+        let step = step(EdgeChoice::Auto, n).unwrap();
+        let few = every(step, &(0..n).map(|row| row as f32).collect::<Vec<f32>>(), 1).unwrap();
+        assert_eq!((step, few.row(1), few.rows), (3, &[3.0][..], few.data.len()));
+        assert!(few.rows <= MEASURE_UP_TO && few.data[few.rows - 1] as usize > n - 4);
     }
 }

@@ -8,7 +8,7 @@ use clap::builder::RangedU64ValueParser;
 
 use super::{Exit, Global};
 use crate::build::{self, BuildOptions, BuildReport, BuilderChoice, EdgeChoice};
-use crate::model_dir::ModelDir;
+use crate::model_dir::ModelFiles;
 use crate::progress::Progress;
 use crate::report::{Report, Table, bytes, count, emit, leftovers, seconds};
 
@@ -91,7 +91,7 @@ impl GraphArgs {
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let options = args.graph.options()?;
     let progress = Progress::bar("reading the model", 0);
-    let model = ModelDir::load(&args.model).context("reading the model")?;
+    let model = ModelFiles::open(&args.model).context("reading the model")?;
     let report = build::publish(&model, &args.output, &options, &progress).context("building the artifact")?;
     progress.finish();
     emit(&report, global.json)?;

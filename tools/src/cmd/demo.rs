@@ -199,7 +199,7 @@ fn train(args: &Args, progress: &Progress) -> anyhow::Result<(ModelDir, String)>
     let by_hand = || format!("training (`kindred train --dataset {}/dataset` has options for it)", args.dir.display());
     let model = assemble::model(material, &trainer, &options, progress).with_context(by_hand)?;
     model.write(&args.dir.join("model"), true).context("writing the model")?;
-    let (items, factors) = (count(model.len() as u64), model.info.factors);
+    let (items, factors) = (count(model.items.len() as u64), model.info.factors);
     let said = format!("{items} items × {factors} factors, {}", model.info.weighting.recency());
     Ok((model, said))
 }

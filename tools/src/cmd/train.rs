@@ -351,6 +351,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::model_dir::{ModelFiles, ModelSource};
     use crate::train::als::{Context, Solver};
     use crate::train::bpr::Bpr;
     use crate::train::slist::Slist;
@@ -443,7 +444,7 @@ mod tests {
         );
         let global = Global { json: true, quiet: true };
         assert_eq!(run(&parsed(&line).unwrap(), &global).unwrap(), Exit::Done);
-        assert_eq!(ModelDir::load(&path("model")).unwrap().info.trainer, "import");
+        assert_eq!(ModelFiles::open(&path("model")).unwrap().info().trainer, "import");
         let again = run(&parsed(&line).unwrap(), &global).unwrap_err();
         assert!(again.to_string().contains("--force"), "{again}");
         assert!(run(&parsed(&format!("{line} --force")).unwrap(), &global).is_ok());

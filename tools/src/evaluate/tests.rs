@@ -340,9 +340,8 @@ fn new_items_are_placed_among_each_other() {
 #[test]
 fn more_items_are_new_than_a_filter_can_name() {
     let fixture = Fixture::clustered(1, FILTER_PARTS_MAX + 100, 2, Metric::Cosine, 4);
-    let (keys, attributes) = (fixture.keys(), fixture.attributes());
-    let input =
-        IndexInput { keys: &keys, rows: &fixture.rows, dims: 2, metric: Metric::Cosine, attributes: &attributes };
+    let tables = fixture.tables();
+    let input = IndexInput { tables: &tables, rows: &fixture.rows, dims: 2, metric: Metric::Cosine };
     // A fixture's own graph takes long at this size.
     let graph = GraphOptions { m: 4, ef_construction: 16, ..GraphOptions::default() };
     let index = build_index(&input, &graph, &HnswBuilder, &()).unwrap().to_bytes().unwrap();

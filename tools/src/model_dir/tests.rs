@@ -1,5 +1,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::fs;
+
+use kindred_index::RowSource;
+
 use super::*;
 
 fn tiny() -> ModelDir {
@@ -44,6 +48,42 @@ fn tiny() -> ModelDir {
             context_rows: vec![0.0, 0.25, 1.0, 0.0],
         }),
         queries: Matrix::from_vec(1, 2, vec![0.5, 0.5]).unwrap(),
+    }
+}
+
+impl ModelDir {
+    /// A model as its files say, all of it.
+    pub(crate) fn load(dir: &Path) -> Result<Self, ModelDirError> {
+        let (files, mut items) = (ModelFiles::open(dir)?, Vec::new());
+        let gathered = files.items().each(&mut |item| {
+            items.push(item.clone());
+            Ok(())
+        });
+        gathered.map_err(|error| ModelDirError::of(error, dir))?;
+        let info = files.info().clone();
+        fn all<T: Copy>(rows: &dyn RowSource<T>, width: usize) -> Vec<T> {
+            let mut all = Vec::new();
+            rows.each(width, &mut |row| {
+                all.extend_from_slice(row);
+                Ok(())
+            })
+            .unwrap();
+            all
+        }
+        let factors = |rows| Matrix::from_vec(items.len(), info.factors, all(rows, info.factors)).unwrap();
+        let data = files.data();
+        Ok(Self {
+            item_factors: factors(files.item_factors()),
+            context_factors: data.context.map(factors),
+            neighbours: all(data.neighbours, info.k_neighbours),
+            neighbour_similarities: all(data.neighbour_similarities, info.k_neighbours),
+            popularity: data.popularity.to_vec(),
+            sessions: SessionTable::read(dir)?,
+            encoder: EncoderTable::read(dir)?,
+            queries: files.queries().clone(),
+            info,
+            items,
+        })
     }
 }
 
@@ -108,4 +148,42 @@ fn a_model_that_does_not_hang_together_is_neither_written_nor_read() {
     assert!(matches!(ModelDir::load(&dir), Err(ModelDirError::Json { .. })));
     fs::remove_file(dir.join(INFO)).unwrap();
     assert!(matches!(ModelDir::load(&dir), Err(ModelDirError::Read { .. })));
+}
+
+#[test]
+fn a_model_stays_what_it_was_when_opened_and_what_is_wrong_with_its_entries_is_told_when_they_are_read() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("model");
+    tiny().write(&dir, false).unwrap();
+    let files = ModelFiles::open(&dir).unwrap();
+    let ids = |files: &ModelFiles| {
+        let mut ids = Vec::new();
+        let read = files.items().each(&mut |item| {
+            ids.push(item.id.clone());
+            Ok(())
+        });
+        read.map(|()| ids).map_err(|error| error.to_string())
+    };
+    let mut other = tiny();
+    other.items.iter_mut().for_each(|item| item.id.push('x'));
+    other.item_factors.data.fill(9.0);
+    other.write(&dir, true).unwrap();
+    let expected: Vec<String> = tiny().items.iter().map(|item| item.id.clone()).collect();
+    for _ in 0..2 {
+        assert_eq!(ids(&files).unwrap(), expected);
+    }
+    let mut first = Vec::new();
+    let read = files.item_factors().each(2, &mut |row| {
+        first.extend_from_slice(row);
+        Err(std::io::Error::other("enough"))
+    });
+    assert_eq!((read.unwrap_err().to_string().as_str(), first.as_slice()), ("enough", tiny().item_factors.row(0)));
+
+    let lines = fs::read_to_string(dir.join(ITEMS)).unwrap();
+    let last = lines.trim_end().lines().last().unwrap();
+    for (changed, told) in [(format!("{lines}{last}\n"), "is 3, expected 4"), (format!("{lines}{{\n"), "line 4")] {
+        fs::write(dir.join(ITEMS), changed).unwrap();
+        let error = ids(&ModelFiles::open(&dir).unwrap()).unwrap_err();
+        assert!(error.contains(told), "{error}");
+    }
 }

@@ -97,3 +97,30 @@ fn nonsense_is_refused_each_with_its_own_error() {
     assert!(matches!(of(&endless), NpyError::Header { .. }));
     assert!(matches!(read::<f32>(Path::new("/nowhere/a.npy")), Err(NpyError::Read { .. })));
 }
+
+#[test]
+fn rows_come_one_by_one_in_c_order_whichever_way_the_file_has_them() {
+    let rows: Vec<f32> = (0..600_000).map(|value| value as f32).collect();
+    let all = |file: &NpyFile<f32>| {
+        let mut all = Vec::new();
+        file.each(3, &mut |row| {
+            assert_eq!(row.len(), 3);
+            all.extend_from_slice(row);
+            Ok(())
+        })
+        .map(|()| all)
+    };
+    let (_dir, path) = file(b"");
+    write(&path, &[200_000, 3], &rows).unwrap();
+    let opened = NpyFile::<f32>::open(&path).unwrap();
+    assert_eq!((opened.shape(), opened.n_values()), ([200_000, 3], 600_000));
+    assert_eq!((all(&opened).unwrap(), all(&opened).unwrap()), (rows.clone(), rows));
+    let header = "{'descr': '<f8', 'fortran_order': True, 'shape': (2, 3)}\n";
+    let elements: Vec<u8> = [1.0_f64, 4.0, 2.0, 5.0, 3.0, 6.0].iter().flat_map(|value| value.to_le_bytes()).collect();
+    let (_dir, fortran) = file(&npy(1, header, &elements));
+    assert_eq!(all(&NpyFile::open(&fortran).unwrap()).unwrap(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    // Cut off after it was opened.
+    std::fs::File::options().write(true).open(&path).unwrap().set_len(1_000_000).unwrap();
+    let error = all(&opened).unwrap_err().to_string();
+    assert!(error.contains("a.npy: cannot be read"), "{error}");
+}

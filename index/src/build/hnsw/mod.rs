@@ -11,7 +11,7 @@
 //! - **Links** are chosen with a slack: see [`select`].
 //!
 //! Walks compare codes, or rows where codes would say too little of them; what they find is compared by rows before links are chosen.
-//! Memory, beside the rows that come in: a copy of them in the order of insertion, of two bytes a value where that is close to every row, and
+//! Memory: a copy of the rows in the order of insertion, of two bytes a value where that is close to every row, and
 //! 12 · m bytes an item of links. How near a link is, is not kept: it is compared again when a list is cut back, which happens about twice in
 //! the growth of a list.
 
@@ -25,7 +25,7 @@ use rayon::prelude::*;
 use self::layer::{Incoming, Layer};
 use self::select::{SelectScratch, Selector};
 use super::asked::Asked;
-use super::rows::StoredRows;
+use super::rows::{Pass, StoredRows};
 use super::{BuildError, GraphBuilder, GraphOptions, Progress, RowForm, Rows, check_options};
 use crate::assemble::FlatGraph;
 use crate::format::{LEVEL_MAX, NONE, STRIDE_UNIT};
@@ -112,6 +112,15 @@ impl Order {
         self.levels.partition_point(|own| *own >= level)
     }
 
+    /// The place of each ordinal.
+    fn places(&self) -> Vec<u32> {
+        let mut places = vec![NONE; self.ordinals.len()];
+        for (place, ordinal) in (0..).zip(&self.ordinals) {
+            places.iter_mut().skip(*ordinal as usize).take(1).for_each(|own| *own = place);
+        }
+        places
+    }
+
     fn ordinal(&self, place: u32) -> u32 {
         self.ordinals.get(place as usize).copied().unwrap_or(NONE)
     }
@@ -125,13 +134,17 @@ struct Ordered {
 
 impl Ordered {
     fn new(rows: &Rows<'_>, order: &Order, metric: Metric) -> io::Result<Self> {
-        let read = |place: u32, into: &mut [f32]| {
-            rows.read(order.ordinal(place), into);
-            if metric == Metric::Cosine {
-                normalise(into);
-            }
+        let places = order.places();
+        // Read as they come and put where they belong: a file would have to be read here and there.
+        let pass: &Pass<'_> = &|visit| {
+            rows.each(&mut |ordinal, row| {
+                if metric == Metric::Cosine {
+                    normalise(row);
+                }
+                visit(places.get(ordinal as usize).copied().unwrap_or(NONE), row);
+            })
         };
-        Ok(Self { rows: StoredRows::new(RowForm::Fine, rows.len(), rows.dimensions(), metric, read)?, metric })
+        Ok(Self { rows: StoredRows::new(RowForm::Fine, rows.len(), rows.dimensions(), metric, pass)?, metric })
     }
 
     fn selector(&self) -> Selector<'_> {

@@ -15,7 +15,8 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::index::{Args, SWEEP, Subject, fits};
+use super::data::fits;
+use super::index::{Args, SWEEP, Subject};
 use super::passes::LATENCY_NS_MAX;
 use crate::build::metric_name;
 use crate::machine::Machine;

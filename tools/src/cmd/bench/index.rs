@@ -13,18 +13,18 @@ use clap::builder::RangedU64ValueParser;
 use kindred::artifact;
 use kindred_index::build::{BuiltIndex, GraphOptions, HnswBuilder, HnswRsBuilder, PeerSearch, RowForm, build_index};
 use kindred_index::{
-    AlignedBytes, EF_SEARCH_MAX, EdgeSet, Index, IndexInput, ItemAttributes, MappedFile, Memory, Metric, Pages,
-    Scratch, SearchParams, assemble_index,
+    AlignedBytes, EF_SEARCH_MAX, EdgeSet, Index, IndexInput, ItemAttributes, ItemTablesBuilder, MappedFile, Memory,
+    Metric, Pages, Scratch, SearchParams, assemble_index,
 };
 
 use super::super::verify;
 use super::super::{Exit, Global};
 use super::curve::Point;
+use super::data::{Data, by_whom, data, first_rows, fits};
 use super::index_report::{IndexReport, Speed};
 use super::passes::{Pass, Times, times};
 use super::{filters, opening, peers, scale, threads};
 use crate::build::{edges_name, metric_name};
-use crate::factors::{FactorsOptions, generate};
 use crate::machine::Machine;
 use crate::matrix::Matrix;
 use crate::model_dir::ModelMetric;
@@ -268,17 +268,18 @@ pub(super) fn built_by<T>(
     progress: &Progress,
     lay_out: impl FnOnce(&BuiltIndex<'_>, &IndexInput<'_>, &GraphOptions) -> anyhow::Result<T>,
 ) -> anyhow::Result<(T, Subject)> {
-    let (rows, queries, source) = data(args, progress)?;
+    let Data { rows, shape: [n_items, dims], queries, source } = data(args, progress)?;
     if let Some(found) = args.ef_construction {
         ensure!(found > 2 * args.m, "--ef-construction is {found}, expected more than twice --m, {}", 2 * args.m);
     }
     let metric = Metric::from(args.metric);
-    let keys: Vec<String> = (0..rows.rows).map(|row| row.to_string()).collect();
-    let none: &[ItemAttributes] = &[];
-    let input = IndexInput { keys: &keys, rows: &rows.data, dims: rows.cols, metric, attributes: none };
+    let mut tables = ItemTablesBuilder::default();
+    (0..n_items).try_for_each(|row| tables.push(&row.to_string(), &ItemAttributes::default()))?;
+    let tables = tables.finish()?;
+    let input = IndexInput { tables: &tables, rows: &*rows, dims, metric };
     let options = GraphOptions {
         m: args.m,
-        ef_construction: args.ef_construction_for(rows.rows),
+        ef_construction: args.ef_construction_for(n_items),
         deterministic: false,
         seed: args.seed,
         edges: args.edges(),
@@ -309,47 +310,6 @@ fn open(bytes: &AlignedBytes) -> anyhow::Result<Index<Pages>> {
     let mut pages = Pages::zeroed(bytes.len()).context("taking memory for the index")?;
     pages.as_mut().copy_from_slice(bytes.as_ref());
     Index::open(pages).context("opening the index that was just built")
-}
-
-fn data(args: &Args, progress: &Progress) -> anyhow::Result<(Matrix, Matrix, String)> {
-    progress.start("reading rows", 0);
-    let (rows, queries, source) = match &args.npy {
-        Some(file) => {
-            let rows = npy::read_matrix(file)?;
-            // Without queries of their own, rows spread over the file stand in.
-            let step = rows.rows.div_ceil(args.queries).max(1);
-            let data: Vec<f32> = rows.iter().step_by(step).flatten().copied().collect();
-            let queries = Matrix { rows: rows.rows.div_ceil(step), cols: rows.cols, data };
-            (rows, queries, by_whom(args, file.display().to_string()))
-        }
-        None => {
-            let options =
-                FactorsOptions { n_items: args.items, dims: args.dims, n_queries: args.queries, seed: args.seed };
-            let factors = generate(&options);
-            (factors.items, factors.queries, format!("generated factors, seed {}", args.seed))
-        }
-    };
-    let queries = match &args.query_npy {
-        Some(file) => first_rows(npy::read_matrix(file)?, args.queries),
-        None => queries,
-    };
-    // Now, and not when the graph is built.
-    fits(&queries, rows.cols)?;
-    if let Some((row, fault)) = rows.first_fault() {
-        anyhow::bail!("row {row} {fault}: no search could find it");
-    }
-    Ok((rows, queries, source))
-}
-
-/// Where rows are from, and whether some of them are the queries too.
-fn by_whom(args: &Args, source: String) -> String {
-    if args.query_npy.is_none() { source + " (its own rows as queries)" } else { source }
-}
-
-fn first_rows(mut matrix: Matrix, most: usize) -> Matrix {
-    matrix.rows = matrix.rows.min(most);
-    matrix.data.truncate(matrix.rows * matrix.cols);
-    matrix
 }
 
 /// Everything that is timed, in rounds.
@@ -425,14 +385,6 @@ fn measure<D: AsRef<[u8]> + Sync>(
     })
 }
 
-/// Whether there are queries, as long as the rows.
-pub(super) fn fits(queries: &Matrix, expected: usize) -> anyhow::Result<()> {
-    let found = queries.cols;
-    ensure!(queries.rows > 0, "there is no query");
-    ensure!(found == expected, "queries have {found} numbers, rows have {expected}: give queries of the same model");
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -455,7 +407,7 @@ mod tests {
         let file = file.to_str().unwrap();
         let source = |more: &[&str]| {
             let given = [&["index", "--npy", file][..], more].concat();
-            data(&Command::parse_from(given).args, &Progress::hidden()).unwrap().2
+            data(&Command::parse_from(given).args, &Progress::hidden()).unwrap().source
         };
         assert!(source(&[]).ends_with("rows.npy (its own rows as queries)"));
         assert!(source(&["--query-npy", file]).ends_with("rows.npy"));

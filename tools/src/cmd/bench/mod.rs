@@ -2,6 +2,7 @@
 
 pub mod asked;
 pub mod curve;
+mod data;
 pub mod filters;
 pub mod http;
 pub mod http_report;

@@ -14,7 +14,8 @@ use kindred_index::{Index, Metric, Scratch, SearchParams};
 use serde::{Deserialize, Serialize};
 
 use super::curve::{Point, median, or_not_reached, qps_at};
-use super::index::{Args, MemoryArg, SWEEP, Subject, fits};
+use super::data::fits;
+use super::index::{Args, MemoryArg, SWEEP, Subject};
 use super::passes::{Pass, times};
 use crate::build::metric_name;
 use crate::machine::Machine;

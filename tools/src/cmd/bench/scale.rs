@@ -7,10 +7,12 @@ use kindred_index::{Index, Scratch, SearchParams};
 use serde::Serialize;
 
 use super::curve::{Point, or_not_reached, value_at};
+use super::data::generated;
 use super::index::{Args, SWEEP, built_by};
 use super::passes::{Pass, times};
 use crate::build::{beside, metric_name};
 use crate::machine::{Machine, peak_memory_bytes};
+use crate::npy;
 use crate::progress::Progress;
 use crate::recall;
 use crate::report::{Report, Table, bytes, count, seconds};
@@ -63,7 +65,7 @@ pub struct Size {
     pub distances: Option<f64>,
     /// Nanoseconds of a query for each of them.
     pub distance_ns: Option<f64>,
-    /// The most memory the process had by the end of the build, rows included; also that of smaller sizes before.
+    /// The most memory the process had by the end of the build, whose rows are in a file; also that of smaller sizes before.
     pub peak_memory_bytes: Option<u64>,
 }
 
@@ -111,9 +113,17 @@ pub(super) fn measure(args: &Args, progress: &Progress) -> anyhow::Result<ScaleR
 }
 
 fn one(args: &Args, items: usize, threads: usize, progress: &Progress) -> anyhow::Result<Size> {
-    // In a file, as an index larger than memory has to be; and read back once everything that built it is gone.
+    // Rows in a file, as `kindred build` has them, and the index in one, which is read back once everything that built it is gone.
     let directory = tempfile::tempdir().context("making a directory for the index")?;
-    let (file, subject) = built_by(&Args { items, ..args.clone() }, progress, |ours, _, _| {
+    let (rows, queries) = (directory.path().join("rows.npy"), directory.path().join("queries.npy"));
+    progress.start("generating rows", 0);
+    let factors = generated(args, items);
+    npy::write_matrix(&rows, &factors.items).context("writing the rows to build of")?;
+    npy::write_matrix(&queries, &factors.queries).context("writing the queries")?;
+    drop(factors);
+    let query_npy = args.query_npy.clone().or(Some(queries));
+    let args = &Args { npy: Some(rows), query_npy, ..args.clone() };
+    let (file, subject) = built_by(args, progress, |ours, _, _| {
         progress.start("writing the index", 0);
         beside::written(ours, directory.path())
     })?;
