@@ -315,7 +315,7 @@ impl Fixture {
             m: (LINKS / 2) as u32,
             m0_stride: LINKS as u32,
             levels: vec![0; n],
-            links0,
+            links0: links0.into(),
             upper_index: vec![u32::MAX; n],
             upper_links: Vec::new(),
             entry_point: if n == 0 { u32::MAX } else { 0 },

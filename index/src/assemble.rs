@@ -16,6 +16,7 @@ use crate::format::{
 };
 use crate::graph::{EdgeSet, GraphView};
 use crate::item_tables::ItemTables;
+use crate::links::Links;
 use crate::metric::{CODE_GROUP, Metric, WOVEN, unit_scale, weave};
 use crate::write::ContainerWriter;
 
@@ -67,7 +68,7 @@ pub struct FlatGraph {
     /// The highest level of each item.
     pub levels: Vec<u8>,
     /// n × m0_stride.
-    pub links0: Vec<u32>,
+    pub links0: Links,
     /// Where in `upper_links`, in units of m, the lists of an item start, level 1 first; `u32::MAX` for items on level 0 only.
     pub upper_index: Vec<u32>,
     /// slots × m.
@@ -177,7 +178,7 @@ impl FlatGraph {
 impl FlatGraph {
     /// A graph over items of these levels, in which no item has a link yet.
     #[cfg(feature = "build")]
-    pub(crate) fn without_links(levels: Vec<u8>, m: u32, m0_stride: u32, entry_point: u32) -> Self {
+    pub(crate) fn without_links(levels: Vec<u8>, m: u32, m0_stride: u32, entry_point: u32) -> io::Result<Self> {
         let n = levels.len();
         let mut slots = 0_u32;
         let mut first_slot = |level: &u8| {
@@ -186,16 +187,16 @@ impl FlatGraph {
             first
         };
         let upper_index = levels.iter().map(&mut first_slot).collect();
-        Self {
+        Ok(Self {
             n: n as u32,
             m,
             m0_stride,
-            links0: vec![NONE; n * m0_stride as usize],
+            links0: Links::unused(n * m0_stride as usize)?,
             upper_index,
             upper_links: vec![NONE; slots as usize * m as usize],
             levels,
             entry_point,
-        }
+        })
     }
 
     /// Fills the list of an item on a level with what may stand there.
@@ -203,7 +204,7 @@ impl FlatGraph {
     pub(crate) fn set_links(&mut self, ordinal: u32, level: u8, links: impl Iterator<Item = u32>) {
         let levels = &self.levels;
         let on_level = |link: &u32| *link != ordinal && levels.get(*link as usize).is_some_and(|own| *own >= level);
-        let (all, width, list) = if level == 0 {
+        let (all, width, list): (&mut [u32], _, _) = if level == 0 {
             (&mut self.links0, self.m0_stride, ordinal)
         } else {
             let first = self.upper_index.get(ordinal as usize).copied().unwrap_or(NONE);

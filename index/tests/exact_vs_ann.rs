@@ -267,7 +267,7 @@ proptest! {
             n,
             m: 3,
             m0_stride: 16,
-            links0: (0..n * 16).map(|_| value()).collect(),
+            links0: (0..n * 16).map(|_| value()).collect::<Vec<u32>>().into(),
             upper_index: (0..n).map(|_| value()).collect(),
             upper_links: (0..slots * 3).map(|_| value()).collect(),
             levels: std::mem::take(&mut levels),

@@ -61,7 +61,7 @@ impl GraphBuilder for HnswRsBuilder {
         progress: &dyn Progress,
     ) -> Result<FlatGraph, BuildError> {
         let hnsw = insert_all(rows, metric, options, progress)?;
-        Ok(export(&hnsw, rows.len(), options.m as u32))
+        Ok(export(&hnsw, rows.len(), options.m as u32)?)
     }
 }
 
@@ -86,7 +86,7 @@ impl HnswRsBuilder {
         };
         let rows = Rows::new(input)?;
         let hnsw = insert_all(&rows, metric, options, progress)?;
-        let graph = export(&hnsw, rows.len(), options.m as u32);
+        let graph = export(&hnsw, rows.len(), options.m as u32)?;
         Ok((graph, PeerSearch { hnsw, stride: row_stride(input.dims as u32) as usize }))
     }
 }
@@ -184,7 +184,7 @@ fn shuffled(n: u32, seed: u64) -> Vec<u32> {
 }
 
 /// Reads the graph out into flat arrays.
-fn export(hnsw: &Graph, n: u32, m: u32) -> FlatGraph {
+fn export(hnsw: &Graph, n: u32, m: u32) -> io::Result<FlatGraph> {
     let m0_stride = (2 * m).next_multiple_of(STRIDE_UNIT);
     let mut levels = vec![0; n as usize];
     if n == 0 {
@@ -203,7 +203,7 @@ fn export(hnsw: &Graph, n: u32, m: u32) -> FlatGraph {
     // Any item of the top level will do; the first one is the same in every build that gives the same levels.
     let highest = levels.iter().copied().max().unwrap_or(0);
     let entry_point = levels.iter().position(|level| *level == highest).unwrap_or(0) as u32;
-    let mut graph = FlatGraph::without_links(levels, m, m0_stride, entry_point);
+    let mut graph = FlatGraph::without_links(levels, m, m0_stride, entry_point)?;
     for level in 0..=top {
         for point in points.get_layer_iterator(usize::from(level)) {
             let ordinal = point.get_origin_id() as u32;
@@ -213,5 +213,5 @@ fn export(hnsw: &Graph, n: u32, m: u32) -> FlatGraph {
             }
         }
     }
-    graph
+    Ok(graph)
 }

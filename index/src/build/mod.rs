@@ -233,7 +233,7 @@ pub fn build_index<'a>(
         EdgeSet::InnerProduct => by(Metric::InnerProduct, options)?,
         EdgeSet::United => {
             let first = Waiting::of(by(Metric::InnerProduct, options)?);
-            united::unite(first, &by(Metric::Cosine, &united::second(options))?)
+            united::unite(first, &by(Metric::Cosine, &united::second(options))?)?
         }
     };
     let pass: &Pass<'_> = &|visit| rows.each(&mut |ordinal, row| visit(ordinal, row));

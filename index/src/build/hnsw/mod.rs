@@ -74,7 +74,7 @@ impl GraphBuilder for HnswBuilder {
         // What only growing takes makes room for the graph.
         drop(ordered);
         layers.reverse();
-        Ok(export(&layers, &order, options.m as u32))
+        Ok(export(&layers, &order, options.m as u32)?)
     }
 }
 
@@ -256,7 +256,7 @@ impl Growth<'_> {
 }
 
 /// Levels, lowest first, as flat arrays over ordinals.
-fn export(layers: &[Layer], order: &Order, m: u32) -> FlatGraph {
+fn export(layers: &[Layer], order: &Order, m: u32) -> io::Result<FlatGraph> {
     let n = order.ordinals.len();
     let m0_stride = (2 * m).next_multiple_of(STRIDE_UNIT);
     let mut levels = vec![0; n];
@@ -265,12 +265,12 @@ fn export(layers: &[Layer], order: &Order, m: u32) -> FlatGraph {
             *place = *level;
         }
     }
-    let mut graph = FlatGraph::without_links(levels, m, m0_stride, order.ordinal(0));
+    let mut graph = FlatGraph::without_links(levels, m, m0_stride, order.ordinal(0))?;
     for (level, layer) in (0_u8..).zip(layers) {
         for place in 0..layer.len() as u32 {
             let links = layer.view(layer.len() as u32).links(place, 0).iter();
             graph.set_links(order.ordinal(place), level, links.map(|link| order.ordinal(*link)));
         }
     }
-    graph
+    Ok(graph)
 }
