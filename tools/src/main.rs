@@ -16,8 +16,6 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match cmd::run(&cli) {
         Ok(exit) => ExitCode::from(exit.code()),
-        // Whoever reads our output has seen enough, as in `kindred inspect artifacts | head -3`.
-        Err(error) if report::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             report::error(&error);
             ExitCode::from(2)

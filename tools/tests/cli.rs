@@ -165,13 +165,20 @@ fn damage_is_a_no_and_where_it_is_said() {
     let shop = Workshop::new(200);
     shop.build().assert().success();
     let live = artifact::current(&shop.artifacts()).unwrap();
-    let file = live.directory.join(artifact::INDEX_FILE);
-    support::flip_a_byte(&file, 5_000);
-    let output = kindred().arg("verify").arg(shop.artifacts()).arg("--json").output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(report["ok"], false);
-    assert!(report["problem"].as_str().unwrap().contains("index.kin"), "{report}");
+    let told = |file: &str| {
+        let output = kindred().arg("verify").arg(shop.artifacts()).arg("--json").output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["ok"], false);
+        assert!(report["problem"].as_str().unwrap().contains(file), "{report}");
+    };
+    // As a copy that was broken off has it.
+    let (model, away) = (live.directory.join(artifact::MODEL_FILE), shop.artifacts().join("away"));
+    fs::rename(&model, &away).unwrap();
+    told("model.kin");
+    fs::rename(&away, &model).unwrap();
+    support::flip_a_byte(&live.directory.join(artifact::INDEX_FILE), 5_000);
+    told("index.kin");
 }
 
 #[test]
@@ -288,15 +295,21 @@ fn whoever_names_no_key_is_told_what_the_next_one_needs() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_failure() {
-    let shop = Workshop::new(100);
+fn a_reader_that_has_seen_enough_is_no_failure_and_changes_no_answer() {
+    let shop = Workshop::new(200);
     shop.build().assert().success();
-    let mut command = Process::new(env!("CARGO_BIN_EXE_kindred"));
-    let mut child =
-        command.arg("inspect").arg(shop.artifacts()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    drop(child.stdout.take());
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let unread = |command: &str| {
+        let mut process = Process::new(env!("CARGO_BIN_EXE_kindred"));
+        process.arg(command).arg(shop.artifacts()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = process.spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(unread("inspect"), (Some(0), String::new()));
+    let live = artifact::current(&shop.artifacts()).unwrap();
+    support::flip_a_byte(&live.directory.join(artifact::INDEX_FILE), 5_000);
+    assert_eq!(unread("verify"), (Some(1), String::new()), "the artifact is damaged, whoever reads that");
 }
 
 #[test]

@@ -95,6 +95,11 @@ fn what_a_server_was_told_comes_back_from_a_copy_made_while_it_served() {
     };
     assert_eq!(export(&store, "10")["interactions"], 2);
     assert_eq!(export(&copy, "0")["last_sequence"], 10);
+    let mut beyond = kindred();
+    beyond.args(["export", "--after", "11", "--force", "--store"]).arg(&copy).arg("--to").arg(&log);
+    let beyond = beyond.output().unwrap();
+    assert_eq!(beyond.status.code(), Some(2), "nothing after it would be taken for nothing new: {beyond:?}");
+    assert!(String::from_utf8_lossy(&beyond.stderr).contains("an older copy"), "{beyond:?}");
     let lines = fs::read_to_string(&log).unwrap();
     let ids: Vec<Value> =
         lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["interaction_id"].clone()).collect();
@@ -167,7 +172,8 @@ fn a_server_with_keys_is_asked_with_the_key_of_the_environment() {
     let without = kindred().args(["backup", "--server", address]).output().unwrap();
     assert_eq!(without.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&without.stderr).contains(ADMIN), "the remedy is named");
-    let copy = json(kindred().args(["backup", "--server", address, "--json"]).env(ADMIN, key));
+    // As a line of a file that holds it.
+    let copy = json(kindred().args(["backup", "--server", address, "--json"]).env(ADMIN, format!("{key}\r\n")));
     assert_eq!(copy["interactions"], 3);
     let mut replay = kindred();
     replay.args(["bench", "replay", "--users", "3", "--url", &url, "--artifacts"]).arg(dir.join("artifacts"));

@@ -8,7 +8,7 @@ use kindred::artifact::{self, ArtifactError, MANIFEST_FILE, Manifest};
 use kindred::telemetry::chain;
 use serde::Serialize;
 
-use super::verify::verify;
+use super::verify::{VerifyReport, verify};
 use super::{Exit, Global};
 use crate::progress::Progress;
 use crate::report::{Report, Table, count, emit};
@@ -67,17 +67,13 @@ struct Activated {
 /// There is no such directory or artifact, something else publishes there, or CURRENT cannot be written.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let root = std::path::absolute(&args.artifacts).context("--artifacts")?;
-    let (before, problem) = match artifact::current(&root) {
-        Ok(current) => (Some(current.generation), None),
-        Err(ArtifactError::NothingPublished { .. }) => (None, Some("there is no CURRENT: choose one".to_owned())),
-        Err(error) => (None, Some(chain(&error))),
-    };
     let Some(generation) = args.generation.clone() else {
+        let (current, problem) = current(&root);
         let generations = list(&root)?;
-        let is_listed = generations.iter().any(|one| before.as_ref() == Some(&one.generation));
+        let is_listed = generations.iter().any(|one| current.as_ref() == Some(&one.generation));
         let unread = || (!is_listed).then(|| "the manifest of the one that CURRENT names cannot be read".to_owned());
         let problem = problem.or_else(unread);
-        emit(&Listed { artifacts: root, current: before, problem, generations }, global.json)?;
+        emit(&Listed { artifacts: root, current, problem, generations }, global.json)?;
         return Ok(Exit::Done);
     };
     check_name(&generation)?;
@@ -90,11 +86,27 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let progress = Progress::bar("verifying", 0);
     let verified = verify(&directory)?;
     progress.finish();
+    let activated = activated(&root, generation, verified)?;
+    emit(&activated, global.json)?;
+    Ok(if activated.ok { Exit::Done } else { Exit::No })
+}
+
+/// Makes CURRENT name an artifact that was found whole. What it named is asked only now: checking takes a while, in which another may be published.
+fn activated(root: &Path, generation: String, verified: VerifyReport) -> anyhow::Result<Activated> {
+    let (before, _) = current(root);
     if verified.ok && before.as_ref() != Some(&generation) {
-        artifact::activate(&root, &generation)?;
+        artifact::activate(root, &generation)?;
     }
-    emit(&Activated { ok: verified.ok, generation, before, problem: verified.problem }, global.json)?;
-    Ok(if verified.ok { Exit::Done } else { Exit::No })
+    Ok(Activated { ok: verified.ok, generation, before, problem: verified.problem })
+}
+
+/// What CURRENT names, or why it names nothing.
+fn current(root: &Path) -> (Option<String>, Option<String>) {
+    match artifact::current(root) {
+        Ok(current) => (Some(current.generation), None),
+        Err(ArtifactError::NothingPublished { .. }) => (None, Some("there is no CURRENT: choose one".to_owned())),
+        Err(error) => (None, Some(chain(&error))),
+    }
 }
 
 /// Refuses what names no artifact; whoever gave the path of one is told its name.
@@ -160,5 +172,26 @@ impl Report for Activated {
             Some(problem) => writeln!(text, "{} is damaged, CURRENT still names {before}: {problem}", self.generation),
         };
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use kindred::testing::Fixture;
+
+    use super::*;
+
+    #[test]
+    fn what_was_published_while_an_artifact_was_checked_is_what_current_named_before() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        Fixture::shop().publish(root, "g1");
+        let checked = verify(&root.join("g1")).unwrap();
+        Fixture::shop().publish(root, "g2");
+        let done = activated(root, "g1".to_owned(), checked).unwrap();
+        assert_eq!((done.ok, done.before.as_deref()), (true, Some("g2")), "{done:?}");
+        assert_eq!(artifact::current(root).unwrap().generation, "g1", "it is not left at what came meanwhile");
     }
 }

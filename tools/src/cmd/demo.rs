@@ -208,6 +208,8 @@ fn train(args: &Args, progress: &Progress) -> anyhow::Result<(ModelDir, String)>
 fn serve(args: &Args, mut report: DemoReport, mut settings: Settings, global: &Global) -> anyhow::Result<()> {
     settings.http.port = args.port;
     settings.http.host = "127.0.0.1".to_owned();
+    // It is asked, and shown, over plain HTTP.
+    settings.tls = Settings::default().tls;
     settings.artifacts.dir = args.dir.join("artifacts");
     settings.history.path.clone_from(&report.store);
     // The screen belongs to the demonstration; requests that fail are still logged.

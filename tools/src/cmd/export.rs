@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
-use kindred::history::Actor;
+use kindred::history::{Actor, RecentInteractions};
 use kindred::people::People;
 use kindred::people::consent::Consent;
 use kindred::people::settings::PeopleSettings;
@@ -82,6 +82,14 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         args.to.display()
     );
     let store = Arc::new(EmbeddedStore::open_existing(&args.store).map_err(where_in_use(NAME_A_COPY))?);
+    let last = RecentInteractions::watermark(&*store);
+    ensure!(
+        args.after <= last,
+        "--after is {}, and the last sequence of {} is {last}: it is another store than the one that was exported before, or an older copy of it; \
+         leave --after out to export all of it",
+        args.after,
+        args.store.display()
+    );
     // On the disk are the names that are kept, so no key is asked for.
     let people = People::open(&PeopleSettings::default(), store.clone(), store.clone())?;
     let report = export(&store, &people, args)?;
@@ -95,7 +103,7 @@ fn export(store: &EmbeddedStore, people: &People, args: &Args) -> anyhow::Result
     let progress = Progress::bar("exporting", 0);
     let (mut interactions, mut refused, mut last_sequence) = (0, 0, args.after);
     while let Some((page, last)) =
-        kindred::history::RecentInteractions::check(store).and_then(|()| store.blocking_log(last_sequence, PAGE))?
+        RecentInteractions::check(store).and_then(|()| store.blocking_log(last_sequence, PAGE))?
     {
         for logged in &page {
             if !agrees(people, logged) {
@@ -111,7 +119,7 @@ fn export(store: &EmbeddedStore, people: &People, args: &Args) -> anyhow::Result
     }
     progress.finish();
     out.publish().with_context(writing)?;
-    let damaged = kindred::history::RecentInteractions::stats(store).damaged;
+    let damaged = RecentInteractions::stats(store).damaged;
     Ok(ExportReport { file: args.to.clone(), interactions, last_sequence, refused, damaged })
 }
 

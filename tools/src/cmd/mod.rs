@@ -125,7 +125,7 @@ pub enum Command {
     ///
     /// Compares both files with the checksums of the manifest, then checks what no checksum can: that links lead to items, levels agree, rows
     /// are finite and of the right length, keys are found, filters are in order, neighbours and catalogue entries are whole. Exit code 0: it may
-    /// serve; 1: it is damaged, and the report says where; 2: there is nothing that could be read.
+    /// serve; 1: it is damaged or lacks a file, and the report says where; 2: there is nothing that could be read.
     Verify(verify::Args),
     /// Show what is in an artifact
     ///

@@ -166,9 +166,12 @@ pub const API_KEY: &str = "KINDRED_API_KEY";
 
 /// The header with the key of [`API_KEY`], as a whole line; nothing where there is no key.
 fn key_line() -> String {
+    let given = std::env::var(API_KEY).unwrap_or_default();
+    // Who takes it from a file may take the end of its line too.
+    let key = given.trim();
     // What no header may hold is no key, and would end the header.
-    let key = std::env::var(API_KEY).ok().filter(|key| key.bytes().all(|byte| byte.is_ascii_graphic()));
-    key.map(|key| format!("api-key: {key}\r\n")).unwrap_or_default()
+    let is_key = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_key { format!("api-key: {key}\r\n") } else { String::new() }
 }
 
 /// An id as a part of a path: all bytes but the plainest are written as `%XX`.
