@@ -268,7 +268,8 @@ pub(crate) async fn post(
         let items = render_items(&view, &list, used, request.with_items);
         let limit = request.limit.unwrap_or(placement.limit);
         let more = items.len() >= limit || items.len() < list.candidates as usize;
-        let next_cursor = |cursor| if more { next_cursor(cursor, seed.unwrap_or(0), &items) } else { None };
+        let excluded = request.exclude.len();
+        let next_cursor = |cursor| if more { next_cursor(cursor, seed.unwrap_or(0), &items, excluded) } else { None };
         let next_cursor = checked.cursor.as_ref().map(next_cursor);
         let answer = RecommendationsAnswer {
             items,
@@ -362,11 +363,12 @@ fn check_cursor(checked: &mut Checked, request: &RecommendationsRequest, scenari
     Ok(())
 }
 
-/// The cursor of the page after this list; none where it would be too long.
-fn next_cursor(cursor: &Cursor, seed: u64, shown: &[RecommendedItem<'_>]) -> Option<String> {
+/// The cursor of the page after this list; none where it would be too long, by itself or with the items that the request excludes beside it.
+fn next_cursor(cursor: &Cursor, seed: u64, shown: &[RecommendedItem<'_>], excluded: usize) -> Option<String> {
     let mut all = cursor.shown.clone();
     all.extend(shown.iter().map(|item| item.item_id.to_owned()));
-    let text = (all.len() <= limits::CURSOR_ITEMS_MAX).then(|| Cursor { seed, shown: all }.text());
+    let fits = all.len() <= limits::CURSOR_ITEMS_MAX && all.len() + excluded <= limits::EXCLUDE_MAX;
+    let text = fits.then(|| Cursor { seed, shown: all }.text());
     // The request that brings it back must fit.
     text.filter(|text| text.len() <= limits::CURSOR_BYTES_MAX)
 }

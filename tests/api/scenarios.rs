@@ -127,6 +127,21 @@ fn scrolling_on_shows_everything_once() {
 }
 
 #[test]
+fn scrolling_ends_before_the_same_request_with_its_cursor_would_be_refused() {
+    let server = Server::with_shop();
+    // At most 10,000 items are left out, what was shown among them.
+    let exclude: Vec<String> = (0..9_985).map(|i| format!("x{i}")).collect();
+    let page = |cursor: &Value| {
+        let body = json!({"scenario": "next_page", "exclude": exclude, "limit": 10, "cursor": cursor});
+        ask(&server, body)
+    };
+    let first = page(&Value::Null);
+    assert!(first["next_cursor"].is_string(), "9,995 may be left out");
+    let second = page(&first["next_cursor"]);
+    assert_eq!((ids(&second).len(), &second["next_cursor"]), (10, &Value::Null), "10,005 may not");
+}
+
+#[test]
 fn scrolling_goes_on_past_pages_that_caps_make_short() {
     let server = Server::with(&Fixture::shop(), |settings| {
         let caps = json!([{"key": "category", "at_most": 1}]);
