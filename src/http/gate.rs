@@ -250,7 +250,11 @@ fn preflight() -> HttpResponse {
     let mut answer = no_content();
     for (name, value) in [
         (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, PATCH, DELETE"),
-        (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, api-key, content-type, x-request-id"),
+        // The last two are added by what traces a page.
+        (
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            "authorization, api-key, content-type, x-request-id, traceparent, tracestate",
+        ),
         (header::ACCESS_CONTROL_MAX_AGE, "600"),
     ] {
         answer.headers_mut().insert(name, HeaderValue::from_static(value));

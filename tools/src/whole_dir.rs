@@ -73,6 +73,14 @@ pub enum WholeDirError {
         /// What was to be written there.
         kind: Kind,
     },
+    /// Something would go with what is replaced.
+    #[error("{file} lies in {path}, and would be removed with what is replaced: move it, or give another --output")]
+    Within {
+        /// What would go.
+        file: PathBuf,
+        /// The directory.
+        path: PathBuf,
+    },
     /// The place could not be looked at.
     #[error("{path}: cannot be read")]
     Read {
@@ -137,6 +145,26 @@ pub fn writable(dir: &Path, kind: Kind, force: bool) -> Result<(), WholeDirError
         return Err(WholeDirError::Unnamed { path, kind });
     }
     can_be_made(parent(dir))
+}
+
+/// Whether none of these lies in the directory, be they there yet or not: all that is in it is removed when it is replaced.
+///
+/// # Errors
+/// One does.
+pub fn is_apart<'a>(dir: &Path, files: impl IntoIterator<Item = &'a PathBuf>) -> Result<(), WholeDirError> {
+    let place = real(dir);
+    match files.into_iter().find(|file| real(file).starts_with(&place)) {
+        Some(file) => Err(WholeDirError::Within { file: file.clone(), path: dir.to_owned() }),
+        None => Ok(()),
+    }
+}
+
+/// A path without links, as far as it is there.
+fn real(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let there = first_there(&path);
+    let rest = path.strip_prefix(there).unwrap_or(Path::new(""));
+    fs::canonicalize(there).unwrap_or_else(|_| there.to_owned()).join(rest)
 }
 
 /// Whether a directory can be made and written into, or is there and can be written into. Makes nothing.

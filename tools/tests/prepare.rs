@@ -188,6 +188,26 @@ fn a_field_of_json_lines_that_was_named_may_come_late() {
 }
 
 #[test]
+fn a_field_of_json_lines_that_says_something_and_comes_late_is_not_passed_over() {
+    let place = tempfile::tempdir().unwrap();
+    let early = text("", |(u, i, t, ..)| {
+        serde_json::json!({"user": u, "item": i, "time": t, "page": "x".repeat(500)}).to_string()
+    });
+    let late =
+        "{\"user\": \"u1\", \"item\": \"late\", \"time\": 1508194801000, \"event\": \"purchase\", \"more\": 1}\n";
+    let log = put(place.path(), "log.jsonl", early + late);
+    let by = |kind: Option<&str>| {
+        let mut options = PrepareOptions::new(vec![log.clone()]);
+        (options.read.columns.kind, options.split) = (kind.map(str::to_owned), Split::None);
+        prepare(&options, &Progress::hidden()).map(|parts| parts.report.kinds)
+    };
+    let refused = by(None).unwrap_err().to_string();
+    assert!(refused.contains("\"event\"") && refused.contains("--kind-column"), "{refused}");
+    assert!(by(Some("event")).unwrap().contains(&"purchase".to_owned()));
+    assert!(!by(Some("")).unwrap().contains(&"purchase".to_owned()));
+}
+
+#[test]
 fn rows_of_json_may_be_longer_than_what_is_looked_at_first() {
     let place = tempfile::tempdir().unwrap();
     let row = |item: &str| serde_json::json!({"page": "x".repeat(100_000), "user": "u", "item": item, "time": 1_508_194_801_000_i64});

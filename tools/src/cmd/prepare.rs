@@ -1,6 +1,5 @@
 //! `kindred prepare`: a log of interactions to a dataset.
 
-use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -21,6 +20,7 @@ use crate::dataset::time::TimeUnit;
 use crate::dataset::{self, DatasetReport, PrepareOptions};
 use crate::progress::Progress;
 use crate::report::{Report, emit, seconds};
+use crate::whole_dir;
 
 /// The command line.
 #[derive(Clone, Debug, clap::Args)]
@@ -131,7 +131,7 @@ struct Prepared {
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let options = args.options()?;
     dataset::writable(&args.output, args.force)?;
-    args.keeps_its_files()?;
+    whole_dir::is_apart(&args.output, args.logs.iter().chain(&args.items))?;
     let started = Instant::now();
     let progress = Progress::bar("reading", 0);
     let parts = dataset::prepare(&options, &progress)?;
@@ -144,21 +144,6 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
 }
 
 impl Args {
-    /// Refuses to replace a directory that a file to be read lies in: all of it is removed.
-    fn keeps_its_files(&self) -> anyhow::Result<()> {
-        let Ok(output) = fs::canonicalize(&self.output) else { return Ok(()) };
-        for file in self.logs.iter().chain(&self.items) {
-            let lies_in_it = fs::canonicalize(file).is_ok_and(|file| file.starts_with(&output));
-            ensure!(
-                !lies_in_it,
-                "{} lies in {}, and would be removed with what is replaced: move it, or give another --output",
-                file.display(),
-                self.output.display()
-            );
-        }
-        Ok(())
-    }
-
     fn options(&self) -> anyhow::Result<PrepareOptions> {
         let Self { reading, weighing, cleaning, .. } = self;
         let mut kind_weights = Weighting::default().kinds;

@@ -241,6 +241,9 @@ struct Trained<'a> {
 /// A dataset or file that cannot be read, settings out of range, an output that exists.
 pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     model_dir::writable(&args.output, args.force)?;
+    let ImportArgs { import, ids, context, items, .. } = &args.import;
+    let beside = [import, ids, context, items, &args.checkpoint];
+    whole_dir::is_apart(&args.output, beside.into_iter().flatten())?;
     let started = Instant::now();
     if let Some(dir) = &args.checkpoint {
         whole_dir::can_be_made(dir).with_context(|| format!("--checkpoint {} is of no use", dir.display()))?;
@@ -428,6 +431,24 @@ mod tests {
             assert!(error.contains(expected), "{error}");
         }
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1, "something was left behind");
+    }
+
+    #[test]
+    fn what_is_read_or_kept_on_the_way_must_not_lie_in_the_model_that_is_written() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name).display().to_string();
+        std::fs::create_dir(root.path().join("m")).unwrap();
+        std::os::unix::fs::symlink(root.path().join("m"), root.path().join("link")).unwrap();
+        let output = format!("--output {}", path("m"));
+        for line in [
+            format!("--import {} --ids {} {output}", path("m/f.npy"), path("i.txt")),
+            format!("--import {} --ids {} {output} --force", path("f.npy"), path("link/i.txt")),
+            format!("--dataset {} --checkpoint {} {output}", path("d"), path("m/kept/here")),
+            format!("--dataset {} --checkpoint {} --output {}", path("d"), path("new/kept"), path("new")),
+        ] {
+            let refused = run(&parsed(&line).unwrap(), &Global { json: true, quiet: true }).unwrap_err();
+            assert!(refused.to_string().contains("would be removed with what is replaced"), "{line}: {refused}");
+        }
     }
 
     #[test]

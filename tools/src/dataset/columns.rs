@@ -105,7 +105,7 @@ const USER: &[&str] = &[
     "sessionid",
     "session",
 ];
-const ITEM: &[&str] = &[
+pub(super) const ITEM: &[&str] = &[
     "itemid",
     "item",
     "productid",
@@ -190,6 +190,22 @@ impl ColumnNames {
     pub fn given(&self) -> impl Iterator<Item = &String> {
         let Self { user, item, time, kind, value, rating } = self;
         [user, item, time, kind, value, rating].into_iter().flatten().filter(|name| !name.is_empty())
+    }
+}
+
+impl ColumnsTaken {
+    /// The first column that another choice does not have: what it says, and its name.
+    pub(super) fn first_other_than(&self, other: &Self) -> Option<(&'static str, &str)> {
+        let pairs = [
+            ("user", Some(&self.user), Some(&other.user)),
+            ("item", Some(&self.item), Some(&other.item)),
+            ("time", self.time.as_ref(), other.time.as_ref()),
+            ("kind", self.kind.as_ref(), other.kind.as_ref()),
+            ("value", self.value.as_ref(), other.value.as_ref()),
+            ("rating", self.rating.as_ref(), other.rating.as_ref()),
+        ];
+        let mut differ = pairs.into_iter().filter(|(_, own, other)| own != other);
+        differ.find_map(|(role, own, _)| Some((role, own?.as_str())))
     }
 }
 

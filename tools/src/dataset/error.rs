@@ -54,6 +54,18 @@ pub enum PrepareError {
         /// The file.
         path: PathBuf,
     },
+    /// A field that says something came too late to be looked for in the rows before.
+    #[error(
+        "{path}: the field {name:?}, by its name the {role}, first comes long after the beginning, by which fields are chosen:          take it with --{role}-column {name:?}, or leave it out by naming another or none (\"\")"
+    )]
+    LateColumn {
+        /// The file.
+        path: PathBuf,
+        /// What it would say.
+        role: &'static str,
+        /// Its name.
+        name: String,
+    },
     /// A line that does not end.
     #[error("{path}: a line is longer than {most} bytes; is it a log, one row a line?")]
     Line {

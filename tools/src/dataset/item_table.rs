@@ -14,7 +14,7 @@ use kindred::timestamp::{self, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::columns::{excerpt, plain};
+use super::columns::{ITEM, excerpt, plain};
 use super::delimited::Records;
 use super::error::PrepareError;
 use super::log::{BadRow, EXAMPLES_MAX, is_missing};
@@ -24,8 +24,7 @@ use super::{delimited, json_lines, parquet_log};
 use crate::report::count;
 
 /// Names without case and punctuation, the likeliest first.
-const ID: &[&str] =
-    &["id", "itemid", "item", "productid", "product", "movieid", "articleid", "contentid", "stockcode", "sku", "asin"];
+const ID: &[&str] = &["id"];
 const TITLE: &[&str] = &["title", "name", "productname", "itemname"];
 const DESCRIPTION: &[&str] = &["description", "desc", "summary", "text"];
 const CATEGORIES: &[&str] = &["categories", "category", "genres", "genre", "categoryid"];
@@ -297,7 +296,8 @@ impl Reader {
     }
 
     fn needs_id(&self, columns: &[String]) -> Result<(), PrepareError> {
-        if columns.iter().any(|name| ID.contains(&plain(name).as_str())) {
+        let is_id = |name: &String| ID.iter().chain(ITEM).any(|usual| plain(name) == *usual);
+        if columns.iter().any(is_id) {
             return Ok(());
         }
         Err(PrepareError::ItemColumn { path: self.report.path.clone(), there: names(columns) })
@@ -342,7 +342,8 @@ impl Reader {
     }
 
     fn row(&mut self, line: u64, mut fields: Map<String, Value>) {
-        let id = take(&mut fields, ID).map(|id| as_text(&id)).filter(|id| !id.trim_ascii().is_empty());
+        let id = take(&mut fields, ID).or_else(|| take(&mut fields, ITEM)).map(|id| as_text(&id));
+        let id = id.filter(|id| !id.trim_ascii().is_empty());
         let mut item = CatalogItem::new(id.unwrap_or_default());
         item.title = take(&mut fields, TITLE).map(|title| as_text(&title)).unwrap_or_default();
         item.description = take(&mut fields, DESCRIPTION).map(|text| texts(text).join(" ")).unwrap_or_default();

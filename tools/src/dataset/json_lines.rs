@@ -26,18 +26,31 @@ pub(super) fn keys(source: &Source) -> Vec<String> {
     keys
 }
 
-/// Reads rows into the log. The names of those fields that some row had.
+/// Fields that are remembered of those that first came after the first lines.
+const LATE_MOST: usize = 1_000;
+
+/// What came in the rows of a file.
+pub(super) struct Came {
+    /// The names of those wanted fields that some row had.
+    pub(super) wanted: Vec<String>,
+    /// Those of other fields that were not known yet.
+    pub(super) late: Vec<String>,
+}
+
+/// Reads rows into the log. `known` are the fields of the first lines.
 ///
 /// # Errors
 /// The file cannot be read, or there is more than a log can hold.
 pub(super) fn read(
     mut source: Source,
     taken: &ColumnsTaken,
+    known: &[String],
     Reading { log, rules, progress }: Reading<'_>,
-) -> Result<Vec<String>, PrepareError> {
+) -> Result<Came, PrepareError> {
     let ColumnsTaken { user, item, time, kind, value, rating } = taken;
     let wanted = [Some(user), Some(item), time.as_ref(), kind.as_ref(), value.as_ref(), rating.as_ref()];
     let mut came = [false; 6];
+    let mut others = Others { known: known.iter().cloned().collect(), late: Vec::new() };
     let mut text = Vec::new();
     let mut line = 0_u64;
     while next_line(&mut source.reader, &mut text, &source.path)? {
@@ -49,7 +62,7 @@ pub(super) fn read(
         if json.is_empty() {
             continue;
         }
-        match fields(json, &wanted, &mut came) {
+        match fields(json, &wanted, &mut came, &mut others) {
             Ok(fields) => {
                 let [user, item, time, kind, value, rating] = &fields;
                 let time = RowTime::Text(time);
@@ -58,7 +71,8 @@ pub(super) fn read(
             Err(reason) => log.push_bad(line, reason, json),
         }
     }
-    Ok(wanted.into_iter().zip(came).filter(|(_, came)| *came).filter_map(|(name, _)| name.cloned()).collect())
+    let wanted = wanted.into_iter().zip(came).filter(|(_, came)| *came).filter_map(|(name, _)| name.cloned()).collect();
+    Ok(Came { wanted, late: others.late })
 }
 
 /// The object of a line. A comma after it, as in an array that has lost its brackets, says nothing.
@@ -74,9 +88,10 @@ fn fields<'a>(
     json: &'a [u8],
     wanted: &[Option<&String>; 6],
     present: &mut [bool; 6],
+    others: &mut Others,
 ) -> Result<Fields<'a>, &'static str> {
     let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let raw = Wanted(wanted).deserialize(&mut deserializer).map_err(|_| "not a JSON object")?;
+    let raw = Wanted { wanted, others }.deserialize(&mut deserializer).map_err(|_| "not a JSON object")?;
     deserializer.end().map_err(|_| "more than a JSON object")?;
     let mut fields: Fields<'a> = Default::default();
     present.iter_mut().zip(&raw).for_each(|(present, raw)| *present |= raw.is_some());
@@ -101,7 +116,26 @@ fn field_text(raw: &RawValue) -> Result<Cow<'_, [u8]>, &'static str> {
     }
 }
 
-struct Wanted<'w>(&'w [Option<&'w String>; 6]);
+/// The fields that are not wanted.
+struct Others {
+    known: HashSet<String>,
+    /// Those that were not known, in the order in which they came.
+    late: Vec<String>,
+}
+
+impl Others {
+    fn see(&mut self, key: &str) {
+        if !self.known.contains(key) && self.late.len() < LATE_MOST {
+            self.known.insert(key.to_owned());
+            self.late.push(key.to_owned());
+        }
+    }
+}
+
+struct Wanted<'w> {
+    wanted: &'w [Option<&'w String>; 6],
+    others: &'w mut Others,
+}
 
 impl<'de> DeserializeSeed<'de> for Wanted<'_> {
     type Value = [Option<&'de RawValue>; 6];
@@ -121,8 +155,9 @@ impl<'de> Visitor<'de> for Wanted<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut found = [None; 6];
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-            let places = || self.0.iter().zip(0..).filter(|(name, _)| name.is_some_and(|name| *name == key));
+            let places = || self.wanted.iter().zip(0..).filter(|(name, _)| name.is_some_and(|name| *name == key));
             if places().next().is_none() {
+                self.others.see(&key);
                 map.next_value::<IgnoredAny>()?;
                 continue;
             }
@@ -144,7 +179,8 @@ mod tests {
     fn three(json: &str) -> Result<[String; 3], &'static str> {
         let names = ["user", "item", "value"].map(str::to_owned);
         let wanted = [Some(&names[0]), Some(&names[1]), None, None, Some(&names[2]), None];
-        let [user, item, _, _, value, _] = fields(json.as_bytes(), &wanted, &mut [false; 6])?;
+        let others = &mut Others { known: HashSet::new(), late: Vec::new() };
+        let [user, item, _, _, value, _] = fields(json.as_bytes(), &wanted, &mut [false; 6], others)?;
         Ok([user, item, value].map(|field| String::from_utf8(field.into_owned()).unwrap()))
     }
 

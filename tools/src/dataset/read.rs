@@ -105,10 +105,16 @@ pub fn read(
             let no_lines = || PrepareError::NotJsonLines { path: path.clone() };
             let (mapping, taken) = found.map_err(|error| if keys.is_empty() { no_lines() } else { error })?;
             log.begin(name, mapping);
-            let came = json_lines::read(source, &taken, Reading { log, rules: &options.rules, progress })?;
-            keys.extend(late.into_iter().filter(|name| came.contains(name)));
+            let came = json_lines::read(source, &taken, &keys, Reading { log, rules: &options.rules, progress })?;
+            keys.extend(late.into_iter().filter(|name| came.wanted.contains(name)));
             // One that never came is missing.
             columns(&keys)?;
+            keys.extend(came.late);
+            let (_, meant) = columns(&keys)?;
+            if let Some((role, name)) = meant.first_other_than(&taken) {
+                let name = name.to_owned();
+                return Err(PrepareError::LateColumn { path, role, name });
+            }
             Some(taken)
         }
         Format::Parquet => {

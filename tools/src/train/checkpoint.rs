@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use kindred::telemetry::chain;
 use serde::{Deserialize, Serialize};
 
 use super::{TrainError, TrainProgress, Trainer, TrainingData};
@@ -121,15 +122,15 @@ impl Checkpoint {
     pub(crate) fn reached(&self, shapes: &[(usize, usize)]) -> Result<Option<Reached>, TrainError> {
         let Some((dir, _)) = &self.place else { return Ok(None) };
         let damaged = |what: String| TrainError::Checkpoint { path: dir.clone(), what };
-        whole_dir::recover(dir, KIND).map_err(|error| damaged(error.to_string()))?;
+        whole_dir::recover(dir, KIND).map_err(|error| damaged(chain(&error)))?;
         let mark = dir.join(KIND.mark);
         if !mark.is_file() {
             return Ok(None);
         }
-        let text = fs::read(&mark).map_err(|error| damaged(error.to_string()))?;
+        let text = fs::read(&mark).map_err(|error| damaged(chain(&error)))?;
         let Mark { iterations, losses, notes, n_tables } =
-            serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
-        let read = |at| npy::read_matrix(&dir.join(table(at))).map_err(|error| damaged(error.to_string()));
+            serde_json::from_slice(&text).map_err(|error| damaged(chain(&error)))?;
+        let read = |at| npy::read_matrix(&dir.join(table(at))).map_err(|error| damaged(chain(&error)));
         let tables = (0..n_tables).map(read).collect::<Result<Vec<_>, _>>()?;
         let found = tables.iter().map(|table| (table.rows, table.cols));
         if iterations > 0 && !found.eq(shapes.iter().copied()) {
@@ -156,19 +157,18 @@ impl Checkpoint {
         if self.last.get().elapsed() < *every {
             return Ok(());
         }
-        let cannot =
-            |error: &dyn std::fmt::Display| TrainError::Checkpoint { path: dir.clone(), what: error.to_string() };
+        let cannot = |what: String| TrainError::Checkpoint { path: dir.clone(), what };
         let Reached { iterations, losses, notes, tables } = reached();
         let losses = losses.into_iter().map(f64::to_bits).collect();
         let mark = Mark { iterations, losses, notes, n_tables: tables.len() };
-        let text = serde_json::to_vec_pretty(&mark).map_err(|error| cannot(&error))?;
+        let text = serde_json::to_vec_pretty(&mark).map_err(|error| cannot(chain(&error)))?;
         whole_dir::write(dir, KIND, true, |partial| -> Result<(), Unkept> {
             for (at, matrix) in tables.iter().enumerate() {
-                npy::write_matrix(&partial.join(table(at)), matrix).map_err(|error| Unkept(error.to_string()))?;
+                npy::write_matrix(&partial.join(table(at)), matrix).map_err(|error| Unkept(chain(&error)))?;
             }
             Ok(whole_dir::write_file(&partial.join(KIND.mark), |file| file.write_all(&text))?)
         })
-        .map_err(|Unkept(what)| cannot(&what))?;
+        .map_err(|Unkept(what)| cannot(what))?;
         self.last.set(Instant::now());
         Ok(())
     }
@@ -179,7 +179,7 @@ struct Unkept(String);
 
 impl From<WholeDirError> for Unkept {
     fn from(error: WholeDirError) -> Self {
-        Self(error.to_string())
+        Self(chain(&error))
     }
 }
 

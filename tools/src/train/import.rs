@@ -64,6 +64,18 @@ pub enum ImportError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// There are entries, and of other items.
+    #[error(
+        "{path}: no entry is of an item that has factors; ids are compared letter by letter: the first of them is {entry:?}, the first key {key:?}"
+    )]
+    Strangers {
+        /// The catalogue.
+        path: PathBuf,
+        /// The id of its first entry.
+        entry: String,
+        /// The first key.
+        key: String,
+    },
     /// There is nothing to import.
     #[error("{path}: no factors ({rows} rows of {cols}); expected at least one row of 1 to {most} numbers", most = DIMENSIONS_MAX)]
     Empty {
@@ -268,7 +280,13 @@ fn context(path: &Path, rows: usize, cols: usize, ids: &[String]) -> Result<Matr
 fn catalog(path: Option<&Path>, ids: Vec<String>) -> Result<Vec<CatalogItem>, ImportError> {
     let mut known = BTreeMap::new();
     if let Some(path) = path {
-        known.extend(model_dir::read_items(path)?.into_iter().map(|item| (item.id.clone(), item)));
+        let items = model_dir::read_items(path)?;
+        let first = items.first().map(|item| item.id.clone());
+        known.extend(items.into_iter().map(|item| (item.id.clone(), item)));
+        if let (Some(entry), false) = (first, ids.iter().any(|id| known.contains_key(id))) {
+            let (path, key) = (path.to_owned(), ids.first().cloned().unwrap_or_default());
+            return Err(ImportError::Strangers { path, entry, key });
+        }
     }
     Ok(ids.into_iter().map(|id| known.remove(&id).unwrap_or_else(|| CatalogItem::new(id))).collect())
 }

@@ -125,6 +125,14 @@ fn spaces_about_an_id_of_json_are_a_part_of_it() {
 }
 
 #[test]
+fn a_table_is_joined_by_the_names_that_a_log_knows() {
+    let songs = table("songs.csv", b"song_id,title\ns1,Blue\n").unwrap();
+    assert_eq!(songs.items["s1"].title, "Blue");
+    let both = table("items.jsonl", b"{\"song_id\": \"s1\", \"id\": \"a\"}\n").unwrap();
+    assert!(both.items.contains_key("a"), "the likeliest first");
+}
+
+#[test]
 fn a_text_may_come_as_a_list() {
     let entry = json!({"id": "a", "description": ["One.", "Two."], "image": ["1.png", "2.png"], "category": [null, 7]});
     let none = json!({"id": "b", "description": [], "image": []});

@@ -102,6 +102,10 @@ fn what_cannot_be_used_is_refused_with_its_place() {
     npy::write(&files.path("context.npy"), &[2, 2], &[1.0_f32; 4]).unwrap();
     let wanted = Import { context: Some(files.path("context.npy")), ..files.import() };
     assert!(import(&wanted, &()).unwrap_err().to_string().contains("2 × 2, expected 3 × 2"));
+    std::fs::write(files.path("items.jsonl"), "{\"id\": \"A\"}\n").unwrap();
+    let wanted = Import { items: Some(files.path("items.jsonl")), ..files.import() };
+    let error = import(&wanted, &()).unwrap_err().to_string();
+    assert!(error.contains("\"A\"") && error.contains("\"a\""), "{error}");
     let wanted = Import { ids: files.path("nothing.txt"), ..files.import() };
     assert!(matches!(import(&wanted, &()), Err(ImportError::Read { .. })));
 }
