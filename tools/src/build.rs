@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use crate::calendar::Moment;
 use crate::matrix::Matrix;
-use crate::model_dir::ModelSource;
+use crate::model_dir::ModelParts;
 use crate::progress::Progress;
 use crate::recall::{self, Agreement, Truth};
 use crate::whole_dir;
@@ -194,13 +194,13 @@ impl Default for BuildOptions {
 /// A model that no index can be made of, an artifact that does not verify, another build that publishes in `root` for many minutes, or a file that
 /// cannot be written. What was published before stays as it was.
 pub fn publish(
-    model: &dyn ModelSource,
+    model: &ModelParts<'_>,
     root: &Path,
     options: &BuildOptions,
     progress: &Progress,
 ) -> anyhow::Result<BuildReport> {
     ensure!(
-        model.n_items() > 0,
+        model.n_items > 0,
         "the model has no item, so there is nothing to recommend: prepare a dataset with items in it"
     );
     // Told now and not after the work, which may take an hour.
@@ -234,19 +234,19 @@ pub fn publish(
 
 /// Builds the index and measures it; it goes through a file on the disk of `root`.
 fn build(
-    model: &dyn ModelSource,
+    model: &ModelParts<'_>,
     root: &Path,
     options: &BuildOptions,
     progress: &Progress,
 ) -> anyhow::Result<(BuildReport, Built)> {
     let (tables, left_out) = tables(model)?;
-    let (metric, dims) = (model.info().metric.into(), model.info().factors);
-    let rows = model.item_factors();
+    let (metric, dims) = (model.info.metric.into(), model.info.factors);
+    let rows = model.item_factors.1;
     let input = IndexInput { tables: &tables, rows, dims, metric };
     let (queries, measured_with) = queries(model)?;
     let mut tried = Vec::new();
     let sets = edge_sets(options.edges, metric, rows, dims)?;
-    let best = match (sets.len() > 1).then(|| step(options.edges, model.n_items())).flatten() {
+    let best = match (sets.len() > 1).then(|| step(options.edges, model.n_items)).flatten() {
         None => best_of(sets, &input, root, options, &queries, progress, &mut tried)?,
         Some(step) => {
             let keys: Vec<&str> = (0..tables.len()).step_by(step).filter_map(|item| tables.keys().key(item)).collect();
@@ -262,7 +262,7 @@ fn build(
     let report = BuildReport {
         published: None,
         generation: String::new(),
-        n_items: model.n_items(),
+        n_items: model.n_items,
         dimensions: dims,
         metric: metric_name(metric),
         edges: edges_name(best.edges),
@@ -368,9 +368,9 @@ fn by_breadth(built: &Built, queries: &Matrix) -> anyhow::Result<Vec<BreadthReca
 }
 
 /// What the index says of the items, and what it leaves out. Entries are read one by one and none is kept.
-fn tables(model: &dyn ModelSource) -> anyhow::Result<(ItemTables, LeftOut)> {
+fn tables(model: &ModelParts<'_>) -> anyhow::Result<(ItemTables, LeftOut)> {
     let (mut builder, mut left_out) = (ItemTablesBuilder::default(), LeftOut::default());
-    let read = model.items().each(&mut |item| {
+    let read = model.items.each(&mut |item| {
         let attributes = attributes::of_item(item, &mut left_out);
         builder.push(&item.id, &attributes).map_err(io::Error::other)
     });
@@ -379,12 +379,12 @@ fn tables(model: &dyn ModelSource) -> anyhow::Result<(ItemTables, LeftOut)> {
 }
 
 /// What recall is measured with: user vectors, as requests have them, or item rows spread over the catalogue.
-fn queries(model: &dyn ModelSource) -> anyhow::Result<(Matrix, &'static str)> {
-    if model.queries().rows > 0 {
-        return Ok((model.queries().clone(), "user_vectors"));
+fn queries(model: &ModelParts<'_>) -> anyhow::Result<(Matrix, &'static str)> {
+    if model.queries.rows > 0 {
+        return Ok((model.queries.clone(), "user_vectors"));
     }
-    let step = model.n_items().div_ceil(ROW_QUERIES).max(1);
-    Ok((every(step, model.item_factors(), model.info().factors)?, "item_rows"))
+    let step = model.n_items.div_ceil(ROW_QUERIES).max(1);
+    Ok((every(step, model.item_factors.1, model.info.factors)?, "item_rows"))
 }
 
 /// Begins a generation whose name is the present and the content's checksum. Waits while another publisher is at work.
@@ -403,12 +403,12 @@ fn begin(root: &Path, crc: u32) -> Result<(Publication, String), ArtifactError> 
     }
 }
 
-fn manifest(model: &dyn ModelSource, options: &BuildOptions, report: &BuildReport) -> Manifest {
-    let info = model.info();
+fn manifest(model: &ModelParts<'_>, options: &BuildOptions, report: &BuildReport) -> Manifest {
+    let info = model.info;
     Manifest {
         created_at: Moment::now().rfc3339(),
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
-        n_items: model.n_items() as u32,
+        n_items: model.n_items as u32,
         dimensions: report.dimensions as u32,
         metric: report.metric.to_owned(),
         edges: report.edges.to_owned(),
@@ -471,7 +471,7 @@ mod tests {
         let mut model = generated::model(&options, ModelMetric::Cosine);
         // No index can be made of it, which the work would find out.
         model.items[1].id = model.items[0].id.clone();
-        let publish = |root: &Path| publish(&model, root, &BuildOptions::default(), &Progress::hidden());
+        let publish = |root: &Path| publish(&model.parts(), root, &BuildOptions::default(), &Progress::hidden());
         let error = publish(Path::new("/proc/artifacts")).unwrap_err().to_string();
         assert!(error.contains("/proc/artifacts"), "{error}");
         let place = tempfile::tempdir().unwrap();

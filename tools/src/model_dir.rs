@@ -20,6 +20,7 @@
 
 mod check;
 mod files;
+mod parts;
 mod tables;
 
 use std::io::{self, Write};
@@ -38,8 +39,8 @@ use crate::npy::{self, NpyError};
 use crate::train::neighbours::NeighbourOptions;
 use crate::whole_dir::{self, Kind, WholeDirError};
 
-use check::Parts;
-pub use files::{ModelFiles, ModelSource, read_items};
+pub use files::{ModelFiles, read_items};
+pub use parts::{FactorsPart, ModelParts};
 pub use tables::{EncoderTable, SessionTable};
 
 /// The version of the directory's layout that this program writes and reads.
@@ -342,7 +343,7 @@ impl ModelDir {
     /// # Errors
     /// Something is there, the tables do not belong together, or a file cannot be written.
     pub fn write(&self, dir: &Path, force: bool) -> Result<(), ModelDirError> {
-        self.check(dir)?;
+        self.parts().check(dir)?;
         whole_dir::write(dir, MODEL, force, |dir| self.write_files(dir))
     }
 
@@ -366,19 +367,22 @@ impl ModelDir {
         Ok(())
     }
 
-    fn check(&self, dir: &Path) -> Result<(), ModelDirError> {
+    /// Its parts.
+    pub fn parts(&self) -> ModelParts<'_> {
         let shape = |matrix: &Matrix| [matrix.rows, matrix.cols];
-        let parts = Parts {
+        ModelParts {
             info: &self.info,
             n_items: self.items.len(),
             item_factors: (shape(&self.item_factors), &self.item_factors.data),
             context_factors: self.context_factors.as_ref().map(|context| (shape(context), &context.data as _)),
-            queries: &self.queries,
+            items: &self.items,
             neighbours: &self.neighbours,
             neighbour_similarities: &self.neighbour_similarities,
             popularity: &self.popularity,
-        };
-        parts.check(dir)
+            sessions: self.sessions.as_ref(),
+            encoder: self.encoder.as_ref(),
+            queries: &self.queries,
+        }
     }
 }
 

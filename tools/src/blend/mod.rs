@@ -66,7 +66,7 @@ pub fn learn(
     let model = assemble::model(rest, trainer, options, progress).context("training without what is held out")?;
     let root = tempfile::tempdir().context("making a temporary directory")?;
     let whatever_its_recall = BuildOptions { recall_floor: 0.0, ..BuildOptions::default() };
-    build::publish(&model, root.path(), &whatever_its_recall, progress)?;
+    build::publish(&model.parts(), root.path(), &whatever_its_recall, progress)?;
     let snapshot = Snapshot::open_current(root.path())?;
     let proposing = proposing(scenario);
     let options = EvaluateOptions {

@@ -92,7 +92,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let options = args.graph.options()?;
     let progress = Progress::bar("reading the model", 0);
     let model = ModelFiles::open(&args.model).context("reading the model")?;
-    let report = build::publish(&model, &args.output, &options, &progress).context("building the artifact")?;
+    let report = build::publish(&model.parts(), &args.output, &options, &progress).context("building the artifact")?;
     progress.finish();
     emit(&report, global.json)?;
     Ok(if report.published.is_some() { Exit::Done } else { Exit::No })

@@ -114,8 +114,8 @@ fn go(args: &Args, progress: &Progress, report: &mut DemoReport) -> anyhow::Resu
     let model = step(report, progress, "train", || train(args, progress))?;
     let options = BuildOptions { seed: args.seed, keep: Some(KEEP), ..BuildOptions::default() };
     let built = step(report, progress, "build", || {
-        let built =
-            build::publish(&model, &args.dir.join("artifacts"), &options, progress).context("building the artifact")?;
+        let built = build::publish(&model.parts(), &args.dir.join("artifacts"), &options, progress)
+            .context("building the artifact")?;
         let said = format!(
             "{} items, {} edges, ann_recall@10 {:.4}",
             count(built.n_items as u64),

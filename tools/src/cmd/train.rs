@@ -354,7 +354,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::model_dir::{ModelFiles, ModelSource};
+    use crate::model_dir::ModelFiles;
     use crate::train::als::{Context, Solver};
     use crate::train::bpr::Bpr;
     use crate::train::slist::Slist;
@@ -465,7 +465,7 @@ mod tests {
         );
         let global = Global { json: true, quiet: true };
         assert_eq!(run(&parsed(&line).unwrap(), &global).unwrap(), Exit::Done);
-        assert_eq!(ModelFiles::open(&path("model")).unwrap().info().trainer, "import");
+        assert_eq!(ModelFiles::open(&path("model")).unwrap().parts().info.trainer, "import");
         let again = run(&parsed(&line).unwrap(), &global).unwrap_err();
         assert!(again.to_string().contains("--force"), "{again}");
         assert!(run(&parsed(&format!("{line} --force")).unwrap(), &global).is_ok());

@@ -1,31 +1,16 @@
-//! Whether the tables of a model belong together: what both reading and writing insist on, wherever they lie.
+//! Whether the parts of a model belong together: what both reading and writing insist on, wherever they lie.
 
 use std::path::Path;
 
 use kindred_index::RowSource;
 
 use super::{
-    CONTEXT_FACTORS, INFO, ITEM_FACTORS, ModelDirError, ModelInfo, NEIGHBOURS, NO_NEIGHBOUR, POPULARITY, QUERIES,
+    CONTEXT_FACTORS, INFO, ITEM_FACTORS, ModelDirError, ModelParts, NEIGHBOURS, NO_NEIGHBOUR, POPULARITY, QUERIES,
     SIMILARITIES,
 };
-use crate::matrix::{Matrix, RowFault, first_fault};
+use crate::matrix::{RowFault, first_fault};
 
-/// Factors, and how many rows and columns they have.
-pub(super) type Factors<'a> = ([usize; 2], &'a dyn RowSource);
-
-/// The parts of a model.
-pub(super) struct Parts<'a> {
-    pub(super) info: &'a ModelInfo,
-    pub(super) n_items: usize,
-    pub(super) item_factors: Factors<'a>,
-    pub(super) context_factors: Option<Factors<'a>>,
-    pub(super) queries: &'a Matrix,
-    pub(super) neighbours: &'a dyn RowSource<u32>,
-    pub(super) neighbour_similarities: &'a dyn RowSource,
-    pub(super) popularity: &'a [f32],
-}
-
-impl Parts<'_> {
+impl ModelParts<'_> {
     /// Sizes, rows, weighting. Reads factors and neighbours once.
     ///
     /// # Errors

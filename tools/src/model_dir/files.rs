@@ -6,33 +6,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use kindred::catalog::{CatalogItem, ItemSource};
-use kindred::model::{EncoderData, ModelData, SessionsData};
-use kindred_index::RowSource;
 use serde::Deserialize;
 
 use super::{
-    CONTEXT_FACTORS, EncoderTable, FORMAT_VERSION, INFO, ITEM_FACTORS, ITEMS, ModelDir, ModelDirError, ModelInfo,
-    NEIGHBOURS, POPULARITY, Parts, QUERIES, SIMILARITIES, SessionTable,
+    CONTEXT_FACTORS, EncoderTable, FORMAT_VERSION, INFO, ITEM_FACTORS, ITEMS, ModelDirError, ModelInfo, ModelParts,
+    NEIGHBOURS, POPULARITY, QUERIES, SIMILARITIES, SessionTable,
 };
 use crate::matrix::Matrix;
 use crate::npy::{self, NpyFile};
 use crate::whole_dir::Opened;
-
-/// A model that an artifact can be built of, in memory or on disk.
-pub trait ModelSource: Sync {
-    /// What it is.
-    fn info(&self) -> &ModelInfo;
-    /// Number of items.
-    fn n_items(&self) -> usize;
-    /// Target factors, `info().factors` wide.
-    fn item_factors(&self) -> &dyn RowSource;
-    /// Catalogue entries.
-    fn items(&self) -> &dyn ItemSource;
-    /// User vectors of sampled training users.
-    fn queries(&self) -> &Matrix;
-    /// What goes into the model file.
-    fn data(&self) -> ModelData<'_>;
-}
 
 /// A model that was opened and checked. Its files are held: it stays the same where another takes its name.
 #[derive(Debug)]
@@ -73,101 +55,25 @@ impl ModelFiles {
             queries: npy::read_matrix(&dir.join(QUERIES))?,
             info,
         };
-        let parts = Parts {
-            info: &files.info,
-            n_items: files.n_items(),
-            item_factors: (files.item_factors.shape(), &files.item_factors),
-            context_factors: files.context_factors.as_ref().map(|context| (context.shape(), context as _)),
-            queries: &files.queries,
-            neighbours: &files.neighbours,
-            neighbour_similarities: &files.neighbour_similarities,
-            popularity: &files.popularity,
-        };
-        parts.check(dir)?;
+        files.parts().check(dir)?;
         Ok(files)
     }
-}
 
-impl ModelSource for ModelFiles {
-    fn info(&self) -> &ModelInfo {
-        &self.info
-    }
-
-    fn n_items(&self) -> usize {
-        usize::try_from(self.info.n_items).unwrap_or(usize::MAX)
-    }
-
-    fn item_factors(&self) -> &dyn RowSource {
-        &self.item_factors
-    }
-
-    fn items(&self) -> &dyn ItemSource {
-        &self.items
-    }
-
-    fn queries(&self) -> &Matrix {
-        &self.queries
-    }
-
-    fn data(&self) -> ModelData<'_> {
-        ModelData {
+    /// Its parts.
+    pub fn parts(&self) -> ModelParts<'_> {
+        ModelParts {
+            info: &self.info,
+            n_items: usize::try_from(self.info.n_items).unwrap_or(usize::MAX),
+            item_factors: (self.item_factors.shape(), &self.item_factors),
+            context_factors: self.context_factors.as_ref().map(|context| (context.shape(), context as _)),
             items: &self.items,
-            context: self.context_factors.as_ref().map(|context| context as _),
-            k_neighbours: self.info.k_neighbours,
             neighbours: &self.neighbours,
             neighbour_similarities: &self.neighbour_similarities,
             popularity: &self.popularity,
-            sessions: self.sessions.as_ref().map(SessionTable::data),
-            encoder: self.encoder.as_ref().map(EncoderTable::data),
+            sessions: self.sessions.as_ref(),
+            encoder: self.encoder.as_ref(),
+            queries: &self.queries,
         }
-    }
-}
-
-impl ModelSource for ModelDir {
-    fn info(&self) -> &ModelInfo {
-        &self.info
-    }
-
-    fn n_items(&self) -> usize {
-        self.items.len()
-    }
-
-    fn item_factors(&self) -> &dyn RowSource {
-        &self.item_factors.data
-    }
-
-    fn items(&self) -> &dyn ItemSource {
-        &self.items
-    }
-
-    fn queries(&self) -> &Matrix {
-        &self.queries
-    }
-
-    fn data(&self) -> ModelData<'_> {
-        ModelData {
-            items: &self.items,
-            context: self.context_factors.as_ref().map(|context| &context.data as _),
-            k_neighbours: self.info.k_neighbours,
-            neighbours: &self.neighbours,
-            neighbour_similarities: &self.neighbour_similarities,
-            popularity: &self.popularity,
-            sessions: self.sessions.as_ref().map(SessionTable::data),
-            encoder: self.encoder.as_ref().map(EncoderTable::data),
-        }
-    }
-}
-
-impl SessionTable {
-    fn data(&self) -> SessionsData<'_> {
-        SessionsData { offsets: &self.offsets, items: &self.items }
-    }
-}
-
-impl EncoderTable {
-    fn data(&self) -> EncoderData<'_> {
-        let Self { keys, weights, rows, context_rows } = self;
-        EncoderData { keys, weights, rows, context_rows }
     }
 }
 

@@ -55,12 +55,13 @@ impl ModelDir {
     /// A model as its files say, all of it.
     pub(crate) fn load(dir: &Path) -> Result<Self, ModelDirError> {
         let (files, mut items) = (ModelFiles::open(dir)?, Vec::new());
-        let gathered = files.items().each(&mut |item| {
+        let parts = files.parts();
+        let gathered = files.parts().items.each(&mut |item| {
             items.push(item.clone());
             Ok(())
         });
         gathered.map_err(|error| ModelDirError::of(error, dir))?;
-        let info = files.info().clone();
+        let info = parts.info.clone();
         fn all<T: Copy>(rows: &dyn RowSource<T>, width: usize) -> Vec<T> {
             let mut all = Vec::new();
             rows.each(width, &mut |row| {
@@ -71,16 +72,15 @@ impl ModelDir {
             all
         }
         let factors = |rows| Matrix::from_vec(items.len(), info.factors, all(rows, info.factors)).unwrap();
-        let data = files.data();
         Ok(Self {
-            item_factors: factors(files.item_factors()),
-            context_factors: data.context.map(factors),
-            neighbours: all(data.neighbours, info.k_neighbours),
-            neighbour_similarities: all(data.neighbour_similarities, info.k_neighbours),
-            popularity: data.popularity.to_vec(),
-            sessions: SessionTable::read(dir)?,
-            encoder: EncoderTable::read(dir)?,
-            queries: files.queries().clone(),
+            item_factors: factors(parts.item_factors.1),
+            context_factors: parts.context_factors.map(|(_, context)| factors(context)),
+            neighbours: all(parts.neighbours, info.k_neighbours),
+            neighbour_similarities: all(parts.neighbour_similarities, info.k_neighbours),
+            popularity: parts.popularity.to_vec(),
+            sessions: parts.sessions.cloned(),
+            encoder: parts.encoder.cloned(),
+            queries: parts.queries.clone(),
             info,
             items,
         })
@@ -158,7 +158,7 @@ fn a_model_stays_what_it_was_when_opened_and_what_is_wrong_with_its_entries_is_t
     let files = ModelFiles::open(&dir).unwrap();
     let ids = |files: &ModelFiles| {
         let mut ids = Vec::new();
-        let read = files.items().each(&mut |item| {
+        let read = files.parts().items.each(&mut |item| {
             ids.push(item.id.clone());
             Ok(())
         });
@@ -173,7 +173,7 @@ fn a_model_stays_what_it_was_when_opened_and_what_is_wrong_with_its_entries_is_t
         assert_eq!(ids(&files).unwrap(), expected);
     }
     let mut first = Vec::new();
-    let read = files.item_factors().each(2, &mut |row| {
+    let read = files.parts().item_factors.1.each(2, &mut |row| {
         first.extend_from_slice(row);
         Err(std::io::Error::other("enough"))
     });

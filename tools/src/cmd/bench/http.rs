@@ -392,7 +392,7 @@ fn generate(args: &Args, root: &Path, progress: &Progress) -> anyhow::Result<Vec
     progress.start("generating items", 0);
     let mut model = generated::model(&options, metric);
     model.info.parameters = parameters;
-    let built = build::publish(&model, root, &settings, progress).context("building the generated artifact")?;
+    let built = build::publish(&model.parts(), root, &settings, progress).context("building the generated artifact")?;
     Ok(built.not_removed)
 }
 

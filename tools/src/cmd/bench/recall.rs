@@ -149,7 +149,7 @@ pub fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let place = tempfile::tempdir().context("making a temporary directory")?;
     // The floor is not what is measured here; the recall without a filter is in the table.
     let build = BuildOptions { edges: EdgeChoice::Auto, recall_floor: 0.0, ..BuildOptions::default() };
-    build::publish(&model, place.path(), &build, &progress).context("building the generated artifact")?;
+    build::publish(&model.parts(), place.path(), &build, &progress).context("building the generated artifact")?;
     drop(model);
     progress.start("starting the server", 0);
     let settings = [("KINDRED__OVERLOAD__ENABLED", "false".to_owned())];
