@@ -1,7 +1,6 @@
 //! Laying an index out: keys, rows, attributes and a graph become the sections of one file. Needs no graph builder.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::io::{self, Seek, Write};
 
 use thiserror::Error;
@@ -18,6 +17,7 @@ use crate::graph::{EdgeSet, GraphView};
 use crate::item_tables::ItemTables;
 use crate::links::Links;
 use crate::metric::{CODE_GROUP, Metric, WOVEN, unit_scale, weave};
+use crate::row_source::RowSource;
 use crate::write::ContainerWriter;
 
 /// What an index is made of, beside its graph. All in the order of ordinals.
@@ -31,29 +31,6 @@ pub struct IndexInput<'a> {
     pub dims: usize,
     /// How rows are compared.
     pub metric: Metric,
-}
-
-/// Rows of items, from wherever they lie: they are read one after the other, as often as they are needed, and need not be in memory.
-pub trait RowSource<T = f32>: fmt::Debug + Sync {
-    /// How many values all rows have together.
-    fn n_values(&self) -> u64;
-
-    /// Calls `visit` with each row in order, without padding; `dims` is the length of a row.
-    ///
-    /// # Errors
-    /// Rows that cannot be read, or what `visit` returned.
-    fn each(&self, dims: usize, visit: &mut dyn FnMut(&[T]) -> io::Result<()>) -> io::Result<()>;
-}
-
-/// n × dims values, row by row.
-impl<T: fmt::Debug + Sync> RowSource<T> for Vec<T> {
-    fn n_values(&self) -> u64 {
-        self.len() as u64
-    }
-
-    fn each(&self, dims: usize, visit: &mut dyn FnMut(&[T]) -> io::Result<()>) -> io::Result<()> {
-        self.chunks_exact(dims.max(1)).try_for_each(visit)
-    }
 }
 
 /// A graph in flat arrays, as the file has it (FORMAT.md): links filled from the left, the rest of each list `u32::MAX`.
@@ -355,24 +332,20 @@ pub(crate) fn check_rows(input: &IndexInput<'_>) -> Result<(), AssembleError> {
     if input.dims == 0 || input.dims > DIMENSIONS_MAX as usize {
         return Err(AssembleError::Dimensions { found: input.dims });
     }
-    let (keys, mut ordinal, mut wrong) = (input.tables.keys(), 0, None);
+    let keys = input.tables.keys();
     let (expected, found) = (u64::from(keys.len()) * input.dims as u64, input.rows.n_values());
     if expected != found {
         return Err(AssembleError::RowCount { expected, found });
     }
-    let read = input.rows.each(input.dims, &mut |row| {
+    let wrong = input.rows.find(input.dims, |ordinal, row| {
         let squared: f64 = row.iter().map(|value| f64::from(*value) * f64::from(*value)).sum();
         let key = || keys.key(ordinal).unwrap_or_default().to_owned();
-        if wrong.is_none() && (squared.is_nan() || squared > SQUARED_MOST) {
-            wrong = Some(AssembleError::RowNotFinite { ordinal, key: key() });
-        } else if wrong.is_none() && squared == 0.0 {
-            wrong = Some(AssembleError::RowZero { ordinal, key: key() });
+        if squared.is_nan() || squared > SQUARED_MOST {
+            return Some(AssembleError::RowNotFinite { ordinal, key: key() });
         }
-        ordinal += 1;
-        Ok(())
+        (squared == 0.0).then(|| AssembleError::RowZero { ordinal, key: key() })
     });
-    read.map_err(AssembleError::Rows)?;
-    wrong.map_or(Ok(()), Err)
+    wrong.map_err(AssembleError::Rows)?.map_or(Ok(()), Err)
 }
 
 /// Makes of a row what the file has: at unit length where the metric is cosine, and padded with zeros.

@@ -1,4 +1,4 @@
-//! The links of a graph on level 0: much memory, gone over here and there.
+//! The links of a graph on one level: much memory, gone over here and there.
 
 use std::ops::{Deref, DerefMut};
 use std::{fmt, io};
@@ -9,7 +9,7 @@ use crate::container::cast;
 use crate::format::NONE;
 use crate::map::Pages;
 
-/// The links of all items on level 0, list after list: a slice of ordinals.
+/// The links of all items on a level, list after list: a slice of ordinals.
 ///
 /// While a graph is built they lie in large pages, which are given back at once when they are dropped; made of a vector they stay in that.
 #[derive(Default)]
@@ -31,8 +31,7 @@ impl Links {
     ///
     /// # Errors
     /// Not enough memory.
-    #[cfg(feature = "build")]
-    pub(crate) fn unused(places: usize) -> io::Result<Self> {
+    pub fn unused(places: usize) -> io::Result<Self> {
         let mut pages = Pages::zeroed(places * size_of::<u32>())?;
         pages.as_mut().fill(NONE as u8);
         Ok(Self(Memory::Pages(pages)))

@@ -97,7 +97,7 @@ pub enum ModelWriteError {
 impl ModelData<'_> {
     /// Writes the model file that belongs to `index`, after checking every value; a catalogue entry is checked when it is written.
     ///
-    /// Costs one pass over each array and over the catalogue, and memory for a few numbers an item.
+    /// Costs two passes over each array and one over the catalogue, and memory for a few numbers an item.
     ///
     /// # Errors
     /// An array of the wrong length or with a value out of range, another entry than the index has an item, or a write that failed.
@@ -264,13 +264,8 @@ fn each<T>(
     width: usize,
     mut wrong: impl FnMut(u32, &[T]) -> Option<&'static str>,
 ) -> Result<(), ModelWriteError> {
-    let (mut ordinal, mut first) = (0, None);
-    let read = rows.each(width, &mut |row| {
-        first = first.or_else(|| Some((ordinal, wrong(ordinal, row)?)));
-        ordinal += 1;
-        Ok(())
-    });
-    read.map_err(|source| ModelWriteError::Read { array, source })?;
+    let first = rows.find(width, |ordinal, row| Some((ordinal, wrong(ordinal, row)?)));
+    let first = first.map_err(|source| ModelWriteError::Read { array, source })?;
     first.map_or(Ok(()), |(ordinal, found)| Err(ModelWriteError::Value { array, ordinal, found }))
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Nothing is published that does not pass its recall floor or does not verify, and nothing half: everything is made beside, and the
 //! name CURRENT changes last (see `kindred::artifact`). Needs what the builder needs in memory, while edge sets are compared the index
-//! that is best so far as well; a model on disk is read when it is needed, row by row, and never held. On the disk of the artifacts each index takes room once: until it is read back, and then as it is published.
+//! that is best so far as well; a model on disk is read when it is needed, row by row, and never held. On the disk of the artifacts each index takes
+//! room once: until it is read back, and then as it is published.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

@@ -107,13 +107,7 @@ impl Matrix {
 /// # Errors
 /// Rows that cannot be read.
 pub fn first_fault(rows: &dyn RowSource, cols: usize) -> io::Result<Option<(usize, RowFault)>> {
-    let (mut row, mut first) = (0, None);
-    rows.each(cols, &mut |values| {
-        first = first.or_else(|| Some((row, fault(values)?)));
-        row += 1;
-        Ok(())
-    })?;
-    Ok(first)
+    rows.find(cols, |row, values| Some((row as usize, fault(values)?)))
 }
 
 /// The Euclidean length of a vector, summed in double precision.

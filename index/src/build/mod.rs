@@ -137,7 +137,7 @@ pub enum BuildError {
     /// Rows that could be read before cannot be read any more.
     #[error("the rows cannot be read")]
     Rows(#[source] io::Error),
-    /// The rows, keys or attributes cannot become an index.
+    /// The rows cannot become an index.
     #[error(transparent)]
     Assemble(#[from] AssembleError),
     /// Whoever wanted the index no longer does.

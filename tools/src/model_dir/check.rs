@@ -59,14 +59,9 @@ impl ModelParts<'_> {
 
     /// The first neighbour that is no item.
     fn strange_neighbour(&self, dir: &Path) -> Result<Option<u32>, ModelDirError> {
-        let (n, mut strange) = (self.n_items, None);
-        let read = self.neighbours.each(self.info.k_neighbours, &mut |items| {
-            let is_strange = |item: &&u32| **item != NO_NEIGHBOUR && **item as usize >= n;
-            strange = strange.or_else(|| items.iter().find(is_strange).copied());
-            Ok(())
-        });
-        read.map_err(|source| ModelDirError::of(source, &dir.join(NEIGHBOURS)))?;
-        Ok(strange)
+        let is_strange = |item: &&u32| **item != NO_NEIGHBOUR && **item as usize >= self.n_items;
+        let strange = self.neighbours.find(self.info.k_neighbours, |_, items| items.iter().find(is_strange).copied());
+        strange.map_err(|source| ModelDirError::of(source, &dir.join(NEIGHBOURS)))
     }
 }
 

@@ -3,13 +3,11 @@
 use std::io;
 
 use rayon::prelude::*;
-use zerocopy::FromBytes;
 
 use super::select::{SelectScratch, Selector};
-use crate::container::cast;
 use crate::format::{NONE, STRIDE_UNIT};
 use crate::graph::{GraphView, used};
-use crate::map::Pages;
+use crate::links::Links;
 
 /// Lists that are changed by one task.
 const BLOCK: usize = 256;
@@ -24,7 +22,7 @@ pub(super) struct Layer {
     /// Places per item.
     width: usize,
     /// n × width ordinals, unused ones at the end of each list.
-    links: Pages,
+    links: Links,
 }
 
 /// A link to be added: `to` gets one to `from`.
@@ -38,8 +36,7 @@ impl Layer {
     /// A level of n items; the first ones have the links that they have on the level above.
     pub(super) fn new(n: usize, most: usize, above: Option<&Self>) -> io::Result<Self> {
         let width = (most + most / 2).next_multiple_of(STRIDE_UNIT as usize);
-        let mut layer = Self { n, most, width, links: Pages::zeroed(n * width * size_of::<u32>())? };
-        layer.links.as_mut().fill(u8::MAX);
+        let mut layer = Self { n, most, width, links: Links::unused(n * width)? };
         if let Some(above) = above {
             let all = above.view(above.len() as u32);
             (0..all.n).for_each(|item| layer.set(item, all.links(item, 0)));
@@ -57,15 +54,14 @@ impl Layer {
 
     /// The links of the first `n` items, as a search sees them.
     pub(super) fn view(&self, n: u32) -> GraphView<'_> {
-        let links0 = cast(self.links.as_ref()).unwrap_or_default();
-        GraphView { n, m0_stride: self.width as u32, links0, ..GraphView::default() }
+        GraphView { n, m0_stride: self.width as u32, links0: &self.links, ..GraphView::default() }
     }
 
     /// Replaces the links of an item.
     pub(super) fn set(&mut self, item: u32, list: &[u32]) {
         let from = item as usize * self.width;
         let range = from..from + self.width;
-        if let Some(places) = self.places().get_mut(range) {
+        if let Some(places) = self.links.get_mut(range) {
             write(places, list);
         }
     }
@@ -74,7 +70,7 @@ impl Layer {
     /// result is the same for any number of threads.
     pub(super) fn add(&mut self, incoming: &[Incoming], selector: &Selector<'_>) {
         let (width, most) = (self.width, self.most);
-        let blocks = self.places().par_chunks_mut(BLOCK * width);
+        let blocks = self.links.par_chunks_mut(BLOCK * width);
         blocks.enumerate().for_each_init(SelectScratch::default, |scratch, (block, links)| {
             let first = (block * BLOCK) as u32;
             let before = |item: u32| incoming.partition_point(|one| one.to < item);
@@ -92,7 +88,7 @@ impl Layer {
     /// Cuts every list back to what is kept.
     pub(super) fn cut(&mut self, selector: &Selector<'_>) {
         let (width, most) = (self.width, self.most);
-        let lists = self.places().par_chunks_mut(width).enumerate();
+        let lists = self.links.par_chunks_mut(width).enumerate();
         lists.for_each_init(SelectScratch::default, |scratch, (item, places)| {
             let used = used(places);
             if used > most {
@@ -100,10 +96,6 @@ impl Layer {
                 write(places, &kept);
             }
         });
-    }
-
-    fn places(&mut self) -> &mut [u32] {
-        <[u32]>::mut_from_bytes(self.links.as_mut()).unwrap_or_default()
     }
 }
 
